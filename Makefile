@@ -1,0 +1,35 @@
+# `make evolve` and `make test` are all that a fresh machine needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PRESET ?= laptop
+ARGS ?=
+# The CPU build of PyTorch suits a laptop; TORCH="torch" takes the newest build with CUDA.
+TORCH ?= torch==2.13.0
+
+.PHONY: evolve test check bench clean
+
+$(VENV)/installed: pyproject.toml
+	@echo "Setting up $(VENV) (one to three minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" 2>&1 | { grep -v "Location 'file:" || true; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" 2>&1 | { grep -v "Location 'file:" || true; }
+	@$(BIN)/python -c "import agentfactory"
+	@touch $@
+
+evolve: $(VENV)/installed
+	@$(BIN)/agentfactory evolve $(PRESET) $(ARGS)
+
+test: $(VENV)/installed
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,205 @@
+"""One section for each role: an actor gets its own and no other."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from configs.section import Section
+
+
+class SandboxSettings(Section):
+    """Limits of one tool call."""
+
+    timeout_s: float = Field(default=2.0, gt=0.0, le=3600.0)
+    memory_mb: int = Field(default=256, ge=32)
+    output_bytes: int = Field(default=4096, ge=64)
+    modules: tuple[str, ...] = (
+        "math", "cmath", "fractions", "decimal", "statistics", "itertools", "functools",
+        "collections", "operator", "random", "re", "string", "datetime", "json",
+    )  # fmt: skip
+    """Modules that the tool's code may import."""
+    max_parallel: int = Field(default=4, ge=1)
+    """Calls that run at the same time in one Student."""
+    allow_weak: bool = False
+    """Go on where the kernel offers no isolation beyond resource limits."""
+
+
+class NoveltySettings(Section):
+    """How near-duplicates are recognised, over all rounds."""
+
+    embedder: str = "ngrams"
+    """`ngrams` (hashed character n-grams, nothing to download) or a sentence-transformers model."""
+    duplicate_similarity: float = Field(default=0.98, gt=0.0, le=1.0)
+    """Cosine similarity from which a task counts as a near-duplicate."""
+    cluster_similarity: float = Field(default=0.9, gt=0.0, le=1.0)
+    """Cosine similarity from which tasks of one batch share a cluster: the R_rep of the reward."""
+    max_archive: int = Field(default=100_000, ge=1)
+
+
+class TeacherSettings(Section):
+    """The Teacher: who proposes tasks."""
+
+    temperature: float = Field(default=1.0, gt=0.0)
+    max_tokens: int = Field(default=64, ge=1)
+    require_reference: bool = False
+    """Drop tasks whose answer cannot be computed; otherwise the Student's majority stands in."""
+    train: bool = True
+    """Train the Teacher's own adapter by the frontier reward."""
+    oversample: float = Field(default=1.5, ge=1.0, le=16.0)
+    """Proposals sampled for each task asked for, since some are dropped."""
+    max_attempts: int = Field(default=8, ge=1)
+    """Sampling waves before the Teacher gives back fewer tasks than asked."""
+    uncertainty_weight: float = Field(default=1.0, ge=0.0)
+    """λ_unc of the frontier reward."""
+    tool_weight: float = Field(default=0.6, ge=0.0)
+    """λ_tool of the frontier reward."""
+    tool_gain: float = Field(default=0.05, ge=0.0)
+    """γ: reward for each tool call of the Student's episodes, up to four."""
+    repetition_weight: float = Field(default=1.0, ge=0.0)
+    """λ_rep of the frontier reward."""
+    novelty: NoveltySettings = NoveltySettings()
+
+
+class StudentSettings(Section):
+    """The Student: who solves tasks."""
+
+    copies: int = Field(default=1, ge=1)
+    concurrent_episodes: int = Field(default=256, ge=1)
+    """Episodes that one copy runs at the same time."""
+    temperature: float = Field(default=1.0, gt=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_turns: int = Field(default=20, ge=1)
+    max_tokens_per_turn: int = Field(default=512, ge=1)
+    generate_timeout_s: float = Field(default=120.0, gt=0.0)
+    sandbox: SandboxSettings = SandboxSettings()
+
+
+class VerifierSettings(Section):
+    """The Verifier: who judges."""
+
+    copies: int = Field(default=1, ge=1)
+    timeout_s: float = Field(default=10.0, gt=0.0)
+    """A grader that takes longer is killed, and the episode counts as failed."""
+    graders: int = Field(default=1, ge=1)
+    """Grader processes of one copy."""
+    memory_mb: int = Field(default=1024, ge=128)
+    """Memory of one grader process."""
+    rel_tolerance: float = Field(default=1e-6, ge=0.0)
+
+
+class SinkSettings(Section):
+    """The TrajectorySink: what makes trajectories durable."""
+
+    segment_mb: int = Field(default=64, ge=1)
+    max_group: int = Field(default=512, ge=1)
+    """Trajectories committed with one fsync."""
+
+
+class RewardWeights(Section):
+    """R = w_u·uncertainty + w_t·tool_use + w_n·novelty + w_c·correctness."""
+
+    uncertainty: float = Field(default=0.3, ge=0.0)
+    tool_use: float = Field(default=0.3, ge=0.0)
+    novelty: float = Field(default=0.2, ge=0.0)
+    correctness: float = Field(default=0.2, ge=0.0)
+    shuffle: bool = False
+    """Deal the group's rewards out at random: the control that shows a gain to be learning."""
+
+
+class CurriculumSettings(Section):
+    """Which domain, and how hard."""
+
+    domains: tuple[str, ...] = Field(default=("math",), min_length=1)
+    start_difficulty: float = Field(default=0.3, ge=0.0, le=1.0)
+    step: float = Field(default=0.05, ge=0.0, le=1.0)
+    target_success: float = Field(default=0.5, ge=0.0, le=1.0)
+    tolerance: float = Field(default=0.1, ge=0.0, le=0.5)
+    window: int = Field(default=20, ge=1)
+    """Tasks over which success is averaged; it starts empty after each move."""
+    frontier: float = Field(default=0.25, ge=0.0, le=0.5)
+    """Groups are trained on while |p̂ − 0.5| is at most this; 0.5 keeps all."""
+
+
+class EvaluationSettings(Section):
+    """The fixed held-out set, sampled the same way before and after."""
+
+    tasks: int = Field(default=200, ge=1)
+    seed: int = 2026
+    every: int = Field(default=1, ge=1)
+    """Training steps between evaluations; the last version is always evaluated."""
+    temperature: float = Field(default=1.0, ge=0.0)
+
+
+class LoraSettings(Section):
+    """The adapter."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    target_modules: tuple[str, ...] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+
+
+class GrpoSettings(Section):
+    """Group-relative policy optimisation."""
+
+    kind: Literal["grpo"] = "grpo"
+    clip_low: float = Field(default=0.2, ge=0.0, lt=1.0)
+    clip_high: float = Field(default=0.28, ge=0.0)
+    importance_cap: float = Field(default=2.0, gt=0.0)
+    """Upper bound of π_prox/π_behaviour, for tokens sampled by an older version."""
+    kl_weight: float = Field(default=0.0, ge=0.0)
+    """Weight of the KL divergence to the base model; 0 skips the extra pass."""
+    normalize_std: bool = True
+    """Divide a group's advantages by its standard deviation."""
+
+
+class TrainerSettings(Section):
+    """The Trainer: from groups to the next version."""
+
+    method: GrpoSettings = GrpoSettings()
+    lora: LoraSettings = LoraSettings()
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    warmup_steps: int = Field(default=0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    updates_per_step: int = Field(default=4, ge=1)
+    """Optimizer updates made from one batch (mini-batches of whole trajectories)."""
+    micro_batch_tokens: int = Field(default=8192, ge=64)
+    """Padded tokens of one forward and backward pass; gradients accumulate over them."""
+    gradient_checkpointing: bool = False
+    threads: int = Field(default=1, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Optimizer states kept for resuming; adapters of all versions are kept."""
+    simulate_s: float | None = Field(default=None, ge=0.0)
+    """Take this long and train nothing: for benchmarks of the loop itself."""
+
+
+class LoopSettings(Section):
+    """How rounds are made: the Coordinator's section."""
+
+    rounds: int = Field(default=12, ge=0)
+    """Training steps of a run; 0 only evaluates the base model."""
+    batch_groups: int = Field(default=32, ge=1)
+    """B: groups trained on in one step."""
+    group_size: int = Field(default=8, ge=2)
+    """k: episodes of one task."""
+    max_staleness: int = Field(default=1, ge=0)
+    """η: how many versions old a group may be when it is trained on. 0 is exactly on-policy."""
+    max_concurrent_groups: int = Field(default=64, ge=1)
+    max_groups_per_step: int = Field(default=256, ge=1)
+    """Groups sampled for one step before it trains on what lies inside the frontier."""
+    episode_timeout_s: float = Field(default=300.0, gt=0.0)
+    episode_attempts: int = Field(default=3, ge=1)
+    step_timeout_s: float = Field(default=3600.0, gt=0.0)
+    drain_timeout_s: float = Field(default=60.0, gt=0.0)
+    progress_interval_s: float = Field(default=0.25, gt=0.0)
+
+    @model_validator(mode="after")
+    def _enough_groups(self) -> Self:
+        if self.max_groups_per_step < self.batch_groups:
+            raise ValueError(
+                f"max_groups_per_step ({self.max_groups_per_step}) must be at least batch_groups "
+                f"({self.batch_groups})"
+            )
+        return self

@@ -1,0 +1,80 @@
+"""The whole of a run's settings."""
+
+import hashlib
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from configs.models import (
+    EngineSettings,
+    ModelSettings,
+    SimulatedEngineSettings,
+    TransformersEngineSettings,
+)
+from configs.roles import (
+    CurriculumSettings,
+    EvaluationSettings,
+    LoopSettings,
+    RewardWeights,
+    SinkSettings,
+    StudentSettings,
+    TeacherSettings,
+    TrainerSettings,
+    VerifierSettings,
+)
+from configs.section import Section
+
+
+class RuntimeSettings(Section):
+    """How actors live."""
+
+    transport: Literal["ray", "local"] = "ray"
+    mailbox: int = Field(default=1024, ge=1)
+    """Messages that wait in an actor's mailbox before senders have to wait."""
+    max_restarts: int = Field(default=5, ge=0)
+    """Restarts of one actor before its failure reaches the run."""
+    restart_backoff_s: float = Field(default=0.2, ge=0.0)
+    """Pause before the first restart; doubled for each further one."""
+    stall_s: float = Field(default=30.0, gt=0.0)
+    """An event loop that is silent for longer has its stacks written to the log."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+
+class Settings(Section):
+    """Everything that a run depends on; it is stored in the run's folder as it was used."""
+
+    name: str = "custom"
+    description: str = ""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    runs_dir: str = "runs"
+    """New runs get a folder of their own in here."""
+    runtime: RuntimeSettings = RuntimeSettings()
+    model: ModelSettings = ModelSettings()
+    engine: EngineSettings = TransformersEngineSettings()
+    loop: LoopSettings = LoopSettings()
+    curriculum: CurriculumSettings = CurriculumSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    student: StudentSettings = StudentSettings()
+    verifier: VerifierSettings = VerifierSettings()
+    rewards: RewardWeights = RewardWeights()
+    sink: SinkSettings = SinkSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if isinstance(self.engine, TransformersEngineSettings):
+            longest = self.student.max_tokens_per_turn
+            if longest >= self.engine.max_context:
+                raise ValueError(
+                    f"student.max_tokens_per_turn ({longest}) must be smaller than "
+                    f"engine.max_context ({self.engine.max_context})"
+                )
+        if isinstance(self.engine, SimulatedEngineSettings) and self.trainer.simulate_s is None:
+            raise ValueError("a simulated engine needs trainer.simulate_s: there is nothing to train")
+        return self
+
+    def sha256(self) -> str:
+        """Digest of every value: two runs with the same digest had the same settings."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

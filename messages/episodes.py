@@ -1,0 +1,61 @@
+"""Episodes: one task run to its end by the Student."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from messages.adapters import AdapterRef
+from messages.base import Event, Message, Request
+from messages.tasks import Task
+from messages.turns import Turn
+
+StopReason = Literal["answered", "turn_limit", "token_limit", "no_action"]
+
+
+class Solution(Message):
+    """What the Student did and answered."""
+
+    episode_id: str
+    task_id: str
+    answer: str | None
+    """None where no answer could be read from the model's text."""
+    turns: tuple[Turn, ...]
+    stop_reason: StopReason
+    confidence: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Geometric mean probability of the tokens of the last turn."""
+    duration_s: float = Field(default=0.0, ge=0.0)
+
+    @property
+    def tool_calls(self) -> int:
+        """Number of tool calls made, successful or not."""
+        return sum(turn.call is not None for turn in self.turns)
+
+    @property
+    def reasoning(self) -> str:
+        """All that the model wrote, turn after turn."""
+        return "\n".join(turn.text for turn in self.turns)
+
+
+class SolveTask(Request[Solution]):
+    """Run one leased episode. Its id was fixed when the work was leased."""
+
+    episode_id: str
+    task: Task
+    adapter: AdapterRef = AdapterRef(policy="student", version=0)
+    """The version to sample with; a newer one in use replaces it at the next turn, unless pinned."""
+    pinned: bool = False
+    """Keep `adapter` for the whole episode (evaluation)."""
+    temperature: float | None = Field(default=None, ge=0.0)
+    """Overrides the Student's own setting."""
+    seed: int | None = None
+
+
+class EpisodeFailed(Event):
+    """An episode that ended without a verdict: counted, and kept out of training."""
+
+    episode_id: str
+    attempt: int
+    error: str
+    """Type of the error."""
+    reason: str
+    will_retry: bool

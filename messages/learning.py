@@ -1,0 +1,41 @@
+"""What the Coordinator and the Trainer say to each other."""
+
+from pydantic import Field
+
+from messages.adapters import AdapterRef, Policy
+from messages.base import Message, Request
+from messages.trajectories import Group
+
+
+class StepReport(Message):
+    """One finished training step, and the adapter it made."""
+
+    adapter: AdapterRef
+    config_json: bytes
+    weights: bytes
+    loss: float
+    kl_to_base: float = 0.0
+    """Mean estimate over policy tokens, nats; 0 where it is not measured."""
+    clip_fraction: float = 0.0
+    entropy: float = 0.0
+    """Mean of −log p of the sampled tokens under the new policy, nats."""
+    grad_norm: float = 0.0
+    """Before clipping, the mean over the step's updates."""
+    tokens: int = 0
+    """Policy tokens trained on."""
+    groups_used: int = 0
+    """Groups with a non-zero advantage."""
+    train_s: float = 0.0
+
+
+class TrainStep(Request[StepReport]):
+    """Make version `version + 1` of a policy from these groups.
+
+    Asking again with the same `version` (after a crash) redoes the step from the checkpoint of
+    `version`; a step that was already finished is answered from its checkpoint.
+    """
+
+    policy: Policy
+    version: int = Field(ge=0)
+    """The version that the Trainer must hold; it restores that checkpoint if it does not."""
+    groups: tuple[Group, ...]

@@ -1,0 +1,83 @@
+"""Tasks, and the Teacher's side of the conversation."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from messages.adapters import AdapterRef
+from messages.base import Message, Request
+from messages.turns import Turn
+
+ReferenceKind = Literal["computed", "majority", "given", "none"]
+"""Where a reference answer came from: computed and checked, voted by the Student, or supplied."""
+
+
+class Task(Message):
+    """One thing to solve."""
+
+    id: str
+    domain: str
+    description: str
+    difficulty: float = Field(ge=0.0, le=1.0)
+    """Expected difficulty, 0 (trivial) to 1."""
+    reference: str | None = None
+    """The answer to compare with, where one is known."""
+    reference_kind: ReferenceKind = "none"
+    novelty: float = Field(default=1.0, ge=0.0, le=1.0)
+    """1 − the highest cosine similarity to any task proposed before, over all rounds."""
+    created_at: float = 0.0
+    """Seconds since the epoch."""
+
+
+class Proposal(Message):
+    """A task together with the Teacher's turn that wrote it, so that the Teacher can learn from it."""
+
+    task: Task
+    turn: Turn | None = None
+    """None for tasks that no model wrote (evaluation sets, a person's own task)."""
+
+
+class Proposals(Message):
+    """The tasks that passed every check, and why the others did not."""
+
+    proposals: tuple[Proposal, ...]
+    malformed: int = 0
+    """Replies in which no well-formed task was found."""
+    duplicates: int = 0
+    """Tasks too similar to one proposed before."""
+    rejected: tuple[Turn, ...] = ()
+    """The turns behind `malformed` and `duplicates`: they earn the Teacher nothing."""
+    held_out: int = 0
+    """Tasks that belong to the evaluation split and must never be trained on."""
+
+
+class ProposeTasks(Request[Proposals]):
+    """Ask the Teacher for new tasks."""
+
+    count: int = Field(ge=1, le=1024)
+    domain: str
+    difficulty: float = Field(ge=0.0, le=1.0)
+    adapter: AdapterRef = AdapterRef(policy="teacher", version=0)
+    """The version to propose with; a newer one in use replaces it."""
+
+
+class TaskOutcome(Message):
+    """How the Student fared on one proposed task: what the Teacher's frontier reward is made of."""
+
+    proposal: Proposal
+    majority_share: float = Field(ge=0.0, le=1.0)
+    """p̂: the share of the most frequent answer over the k episodes of the task's group."""
+    tool_calls: float = Field(ge=0.0)
+    """Mean number of tool calls in the Student's episodes."""
+
+
+class TaskRewards(Message):
+    """The Teacher's reward for each outcome, in the order given."""
+
+    totals: tuple[float, ...]
+
+
+class RewardTasks(Request[TaskRewards]):
+    """Ask the Teacher what its proposals have earned, now that the Student has tried them."""
+
+    outcomes: tuple[TaskOutcome, ...]

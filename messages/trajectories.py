@@ -1,0 +1,90 @@
+"""Trajectories: the record that every training method reads."""
+
+from pydantic import Field
+
+from messages.adapters import Policy
+from messages.base import SCHEMA_VERSION, Event, Message, Request
+from messages.episodes import StopReason
+from messages.judging import Rewards, Verdict
+from messages.tasks import Task
+from messages.turns import Turn
+
+
+class Trajectory(Message):
+    """One finished episode: its turns token by token, the verdict, and the rewards."""
+
+    schema_version: int = SCHEMA_VERSION
+    episode_id: str
+    group_id: str
+    """Sibling episodes of one task share it."""
+    policy: Policy = "student"
+    task: Task
+    turns: tuple[Turn, ...]
+    answer: str | None = None
+    stop_reason: StopReason = "answered"
+    verdict: Verdict | None = None
+    """None for the Teacher's trajectories, which are rewarded by the Student's outcome."""
+    rewards: Rewards
+    majority_share: float = Field(default=0.0, ge=0.0, le=1.0)
+    """p̂ of the group."""
+    finished_at: float = 0.0
+    """Seconds since the epoch."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """All tokens in order, length T."""
+        return tuple(token for turn in self.turns for token in turn.prompt_ids + turn.completion_ids)
+
+    @property
+    def loss_mask(self) -> tuple[int, ...]:
+        """1 where a token was sampled by the policy and counts in the loss, length T."""
+        return tuple(bit for turn in self.turns for bit in turn.loss_mask)
+
+    @property
+    def behaviour_logprobs(self) -> tuple[float, ...]:
+        """Log-probabilities recorded at sampling time, 0 for inserted tokens, length T."""
+        return tuple(value for turn in self.turns for value in (0.0,) * len(turn.prompt_ids) + turn.logprobs)
+
+    @property
+    def oldest_version(self) -> int:
+        """The oldest policy version that produced any of its turns."""
+        return min((turn.policy_version for turn in self.turns), default=0)
+
+
+class Group(Message):
+    """Sibling trajectories of one task: what a group-relative advantage is computed over."""
+
+    group_id: str
+    trajectories: tuple[Trajectory, ...]
+
+
+class Stored(Message):
+    """What the sink did with a request."""
+
+    stored: int
+    duplicates: int
+    """Episodes that were on disk already and were not written again."""
+
+
+class StoreTrajectories(Request[Stored]):
+    """Make these durable. The answer means that their bytes are on disk."""
+
+    trajectories: tuple[Trajectory, ...]
+
+
+class TrajectoryStored(Event):
+    """Trajectories have become durable."""
+
+    episode_ids: tuple[str, ...]
+
+
+class FoundTrajectories(Message):
+    """The ones that are stored, in the order asked."""
+
+    trajectories: tuple[Trajectory, ...]
+
+
+class FindTrajectories(Request[FoundTrajectories]):
+    """Read stored trajectories back, by episode id (after a restart)."""
+
+    episode_ids: tuple[str, ...]

@@ -1,0 +1,59 @@
+"""What passes between a policy and its tools, turn by turn."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from messages.base import Message
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+class ToolCall(Message):
+    """A call that the policy wrote."""
+
+    tool: str
+    input: str
+    """The text handed to the tool, as the policy wrote it."""
+
+
+class ToolResult(Message):
+    """What a tool answered: the observation that the policy reads next."""
+
+    output: str
+    ok: bool
+    failure: Literal["", "error", "timeout", "memory", "output", "forbidden", "unknown_tool", "crashed"] = ""
+    """Why `ok` is false; empty otherwise."""
+    duration_s: float = Field(default=0.0, ge=0.0)
+
+
+class Turn(Message):
+    """One prompt → completion, with the exact tokens, so that nothing is ever tokenized again."""
+
+    prompt_ids: tuple[int, ...]
+    """Tokens that the environment added since the previous turn ended (task, observation, markup)."""
+    completion_ids: tuple[int, ...]
+    """Tokens that the policy sampled."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each completion token under the policy that sampled it, to 1e-6."""
+    loss_mask: tuple[int, ...]
+    """1 where a token counts in the loss, over `prompt_ids` followed by `completion_ids`."""
+    policy_version: int = Field(ge=0)
+    """Version of the policy that sampled this turn; 0 is the base model."""
+    finish_reason: FinishReason = "stop"
+    text: str = ""
+    """The completion as text."""
+    call: ToolCall | None = None
+    result: ToolResult | None = None
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+    generate_s: float = Field(default=0.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        if len(self.logprobs) != len(self.completion_ids):
+            raise ValueError(f"{len(self.logprobs)} logprobs for {len(self.completion_ids)} sampled tokens")
+        total = len(self.prompt_ids) + len(self.completion_ids)
+        if len(self.loss_mask) != total:
+            raise ValueError(f"loss_mask has {len(self.loss_mask)} entries for {total} tokens")
+        return self

@@ -136,7 +136,7 @@ def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         if not models:
             return []
-        current = next((m for m in models if _tag(m) in map(str, loc)), models[0])
+        current = next((m for m in models if _tag(m) in [str(part) for part in loc]), models[0])
     return sorted(current.model_fields)
 
 

@@ -29,6 +29,8 @@ class RuntimeSettings(Section):
     """How actors live."""
 
     transport: Literal["ray", "local"] = "ray"
+    dashboard: bool = True
+    """Start Ray's dashboard with a local cluster; a cluster that is joined has its own."""
     mailbox: int = Field(default=1024, ge=1)
     """Messages that wait in an actor's mailbox before senders have to wait."""
     max_restarts: int = Field(default=5, ge=0)

@@ -1,0 +1,1 @@
+"""The Coordinator: leases, staleness, curriculum, rounds, recovery."""

@@ -1,0 +1,191 @@
+"""Running episodes and groups to their end, whatever dies meanwhile.
+
+An episode's id is fixed by its lease. A failed attempt is recorded and the episode is given out
+again; only a verdict makes a reward.
+"""
+
+import time
+from collections.abc import Sequence
+
+import anyio
+import structlog
+
+from actors.coordinator.publisher import PolicyPublisher
+from configs.errors import AgentFactoryError
+from configs.roles import LoopSettings, RewardWeights
+from messages.adapters import AdapterRef
+from messages.episodes import EpisodeFailed, Solution, SolveTask
+from messages.judging import GroupVerdict, JudgeGroup, Rewards, Verdict
+from messages.runs import GroupFinished, GroupLeased
+from messages.tasks import Task
+from messages.trajectories import FindTrajectories, Group, StoreTrajectories, Trajectory
+from runtime.ref import Ref
+from runtime.retry import ask_again
+from runtime.topics import Topics
+from training.rewards import episode_rewards, in_frontier
+
+log = structlog.get_logger("coordinator")
+STORE_TIMEOUT_S = 60.0
+JUDGE_TIMEOUT_S = 120.0
+
+
+class EpisodeRunner:
+    """Gives episodes to Students, again where an attempt fails."""
+
+    def __init__(
+        self, settings: LoopSettings, students: Ref, publisher: PolicyPublisher, topics: Topics
+    ) -> None:
+        self._settings = settings
+        self._students = students
+        self._publisher = publisher
+        self._topics = topics
+
+    async def solve(self, request: SolveTask) -> Solution | None:
+        """The solution, or None when every attempt failed."""
+        attempts = self._settings.episode_attempts
+        for attempt in range(1, attempts + 1):
+            if not request.pinned:
+                newest = self._publisher.current("student")
+                request = request.model_copy(update={"adapter": newest})
+            try:
+                return await self._students.ask(request, timeout_s=self._settings.episode_timeout_s)
+            except AgentFactoryError as error:
+                failed = EpisodeFailed(
+                    episode_id=request.episode_id,
+                    attempt=attempt,
+                    error=type(error).__name__,
+                    reason=str(error),
+                    will_retry=attempt < attempts,
+                )
+                log.warning("episode failed", **failed.model_dump())
+                await self._topics.publish(failed)
+                await self._publisher.reload()
+        return None
+
+
+class GroupRunner:
+    """Runs the k episodes of one leased task: solve, judge, reward, store."""
+
+    def __init__(
+        self,
+        settings: LoopSettings,
+        weights: RewardWeights,
+        frontier: float,
+        episodes: EpisodeRunner,
+        verifier: Ref,
+        sink: Ref,
+    ) -> None:
+        self._settings = settings
+        self._weights = weights
+        self._frontier = frontier
+        self._episodes = episodes
+        self._verifier = verifier
+        self._sink = sink
+
+    async def run(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
+        """All of it; returns once the trajectories are durable."""
+        stored = await self.find(lease.group_id, lease.episode_ids)
+        if len(stored.trajectories) == len(lease.episode_ids):
+            return self._finished(lease, stored), stored  # an earlier sitting got this far
+        solutions = await self._solve_all(lease, newest)
+        judged = await self._judge(lease.proposal.task, solutions)
+        group = Group(group_id=lease.group_id, trajectories=self._trajectories(lease, solutions, judged))
+        if group.trajectories:
+            message = StoreTrajectories(trajectories=group.trajectories)
+            await ask_again(self._sink, message, timeout_s=STORE_TIMEOUT_S)
+        return self._finished(lease, group), group
+
+    async def find(self, group_id: str, episode_ids: Sequence[str]) -> Group:
+        """What the sink has of a group."""
+        message = FindTrajectories(episode_ids=tuple(episode_ids))
+        found = await ask_again(self._sink, message, timeout_s=STORE_TIMEOUT_S)
+        return Group(group_id=group_id, trajectories=found.trajectories)
+
+    async def _solve_all(self, lease: GroupLeased, newest: AdapterRef) -> list[Solution]:
+        solutions: list[Solution] = []
+
+        async def one(episode_id: str) -> None:
+            task = lease.proposal.task
+            request = SolveTask(episode_id=episode_id, task=task, adapter=newest)
+            solution = await self._episodes.solve(request)
+            if solution is not None:
+                solutions.append(solution)
+
+        async with anyio.create_task_group() as group:
+            for episode_id in lease.episode_ids:
+                group.start_soon(one, episode_id)
+        return solutions
+
+    async def _judge(self, task: Task, solutions: list[Solution]) -> GroupVerdict:
+        message = JudgeGroup(task=task, solutions=tuple(solutions))
+        verdict = await ask_again(self._verifier, message, timeout_s=JUDGE_TIMEOUT_S)
+        for episode_id, reason in verdict.failed:
+            log.warning("grading failed", episode_id=episode_id, reason=reason)
+        return verdict
+
+    def _trajectories(
+        self, lease: GroupLeased, solutions: list[Solution], judged: GroupVerdict
+    ) -> tuple[Trajectory, ...]:
+        verdicts = {verdict.episode_id: verdict for verdict in judged.verdicts}
+        return tuple(
+            self._trajectory(lease, solution, verdicts[solution.episode_id], judged)
+            for solution in solutions
+            if solution.episode_id in verdicts
+        )
+
+    def _trajectory(
+        self, lease: GroupLeased, solution: Solution, verdict: Verdict, judged: GroupVerdict
+    ) -> Trajectory:
+        novelty = judged.task.novelty
+        rewards = episode_rewards(solution.turns, verdict, judged.majority_share, novelty, self._weights)
+        return Trajectory(
+            episode_id=solution.episode_id,
+            group_id=lease.group_id,
+            task=judged.task,
+            turns=solution.turns,
+            answer=solution.answer,
+            stop_reason=solution.stop_reason,
+            verdict=verdict,
+            rewards=rewards,
+            majority_share=judged.majority_share,
+            finished_at=time.time(),
+        )
+
+    def _finished(self, lease: GroupLeased, group: Group) -> GroupFinished:
+        trajectories = group.trajectories
+        judged = len(trajectories)
+        fate = "failed"
+        if judged >= max(2, self._settings.group_size // 2):
+            inside = in_frontier(trajectories[0].majority_share, self._frontier)
+            fate = "accepted" if inside else "filtered"
+        return GroupFinished.model_validate(
+            {
+                "group_id": lease.group_id,
+                "fate": fate,
+                "episodes": judged,
+                "failed": len(lease.episode_ids) - judged,
+                "success": _mean([float(bool(t.verdict and t.verdict.correct)) for t in trajectories]),
+                "majority_share": trajectories[0].majority_share if trajectories else 0.0,
+                "difficulty": lease.proposal.task.difficulty,
+                "tool_calls": _mean([sum(turn.call is not None for turn in t.turns) for t in trajectories]),
+                "rewards": mean_rewards([t.rewards for t in trajectories]),
+                "oldest_version": min((t.oldest_version for t in trajectories), default=0),
+                "tokens": sum(len(turn.completion_ids) for t in trajectories for turn in t.turns),
+                "at": time.time(),
+            }
+        )
+
+
+def mean_rewards(rewards: Sequence[Rewards]) -> Rewards:
+    """The mean of each part."""
+    return Rewards(
+        uncertainty=_mean([reward.uncertainty for reward in rewards]),
+        tool_use=_mean([reward.tool_use for reward in rewards]),
+        novelty=_mean([reward.novelty for reward in rewards]),
+        correctness=_mean([reward.correctness for reward in rewards]),
+        total=_mean([reward.total for reward in rewards]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

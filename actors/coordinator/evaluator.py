@@ -1,0 +1,152 @@
+"""pass@1 on the fixed held-out set, sampled the same way for every version."""
+
+import time
+from typing import NamedTuple
+
+import anyio
+import structlog
+
+from actors.coordinator.episodes import STORE_TIMEOUT_S, EpisodeRunner
+from configs.errors import AgentFactoryError
+from configs.roles import EvaluationSettings, RewardWeights
+from messages.adapters import AdapterRef
+from messages.episodes import Solution, SolveTask
+from messages.judging import JudgeSolution, Verdict
+from messages.tasks import Task
+from messages.trajectories import StoreTrajectories, Trajectory
+from runtime.errors import ActorDown
+from runtime.ref import Ref
+from runtime.retry import ask_again
+from training.rewards import episode_rewards
+from training.statistics import wilson_interval
+from training.tasks import arithmetic
+
+log = structlog.get_logger("coordinator")
+JUDGE_TIMEOUT_S = 120.0
+
+
+class NothingJudged(AgentFactoryError):
+    """An evaluation without a single verdict says nothing about the policy."""
+
+
+class Evaluation(NamedTuple):
+    """One version's result."""
+
+    version: int
+    correct: int
+    n: int
+    failed: int
+    mean_reward: float
+    tool_use: float
+    duration_s: float
+
+    @property
+    def pass_at_1(self) -> float:
+        """Share of correct answers among those judged."""
+        return self.correct / self.n if self.n else 0.0
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """Wilson score interval."""
+        return wilson_interval(self.correct, self.n)
+
+
+class Evaluator:
+    """Runs the held-out tasks with one version, pinned."""
+
+    def __init__(
+        self,
+        settings: EvaluationSettings,
+        weights: RewardWeights,
+        episodes: EpisodeRunner,
+        verifier: Ref,
+        sink: Ref,
+    ) -> None:
+        self._settings = settings
+        self._weights = weights
+        self._episodes = episodes
+        self._verifier = verifier
+        self._sink = sink
+        self._tasks = held_out(settings)
+        self.running = 0
+        """Episodes under way."""
+
+    async def evaluate(self, adapter: AdapterRef) -> Evaluation:
+        """pass@1 of one version; its trajectories are stored as `eval-v<version>`."""
+        began = time.monotonic()
+        done: list[Trajectory] = []
+        async with anyio.create_task_group() as group:
+            for number, task in enumerate(self._tasks):
+                group.start_soon(self._one, adapter, number, task, done)
+        if done:
+            message = StoreTrajectories(trajectories=tuple(done))
+            await ask_again(self._sink, message, timeout_s=STORE_TIMEOUT_S)
+        n = len(done)
+        if n == 0:
+            raise NothingJudged(f"none of the {len(self._tasks)} held-out episodes ended with a verdict")
+        return Evaluation(
+            version=adapter.version,
+            correct=sum(bool(t.verdict and t.verdict.correct) for t in done),
+            n=n,
+            failed=len(self._tasks) - n,
+            mean_reward=sum(t.rewards.total for t in done) / n if n else 0.0,
+            tool_use=sum(any(turn.call for turn in t.turns) for t in done) / n if n else 0.0,
+            duration_s=time.monotonic() - began,
+        )
+
+    async def _one(self, adapter: AdapterRef, number: int, task: Task, done: list[Trajectory]) -> None:
+        request = SolveTask(
+            episode_id=f"eval-v{adapter.version}-{number}",
+            task=task,
+            adapter=adapter,
+            pinned=True,
+            temperature=self._settings.temperature,
+            seed=self._settings.seed * 100_003 + number * 64,
+        )
+        self.running += 1
+        try:
+            solution = await self._episodes.solve(request)
+            verdict = await self._judge(task, solution) if solution is not None else None
+        finally:
+            self.running -= 1
+        if solution is None or verdict is None:
+            return
+        done.append(
+            Trajectory(
+                episode_id=request.episode_id,
+                group_id=f"eval-v{adapter.version}",
+                task=task,
+                turns=solution.turns,
+                answer=solution.answer,
+                stop_reason=solution.stop_reason,
+                verdict=verdict,
+                rewards=episode_rewards(solution.turns, verdict, 0.0, 0.0, self._weights),
+                finished_at=time.time(),
+            )
+        )
+
+    async def _judge(self, task: Task, solution: Solution) -> Verdict | None:
+        """The verdict, or None where grading failed: a failure is not a wrong answer."""
+        try:
+            judge = JudgeSolution(task=task, solution=solution)
+            return await ask_again(self._verifier, judge, timeout_s=JUDGE_TIMEOUT_S)
+        except ActorDown:
+            raise
+        except AgentFactoryError as error:
+            log.warning("grading failed", episode_id=solution.episode_id, reason=str(error))
+            return None
+
+
+def held_out(settings: EvaluationSettings) -> list[Task]:
+    """The held-out tasks: the same for every run with these settings, and never trained on."""
+    return [
+        Task(
+            id=f"held-out-{number}",
+            domain="math",
+            description=task.text,
+            difficulty=task.difficulty,
+            reference=task.answer,
+            reference_kind="computed",
+        )
+        for number, task in enumerate(arithmetic.held_out_tasks(settings.tasks, settings.seed))
+    ]

@@ -1,0 +1,94 @@
+"""Bringing a new version into use: loaded on every replica, confirmed, and only then sampled with.
+
+Each version has a name of its own, so an engine can never serve an old one under a new name. Where
+a replica refuses, the old version stays in use everywhere.
+"""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+import anyio
+import structlog
+
+from messages.adapters import (
+    AdapterPublished,
+    AdapterRef,
+    LoadAdapter,
+    Policy,
+    UnloadAdapter,
+    UsePolicy,
+)
+from runtime.engines.base import UnknownAdapter
+from runtime.ref import PoolRef, Ref
+from runtime.retry import ask_again
+from runtime.topics import Topics
+
+log = structlog.get_logger("coordinator")
+LOAD_TIMEOUT_S = 120.0
+
+
+class PolicyPublisher:
+    """Keeps the engines and the actors that sample in step with the versions in use."""
+
+    def __init__(self, engines: PoolRef, students: PoolRef, teacher: Ref, topics: Topics) -> None:
+        self._engines = engines
+        self._students = students
+        self._teacher = teacher
+        self._topics = topics
+        self._live: dict[str, LoadAdapter] = {}
+        self._current: dict[Policy, AdapterRef] = {
+            "student": AdapterRef(policy="student", version=0),
+            "teacher": AdapterRef(policy="teacher", version=0),
+        }
+        self._reloading = anyio.Lock()
+        self._reloaded_at = -1.0
+
+    def current(self, policy: Policy) -> AdapterRef:
+        """The version in use."""
+        return self._current[policy]
+
+    async def publish(self, message: LoadAdapter) -> None:
+        """Load everywhere, then use. Raises the engine's error, with nothing changed."""
+        began = time.monotonic()
+        adapter = message.adapter
+        await self._load(message)
+        assert adapter.name is not None
+        self._live[adapter.name] = message
+        self._current[adapter.policy] = adapter
+        if adapter.policy == "student":
+            await self._students.broadcast(UsePolicy(adapter=adapter))
+        else:
+            await self._teacher.tell(UsePolicy(adapter=adapter))
+        load_s = time.monotonic() - began
+        await self._topics.publish(AdapterPublished(adapter=adapter, load_s=load_s))
+
+    async def reload(self) -> None:
+        """Make sure that every replica has every live version: one may have been restarted."""
+        asked_at = time.monotonic()
+        async with self._reloading:
+            if asked_at < self._reloaded_at:
+                return  # someone did it while we waited
+            began = time.monotonic()
+            for message in list(self._live.values()):
+                await self._load(message)
+            self._reloaded_at = began
+
+    async def retire(self, policy: Policy, keep: Iterable[int]) -> None:
+        """Unload the versions of a policy other than these; waits for what still runs on them."""
+        kept = {AdapterRef(policy=policy, version=version).name for version in keep}
+        for name, message in list(self._live.items()):
+            if message.adapter.policy == policy and name not in kept:
+                del self._live[name]
+                for engine in self._engines.members:
+                    await self._unload(engine, name)
+
+    async def _unload(self, engine: Ref, name: str) -> None:
+        with suppress(UnknownAdapter):  # this replica was restarted meanwhile and never had it
+            await ask_again(engine, UnloadAdapter(name=name), timeout_s=LOAD_TIMEOUT_S)
+
+    async def _load(self, message: LoadAdapter) -> None:
+        for engine in self._engines.members:
+            loaded = await ask_again(engine, message, timeout_s=LOAD_TIMEOUT_S)
+            if message.adapter.name not in loaded.names:
+                log.error("replica did not confirm", engine=engine.name, adapter=message.adapter.name)

@@ -1,0 +1,126 @@
+"""What a run has come to: derived from its journal, entry by entry, live and on resume alike.
+
+`apply` is the only thing that changes it. So a resumed run stands exactly where the journal ends.
+"""
+
+from actors.coordinator.curriculum import Curriculum
+from configs.roles import CurriculumSettings
+from messages.adapters import AdapterRef, Policy
+from messages.judging import Rewards
+from messages.runs import (
+    GroupDropped,
+    GroupFinished,
+    GroupLeased,
+    JournalEntry,
+    RoundFinished,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    StepFinished,
+)
+from messages.tasks import TaskOutcome
+
+Open = dict[str, GroupLeased]
+
+
+class RunState:
+    """The state of one run."""
+
+    def __init__(self, curriculum: CurriculumSettings) -> None:
+        self.curriculum = Curriculum(curriculum)
+        self.run_id = ""
+        self.adapters: dict[Policy, AdapterRef] = {
+            "student": AdapterRef(policy="student", version=0),
+            "teacher": AdapterRef(policy="teacher", version=0),
+        }
+        self.open: Open = {}
+        """Leased and unfinished."""
+        self.ready: dict[str, tuple[GroupLeased, GroupFinished]] = {}
+        """Accepted and not yet trained on, oldest first."""
+        self.outcomes: list[TaskOutcome] = []
+        """What the Teacher has not learned from yet."""
+        self.rounds: dict[int, RoundFinished] = {}
+        self.steps: dict[int, StepFinished] = {}
+        """The Student's steps, by the version they made."""
+        self.sampled = 0
+        """Groups finished since the last step."""
+        self.leased = 0
+        self.episodes = 0
+        self.failed = 0
+        self.filtered = 0
+        self.dropped_stale = 0
+        self.tokens = 0
+        self.last_rewards = Rewards()
+        self.last_success = 0.0
+        self.finished: RunFinished | None = None
+        self._past_s = 0.0
+        self._sitting_began = 0.0
+        self._last_at = 0.0
+
+    @property
+    def version(self) -> int:
+        """Of the Student's policy."""
+        return self.adapters["student"].version
+
+    def wall_s(self, now: float) -> float:
+        """Seconds of work so far, over all sittings."""
+        return self._past_s + max(0.0, now - self._sitting_began)
+
+    def apply(self, entry: JournalEntry) -> None:
+        """Take one entry into account."""
+        match entry:
+            case RunStarted():
+                self.run_id = entry.run_id
+                self._sitting_began = entry.at
+            case RunResumed():
+                self._past_s += max(0.0, self._last_at - self._sitting_began)
+                self._sitting_began = entry.at
+            case GroupLeased():
+                self.open[entry.group_id] = entry
+                self.leased += 1
+            case GroupFinished():
+                self._group_finished(entry)
+            case GroupDropped():
+                self.ready.pop(entry.group_id, None)
+                self.dropped_stale += 1
+            case StepFinished():
+                self._step_finished(entry)
+            case RoundFinished():
+                self.rounds[entry.version] = entry
+            case RunFinished():
+                self.finished = entry
+            case _:
+                pass  # a failure changes nothing: the run goes on from the entries before it
+        self._last_at = getattr(entry, "at", self._last_at)
+
+    def _group_finished(self, entry: GroupFinished) -> None:
+        lease = self.open.pop(entry.group_id)
+        self.sampled += 1
+        self.episodes += entry.episodes
+        self.failed += entry.failed
+        self.tokens += entry.tokens
+        self.last_rewards = entry.rewards
+        self.last_success = entry.success
+        if entry.fate == "accepted":
+            self.ready[entry.group_id] = (lease, entry)
+        self.filtered += entry.fate == "filtered"
+        if entry.fate != "failed":
+            self.curriculum.observe(entry.success)
+            self.outcomes.append(
+                TaskOutcome(
+                    proposal=lease.proposal,
+                    majority_share=entry.majority_share,
+                    tool_calls=entry.tool_calls,
+                )
+            )
+
+    def _step_finished(self, entry: StepFinished) -> None:
+        self.adapters[entry.policy] = entry.adapter
+        if entry.policy == "teacher":
+            learned = set(entry.group_ids)
+            self.outcomes = [o for o in self.outcomes if o.proposal.task.id not in learned]
+            return
+        self.steps[entry.adapter.version] = entry
+        self.sampled = 0
+        for group_id in entry.group_ids:
+            self.ready.pop(group_id, None)

@@ -1,0 +1,1 @@
+"""The TrajectorySink: makes trajectories durable."""

@@ -1,0 +1,152 @@
+"""Append-only JSONL segments: one trajectory a line.
+
+A segment is `trajectories-00001.jsonl`. Only the last one is ever written to. A crash can tear no
+more than its last line, which readers leave out and the writer cuts off when it opens the folder.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from pydantic import ValidationError
+
+from configs.errors import AgentFactoryError, BadInput
+from messages.trajectories import Trajectory
+
+PATTERN = "trajectories-*.jsonl"
+
+
+class CannotStore(AgentFactoryError):
+    """The disk does not take the bytes. Nothing has been acknowledged."""
+
+
+class Place(NamedTuple):
+    """Where one trajectory lies."""
+
+    segment: Path
+    offset: int
+
+
+class SegmentWriter:
+    """Appends lines to the last segment of a folder. Blocking: call it from a thread."""
+
+    def __init__(self, folder: Path, segment_bytes: int) -> None:
+        self._folder = folder
+        self._limit = segment_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+        existing = segments(folder)
+        self._path = existing[-1] if existing else folder / "trajectories-00001.jsonl"
+        self._stream = self._open()
+
+    def commit(self, lines: list[bytes]) -> list[Place]:
+        """Append the lines and fsync once; returns where each lies. Raises CannotStore.
+
+        After an error the segment is cut back to where it was, so that a later commit starts clean.
+        """
+        if self._stream.tell() >= self._limit:
+            self._roll()
+        start = self._stream.tell()
+        try:
+            self._stream.write(b"".join(lines))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            self._cut_back(start)
+            raise CannotStore(
+                f"{self._path}: cannot write trajectories ({error.strerror}); free some space and resume"
+            ) from error
+        places: list[Place] = []
+        for line in lines:
+            places.append(Place(self._path, start))
+            start += len(line)
+        return places
+
+    def close(self) -> None:
+        """Close the segment."""
+        self._stream.close()
+
+    def _open(self) -> BinaryIO:
+        stream = self._path.open("ab", buffering=1 << 20)
+        _cut_torn_line(self._path)
+        stream.seek(0, os.SEEK_END)
+        return stream
+
+    def _roll(self) -> None:
+        self._stream.close()
+        number = int(self._path.stem.rpartition("-")[2]) + 1
+        self._path = self._folder / f"trajectories-{number:05d}.jsonl"
+        self._stream = self._open()
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _cut_back(self, size: int) -> None:
+        """Drop what a failed write left, also in Python's own buffer."""
+        raw = self._stream.detach() if hasattr(self._stream, "detach") else self._stream
+        raw.close()
+        os.truncate(self._path, size)
+        self._stream = self._open()
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segments of a folder, oldest first."""
+    return sorted(folder.glob(PATTERN))
+
+
+def read_trajectories(folder: Path) -> Iterator[Trajectory]:
+    """Stream all stored trajectories, oldest first, one in memory at a time.
+
+    A torn last line is left out. Raises BadInput, which names file and line, for anything else that
+    is not a trajectory.
+    """
+    for place, line in read_lines(folder):
+        yield parse(place, line)
+
+
+def read_lines(folder: Path) -> Iterator[tuple[Place, bytes]]:
+    """Stream the raw lines with their places; a torn last line is left out."""
+    for path in segments(folder):
+        offset = 0
+        with path.open("rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                yield Place(path, offset), line
+                offset += len(line)
+
+
+def read_at(place: Place) -> Trajectory:
+    """The trajectory at a place."""
+    with place.segment.open("rb") as stream:
+        stream.seek(place.offset)
+        return parse(place, stream.readline())
+
+
+def parse(place: Place, line: bytes) -> Trajectory:
+    """One line as a trajectory. Raises BadInput."""
+    try:
+        return Trajectory.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "line"
+        raise BadInput(f"{place.segment}: byte {place.offset}: {key}: {first['msg']}") from error
+
+
+def _cut_torn_line(path: Path) -> None:
+    with path.open("rb+") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size == 0:
+            return
+        position = size
+        while position > 0:
+            step = min(1 << 16, position)
+            stream.seek(position - step)
+            newline = stream.read(step).rfind(b"\n")
+            if newline >= 0:
+                stream.truncate(position - step + newline + 1)
+                return
+            position -= step
+        stream.truncate(0)

@@ -1,0 +1,1 @@
+"""The Student: solves tasks in ReAct turns."""

@@ -1,0 +1,156 @@
+"""The Student.
+
+Consumes SolveTask and UsePolicy; produces Solution; waits for the engine and for tools; unblocked by
+the deadline of each generation and by each tool's limits.
+
+Invariants: every turn records the exact tokens and the version that sampled them; nothing is ever
+tokenized twice; an episode ends after `max_turns` at the latest, whatever the model writes.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+
+import anyio
+
+from actors.student.prompts import opening
+from configs.models import ModelSettings
+from configs.roles import StudentSettings
+from messages.adapters import AdapterRef, UsePolicy
+from messages.episodes import Solution, SolveTask, StopReason
+from messages.generation import Completion, EndSessions, Generate, SamplingSettings
+from messages.turns import ToolResult, Turn
+from runtime.actor import Actor
+from runtime.engines.base import PromptTooLong
+from runtime.engines.chat import ChatFormat
+from runtime.ref import Ref
+from runtime.tools.base import Tool
+from runtime.tools.python import PythonTool
+from runtime.tools.react import Reply, parse_reply
+from runtime.tools.toolbox import ToolBox
+
+
+class Student(Actor):
+    """Solves tasks, several episodes at once."""
+
+    concurrency = 8192  # a new policy must not queue behind episodes: `_slots` bounds those
+
+    def __init__(self, settings: StudentSettings, model: ModelSettings, engine: Ref) -> None:
+        self._settings = settings
+        self._model = model
+        self._engine = engine
+        self._tools: tuple[Tool, ...] = (PythonTool(settings.sandbox),)
+        self._toolbox = ToolBox(self._tools)
+        self._slots = anyio.Semaphore(settings.concurrent_episodes)
+        self._policy = AdapterRef(policy="student", version=0)
+        self._chat: ChatFormat
+
+    async def start(self) -> None:
+        """Read the tokenizer and warm the tools up."""
+        self._chat = await anyio.to_thread.run_sync(ChatFormat.load, self._model.locate())
+        await self._toolbox.start()
+
+    async def aclose(self) -> None:
+        """Stop the tools."""
+        await self._toolbox.aclose()
+
+    async def use_policy(self, message: UsePolicy) -> None:
+        """Sample with this version from the next turn on; an older one is ignored."""
+        self._policy = _newer(self._policy, message.adapter)
+
+    async def solve(self, message: SolveTask) -> Solution:
+        """Run one episode to its end."""
+        self._policy = _newer(self._policy, message.adapter)
+        async with self._slots:
+            began = time.monotonic()
+            try:
+                turns, answer, stop_reason = await self._episode(message)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._engine.tell(EndSessions(sessions=(message.episode_id,)))
+        return Solution(
+            episode_id=message.episode_id,
+            task_id=message.task.id,
+            answer=answer,
+            turns=tuple(turns),
+            stop_reason=stop_reason,
+            confidence=_confidence(turns[-1].logprobs),
+            duration_s=time.monotonic() - began,
+        )
+
+    async def _episode(self, message: SolveTask) -> tuple[list[Turn], str | None, StopReason]:
+        turns: list[Turn] = []
+        history: tuple[int, ...] = ()
+        added = self._chat.opening(opening(message.task.description, self._tools))
+        for number in range(self._settings.max_turns):
+            adapter = message.adapter if message.pinned else self._policy
+            started_at, began = time.time(), time.monotonic()
+            try:
+                completion = await self._generate(message, number, history + added, adapter)
+            except PromptTooLong:
+                if not turns:
+                    raise  # the task itself does not fit: nobody's episode
+                return turns, None, "token_limit"
+            text = self._chat.decode(completion.token_ids)
+            reply = parse_reply(text)
+            result = await self._toolbox.call(reply.call) if reply.call else None
+            turns.append(
+                Turn(
+                    prompt_ids=added,
+                    completion_ids=completion.token_ids,
+                    logprobs=completion.logprobs,
+                    loss_mask=(0,) * len(added) + (1,) * len(completion.token_ids),
+                    policy_version=adapter.version,
+                    finish_reason=completion.finish_reason,
+                    text=text,
+                    call=reply.call,
+                    result=result,
+                    started_at=started_at,
+                    generate_s=time.monotonic() - began,
+                )
+            )
+            if result is None:
+                return turns, reply.answer, _stop_reason(reply, completion)
+            history += added + completion.token_ids
+            added = self._observe(result, completion)
+        return turns, None, "turn_limit"
+
+    async def _generate(
+        self, message: SolveTask, number: int, prompt_ids: tuple[int, ...], adapter: AdapterRef
+    ) -> Completion:
+        settings = self._settings
+        temperature = settings.temperature if message.temperature is None else message.temperature
+        request = Generate(
+            request_id=f"{message.episode_id}/{number}",
+            prompt_ids=prompt_ids,
+            sampling=SamplingSettings(
+                temperature=temperature,
+                top_p=settings.top_p,
+                max_tokens=settings.max_tokens_per_turn,
+                stop=("\nObservation:",),
+                seed=None if message.seed is None else message.seed + number,
+            ),
+            adapter=adapter.name,
+            session=message.episode_id,
+        )
+        return await self._engine.ask(request, timeout_s=settings.generate_timeout_s)
+
+    def _observe(self, result: ToolResult, completion: Completion) -> tuple[int, ...]:
+        """The tokens of an observation; they follow the completion as it was sampled."""
+        ended = bool(completion.token_ids) and completion.token_ids[-1] in self._chat.eos_ids
+        return self._chat.observation(f"Observation: {result.output}", cut_off=not ended)
+
+
+def _newer(current: AdapterRef, offered: AdapterRef) -> AdapterRef:
+    return offered if offered.version > current.version else current
+
+
+def _stop_reason(reply: Reply, completion: Completion) -> StopReason:
+    if reply.answer is not None:
+        return "answered"
+    return "token_limit" if completion.finish_reason == "length" else "no_action"
+
+
+def _confidence(logprobs: Sequence[float]) -> float:
+    """Geometric mean probability of the last turn's tokens."""
+    return min(1.0, math.exp(sum(logprobs) / len(logprobs))) if logprobs else 0.0

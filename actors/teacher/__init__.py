@@ -1,0 +1,1 @@
+"""The Teacher: proposes tasks at the Student's frontier."""

@@ -1,0 +1,155 @@
+"""The Teacher.
+
+Consumes ProposeTasks, RewardTasks and UsePolicy; produces Proposals and TaskRewards; waits for the
+engine; unblocked by the deadline of each generation.
+
+Invariants: every task it gives out is well formed, unlike any it gave out before in this run, and
+never from the evaluation split; each carries the turn that wrote it, so that it can be learned from.
+"""
+
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+
+from actors.teacher.domains import CheckedTask, Domain, domain_named
+from actors.teacher.novelty import NoveltyArchive
+from configs.models import ModelSettings
+from configs.roles import TeacherSettings
+from messages.adapters import AdapterRef, UsePolicy
+from messages.generation import Generate, SamplingSettings
+from messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task, TaskRewards
+from messages.turns import Turn
+from runtime.actor import Actor
+from runtime.engines.chat import ChatFormat
+from runtime.ref import Ref
+from training.rewards import teacher_rewards
+
+GENERATE_TIMEOUT_S = 120.0
+
+
+class _Draft(NamedTuple):
+    """A reply of the model, and the task in it."""
+
+    turn: Turn
+    task: CheckedTask | None
+
+
+class Teacher(Actor):
+    """Proposes tasks by prompting the model."""
+
+    def __init__(
+        self, settings: TeacherSettings, model: ModelSettings, engine: Ref, archive_file: Path | None
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._engine = engine
+        self._archive_file = archive_file
+        self._policy = AdapterRef(policy="teacher", version=0)
+        self._chat: ChatFormat
+        self._archive: NoveltyArchive
+
+    async def start(self) -> None:
+        """Read the tokenizer and the archive of earlier tasks."""
+        self._chat = await anyio.to_thread.run_sync(ChatFormat.load, self._model.locate())
+        self._archive = await anyio.to_thread.run_sync(
+            NoveltyArchive, self._settings.novelty, self._archive_file
+        )
+
+    async def use_policy(self, message: UsePolicy) -> None:
+        """Propose with this version from now on; an older one is ignored."""
+        if message.adapter.version > self._policy.version:
+            self._policy = message.adapter
+
+    async def propose(self, message: ProposeTasks) -> Proposals:
+        """Up to `count` tasks; fewer when the model keeps repeating itself."""
+        domain = domain_named(message.domain)
+        self._policy = message.adapter if message.adapter.version > self._policy.version else self._policy
+        proposals: list[Proposal] = []
+        rejected: list[Turn] = []
+        malformed = duplicates = held_out = 0
+        for _ in range(self._settings.max_attempts):
+            missing = message.count - len(proposals)
+            if missing <= 0:
+                break
+            drafts = await self._draft(domain, message, round(missing * self._settings.oversample))
+            well_formed = [(draft.turn, draft.task) for draft in drafts if draft.task is not None]
+            usable = [(turn, task) for turn, task in well_formed if not task.held_out][:missing]
+            novelties = self._archive.admit([task.description for _, task in usable])
+            for (turn, task), novelty in zip(usable, novelties, strict=True):
+                if novelty is None:
+                    rejected.append(turn)
+                else:
+                    proposals.append(Proposal(task=_task(message.domain, task, novelty), turn=turn))
+            malformed += len(drafts) - len(well_formed)
+            duplicates += novelties.count(None)
+            held_out += sum(task.held_out for _, task in well_formed)
+            rejected += [draft.turn for draft in drafts if draft.task is None]
+        return Proposals(
+            proposals=tuple(proposals),
+            malformed=malformed,
+            duplicates=duplicates,
+            held_out=held_out,
+            rejected=tuple(rejected),
+        )
+
+    async def reward(self, message: RewardTasks) -> TaskRewards:
+        """The frontier reward of each proposal; near-duplicates within the batch cost."""
+        outcomes = message.outcomes
+        sizes = self._archive.cluster_sizes([outcome.proposal.task.description for outcome in outcomes])
+        return TaskRewards(totals=tuple(teacher_rewards(outcomes, sizes, len(outcomes), self._settings)))
+
+    async def _draft(self, domain: Domain, message: ProposeTasks, count: int) -> list[_Draft]:
+        prompt_ids = self._chat.opening(domain.prompt(message.difficulty))
+        drafts: list[_Draft] = []
+
+        async def one(policy: AdapterRef) -> None:
+            turn = await self._generate(prompt_ids, policy)
+            whole = turn.finish_reason == "stop"  # what was cut off may look like another task
+            task = domain.check(turn.text, message.difficulty) if whole else None
+            if task is not None and task.reference is None and self._settings.require_reference:
+                task = None
+            drafts.append(_Draft(turn, task))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(count):
+                group.start_soon(one, self._policy)
+        return drafts
+
+    async def _generate(self, prompt_ids: tuple[int, ...], policy: AdapterRef) -> Turn:
+        request = Generate(
+            request_id=uuid.uuid4().hex,
+            prompt_ids=prompt_ids,
+            sampling=SamplingSettings(
+                temperature=self._settings.temperature, max_tokens=self._settings.max_tokens
+            ),
+            adapter=policy.name,
+        )
+        started_at, began = time.time(), time.monotonic()
+        completion = await self._engine.ask(request, timeout_s=GENERATE_TIMEOUT_S)
+        return Turn(
+            prompt_ids=prompt_ids,
+            completion_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            loss_mask=(0,) * len(prompt_ids) + (1,) * len(completion.token_ids),
+            policy_version=policy.version,
+            finish_reason=completion.finish_reason,
+            text=self._chat.decode(completion.token_ids),
+            started_at=started_at,
+            generate_s=time.monotonic() - began,
+        )
+
+
+def _task(domain: str, checked: CheckedTask, novelty: float) -> Task:
+    return Task(
+        id=uuid.uuid4().hex[:12],
+        domain=domain,
+        description=checked.description,
+        difficulty=checked.difficulty,
+        reference=checked.reference,
+        reference_kind=checked.reference_kind,
+        novelty=novelty,
+        created_at=time.time(),
+    )

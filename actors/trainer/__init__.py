@@ -1,0 +1,1 @@
+"""The Trainer: from groups to the next version."""

@@ -1,0 +1,240 @@
+"""Math grading with sympy and math-verify: what a grader process does.
+
+Only for `actors.verifier.math`, which runs it in killable, memory-limited processes: simplifying
+may take for ever, and neither library can be stopped from inside. Plain notation is read by
+`expressions`, LaTeX by latex2sympy's grammar; neither evaluates text as code.
+"""
+
+import json
+import logging
+import os
+import random
+import re
+from fractions import Fraction
+from typing import Final, NoReturn, TypeAlias
+
+import sympy
+from math_verify import verify
+from math_verify.grader import should_treat_as_complex
+from math_verify.parser import NormalizationConfig, latex2sympy, normalize_latex
+from sympy import Basic, Expr, MatrixBase
+
+from actors.verifier.domains.expressions import MAX_CHARACTERS, Unreadable, check_size, read_expression
+from actors.verifier.grading import (
+    Grade,
+    Number,
+    clean,
+    grade_numbers,
+    grade_plainly,
+    right,
+    shorten,
+    wrong,
+)
+from runtime.sandbox.frames import Ending, Setup
+from runtime.sandbox.zygote import Job, serve
+
+Value: TypeAlias = Basic | MatrixBase
+
+DIGITS: Final = 30
+"""Precision of numeric comparisons."""
+_NORMALIZATION: Final = NormalizationConfig(
+    basic_latex=True,
+    units=False,  # 5 cm is not 5
+    malformed_operators=True,
+    nits=True,
+    boxed="none",
+    equations=False,
+)
+_TO_LATEX: Final = (
+    ("<=", r" \le "), (">=", r" \ge "), ("!=", r" \ne "),
+    (" U ", r" \cup "), ("infinity", r"\infty "), ("inf", r"\infty "), ("oo", r"\infty "),
+    ("∞", r"\infty "), ("π", r"\pi "), ("∪", r"\cup "), ("≤", r"\le "), ("≥", r"\ge "),
+)  # fmt: skip
+_NEEDS_LATEX: Final = "=<>{}[](),!|∞π∪≤≥%_'"
+"""Plain text with one of these may still be mathematics: a relation, a set, an interval."""
+_PLAIN_SET: Final = re.compile(r"^\s*\{(.*)\}\s*$")
+_POINTS: Final = 4
+_MAX_EXPONENT: Final = 1000
+_WARM_UP: Final = (
+    (r"\frac{1}{2}", "1/2+0"), (r"\sqrt{2}", "2^(1/2)"), (r"x^2+2x+1", r"(x+1)^{2}"),
+    (r"\{1,2,3\}", "{3,2,1}"), ("[0,1)", r"[0,1)"), (r"(-\infty, 3]", "(-oo,3]"), ("(1,2)", "(1,2)"),
+    (r"x=3", "3"), (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\3\end{pmatrix}"),
+    (r"(0,1) \cup [2,3]", "(0,1) U [2,3]"), (r"3\times10^{5}", "300000+0"), (r"e^{i\pi}", "cos(pi)"),
+    (r"\frac{\sqrt{3}}{2}", "sin(pi/3)"), (r"\log_2{8}", "3x/x"), (r"5!", "100+20"), (r"1,2", "2,1"),
+    (r"\pm 2", r"\{-2,2\}"), (r"x \le 3", "x<=3"), (r"2\pi r", "2 pi r"), (r"\binom{4}{2}", "2*3"),
+    (r"\frac{x+1}{x-1}", "(1+x)/(x-1)"), (r"\left(\frac{1}{3}, 2\right)", "(1/3,2)"), (r"45^\circ", "1*x"),
+)  # fmt: skip
+"""Graded before the first fork: children then share the grammar's tables and loaded modules."""
+
+
+def grade_math(reference: str, answer: str, rel_tolerance: float) -> Grade:
+    """Compare as text, as numbers, then as mathematics."""
+    plain = grade_plainly(reference, answer, rel_tolerance)
+    if plain is not None:
+        return plain
+    expected_text, given_text = clean(reference), clean(answer)
+    try:
+        given = read(given_text)
+    except Unreadable as error:
+        return wrong(f"cannot read {shorten(given_text)}: {error}", "symbolic")
+    try:
+        expected = read(expected_text)
+    except Unreadable as error:
+        return wrong(f"cannot read the reference {shorten(expected_text)}: {error}", "symbolic")
+    if _has_degrees(expected_text) != _has_degrees(given_text):
+        return wrong("one is in degrees, the other is not", "symbolic")
+    summary = f"expected {shorten(expected_text)}, got {shorten(given_text)}"
+    if isinstance(expected, Expr) and isinstance(given, Expr):
+        return _grade_expressions(expected, given, rel_tolerance, summary)
+    if verify(expected, given, timeout_seconds=None):
+        return right("mathematically the same", "symbolic")
+    return wrong(summary, "symbolic")
+
+
+def read(text: str) -> Value:
+    """Plain notation or LaTeX as a sympy object. Raises Unreadable."""
+    check_size(text)
+    if "\\" not in text:
+        try:
+            return read_expression(text)
+        except Unreadable:
+            if not any(mark in text for mark in _NEEDS_LATEX):
+                raise
+        for plain, latex in _TO_LATEX:
+            text = text.replace(plain, latex)
+        text = _PLAIN_SET.sub(r"\\{\1\\}", text)
+    is_complex = should_treat_as_complex(text)
+    try:
+        value = latex2sympy(
+            normalize_latex(text, _NORMALIZATION),
+            is_real=not is_complex,
+            convert_degrees=False,
+            normalization_config=None,
+        )
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        # The grammar raises errors of a dozen unrelated types; each means that the text is not in it.
+        raise Unreadable("this is not mathematics in LaTeX") from error
+    if not isinstance(value, Basic | MatrixBase):
+        raise Unreadable("this is not one mathematical object")
+    _check_powers(value)
+    # Plain notation makes symbols without assumptions, and its i is the imaginary unit.
+    symbols = {symbol: sympy.Symbol(symbol.name) for symbol in value.free_symbols}
+    if is_complex:
+        symbols |= {symbol: sympy.I for symbol in value.free_symbols if symbol.name == "i"}
+    return value.xreplace(symbols).doit()
+
+
+def _grade_expressions(expected: Expr, given: Expr, rel_tolerance: float, summary: str) -> Grade:
+    if expected.is_infinite or given.is_infinite or expected is sympy.nan or given is sympy.nan:
+        same = expected == given and expected is not sympy.nan
+        return right("the same", "symbolic") if same else wrong(summary, "symbolic")
+    if expected.is_number and given.is_number:
+        return _grade_numbers(expected, given, rel_tolerance, summary)
+    if _is_zero(expected - given):
+        return right("symbolically the same", "symbolic")
+    return wrong(summary, "symbolic")
+
+
+def _is_zero(difference: Expr) -> bool:
+    """Whether the expression vanishes: expanded, or at random points of both signs, or simplified.
+
+    A value that is not 0 at one point disproves equality; values of 0 to 25 digits at all points
+    prove it for every expression that an answer is made of.
+    """
+    if difference == 0 or sympy.expand(difference) == 0:
+        return True
+    symbols = sorted(difference.free_symbols, key=str)
+    vanished = 0
+    for index in range(_POINTS):
+        rng = random.Random(index)
+        sign = 1 if index % 2 else -1
+        point = {symbol: sympy.Rational(sign * rng.randint(100, 999), 257) for symbol in symbols}
+        try:
+            if not is_close(complex_value(difference.xreplace(point)), sympy.S.Zero):
+                return False
+            vanished += 1
+        except Unreadable:
+            continue  # outside the domain
+    return vanished == _POINTS or sympy.simplify(difference) == 0
+
+
+def _grade_numbers(expected: Expr, given: Expr, rel_tolerance: float, summary: str) -> Grade:
+    """Exactly, then numerically; two exact forms must agree to all digits."""
+    if isinstance(expected, sympy.Rational) and isinstance(given, sympy.Rational):
+        return grade_numbers(_number(expected), _number(given), rel_tolerance)
+    if expected == given:
+        return right("symbolically the same", "symbolic")
+    value, other = complex_value(expected), complex_value(given)
+    distance, size = abs(value - other), abs(value)
+    if is_close(value, other):
+        return right("the same number", "symbolic")
+    is_rounded = isinstance(expected, sympy.Rational) or isinstance(given, sympy.Rational)
+    if is_rounded and distance <= rel_tolerance * size:
+        return right(f"the same number within {rel_tolerance:g}", "numeric")
+    return wrong(summary, "numeric")
+
+
+def complex_value(expression: Expr) -> Expr:
+    """To `DIGITS` digits. Raises Unreadable where it has no value."""
+    value = sympy.N(expression, DIGITS)
+    if value.has(sympy.nan, sympy.zoo, sympy.oo) or not value.is_number:
+        raise Unreadable("it has no value")
+    return value
+
+
+def is_close(value: Expr, other: Expr) -> bool:
+    """Equal up to the rounding of an evaluation to `DIGITS` digits."""
+    return bool(abs(value - other) <= max(abs(value), 1) * sympy.Float(10) ** (5 - DIGITS))
+
+
+def _check_powers(value: Value) -> None:
+    """Refuse powers that would not fit in memory once worked out. Raises Unreadable."""
+    for node in sympy.postorder_traversal(value):
+        if isinstance(node, sympy.Pow) and node.exp.is_number and abs(sympy.N(node.exp, 5)) > _MAX_EXPONENT:
+            raise Unreadable("a power that is too large")
+
+
+def _has_degrees(text: str) -> bool:
+    return "\\circ" in text or "°" in text
+
+
+def _number(value: sympy.Rational) -> Number:
+    fraction = Fraction(int(value.p), int(value.q))
+    return Number(fraction, is_decimal=_divides_power_of_ten(fraction.denominator))
+
+
+def _divides_power_of_ten(number: int) -> bool:
+    return number > 1 and 10**MAX_CHARACTERS % number == 0
+
+
+def grade_job(text: str) -> Ending:
+    """One job in a child: a JSON list [reference, answer, tolerance] in, a grade's JSON list out."""
+    reference, answer, rel_tolerance = json.loads(text)
+    try:
+        grade = grade_math(reference, answer, rel_tolerance)
+    except Unreadable as error:
+        grade = wrong(str(error), "symbolic")
+    except MemoryError:
+        return "memory"
+    except RecursionError:
+        grade = wrong("nested too deeply", "symbolic")
+    except (ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        os.write(1, f"{type(error).__name__}: {error}"[:500].encode())
+        return "error"
+    os.write(1, json.dumps(grade).encode())
+    return "ok"
+
+
+def prepare(_: Setup) -> Job:
+    """Warm up on samples of our own."""
+    logging.disable(logging.WARNING)
+    for reference, answer in _WARM_UP:
+        grade_math(reference, answer, 1e-6)
+    return grade_job
+
+
+def main() -> NoReturn:
+    """Be the grader's server."""
+    serve(prepare)

@@ -1,0 +1,140 @@
+"""The command line.
+
+Only `argparse` and the errors are imported here; each command imports what it needs, so that
+`--help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from agentfactory import __version__
+from configs.errors import AgentFactoryError, BadInput
+
+if TYPE_CHECKING:
+    from configs.load import YamlValue
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 it worked, 1 it failed, 2 bad input, 130 interrupted)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except AgentFactoryError as error:
+        print(f"agentfactory: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("agentfactory: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence and exit code 2, without the usage in front of it."""
+        self.exit(2, f"agentfactory: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="agentfactory",
+        description="Language-model agents that get better at their work.",
+    )
+    parser.add_argument("--version", action="version", version=f"agentfactory {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    evolve = commands.add_parser("evolve", help="train a student: one whole run")
+    evolve.add_argument("preset", nargs="?", default="laptop", help="a preset or a .yaml file (laptop)")
+    evolve.add_argument("--rounds", type=_count, help="training steps")
+    evolve.add_argument("--seed", type=_count, help="of everything that is drawn at random")
+    evolve.add_argument("--run-dir", help="the run's folder (runs/PRESET-TIME)")
+    evolve.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other setting, such as loop.max_staleness=0",
+    )
+    _add_run_options(evolve)
+    evolve.set_defaults(command=_evolve)
+
+    resume = commands.add_parser("resume", help="go on with a run where its journal ends")
+    resume.add_argument("run_dir", metavar="RUN_DIR")
+    _add_run_options(resume)
+    resume.set_defaults(command=_resume)
+
+    solve = commands.add_parser("solve", help="have one task solved, and watch how")
+    solve.add_argument("task", metavar="TASK")
+    solve.add_argument("--run", metavar="RUN_DIR", help="use this run's newest version (the base model)")
+    solve.add_argument("--preset", default="laptop", help="preset or file, where there is no --run")
+    solve.add_argument("--json", action="store_true", help="print one JSON object")
+    solve.set_defaults(command=_solve)
+
+    report = commands.add_parser("report", help="write report.html and report.png for a run")
+    report.add_argument("run_dir", metavar="RUN_DIR")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--transport", choices=("ray", "local"), help="Ray, or all in this process")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, and nothing else, to stdout"
+    )
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, found {text!r}")
+    return value
+
+
+def _evolve(options: argparse.Namespace) -> int:
+    from agentfactory.commands import evolve
+
+    changes = dict(_assignment(text) for text in options.set)
+    return evolve(
+        preset=options.preset,
+        rounds=options.rounds,
+        seed=options.seed,
+        run_dir=options.run_dir,
+        transport=options.transport,
+        as_json=options.json,
+        overrides=changes,
+    )
+
+
+def _assignment(text: str) -> "tuple[str, YamlValue]":
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise BadInput(f"--set {text}: expected KEY=VALUE, such as loop.max_staleness=0")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {text}: the value is not valid YAML") from error
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from agentfactory.commands import resume
+
+    return resume(options.run_dir, transport=options.transport, as_json=options.json)
+
+
+def _solve(options: argparse.Namespace) -> int:
+    from agentfactory.commands import solve
+
+    return solve(options.task, run_dir=options.run, preset=options.preset, as_json=options.json)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from agentfactory.commands import report
+
+    return report(options.run_dir)

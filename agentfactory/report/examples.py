@@ -1,0 +1,95 @@
+"""Example episodes as the page shows them: what was thought, called, observed and answered."""
+
+from typing import Final, NamedTuple
+
+from agentfactory.report.formats import count
+from agentfactory.report.held_out import Change, Example
+from messages.trajectories import Trajectory
+from messages.turns import Turn
+from runtime.tools.react import parse_reply
+
+MAX_CHARACTERS: Final = 700
+MAX_TURNS: Final = 6
+
+HEADINGS: Final[dict[Change, str]] = {
+    "learned": "Wrong before, right after",
+    "forgotten": "Right before, wrong after",
+    "never": "Wrong before and after",
+    "always": "Right before and after",
+}
+
+
+class Line(NamedTuple):
+    """One labelled piece of an episode."""
+
+    label: str
+    text: str
+    kind: str
+    """A CSS class."""
+
+
+class ShownEpisode(NamedTuple):
+    """One side of an example."""
+
+    version: int
+    lines: tuple[Line, ...]
+    correct: bool
+    explanation: str
+
+
+class ShownExample(NamedTuple):
+    """One held-out task, tried by both versions."""
+
+    heading: str
+    task: str
+    reference: str
+    before: ShownEpisode
+    after: ShownEpisode
+
+
+def shown(example: Example) -> ShownExample:
+    """An example in the words of the page."""
+    task = example.before.task
+    return ShownExample(
+        heading=HEADINGS[example.change],
+        task=cut(task.description),
+        reference=cut(task.reference or ""),
+        before=_episode(example.before),
+        after=_episode(example.after),
+    )
+
+
+def cut(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """The beginning of a long text, and how much is left out.
+
+    >>> cut("abcdef", 4)
+    'abcd… (2 more characters)'
+    """
+    return text if len(text) <= limit else f"{text[:limit]}… ({count(len(text) - limit)} more characters)"
+
+
+def _episode(trajectory: Trajectory) -> ShownEpisode:
+    lines = [line for turn in trajectory.turns[:MAX_TURNS] for line in _lines(turn)]
+    if len(trajectory.turns) > MAX_TURNS:
+        lines.append(Line("", f"… {len(trajectory.turns) - MAX_TURNS} more turns", "note"))
+    lines.append(Line("Answer", cut(trajectory.answer) if trajectory.answer else "(none)", "answer"))
+    verdict = trajectory.verdict
+    return ShownEpisode(
+        version=max((turn.policy_version for turn in trajectory.turns), default=0),
+        lines=tuple(lines),
+        correct=verdict is not None and verdict.correct,
+        explanation=cut(verdict.explanation, 160) if verdict else "",
+    )
+
+
+def _lines(turn: Turn) -> list[Line]:
+    reply = parse_reply(turn.text)
+    if turn.call is None and reply.answer is None:
+        return [Line("Wrote", cut(turn.text) or "(nothing)", "thought")]
+    lines = [Line("Thought", cut(reply.thought), "thought")] if reply.thought else []
+    if turn.call is not None:
+        lines.append(Line(f"Call {turn.call.tool}"[:40], cut(turn.call.input), "call"))
+    if turn.result is not None:
+        label = "Observed" if turn.result.ok else f"Failed: {turn.result.failure}"
+        lines.append(Line(label, cut(turn.result.output) or "(nothing)", "seen" if turn.result.ok else "bad"))
+    return lines

@@ -1,0 +1,129 @@
+"""A run's numbers in a terminal: the table of its rounds, a round as one line, and the end summary."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agentfactory.report.formats import count, duration, interval, percent, plural
+from messages.runs import RoundFinished, RoundSummary, RunResult
+
+COLUMNS: Final = (
+    "ver", "pass@1", "95%", "reward", "tools", "stale", "diff", "tokens", "rollout", "train",
+)  # fmt: skip
+
+CONTENTS: Final = (
+    ("report.html", "charts, and the same tasks before and after"),
+    ("report.png", "the charts on one sheet"),
+    ("run.json", "this result"),
+    ("settings.json", "what the run was started with"),
+    ("journal.jsonl", "what happened, entry by entry"),
+    ("trajectories", "every episode"),
+    ("adapters", "each version, in PEFT's format"),
+    ("checkpoints", "what resuming needs"),
+    ("logs", "one file an actor"),
+)
+"""What may lie in a run's folder, and what it is."""
+
+
+def rounds_table(rounds: Sequence[RoundFinished], limit: int) -> Table:
+    """A row for each round; where there are more than `limit`, the first and the last ones."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    left_out = len(rounds) - limit
+    for number, one in enumerate(rounds):
+        if left_out > 0 and 0 < number <= left_out + 1:
+            if number == 1:
+                table.add_row("⋮", *[""] * (len(COLUMNS) - 1), style="dim")
+            continue
+        table.add_row(*_cells(one, latest=number == len(rounds) - 1))
+    return table
+
+
+def round_line(one: RoundFinished) -> str:
+    """A round on one line, for logs."""
+    failed = f"  {one.failed} failed" if one.failed else ""
+    return (
+        f"version {one.version}  pass@1 {percent(one.pass_at_1)} ({interval(one.ci95)}, n={one.n})"
+        f"  reward {one.mean_reward:.3f}  tools {percent(one.tool_use)}  staleness {one.staleness:.2f}"
+        f"  difficulty {one.difficulty:.2f}  {count(one.tokens)} tokens"
+        f"  rollout {duration(one.rollout_s)}  train {duration(one.train_s)}{failed}"
+    )
+
+
+def show_result(console: Console, result: RunResult) -> None:
+    """What the run came to, where it lies, and what to do with it."""
+    for line in result_lines(result):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def result_lines(result: RunResult) -> Iterable[Text]:
+    """The end summary, line by line."""
+    steps = plural(max((one.version for one in result.rounds), default=0), "training step")
+    yield Text("")
+    yield Text.assemble(
+        (f"{steps} in {duration(result.wall_s)}", "bold"),
+        f": {plural(result.episodes, 'episode')}, {count(result.failed)} failed, "
+        f"{plural(result.dropped_stale, 'group')} dropped as stale, {count(result.tokens)} tokens",
+    )
+    if result.rounds:
+        yield from _gains(result.rounds[0], result.rounds[-1])
+    else:
+        yield Text("No version has been evaluated.", "yellow")
+    yield from _folder(Path(result.run_dir))
+    folder = shlex.quote(result.run_dir)
+    yield Text("")
+    yield Text("Next", "bold")
+    yield Text(f'  agentfactory solve "What is 12*(7+5)?" --run {folder}', "cyan")
+    yield Text(f"  agentfactory report {folder}", "cyan")
+
+
+def _gains(first: RoundSummary, last: RoundSummary) -> Iterable[Text]:
+    several = last.version > first.version
+    yield Text("")
+    pass_before = f"{percent(first.pass_at_1)} ({interval(first.ci95)})" if several else ""
+    pass_after = f"{percent(last.pass_at_1)} ({interval(last.ci95)})"
+    yield _gain("held-out pass@1", pass_before, pass_after, f"n={last.n}, 95% intervals")
+    yield _gain("tool use", percent(first.tool_use) if several else "", percent(last.tool_use))
+    yield _gain("mean reward", f"{first.mean_reward:.3f}" if several else "", f"{last.mean_reward:.3f}")
+    if several and first.ci95[1] >= last.ci95[0] and last.ci95[1] >= first.ci95[0]:
+        yield Text("  The intervals overlap: this run alone does not show that anything changed.", "yellow")
+
+
+def _gain(name: str, before: str, after: str, note: str = "") -> Text:
+    text = Text(f"  {name:<17}")
+    if before:
+        text.append(f"{before} → ", "dim")
+    text.append(after, "bold")
+    return text.append(f"   {note}", "dim") if note else text
+
+
+def _folder(folder: Path) -> Iterable[Text]:
+    yield Text("")
+    yield Text(str(folder), "bold")
+    for name, what in CONTENTS:
+        path = folder / name
+        if path.exists():
+            shown = f"{name}/" if path.is_dir() else name
+            yield Text.assemble(f"  {shown:<16}", (what, "dim"))
+
+
+def _cells(one: RoundFinished, latest: bool) -> list[Text]:
+    return [
+        Text(str(one.version)),
+        Text(percent(one.pass_at_1), "bold green" if latest else "bold"),
+        Text(interval(one.ci95), "dim"),
+        Text(f"{one.mean_reward:.3f}"),
+        Text(percent(one.tool_use)),
+        Text(f"{one.staleness:.2f}"),
+        Text(f"{one.difficulty:.2f}"),
+        Text(count(one.tokens)),
+        Text(duration(one.rollout_s)),
+        Text(duration(one.train_s)),
+    ]

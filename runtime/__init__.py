@@ -1,0 +1,1 @@
+"""What an actor lives in: mailbox, refs, supervision, topics, two transports, engines, tools."""

@@ -1,0 +1,85 @@
+"""What an inference engine offers, whichever library runs it. Shaped after vLLM's AsyncLLM.
+
+Importing this module imports neither torch nor transformers; `open_engine` does, when it must.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from configs.errors import AgentFactoryError
+from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings
+from messages.adapters import LoadAdapter
+from messages.generation import Completion, EngineStatistics, Generate
+
+
+class EngineError(AgentFactoryError):
+    """Base of everything that an engine raises on purpose. A request that fails so has no score."""
+
+
+class UnknownAdapter(EngineError):
+    """The request names an adapter that is not loaded."""
+
+
+class AdapterRejected(EngineError):
+    """The adapter's bytes, shapes, rank or base do not fit. What was loaded before stays loaded."""
+
+
+class PromptTooLong(EngineError):
+    """The prompt alone leaves no room for a single token."""
+
+
+class BadRequest(EngineError):
+    """The request cannot be served: empty prompt, unknown token, or an id that is already running."""
+
+
+class EngineFailed(EngineError):
+    """The engine broke. The message names the original error, which is also its `__cause__`."""
+
+
+class EngineClosed(EngineError):
+    """The engine was closed, or was never started."""
+
+
+class Engine(Protocol):
+    """One base model, any number of adapters, many requests at a time.
+
+    Every `generate` ends: with a completion, with an EngineError, or by its caller's cancellation,
+    which aborts it.
+    """
+
+    async def start(self) -> None:
+        """Load the model. Raises EngineFailed, or SettingsError for a model that is not there."""
+
+    async def generate(self, request: Generate) -> Completion:
+        """Continue a prompt; waits while `max_waiting` others are queued."""
+
+    def abort(self, request_ids: tuple[str, ...]) -> None:
+        """Stop these requests: they are answered with finish_reason "abort" and what they have."""
+
+    def end_sessions(self, sessions: tuple[str, ...]) -> None:
+        """Drop the caches kept for these sessions."""
+
+    async def load_adapter(self, request: LoadAdapter) -> tuple[str, ...]:
+        """Load under the versioned name; returns the names loaded now. Raises AdapterRejected."""
+
+    async def unload_adapter(self, name: str) -> tuple[str, ...]:
+        """Take no more requests for it, wait for those it has, drop it; returns the names loaded now."""
+
+    def statistics(self) -> EngineStatistics:
+        """What was done since the start, and what is running."""
+
+    async def aclose(self) -> None:
+        """Answer everything that waits with EngineClosed, and free the model."""
+
+
+def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:
+    """The engine that the settings ask for, not yet started."""
+    if isinstance(engine, SimulatedEngineSettings):
+        from runtime.engines.chat import ChatFormat
+        from runtime.engines.simulated import SimulatedEngine
+
+        return SimulatedEngine(engine, ChatFormat.load(model.locate()))
+    from runtime.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine(model, engine)

@@ -1,0 +1,81 @@
+"""Errors of the runtime: flat, named by the boundary that was crossed, and picklable.
+
+`pickle` drops an exception's `__cause__`; the transports carry it beside the error
+(`envelope.Failure`), so that whoever asked sees the original cause.
+"""
+
+from configs.errors import AgentFactoryError
+
+
+class RuntimeFault(AgentFactoryError):
+    """Base of what can go wrong between actors."""
+
+
+class AskTimeout(RuntimeFault):
+    """No answer came within the deadline. The handling was cancelled."""
+
+
+class MailboxFull(RuntimeFault):
+    """The mailbox has no room, and the caller did not want to wait."""
+
+
+class ActorStopped(RuntimeFault):
+    """The actor has been stopped on purpose; the message was not handled.
+
+    Attributes:
+        actor: its name.
+    """
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(actor)
+        self.actor = actor
+
+    def __str__(self) -> str:
+        return f"actor {self.actor!r} has been stopped"
+
+
+class Killed(RuntimeFault):
+    """An actor's life was ended from outside, as the end of a process would; the cause of an ActorDown."""
+
+
+class NoSuchActor(RuntimeFault):
+    """The system has no actor of this name."""
+
+
+class UnhandledMessage(RuntimeFault):
+    """The actor has no handler for this type of message."""
+
+
+class ActorDown(RuntimeFault):
+    """An actor died. `__cause__` is why, where it is known.
+
+    Attributes:
+        actor: its name.
+        last_message: type of the message that it was handling, as far as the asker knows.
+        memory_mb: resident memory of its process when it was last seen, 0 if never.
+        permanent: True when the supervisor has given up on it.
+    """
+
+    def __init__(
+        self, actor: str, reason: str, last_message: str = "", memory_mb: int = 0, permanent: bool = False
+    ) -> None:
+        super().__init__(actor, reason, last_message, memory_mb, permanent)
+        self.actor = actor
+        self.reason = reason
+        self.last_message = last_message
+        self.memory_mb = memory_mb
+        self.permanent = permanent
+
+    def __str__(self) -> str:
+        handling = f" while handling {self.last_message}" if self.last_message else ""
+        memory = f", {self.memory_mb} MB resident" if self.memory_mb else ""
+        fate = "; it will not be restarted" if self.permanent else ""
+        return f"actor {self.actor!r} died{handling}{memory}: {self.reason}{fate}"
+
+
+class RemoteFailure(RuntimeFault):
+    """Stands in for an error of another process that cannot be pickled; its text has the traceback."""
+
+
+class TransportError(RuntimeFault):
+    """The machinery between processes (Ray) could not do its part."""

@@ -1,0 +1,38 @@
+"""Ray's errors, translated once, at the boundary."""
+
+import ray.exceptions
+
+from configs.errors import AgentFactoryError
+from runtime.errors import ActorDown, ActorStopped, TransportError
+
+
+def translated(error: BaseException, actor: str, memory_mb: int = 0) -> AgentFactoryError:
+    """What a failed call to an actor's process means. `__cause__` is what Ray said."""
+    fault = _translate(error, actor, memory_mb)
+    if fault is not error:
+        fault.__cause__ = error
+    return fault
+
+
+def _translate(error: BaseException, actor: str, memory_mb: int) -> AgentFactoryError:
+    match error:
+        case ray.exceptions.RayTaskError():
+            return TransportError(f"the process of {actor!r} failed at a call: {_last_line(error)}")
+        case AgentFactoryError():
+            return error
+        case ray.exceptions.ActorUnavailableError():
+            return ActorDown(actor, "its process was lost", memory_mb=memory_mb)
+        case ray.exceptions.RayActorError():
+            if "ray.kill" in str(error):  # only our own `stop` uses it
+                return ActorStopped(actor)
+            reason = f"its process was lost: {_last_line(error)}"
+            return ActorDown(actor, reason, memory_mb=memory_mb, permanent=True)
+        case ValueError():
+            return ActorStopped(actor)  # Ray knows no actor of this name (any more)
+        case _:
+            return TransportError(f"Ray could not reach {actor!r}: {type(error).__name__}: {error}")
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,153 @@
+"""Spawning, watching and stopping actors on Ray."""
+
+import asyncio
+import os
+import signal
+
+import ray
+import ray.actor
+import ray.exceptions
+import structlog
+
+from runtime.errors import ActorDown, AskTimeout, NoSuchActor, TransportError
+from runtime.on_ray.failure import Failure
+from runtime.on_ray.faults import translated
+from runtime.on_ray.host import ActorHost
+from runtime.on_ray.link import RayLink, close_channels
+from runtime.ref import ActorRef
+from runtime.telemetry import LogSettings
+from runtime.transport import ProcessStatistics, SpawnSpec
+
+log = structlog.get_logger("transport")
+
+CONTROL_TIMEOUT_S = 10.0
+"""A process that does not answer a control call for longer is stuck."""
+RESTART_LOOK_S = 0.2
+
+
+class RayTransport:
+    """Actors as named Ray actors of one namespace."""
+
+    def __init__(self, namespace: str, logging: LogSettings, stall_s: float) -> None:
+        self._namespace = namespace
+        self._logging = logging
+        self._stall_s = stall_s
+        self._handles: dict[str, ray.actor.ActorHandle] = {}
+        self._spawned: dict[str, int] = {}
+        """How often each name has been given."""
+        self._last_seen: dict[str, ProcessStatistics] = {}
+
+    async def spawn(self, spec: SpawnSpec) -> ActorRef:
+        """Make the actor and wait until its `start` has returned."""
+        if spec.name in self._handles:
+            raise TransportError(f"there is an actor named {spec.name!r} already")
+        count = self._spawned[spec.name] = self._spawned.get(spec.name, 0) + 1
+        ray_name = spec.name if count == 1 else f"{spec.name}~{count}"
+        try:
+            handle = await asyncio.to_thread(self._create, spec, ray_name)
+        except ValueError as error:
+            raise TransportError(f"{spec.name!r} cannot be made: {error}") from error
+        self._handles[spec.name] = handle
+        try:
+            async with asyncio.timeout(spec.start_timeout_s):
+                await self._wait_ready(spec, handle)
+        except BaseException as error:
+            self._handles.pop(spec.name, None)
+            ray.kill(handle)
+            if isinstance(error, TimeoutError):
+                raise AskTimeout(
+                    f"{spec.name!r} did not start within {spec.start_timeout_s:g} s; does the cluster have "
+                    f"{spec.resources.cpus:g} CPUs and {spec.resources.gpus:g} GPUs free for it?"
+                ) from None
+            raise
+        return ActorRef(spec.name, RayLink(spec.name, ray_name, self._namespace))
+
+    def _create(self, spec: SpawnSpec, ray_name: str) -> ray.actor.ActorHandle:
+        role = getattr(spec.actor, "__name__", "Actor")
+        host = type(role, (ActorHost,), {"__doc__": spec.actor.__doc__})  # the dashboard shows the role
+        remote = ray.remote(host).options(
+            name=ray_name,
+            namespace=self._namespace,
+            num_cpus=spec.resources.cpus,
+            num_gpus=spec.resources.gpus,
+            resources=spec.resources.node_resources or None,
+            max_restarts=spec.max_restarts,
+            max_task_retries=0,
+            max_concurrency=10_000,
+        )
+        return remote.remote(spec, self._logging, self._stall_s)
+
+    async def _wait_ready(self, spec: SpawnSpec, handle: ray.actor.ActorHandle) -> None:
+        while True:
+            try:
+                failure: Failure | None = await handle.wait_ready.remote()
+            except ray.exceptions.ActorUnavailableError:
+                log.warning("process lost while starting", actor=spec.name)
+                await asyncio.sleep(RESTART_LOOK_S)  # Ray starts another one
+            except ray.exceptions.RayError as error:
+                raise translated(error, spec.name) from error
+            else:
+                if failure is not None:
+                    raise failure.unwrap()
+                return
+
+    async def describe(self, name: str) -> ProcessStatistics:
+        """What the actor is doing. Raises ActorDown while it is dead, AskTimeout while it is stuck."""
+        handle = self._find(name)
+        seen = self._last_seen.get(name)
+        try:
+            async with asyncio.timeout(CONTROL_TIMEOUT_S):
+                answer: ProcessStatistics | Failure = await handle.describe.remote()
+        except TimeoutError:
+            raise AskTimeout(f"{name!r} did not say how it is within {CONTROL_TIMEOUT_S:g} s") from None
+        except ray.exceptions.RayError as error:
+            fault = translated(error, name, seen.memory_mb if seen else 0)
+            if isinstance(fault, ActorDown) and seen is not None and not fault.last_message:
+                fault.last_message = ", ".join(seen.cell.handling)
+            raise fault from (fault.__cause__ or error)
+        if isinstance(answer, Failure):
+            raise answer.unwrap()
+        stats = _with_history(answer, seen) if seen is not None else answer
+        self._last_seen[name] = stats
+        return stats
+
+    async def stop(self, name: str, grace_s: float) -> None:
+        """Stop one actor and its process."""
+        handle = self._find(name)
+        del self._handles[name]
+        self._last_seen.pop(name, None)
+        try:
+            async with asyncio.timeout(grace_s + CONTROL_TIMEOUT_S):
+                await handle.stop.remote(grace_s)
+        except TimeoutError:
+            log.error("actor is stuck: its process is killed", actor=name)
+        except ray.exceptions.RayError as error:
+            log.warning("actor was dead already", actor=name, error=str(translated(error, name)))
+        finally:
+            ray.kill(handle)
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL the actor's process (which must be on this machine)."""
+        os.kill((await self.describe(name)).pid, signal.SIGKILL)
+
+    async def aclose(self) -> None:
+        """Stop everything, all at once."""
+        await asyncio.gather(
+            *(self.stop(name, grace_s=0.0) for name in reversed(list(self._handles))), return_exceptions=True
+        )
+        close_channels(self._namespace)
+
+    def _find(self, name: str) -> ray.actor.ActorHandle:
+        try:
+            return self._handles[name]
+        except KeyError:
+            raise NoSuchActor(f"there is no actor named {name!r}") from None
+
+
+def _with_history(now: ProcessStatistics, before: ProcessStatistics) -> ProcessStatistics:
+    """`now`, knowing of the processes before it: a new one starts to count from nothing."""
+    if now.pid == before.pid:
+        return now._replace(process_restarts=before.process_restarts, lost=before.lost)
+    handling = f" while handling {', '.join(before.cell.handling)}" if before.cell.handling else ""
+    lost = f"process {before.pid} was lost{handling}, {before.memory_mb} MB resident when last seen"
+    return now._replace(process_restarts=before.process_restarts + 1, lost=lost)

@@ -1,0 +1,140 @@
+"""What an actor has in hand: messages taken from the mailbox and not yet answered.
+
+Consumes the mailbox; produces answers; waits for handlers; unblocked by their end, by the asker
+giving up, and by the actor's death.
+"""
+
+import asyncio
+from functools import partial
+
+import structlog
+
+from configs.errors import AgentFactoryError
+from messages.base import Message
+from runtime.actor import Actor
+from runtime.envelope import Envelope
+from runtime.errors import UnhandledMessage
+from runtime.mailbox import Mailbox
+
+log = structlog.get_logger("actor")
+
+
+class Hand:
+    """Serves an actor from its mailbox, in order or several messages at once."""
+
+    def __init__(self, name: str, mailbox: Mailbox) -> None:
+        self._name = name
+        self._mailbox = mailbox
+        self._held: dict[Envelope, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        """Set whenever a message is put down."""
+        self.handled = 0
+
+    def kinds(self) -> tuple[str, ...]:
+        """Types of the messages in hand."""
+        return tuple(envelope.kind for envelope in self._held)
+
+    def cancel(self, envelope: Envelope) -> None:
+        """Cancel the handling of this message, if it has begun."""
+        task = self._held.get(envelope)
+        if task is not None:
+            task.cancel()
+
+    def drop(self) -> list[Envelope]:
+        """Let go of everything, and say what it was."""
+        dropped = list(self._held)
+        self._held.clear()
+        self._changed.set()
+        return dropped
+
+    async def wait_empty(self, limit_s: float) -> bool:
+        """Wait until nothing is in hand; False if that takes longer than `limit_s`."""
+        try:
+            async with asyncio.timeout(limit_s):
+                while self._held:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def serve(self, actor: Actor, group: asyncio.TaskGroup) -> None:
+        """Take and handle for ever. Raises what a handler broke with."""
+        if actor.concurrency == 1:
+            await self._serve_in_order(actor)
+        else:
+            await self._serve_at_once(actor, group)
+
+    async def _serve_in_order(self, actor: Actor) -> None:
+        # No task for each message: the handler runs in the actor's own, which is several times faster.
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            await self._mailbox.wait()
+            envelope = self._mailbox.take_nowait()
+            if envelope is not None:
+                self._held[envelope] = task
+                await self._handle(actor, envelope, task)
+                self._put_down(envelope)
+
+    async def _serve_at_once(self, actor: Actor, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._mailbox.wait()
+            while len(self._held) >= actor.concurrency:
+                self._changed.clear()
+                await self._changed.wait()
+            envelope = self._mailbox.take_nowait()
+            if envelope is not None:
+                task = group.create_task(self._handle_alone(actor, envelope))
+                self._held[envelope] = task
+                task.add_done_callback(partial(self._task_done, envelope))
+
+    async def _handle_alone(self, actor: Actor, envelope: Envelope) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        await self._handle(actor, envelope, task)
+
+    def _task_done(self, envelope: Envelope, task: asyncio.Task[None]) -> None:
+        died = task.cancelled() or task.exception() is not None
+        if not died or envelope.abandoned:
+            self._put_down(envelope)  # else it stays in hand until the actor is buried
+
+    def _put_down(self, envelope: Envelope) -> None:
+        self.handled += 1
+        self._held.pop(envelope, None)
+        self._changed.set()
+
+    async def _handle(self, actor: Actor, envelope: Envelope, task: asyncio.Task[None]) -> None:
+        """Handle one message and answer it. An exception that is not ours ends the actor's life."""
+        handler = actor.handlers.get(type(envelope.message))
+        if handler is None:
+            cls = type(actor).__name__
+            self._refuse(
+                envelope, UnhandledMessage(f"{self._name!r} ({cls}) has no handler for {envelope.kind}")
+            )
+            return
+        cancelled_before = task.cancelling()
+        try:
+            answer = await handler(actor, envelope.message)
+        except AgentFactoryError as error:
+            self._refuse(envelope, error)
+        except asyncio.CancelledError as error:
+            if task.cancelling() == cancelled_before:
+                raise RuntimeError(f"the handler of {envelope.kind} cancelled itself") from error
+            if not envelope.abandoned or task.uncancel() > cancelled_before:
+                raise  # the actor is being stopped or killed, not just this message
+        else:
+            if envelope.reply is not None:
+                envelope.answer(_checked(answer, envelope))
+        if task.cancelling() > cancelled_before and envelope.abandoned:
+            task.uncancel()  # the handler overheard that it was cancelled
+
+    def _refuse(self, envelope: Envelope, error: AgentFactoryError) -> None:
+        if not envelope.fail(error) and envelope.reply is None:
+            log.warning("message failed", message=envelope.kind, error=repr(error))
+
+
+def _checked(answer: Message | None, envelope: Envelope) -> Message:
+    if answer is None:
+        raise TypeError(f"the handler of {envelope.kind} returned nothing to whoever asked")
+    return answer

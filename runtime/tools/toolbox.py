@@ -1,0 +1,76 @@
+"""The box that an actor keeps its tools in."""
+
+import time
+from collections.abc import Iterable
+
+from configs.errors import AgentFactoryError
+from messages.turns import ToolCall, ToolResult
+from runtime.tools.base import Tool
+
+
+class DuplicateTool(AgentFactoryError):
+    """Two tools of one box have the same name."""
+
+
+class ToolBox:
+    """Tools by name.
+
+    Invariant: every call is answered by one `ToolResult`, an unknown name by one that lists the
+    names there are.
+    """
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            if tool.name in self._tools:
+                raise DuplicateTool(f"two tools are called {tool.name}; rename one of them")
+            self._tools[tool.name] = tool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tools, in the order they were given."""
+        return tuple(self._tools)
+
+    @property
+    def descriptions(self) -> str:
+        """The tools as a prompt shows them, one a line."""
+        return "\n".join(f"{tool.name}: {tool.description}" for tool in self._tools.values())
+
+    async def start(self) -> None:
+        """Start all tools; if one fails, those already started are closed again."""
+        started: list[Tool] = []
+        try:
+            for tool in self._tools.values():
+                await tool.start()
+                started.append(tool)
+        except BaseException:
+            for tool in reversed(started):
+                await tool.aclose()
+            raise
+
+    async def call(self, call: ToolCall) -> ToolResult:
+        """Hand the call to its tool; the result says how long it took."""
+        tool = self._tools.get(call.tool)
+        if tool is None:
+            there_are = ", ".join(self._tools) or "none"
+            return ToolResult(
+                output=f"Error: there is no tool {call.tool}; the tools are: {there_are}",
+                ok=False,
+                failure="unknown_tool",
+            )
+        started = time.perf_counter()
+        result = await tool.call(call.input)
+        if result.duration_s:
+            return result
+        return result.model_copy(update={"duration_s": time.perf_counter() - started})
+
+    async def aclose(self) -> None:
+        """Close all tools, the last one first; the first error is raised once all were closed."""
+        errors: list[Exception] = []
+        for tool in reversed(self._tools.values()):
+            try:
+                await tool.aclose()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -1,0 +1,72 @@
+"""An engine actor that follows a script, and a model folder with nothing but a tokenizer."""
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.models import ModelSettings, SimulatedEngineSettings
+from messages.adapters import AdapterRef, LoadAdapter
+from messages.base import Message, Request
+from messages.generation import Generate
+from runtime.engines.actor import InferenceEngine
+from runtime.engines.chat import ChatFormat
+from runtime.engines.simulated import ScriptedEngine
+from training.seed.tokenizer import save_tokenizer
+
+_numbers = itertools.count(11)
+
+Script = Callable[[str, str | None], str]
+"""From the prompt's text and the adapter's name to the reply."""
+
+
+class Seen(Message):
+    """What the engine was asked."""
+
+    requests: tuple[Generate, ...]
+    ended_sessions: tuple[str, ...]
+
+
+class WhatWasSeen(Request[Seen]):
+    """Ask a scripted engine what it was asked."""
+
+
+class ScriptedInference(InferenceEngine):
+    """Follows a script instead of a model."""
+
+    def __init__(self, model: ModelSettings, script: Script, seconds_per_request: float = 0.0) -> None:
+        super().__init__(model, SimulatedEngineSettings())
+        chat = ChatFormat.load(model.locate())
+        self._scripted = ScriptedEngine(
+            lambda prompt, adapter: script(chat.decode(prompt), adapter), chat, seconds_per_request
+        )
+        self._engine = self._scripted
+
+    async def start(self) -> None:
+        await super().start()
+        for version in range(1, 6):
+            adapter = AdapterRef(policy="student", version=version)
+            await self._engine.load_adapter(LoadAdapter(adapter=adapter, config_json=b"", weights=b""))
+
+    async def what_was_seen(self, message: WhatWasSeen) -> Seen:
+        return Seen(requests=tuple(self._scripted.seen), ended_sessions=tuple(self._scripted.ended_sessions))
+
+
+def model_folder(folder: Path) -> ModelSettings:
+    """A model that only its tokenizer is needed of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(folder)
+    (folder / "config.json").write_text("{}")
+    return ModelSettings(source=str(folder))
+
+
+def use_the_tool(prompt: str, adapter: str | None = None) -> str:
+    """A Student that always computes with the tool, and a Teacher that never repeats itself."""
+    if "Propose a" in prompt:
+        return f"Task: Compute {next(_numbers)}+1."
+    seen = re.findall(r"Observation: (\S+)", prompt)
+    if seen:
+        return f"Answer: {seen[-1]}"
+    found = re.search(r"Compute (\S+)\.|What is (\S+)\?|(\d\S*\d)", prompt)
+    expression = next(filter(None, found.groups())) if found else "0"
+    return f"Thought: Use python.\nAction: python\nInput: print({expression})"

@@ -1,0 +1,146 @@
+"""The journal, and what is derived from it."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.coordinator.journal import CannotJournal, Journal, read_journal
+from actors.coordinator.state import RunState
+from configs.errors import BadInput
+from configs.roles import CurriculumSettings
+from messages.adapters import AdapterRef
+from messages.judging import Rewards
+from messages.runs import (
+    GroupDropped,
+    GroupFinished,
+    GroupLeased,
+    JournalEntry,
+    RunResumed,
+    RunStarted,
+    StepFinished,
+)
+from messages.tasks import Proposal, Task
+
+
+def started() -> RunStarted:
+    return RunStarted(run_id="r", seed=1, at=100.0, settings_sha256="")
+
+
+def leased(name: str) -> GroupLeased:
+    task = Task(id=f"t-{name}", domain="math", description="Compute 1+1.", difficulty=0.1)
+    return GroupLeased(
+        group_id=name, proposal=Proposal(task=task), episode_ids=(f"{name}-0",), version=0, at=101.0
+    )
+
+
+def finished(name: str, fate: str = "accepted") -> GroupFinished:
+    return GroupFinished.model_validate(
+        {
+            "group_id": name,
+            "fate": fate,
+            "episodes": 8,
+            "failed": 1,
+            "rewards": Rewards(),
+            "tokens": 70,
+            "at": 105.0,
+        }
+    )
+
+
+def stepped(*groups: str, version: int = 1) -> StepFinished:
+    return StepFinished(
+        policy="student",
+        adapter=AdapterRef(policy="student", version=version),
+        group_ids=groups,
+        loss=0.1,
+        kl_to_base=0.0,
+        clip_fraction=0.0,
+        entropy=0.0,
+        grad_norm=0.0,
+        tokens=1,
+        train_s=1.0,
+        at=110.0,
+    )
+
+
+def state_after(*entries: JournalEntry) -> RunState:
+    state = RunState(CurriculumSettings())
+    for entry in entries:
+        state.apply(entry)
+    return state
+
+
+def test_what_is_appended_can_be_read_back(tmp_path: Path) -> None:
+    entries: list[JournalEntry] = [started(), leased("a"), finished("a"), stepped("a")]
+    journal = Journal(tmp_path / "j")
+    for entry in entries:
+        journal.append(entry)
+    journal.close()
+    assert list(read_journal(tmp_path / "j")) == entries
+
+
+def test_a_torn_last_line_is_left_out_and_then_written_over(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.append(started())
+    journal.close()
+    with (tmp_path / "j").open("ab") as stream:
+        stream.write(b'{"kind": "group_lea')
+    assert list(read_journal(tmp_path / "j")) == [started()]
+    journal = Journal(tmp_path / "j")
+    journal.append(leased("a"))
+    journal.close()
+    assert list(read_journal(tmp_path / "j")) == [started(), leased("a")]
+
+
+def test_damage_in_the_middle_names_the_file_and_the_line(tmp_path: Path) -> None:
+    (tmp_path / "j").write_bytes(started().model_dump_json().encode() + b"\nrubbish\n")
+    with pytest.raises(BadInput, match=r"j: line 2: .*damaged"):
+        list(read_journal(tmp_path / "j"))
+
+
+def test_a_full_disk_is_reported_and_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.append(started())
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(CannotJournal, match="No space left on device"):
+            journal.append(stepped("a"))
+    journal.append(leased("a"))
+    journal.close()
+    assert list(read_journal(tmp_path / "j")) == [started(), leased("a")]
+
+
+def test_a_lease_is_open_until_its_group_is_finished() -> None:
+    assert set(state_after(started(), leased("a"), leased("b"), finished("a")).open) == {"b"}
+
+
+def test_an_accepted_group_is_ready_until_a_step_consumes_it() -> None:
+    entries = [started(), leased("a"), leased("b"), finished("a"), finished("b")]
+    assert list(state_after(*entries).ready) == ["a", "b"]
+    after = state_after(*entries, stepped("a"))
+    assert list(after.ready) == ["b"]
+    assert after.version == 1
+
+
+def test_a_filtered_group_counts_but_is_not_ready() -> None:
+    state = state_after(started(), leased("a"), finished("a", "filtered"))
+    assert not state.ready
+    assert (state.episodes, state.filtered, state.failed) == (8, 1, 1)
+
+
+def test_a_group_that_grew_too_old_is_counted_as_dropped() -> None:
+    dropped = GroupDropped(group_id="a", oldest_version=0, version=2, at=111.0)
+    state = state_after(started(), leased("a"), finished("a"), dropped)
+    assert not state.ready
+    assert state.dropped_stale == 1
+
+
+def test_time_between_two_sittings_is_not_work() -> None:
+    state = state_after(started(), leased("a"), finished("a"), RunResumed(at=10_000.0))
+    assert state.wall_s(now=10_003.0) == pytest.approx(5.0 + 3.0)

@@ -1,0 +1,114 @@
+"""Settings: presets load, and every error names the file, the key and what was expected."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import SettingsError
+from configs.load import YamlValue, load_settings, preset_names, read_stored
+from configs.settings import Settings
+
+
+def written(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_each_preset_loads(name: str) -> None:
+    assert load_settings(name).name == name
+
+
+def test_the_laptop_is_a_preset() -> None:
+    assert "laptop" in preset_names()
+
+
+def test_settings_are_frozen_and_their_digest_is_stable() -> None:
+    settings = load_settings("laptop")
+    with pytest.raises(Exception, match="frozen"):
+        settings.seed = 3
+    assert settings.sha256() == load_settings("laptop").sha256()
+    assert settings.sha256() != load_settings("laptop", {"seed": 8}).sha256()
+
+
+def test_overrides_win_over_the_file() -> None:
+    settings = load_settings("laptop", {"loop.rounds": 3, "student.sandbox.timeout_s": 1})
+    assert (settings.loop.rounds, settings.student.sandbox.timeout_s) == (3, 1.0)
+    assert settings.loop.batch_groups == load_settings("laptop").loop.batch_groups
+
+
+def test_a_file_builds_on_a_preset(tmp_path: Path) -> None:
+    path = written(tmp_path, "extends: laptop\nname: mine\nloop: {rounds: 2}\n")
+    settings = load_settings(path)
+    assert (settings.name, settings.loop.rounds) == ("mine", 2)
+    assert settings.loop.group_size == load_settings("laptop").loop.group_size
+
+
+def test_a_file_builds_on_a_file_beside_it(tmp_path: Path) -> None:
+    written(tmp_path, "loop: {rounds: 4}\n", "base.yaml")
+    assert load_settings(written(tmp_path, "extends: base.yaml\n")).loop.rounds == 4
+
+
+def test_files_that_extend_one_another_are_refused(tmp_path: Path) -> None:
+    written(tmp_path, "extends: b.yaml\n", "a.yaml")
+    path = written(tmp_path, "extends: a.yaml\n", "b.yaml")
+    with pytest.raises(SettingsError, match="extend one another in a circle"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("loop: {rouds: 2}", r"mine\.yaml: unknown key 'loop\.rouds'; did you mean 'rounds'\?"),
+        ("colour: red", r"mine\.yaml: unknown key 'colour'; known keys: .*curriculum"),
+        ("engine: {kind: transformers, max_bach: 1}", r"unknown key 'engine.*max_bach'; did you mean 'max_batch'\?"),
+        ("loop: {rounds: many}", r"mine\.yaml: loop\.rounds: .*integer.*found 'many'"),
+        ("loop: {group_size: 1}", r"loop\.group_size: .*greater than or equal to 2, found 1"),
+        ("engine: {kind: magic}", r"engine: .*'magic'.*'transformers'"),
+        ("loop: {batch_groups: 9, max_groups_per_step: 3}", r"max_groups_per_step \(3\) must be at least batch_groups"),
+        ("student: {max_tokens_per_turn: 4000}", r"must be smaller than engine\.max_context"),
+        ("engine: {kind: simulated}", r"a simulated engine needs trainer\.simulate_s"),
+        ("- a\n- b", r"expected keys and values, found list"),
+        ("loop: {rounds: [", r"mine\.yaml: line \d"),
+        ("extends: 3", r"extends: expected the name of a preset or a file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        load_settings(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("laptp", r"unknown preset 'laptp'; did you mean 'laptop'\?"),
+        ("zzz", r"unknown preset 'zzz'; presets: .*laptop"),
+        ("missing.yaml", r"missing\.yaml: there is no such settings file"),
+    ],
+)
+def test_what_cannot_be_found_is_named(name: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        load_settings(name)
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"loop.round": 3}, {"loop.rounds.more": 3}, {"": 1}, {"student.copies": 0}]
+)
+def test_a_wrong_override_is_named(overrides: dict[str, YamlValue]) -> None:
+    key = next(iter(overrides)).split(".")[0]
+    with pytest.raises(SettingsError, match=key):
+        load_settings("laptop", overrides)
+
+
+def test_stored_settings_are_read_back_as_they_were(tmp_path: Path) -> None:
+    settings = load_settings("laptop", {"seed": 11})
+    path = tmp_path / "settings.json"
+    path.write_text(settings.model_dump_json(), encoding="utf-8")
+    assert read_stored(path) == settings
+    with pytest.raises(SettingsError, match=r"nothing\.json: cannot be read"):
+        read_stored(tmp_path / "nothing.json")
+
+
+def test_a_section_stands_for_itself() -> None:
+    assert Settings().loop.group_size >= 2

@@ -1,0 +1,81 @@
+import asyncio
+
+import pytest
+from players import Happened, SomethingElse
+
+from messages.base import Event
+from runtime.ref import ActorRef
+from runtime.system import ActorSystem
+from runtime.topics import BATCH, BUFFER, EventsMissed, Subscription
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def next_events(subscription: Subscription, count: int) -> list[Event]:
+    events: list[Event] = []
+    while len(events) < count:
+        events += await subscription.take()
+    return events
+
+
+async def test_events_arrive_in_order_at_everyone_who_subscribed(system: ActorSystem) -> None:
+    subscriptions = [await system.topics.subscribe() for _ in range(20)]
+    for number in range(10):
+        await system.publish(Happened(number=number))
+    received = await asyncio.gather(*(next_events(s, 10) for s in subscriptions))
+    assert received == [[Happened(number=number) for number in range(10)]] * 20
+    for subscription in subscriptions:
+        await subscription.aclose()
+
+
+async def test_only_the_kinds_that_were_asked_for_arrive(system: ActorSystem) -> None:
+    subscription = await system.topics.subscribe(SomethingElse)
+    await system.publish(Happened(number=1))
+    await system.publish(SomethingElse())
+    assert await next_events(subscription, 1) == [SomethingElse()]
+    await subscription.aclose()
+
+
+async def test_a_take_without_events_comes_back_empty(system: ActorSystem) -> None:
+    subscription = await system.topics.subscribe(SomethingElse)
+    assert await subscription.take(wait_s=0.01) == ()
+    await subscription.aclose()
+
+
+async def test_who_is_too_slow_is_told_how_many_are_gone(system: ActorSystem) -> None:
+    subscription = await system.topics.subscribe(Happened)
+    total = BUFFER + 100
+    for number in range(total):
+        await system.publish(Happened(number=number))
+    marker = await system.topics.subscribe(SomethingElse)
+    await system.publish(SomethingElse())
+    await next_events(marker, 1)  # by now the hub has seen everything
+    first = await subscription.take()
+    assert first[:2] == (EventsMissed(count=100), Happened(number=100))
+    rest = await next_events(subscription, BUFFER - BATCH)
+    assert rest[-1] == Happened(number=total - 1)
+    assert len(first) + len(rest) == BUFFER + 1
+    await subscription.aclose()
+    await marker.aclose()
+
+
+async def test_a_cancelled_take_loses_nothing(system: ActorSystem) -> None:
+    subscription = await system.topics.subscribe(Happened)
+    taking = asyncio.create_task(subscription.take())
+    await asyncio.sleep(0)
+    await system.publish(Happened(number=1))
+    taking.cancel()
+    await asyncio.wait((taking,))
+    assert await next_events(subscription, 1) == [Happened(number=1)]
+    await subscription.aclose()
+
+
+async def test_a_restarted_hub_is_noticed(system: ActorSystem, register: ActorRef) -> None:
+    subscription = await system.topics.subscribe(Happened)
+    await system.kill("topics")
+    seen: list[Event] = []
+    while EventsMissed(count=-1) not in seen:
+        seen += await subscription.take(wait_s=0.1)
+    await system.publish(Happened(number=2))
+    assert Happened(number=2) in await next_events(subscription, 1)
+    await subscription.aclose()

@@ -1,0 +1,1 @@
+"""From trajectories to a better policy: rewards, advantages, methods, adapters, checkpoints."""

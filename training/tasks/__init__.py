@@ -1,0 +1,1 @@
+"""Families of tasks that can be generated, checked and split without a model."""

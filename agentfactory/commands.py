@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -61,8 +62,7 @@ def solve(task: str, *, run_dir: str | None, preset: str, as_json: bool) -> int:
 
     async def run() -> Solution:
         async with Factory.open(preset, transport="local") as factory:
-            with console.status("loading the model") as status:
-                factory.on_starting = lambda what: status.update(f"starting {what}")
+            with _starting(console) as factory.on_starting:
                 return await factory.solve(task, run_dir=run_dir)
 
     solution = asyncio.run(run())
@@ -93,9 +93,9 @@ async def _watch(
     console = Console(stderr=True) if as_json else Console()
     configure_logging(LogSettings(level="error", format="console"))
     async with Factory.open(preset, transport=transport, overrides=overrides) as factory:
-        with console.status("starting") as status:
-            factory.on_starting = lambda what: status.update(f"starting {what}")
+        with _starting(console) as factory.on_starting:
             run = await start(factory)
+        configure_logging(LogSettings(folder=str(run.run_dir / "logs")))
         if factory.dashboard_url:
             console.print(f"Ray dashboard: {factory.dashboard_url}")
         interrupted = asyncio.Event()
@@ -106,13 +106,23 @@ async def _watch(
                 view.actors(run.system.statistics)
         result = await run.result()
         if interrupted.is_set() or run.drained:
-            console.print(f"Saved. Go on with: [bold]agentfactory resume {escape(str(run.run_dir))}[/]")
+            console.print(f"Saved. Go on with: agentfactory resume {run.run_dir}", soft_wrap=True, markup=False)
         with console.status("writing the report"):
             await asyncio.to_thread(write_report, run.run_dir)
         show_result(console, result)
         if as_json:
             print(result.model_dump_json())
         return INTERRUPTED if interrupted.is_set() else 0
+
+
+@contextmanager
+def _starting(console: Console) -> Iterator[Callable[[str], None]]:
+    """Shows what is being started: a spinner at a terminal, a line each elsewhere."""
+    if not console.is_terminal:
+        yield lambda what: console.print(f"starting {what}")
+        return
+    with console.status("starting") as status:
+        yield lambda what: status.update(f"starting {what}")
 
 
 def _on_interrupt(run: Run, interrupted: asyncio.Event, console: Console) -> None:

@@ -40,6 +40,18 @@ Transport = Literal["ray", "local"]
 class RunError(AgentFactoryError):
     """A run ended badly; the message says why and how to go on."""
 
+    def __init__(self, reason: str, run_dir: Path, exit_code: int = 1) -> None:
+        super().__init__(reason, run_dir, exit_code)
+        self.reason = reason
+        self.run_dir = run_dir
+        self.exit_code = exit_code  # type: ignore[misc]  # an instance may differ from its class
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reason.rstrip('.')}. The run is saved: `agentfactory resume {self.run_dir}` goes on, "
+            f"and {self.run_dir / 'logs'} has the details"
+        )
+
 
 class Factory:
     """A way into the system. Open it with `Factory.open`; whatever it started ends with the block."""
@@ -47,7 +59,7 @@ class Factory:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._stack = AsyncExitStack()
-        self._ray: "RaySession | None" = None
+        self._ray: RaySession | None = None
         self.on_starting: Callable[[str], None] = lambda what: None
         """Told what is being started, for a progress display."""
 
@@ -177,7 +189,7 @@ class Run:
         self._end: RunFinished | RunFailed | None = None
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """Events as they happen, until the run has ended. Raises ActorDown if it cannot go on."""
+        """Events as they happen, until the run has ended. Raises RunError if an actor is lost for good."""
         given_up = asyncio.ensure_future(self.system.wait_given_up())
         try:
             while self._end is None:
@@ -193,10 +205,7 @@ class Run:
         async for _ in self:
             pass
         if isinstance(self._end, RunFailed):
-            raise RunError(
-                f"{self._end.reason} ({self._end.error}). The run is saved: `agentfactory resume "
-                f"{self.run_dir}` goes on, and {self.run_dir / 'logs'} has the details"
-            )
+            raise RunError(self._end.reason, self.run_dir, self._end.exit_code)
         result = run_result(self.run_dir, read_state(self.run_dir, self.settings))
         write_atomically(self.run_dir / "run.json", result.model_dump_json(indent=2).encode())
         return result
@@ -216,7 +225,8 @@ class Run:
         try:
             await asyncio.wait((taking, given_up), return_when=asyncio.FIRST_COMPLETED)
             if given_up.done():
-                raise given_up.result()
+                down = given_up.result()
+                raise RunError(str(down), self.run_dir) from down
             events = await taking
         finally:
             taking.cancel()

@@ -5,6 +5,7 @@ round and each notable event is one line, without escape codes, and a long silen
 line that says how the run stands. Everything goes to one console, stderr unless told otherwise.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -65,6 +66,7 @@ class LiveView:
         self._watch = RunWatch(run_dir)
         self._lock = threading.Lock()  # the screen is drawn in a thread of its own
         self._began = self._spoke_at = self._progress_at = self._starting_at = clock()
+        self._ended_at = math.inf
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -87,6 +89,7 @@ class LiveView:
     ) -> None:
         with self._lock:
             self._watch.ended, self._watch.starting = True, ""
+            self._ended_at = min(self._ended_at, self._clock())
         if self._live is not None:
             self._live.stop()
 
@@ -104,6 +107,8 @@ class LiveView:
             notices = self._watch.apply(event)
             if isinstance(event, RunProgress):
                 self._progress_at = self._clock()
+            if self._watch.ended:
+                self._ended_at = min(self._ended_at, self._clock())
         if self._repaint:
             return
         for notice in notices:
@@ -129,10 +134,10 @@ class LiveView:
 
     def _elapsed(self) -> float:
         """Seconds of work, over all sittings where the run has said so."""
-        progress, now = self._watch.progress, self._clock()
+        progress, now = self._watch.progress, min(self._clock(), self._ended_at)
         if progress is None:
             return now - self._began
-        return progress.elapsed_s + (0.0 if self._watch.ended else now - self._progress_at)
+        return progress.elapsed_s + now - self._progress_at
 
     def _screen(self) -> RenderableType:
         with self._lock:

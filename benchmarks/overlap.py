@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from actors.coordinator.actor import Coordinator, Crew
+from actors.coordinator.actor import Coordinator
+from actors.coordinator.crew import Crew
 from actors.coordinator.journal import FILE, read_journal
 from actors.sink.actor import TrajectorySink
 from actors.sink.segments import read_trajectories

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import anyio
-
-from actors.coordinator.actor import Coordinator, Crew
+from actors.coordinator.actor import Coordinator
+from actors.coordinator.crew import Crew
 from actors.sink.actor import TrajectorySink
 from actors.student.actor import Student
 from actors.teacher.actor import Teacher
@@ -13,6 +12,7 @@ from actors.verifier.actor import Verifier
 from configs.settings import Settings
 from messages.adapters import Policy
 from runtime.engines.actor import InferenceEngine
+from runtime.groups import task_group
 from runtime.ref import ActorRef, PoolRef
 from runtime.system import ActorSystem
 from runtime.transport import Resources
@@ -35,7 +35,7 @@ async def spawn_crew(system: ActorSystem, settings: Settings, run_dir: Path) -> 
         )
         engine = pools["engine"]
         archive = run_dir / "teacher-archive.jsonl"
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             group.start_soon(students, engine)
             spawned["teacher"] = await system.spawn(
                 Teacher, settings.teacher, model, engine, archive, name="teacher"
@@ -74,7 +74,7 @@ async def spawn_crew(system: ActorSystem, settings: Settings, run_dir: Path) -> 
             resources=Resources(gpus=gpus / 2),
         )
 
-    async with anyio.create_task_group() as group:
+    async with task_group() as group:
         for part in (trainer, engine_and_its_users, verifier, sink):
             group.start_soon(part)
     return Crew(

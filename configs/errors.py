@@ -17,3 +17,9 @@ class BadInput(AgentFactoryError):
 
 class SettingsError(BadInput):
     """A preset, a settings file or one of its values is wrong."""
+
+
+class CannotWrite(AgentFactoryError):
+    """The disk is full, or the folder may not be written. What was acknowledged before is safe."""
+
+    exit_code: ClassVar[int] = 2

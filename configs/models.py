@@ -1,6 +1,7 @@
 """Which model, and which engine runs it."""
 
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -8,6 +9,9 @@ from pydantic import Field
 from configs.errors import SettingsError
 from configs.section import Section
 
+LOADING = Lock()
+"""Hold it around `from_pretrained`: transformers loads through state that all threads share, and the
+engine and the Trainer of a local run load at the same time."""
 SEED_MODEL = Path(__file__).parent / "models" / "seed"
 
 

@@ -174,6 +174,8 @@ class RunFailed(Event):
     kind: Literal["run_failed"] = "run_failed"
     error: str
     reason: str
+    exit_code: int = 1
+    """What the command line ends with: 2 for what a person has to mend first, such as a full disk."""
     at: float
 
 

@@ -19,9 +19,8 @@ def message_classes() -> dict[str, type[Message]]:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Message) and value.__module__ == module.__name__:
                 found[value.__name__] = value
-    for base in (Message, Request, Event):
-        found.pop(base.__name__, None)
-    return dict(sorted(found.items()))
+    bases = {base.__name__ for base in (Message, Request, Event)}
+    return {name: found[name] for name in sorted(found) if name.partition("[")[0] not in bases}
 
 
 def export_schemas() -> dict[str, JsonValue]:

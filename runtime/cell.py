@@ -19,6 +19,7 @@ from configs.errors import BadInput
 from runtime.actor import Actor
 from runtime.envelope import Envelope
 from runtime.errors import ActorDown, ActorStopped, AskTimeout, Killed
+from runtime.groups import innermost
 from runtime.mailbox import Mailbox
 from runtime.serving import Hand
 
@@ -160,7 +161,7 @@ class Cell:
             self._ready.clear()
         if life.cancelled():
             return Killed(self._kill_reason or "its task was cancelled from inside")
-        return _innermost(life.exception() or RuntimeError("the actor's loop ended by itself"))
+        return innermost(life.exception() or RuntimeError("the actor's loop ended by itself"))
 
     async def _live(self) -> None:
         actor = self._make()
@@ -212,10 +213,3 @@ class Cell:
 
 def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """The first real error inside (nested) exception groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

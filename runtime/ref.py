@@ -99,7 +99,7 @@ class PoolRef:
     def least_loaded(self) -> ActorRef:
         """The member with the fewest asks pending; equals take turns. Once all are gone, any."""
         self._turn += 1
-        members = [member for member in self.members if not member.gone] or self.members
+        members = tuple(member for member in self.members if not member.gone) or self.members
         first = self._turn % len(members)
         return min((*members[first:], *members[:first]), key=lambda member: member.pending)
 

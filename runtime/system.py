@@ -13,9 +13,10 @@ from messages.base import Event
 from messages.runs import ActorRestarted
 from runtime.actor import Actor
 from runtime.errors import ActorDown, NoSuchActor, RuntimeFault
+from runtime.groups import task_group
 from runtime.local import LocalTransport
 from runtime.ref import ActorRef, PoolRef
-from runtime.telemetry import LogSettings
+from runtime.telemetry import LogSettings, configure_logging
 from runtime.topics import TopicHub, Topics
 from runtime.transport import ProcessStatistics, Resources, SpawnSpec, Transport
 from runtime.watchdog import LoopWatch
@@ -38,9 +39,7 @@ class ActorSystem:
             verdict = await verifier.ask(JudgeSolution(task=task, solution=solution), timeout_s=10)
     """
 
-    def __init__(
-        self, transport: Transport, mailbox: int, max_restarts: int, backoff_s: float
-    ) -> None:
+    def __init__(self, transport: Transport, mailbox: int, max_restarts: int, backoff_s: float) -> None:
         self._transport = transport
         self._mailbox = mailbox
         self._max_restarts = max_restarts
@@ -73,6 +72,8 @@ class ActorSystem:
         actors are stopped one after the other, the youngest first, and have that long between them
         to finish what they have in hand; without it all are stopped at once.
         """
+        if not structlog.is_configured():
+            configure_logging(logging)
         watch = LoopWatch(stall_s)
         watch.start()
         made: Transport
@@ -133,14 +134,17 @@ class ActorSystem:
         mailbox: int | None = None,
     ) -> PoolRef:
         """Make `copies` equal actors, `name-0`, `name-1`, …, at the same time."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(
-                    self.spawn(actor, *args, name=f"{name}-{i}", resources=resources, mailbox=mailbox)
-                )
-                for i in range(copies)
-            ]
-        return PoolRef(name, tuple(task.result() for task in tasks))
+        members: dict[int, ActorRef] = {}
+
+        async def one(number: int) -> None:
+            members[number] = await self.spawn(
+                actor, *args, name=f"{name}-{number}", resources=resources, mailbox=mailbox
+            )
+
+        async with task_group() as group:
+            for number in range(copies):
+                group.start_soon(one, number)
+        return PoolRef(name, tuple(members[number] for number in range(copies)))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -34,15 +35,20 @@ class LogSettings:
 
 
 class _Sink:
-    """Where this process writes: one object for good, since loggers are cached with it."""
+    """Where this process writes: one object for good, since loggers are cached with it.
+
+    A line that cannot be written (the disk is full) is counted as lost: a log must not end a run.
+    """
 
     def __init__(self) -> None:
         self._file: TextIO | None = None
+        self.lost = 0
 
     def open(self, folder: str | None, name: str) -> None:
         """From now on write to `folder/name.log`, or to stderr."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
             self._file = None
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -54,11 +60,16 @@ class _Sink:
 
     def write(self, text: str) -> int:
         """Write to where `open` pointed."""
-        return (self._file or sys.stderr).write(text)
+        try:
+            return (self._file or sys.stderr).write(text)
+        except OSError:
+            self.lost += 1
+            return 0
 
     def flush(self) -> None:
         """Flush it."""
-        (self._file or sys.stderr).flush()
+        with suppress(OSError):
+            (self._file or sys.stderr).flush()
 
 
 _sink = _Sink()

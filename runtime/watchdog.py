@@ -48,6 +48,8 @@ class LoopWatch:
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, 5.0)
 
     def worst_lag_ms(self) -> float:
         """The worst lag since this was last asked, milliseconds."""

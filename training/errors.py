@@ -1,6 +1,6 @@
 """What can go wrong in this room, named by the boundary that was crossed."""
 
-from configs.errors import AgentFactoryError
+from configs.errors import AgentFactoryError, CannotWrite
 
 
 class CannotLoadModel(AgentFactoryError):
@@ -15,7 +15,7 @@ class TrainingDiverged(AgentFactoryError):
     """Every update of a step had a loss or a gradient that was not finite; nothing was saved."""
 
 
-class CheckpointNotWritten(AgentFactoryError):
+class CheckpointNotWritten(CannotWrite):
     """A checkpoint could not be made durable; what lay in the folder before still does."""
 
 

@@ -20,7 +20,7 @@ from peft import (
 )
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from configs.models import ModelSettings
+from configs.models import LOADING, ModelSettings
 from configs.roles import LoraSettings
 from messages.adapters import Policy
 from training.errors import CannotLoadModel
@@ -51,9 +51,10 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
     location = settings.locate()
     transformers.logging.disable_progress_bar()
     try:
-        base: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            location, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa", **options
-        )
+        with LOADING:
+            base: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                location, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa", **options
+            )
     except (OSError, ValueError, ImportError) as error:
         raise CannotLoadModel(f"model.source {settings.source!r} cannot be loaded: {error}") from error
     if settings.quantize == "nf4":

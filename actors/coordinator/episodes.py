@@ -7,7 +7,6 @@ again; only a verdict makes a reward.
 import time
 from collections.abc import Sequence
 
-import anyio
 import structlog
 
 from actors.coordinator.publisher import PolicyPublisher
@@ -19,6 +18,7 @@ from messages.judging import GroupVerdict, JudgeGroup, Rewards, Verdict
 from messages.runs import GroupFinished, GroupLeased
 from messages.tasks import Task
 from messages.trajectories import FindTrajectories, Group, StoreTrajectories, Trajectory
+from runtime.groups import task_group
 from runtime.ref import Ref
 from runtime.retry import ask_again
 from runtime.topics import Topics
@@ -111,7 +111,7 @@ class GroupRunner:
             if solution is not None:
                 solutions.append(solution)
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for episode_id in lease.episode_ids:
                 group.start_soon(one, episode_id)
         return solutions

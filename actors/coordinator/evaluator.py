@@ -3,7 +3,6 @@
 import time
 from typing import NamedTuple
 
-import anyio
 import structlog
 
 from actors.coordinator.episodes import STORE_TIMEOUT_S, EpisodeRunner
@@ -15,6 +14,7 @@ from messages.judging import JudgeSolution, Verdict
 from messages.tasks import Task
 from messages.trajectories import StoreTrajectories, Trajectory
 from runtime.errors import ActorDown
+from runtime.groups import task_group
 from runtime.ref import Ref
 from runtime.retry import ask_again
 from training.rewards import episode_rewards
@@ -75,7 +75,7 @@ class Evaluator:
         """pass@1 of one version; its trajectories are stored as `eval-v<version>`."""
         began = time.monotonic()
         done: list[Trajectory] = []
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for number, task in enumerate(self._tasks):
                 group.start_soon(self._one, adapter, number, task, done)
         if done:

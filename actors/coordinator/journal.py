@@ -10,14 +10,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.errors import AgentFactoryError, BadInput
+from configs.errors import BadInput, CannotWrite
 from messages.runs import JournalEntry, RoundFinished, RunFinished, StepFinished
 
 _ENTRY: TypeAdapter[JournalEntry] = TypeAdapter(JournalEntry)
 FILE = "journal.jsonl"
 
 
-class CannotJournal(AgentFactoryError):
+class CannotJournal(CannotWrite):
     """The journal cannot be written."""
 
 

@@ -11,13 +11,13 @@ from typing import BinaryIO, NamedTuple
 
 from pydantic import ValidationError
 
-from configs.errors import AgentFactoryError, BadInput
+from configs.errors import BadInput, CannotWrite
 from messages.trajectories import Trajectory
 
 PATTERN = "trajectories-*.jsonl"
 
 
-class CannotStore(AgentFactoryError):
+class CannotStore(CannotWrite):
     """The disk does not take the bytes. Nothing has been acknowledged."""
 
 

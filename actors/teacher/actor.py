@@ -24,6 +24,7 @@ from messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task,
 from messages.turns import Turn
 from runtime.actor import Actor
 from runtime.engines.chat import ChatFormat
+from runtime.groups import task_group
 from runtime.ref import Ref
 from training.rewards import teacher_rewards
 
@@ -113,7 +114,7 @@ class Teacher(Actor):
                 task = None
             drafts.append(_Draft(turn, task))
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for _ in range(count):
                 group.start_soon(one, self._policy)
         return drafts

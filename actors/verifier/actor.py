@@ -9,8 +9,6 @@ never a score.
 
 from typing import Protocol
 
-import anyio
-
 from actors.verifier.grading import Grade, majority
 from actors.verifier.math import GraderPool
 from configs.errors import AgentFactoryError
@@ -19,6 +17,7 @@ from messages.episodes import Solution
 from messages.judging import Credit, GroupVerdict, JudgeGroup, JudgeSolution, Verdict
 from messages.tasks import Task
 from runtime.actor import Actor
+from runtime.groups import task_group
 
 
 class NoReference(AgentFactoryError):
@@ -79,7 +78,7 @@ class Verifier(Actor):
             except AgentFactoryError as error:
                 failed.append((solution.episode_id, str(error)))
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for solution in message.solutions:
                 group.start_soon(one, solution)
         in_order = [verdicts[s.episode_id] for s in message.solutions if s.episode_id in verdicts]

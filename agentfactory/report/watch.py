@@ -101,7 +101,9 @@ class RunWatch:
                 return self._episode_failed(event)
             case ActorRestarted():
                 times = plural(event.restarts, "restart")
-                return Notice(f"{event.actor} was restarted ({times} so far): {event.cause}", "yellow")
+                return Notice(
+                    f"{event.actor} was restarted ({times} so far): {plain(event.cause, 240)}", "yellow"
+                )
             case RunFinished():
                 return Notice(_ending(event), "green")
             case RunFailed():

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from configs.errors import SettingsError
-from configs.models import ModelSettings
+from configs.models import LOADING, ModelSettings
 from runtime.engines.attention import NAME
 
 
@@ -16,13 +16,14 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
     source = settings.locate()
     quantization = _quantization(settings, device)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=getattr(torch, settings.dtype),
-            attn_implementation=NAME,
-            quantization_config=quantization,
-            device_map={"": device} if quantization else None,
-        )
+        with LOADING:
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=getattr(torch, settings.dtype),
+                attn_implementation=NAME,
+                quantization_config=quantization,
+                device_map={"": device} if quantization else None,
+            )
     except (OSError, ValueError) as error:
         raise SettingsError(f"model.source: {source!r} cannot be loaded: {error}") from error
     if quantization is None:

@@ -57,10 +57,9 @@ class Layout:
 
     def allocate(self, rows: int, width: int) -> list[Tensor]:
         """Finite stores for at least so many rows, each [planes, rows, heads, width, dim]."""
-        for spare in self._spare:
+        for place, spare in enumerate(self._spare):
             if spare[0].shape[1] >= rows and spare[0].shape[3] == width:
-                self._spare.remove(spare)
-                return spare
+                return self._spare.pop(place)  # by place: `remove` would compare tensors
         return [
             torch.zeros(depth, rows, heads, width, dim, dtype=self.dtype, device=self.device)
             for depth, (heads, dim) in zip(self.depths, self.shapes, strict=True)

@@ -27,6 +27,8 @@ def _translate(error: BaseException, actor: str, memory_mb: int) -> AgentFactory
                 return ActorStopped(actor)
             reason = f"its process was lost: {_last_line(error)}"
             return ActorDown(actor, reason, memory_mb=memory_mb, permanent=True)
+        case ray.exceptions.OutOfMemoryError():
+            return ActorDown(actor, "its process was killed: the node ran out of memory", memory_mb=memory_mb)
         case ValueError():
             return ActorStopped(actor)  # Ray knows no actor of this name (any more)
         case _:
@@ -35,4 +37,6 @@ def _translate(error: BaseException, actor: str, memory_mb: int) -> AgentFactory
 
 def _last_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return lines[-1].partition(" Some common causes")[0].strip()  # what follows is advice, a page of it

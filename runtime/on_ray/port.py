@@ -38,6 +38,7 @@ class Port:
         self._open: dict[int, Envelope] = {}
         self._ready: list[Incoming] = []
         self._in_line = 0
+        self._greeted = False
         self._arrived = -1
         self._news: asyncio.Future[None] | None = None
         self._turn = asyncio.Event()
@@ -72,8 +73,13 @@ class Port:
                 self._cell.abandon(envelope)
 
     async def collect(self) -> bytes:
-        """The answers that are ready; waits for the first, or for room, while there is reason to."""
-        if not self._ready and (self._open or self._in_line):
+        """The answers that are ready; waits for the first, or for room, while there is reason to.
+
+        The very first exchange never waits: the client learns at once which process it talks to, and
+        how large that is, and can say so if it dies over the first message.
+        """
+        first, self._greeted = not self._greeted, True
+        if not (first or self._ready) and (self._open or self._in_line):
             news = self._news = asyncio.get_running_loop().create_future()
             await asyncio.wait((news,), timeout=POLL_S)
             await asyncio.sleep(0)  # others that become ready in this turn of the loop come along

@@ -7,8 +7,8 @@ user's script (`__main__`) travel by value, since the other process cannot impor
 import copyreg
 import io
 import pickle
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ray import cloudpickle  # the one that Ray has made this process's classes with
 
@@ -65,7 +65,7 @@ def _class_reference(cls: type[object]) -> str | tuple[object, ...]:
     return cls.__qualname__
 
 
-_TABLE = {**copyreg.dispatch_table, type(Message): _class_reference}
+_TABLE: dict[type, Callable[[Any], Any]] = {**copyreg.dispatch_table, type(Message): _class_reference}
 
 
 def pack(items: Sequence[Outgoing] | Sequence[Incoming]) -> bytes:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from actors.coordinator.actor import Coordinator, Crew
+from actors.coordinator.actor import Coordinator
+from actors.coordinator.crew import Crew
 from actors.coordinator.journal import FILE, read_journal
 from actors.sink.actor import TrajectorySink
 from actors.sink.segments import read_trajectories
@@ -31,6 +33,7 @@ from messages.runs import (
     StepFinished,
 )
 from runtime.actor import Actor
+from runtime.errors import ActorDown
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, model_folder, use_the_tool
@@ -113,9 +116,10 @@ async def stage(
     script: Script = use_the_tool,
     fail_at: int = -1,
     seconds: float = 0.0,
+    transport: Literal["local", "ray"] = "local",
 ) -> AsyncIterator[Stage]:
     folder.mkdir(exist_ok=True)
-    async with ActorSystem.open("local", backoff_s=0.01) as system:
+    async with ActorSystem.open(transport, backoff_s=0.01) as system:
         engines = await system.spawn_pool(ScriptedInference, model, script, seconds, name="engine", copies=1)
         crew = Crew(
             engines=engines,
@@ -167,24 +171,42 @@ async def test_at_staleness_zero_every_group_is_exactly_on_policy(
             assert versions == {trained_at[trajectory.group_id]}
 
 
-@pytest.mark.parametrize("victim", ["student-0", "verifier", "sink", "trainer", "engine-0", "teacher"])
+VICTIMS = ("student-0", "verifier", "sink", "trainer", "engine-0", "teacher", "coordinator")
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 async def test_a_run_outlives_the_death_of_any_actor(
     tmp_path: Path, model: ModelSettings, victim: str
 ) -> None:
-    async with stage(tmp_path / "run", model, settings(), seconds=0.02) as run:
+    await kill_twice(tmp_path, model, victim, "local")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", VICTIMS)
+async def test_a_run_outlives_a_sigkill_of_any_process(
+    tmp_path: Path, model: ModelSettings, victim: str, ray_cluster: None
+) -> None:
+    await kill_twice(tmp_path, model, victim, "ray")
+
+
+async def kill_twice(
+    tmp_path: Path, model: ModelSettings, victim: str, transport: Literal["local", "ray"]
+) -> None:
+    """Kill at the first lease and at some later one; the run must not show it."""
+    chosen = settings()
+    async with stage(tmp_path / "run", model, chosen, seconds=0.05, transport=transport) as run:
         leases = await run.system.topics.subscribe(GroupLeased)
         ending = asyncio.create_task(run.until_the_end())
-        killed = 0
-        async for _ in leases:
-            killed += 1
+        await leases.take()
+        await run.system.kill(victim)
+        await leases.take()
+        with suppress(ActorDown):  # it may still be down from the first time
             await run.system.kill(victim)
-            if killed == 2:
-                break
         end = await ending
     assert isinstance(end, RunFinished), end
     assert end.episodes == ROUNDS * BATCH * K
-    assert sorted(run.episodes()) == sorted(set(run.episodes()))
-    assert len(run.episodes()) == ROUNDS * BATCH * K
+    assert len(run.episodes()) == len(set(run.episodes())) == ROUNDS * BATCH * K
 
 
 async def test_a_restarted_coordinator_goes_on_where_its_journal_ends(

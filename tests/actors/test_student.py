@@ -16,7 +16,7 @@ from messages.tasks import Task
 from runtime.engines.chat import ChatFormat
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
-from tests.actors.scripted import ScriptedInference, Script, WhatWasSeen, model_folder, use_the_tool
+from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool
 
 TIMEOUT_S = 30
 SETTINGS = StudentSettings(

@@ -16,7 +16,7 @@ from configs.roles import NoveltySettings, TeacherSettings
 from messages.tasks import Proposal, ProposeTasks, RewardTasks, Task, TaskOutcome
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
-from tests.actors.scripted import ScriptedInference, Script, model_folder
+from tests.actors.scripted import Script, ScriptedInference, model_folder
 from training.tasks import arithmetic
 
 TIMEOUT_S = 30

@@ -261,3 +261,15 @@ def result(folder: Path, before: tuple[float, float], after: tuple[float, float]
 def _statistics(pid: int, waiting: int, memory_mb: int) -> ProcessStatistics:
     cell = CellStatistics("x", True, waiting, 1024, (), 10, 0)
     return ProcessStatistics(cell, pid, memory_mb, 1.0)
+
+
+def test_the_clock_stops_with_the_run(tmp_path: Path) -> None:
+    clock = Clock()
+    view, out = plain_view(tmp_path, clock)
+    with view:
+        view.update(progress(elapsed_s=20.0))
+        clock.now += 2
+        view.update(RunFailed(error="ActorDown", reason="the trainer died", at=1.0))
+        clock.now += 50
+        view.update(a_round(1))
+    assert [line[:12] for line in out.getvalue().splitlines()[1:]] == ["[   22.0 s] "] * 2

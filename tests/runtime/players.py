@@ -182,6 +182,7 @@ class Player(Actor):
 
     async def block(self, message: Block) -> Done:
         await self._note("blocking")
+        await self._register.ask(ListNotes(), timeout_s=10)  # so the note has left this process
         time.sleep(message.seconds)  # noqa: ASYNC251 - an event loop that is blocked is what is tested
         return Done()
 

@@ -37,7 +37,7 @@ def test_two_handlers_for_one_message_are_an_error_of_the_class() -> None:
 
 
 def test_a_handler_must_answer_what_the_request_names() -> None:
-    with pytest.raises(TypeError, match=r"Wrong\.add must answer Add with Total, but is annotated with .*Done"):
+    with pytest.raises(TypeError, match=r"Wrong\.add must answer Add with Total, but .*Done"):
 
         class Wrong(Actor):
             async def add(self, message: Add) -> Done: ...

@@ -111,7 +111,7 @@ def test_a_lane_generates_what_generate_does(family: str) -> None:
     model, twin = build(FAMILIES[family]())
     lane = Lane("", model, Layout(probe(model), model.dtype, model.device), max_context=512)
     rng = random.Random(0)
-    lengths = [(1, 4), (3, 20), (60, 12), (40, 30), (95, 8), (17, 17), (130, 5)]
+    lengths = [(1, 4), (3, 20), (60, 12), (40, 30), (95, 8), (17, 17), (130, 5)] + [(9, 25)] * 8
     rows = [start(tuple(rng.randrange(2, 64) for _ in range(p)), n) for p, n in lengths]
     waiting, done = list(rows), 0
     while done < len(rows):

@@ -9,7 +9,8 @@ from runtime.ref import PoolRef
 def test_actor_down_says_who_when_and_why() -> None:
     down = ActorDown("player", "ValueError: it broke", "Hold", 12, permanent=True)
     assert str(down) == (
-        "actor 'player' died while handling Hold, 12 MB resident: ValueError: it broke; it will not be restarted"
+        "actor 'player' died while handling Hold, 12 MB resident: ValueError: it broke; "
+        "it will not be restarted"
     )
 
 

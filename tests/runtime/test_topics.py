@@ -6,7 +6,17 @@ from players import Happened, SomethingElse
 from messages.base import Event
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
-from runtime.topics import BATCH, BUFFER, EventsMissed, Subscription
+from runtime.topics import (
+    BATCH,
+    BUFFER,
+    EventBatch,
+    EventsMissed,
+    NextEvents,
+    Publish,
+    Subscribe,
+    Subscription,
+    TopicHub,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -57,6 +67,20 @@ async def test_who_is_too_slow_is_told_how_many_are_gone(system: ActorSystem) ->
     assert len(first) + len(rest) == BUFFER + 1
     await subscription.aclose()
     await marker.aclose()
+
+
+async def test_the_hub_keeps_what_has_not_been_confirmed() -> None:
+    hub = TopicHub()
+    await hub.subscribe(Subscribe(subscriber="s"))
+    for number in range(2):
+        await hub.publish(Publish(event=Happened(number=number)))
+    for _ in range(2):
+        batch = await hub.next_events(NextEvents(subscriber="s", after=0))
+        assert batch == EventBatch(last=2, events=(Happened(number=0), Happened(number=1)))
+    rest = await hub.next_events(NextEvents(subscriber="s", after=1, wait_s=0))
+    assert rest.events == (Happened(number=1),)
+    none = await hub.next_events(NextEvents(subscriber="s", after=2, wait_s=0))
+    assert none == EventBatch(last=2, events=())
 
 
 async def test_a_cancelled_take_loses_nothing(system: ActorSystem) -> None:

@@ -61,8 +61,10 @@ python -m training.seed --out DIR --steps {config.steps} --seed {config.seed}
 From random weights, on text that `training/seed/corpus.py` writes by rule; no other data and no
 other model took part. {last.step * config.episodes_per_step:,} episodes, {last.taught_tokens:,}
 taught characters, {last.step:,} steps of Muon and AdamW at peak rates of {config.muon_rate:g} and
-{config.adam_rate:g}, {seconds / 60:.0f} minutes on {config.threads} CPU thread(s). One expression in {HELD_OUT_ONE_IN} is held out of the text by a hash; the numbers
-below come from held-out expressions only, sampled at temperature 1.
+{config.adam_rate:g}, {seconds / 60:.0f} minutes on {config.threads} CPU thread(s).
+
+One expression in {HELD_OUT_ONE_IN} is held out of the text by a hash. The numbers below come from
+held-out expressions only, sampled at temperature 1.
 """
 
 

@@ -219,10 +219,14 @@ def _draw_string(rng: random.Random, longest: int) -> str:
 
 
 def _parses_as_held_out(string: str) -> bool:
-    try:
-        return is_held_out(string)
-    except ValueError:
-        return False
+    """Whether the string, bare or inside the brackets of a call, is a held-out expression."""
+    for form in (string, f"({string})"):
+        try:
+            if is_held_out(form):
+                return True
+        except ValueError:
+            continue
+    return False
 
 
 def _drop_character(rng: random.Random, expression: str) -> str:

@@ -1,0 +1,18 @@
+"""Everyone that the Coordinator works with."""
+
+from typing import NamedTuple
+
+from runtime.ref import PoolRef, Ref
+from runtime.topics import Topics
+
+
+class Crew(NamedTuple):
+    """Refs to the other roles."""
+
+    engines: PoolRef
+    teacher: Ref
+    students: PoolRef
+    verifier: Ref
+    sink: Ref
+    trainer: Ref
+    topics: Topics

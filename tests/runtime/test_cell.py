@@ -1,0 +1,214 @@
+"""The life of one actor, where only the in-process transport can look closely."""
+
+import asyncio
+import contextlib
+
+import pytest
+from players import Add, NeverStarts, Player, Register, Total
+
+import runtime.cell
+from configs.errors import SettingsError
+from messages.base import Done, Request
+from runtime.actor import Actor
+from runtime.cell import Cell, RestartPolicy
+from runtime.errors import ActorDown
+from runtime.ref import ActorRef
+from runtime.system import ActorSystem
+
+
+class Start(Request[Done]):
+    pass
+
+
+class Stubborn(Actor):
+    """Does not let itself be cancelled."""
+
+    def __init__(self, begun: asyncio.Event, release: asyncio.Event) -> None:
+        self._begun = begun
+        self._release = release
+
+    async def start_working(self, message: Start) -> Done:
+        self._begun.set()
+        while not self._release.is_set():
+            try:
+                await self._release.wait()
+            except asyncio.CancelledError:
+                continue
+        return Done()
+
+
+class SlowToStart(Actor):
+    """Only its second life gets through."""
+
+    def __init__(self, begun: asyncio.Event) -> None:
+        self._begun = begun
+
+    async def start(self) -> None:
+        if not self._begun.is_set():
+            self._begun.set()
+            await asyncio.Event().wait()
+
+    async def add(self, message: Add) -> Total:
+        return Total(value=message.amount)
+
+
+class BadlySet(Actor):
+    def __init__(self, attempts: list[int]) -> None:
+        attempts.append(1)
+        raise SettingsError("model.source: there is no such folder")
+
+
+class ClosesBadly(Actor):
+    async def start_working(self, message: Start) -> Done:
+        raise RuntimeError("the real reason")
+
+    async def aclose(self) -> None:
+        raise RuntimeError("not the real reason")
+
+
+async def fail() -> None:
+    raise ValueError("caught by whoever runs this")
+
+
+class Overhears(Actor):
+    """Answers although it was told that nobody waits."""
+
+    def __init__(self, begun: asyncio.Event) -> None:
+        self._begun = begun
+
+    async def start_working(self, message: Start) -> Done:
+        self._begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return Done()
+
+    async def add(self, message: Add) -> Total:
+        with contextlib.suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:  # which counts the cancellations of its task
+                group.create_task(fail())
+        return Total(value=message.amount)
+
+
+async def test_the_pause_doubles_up_to_half_a_minute() -> None:
+    policy = RestartPolicy(backoff_s=0.5)
+    assert [policy.pause_s(n) for n in (0, 1, 2, 5, 6, 10_000)] == [0.5, 1.0, 2.0, 16.0, 30.0, 30.0]
+
+
+async def test_a_cell_shows_what_it_is_doing() -> None:
+    cell = Cell("player", NeverStarts, 4, RestartPolicy(max_restarts=2, backoff_s=0.0))
+    assert repr(cell) == "<Cell player: down, 0 in hand, 0 waiting, 0 restarts>"
+    with pytest.raises(ActorDown, match="RuntimeError: the model is missing") as caught:
+        await cell.run()
+    assert caught.value.permanent
+    assert cell.statistics().restarts == 2
+
+
+async def test_an_actor_can_be_killed_while_it_starts() -> None:
+    begun = asyncio.Event()
+    async with ActorSystem.open("local", backoff_s=0.0) as system:
+        spawning = asyncio.create_task(system.spawn(SlowToStart, begun, name="slow"))
+        await begun.wait()
+        await system.kill("slow")
+        slow = await spawning
+        assert (await slow.ask(Add(amount=3), timeout_s=5)).value == 3
+        assert (await system.describe("slow")).cell.last_failure == "Killed: it was killed"
+
+
+async def test_bad_input_is_not_tried_again() -> None:
+    attempts: list[int] = []
+    async with ActorSystem.open("local") as system:
+        with pytest.raises(ActorDown, match="there is no such folder") as caught:
+            await system.spawn(BadlySet, attempts, name="bad")
+    assert len(attempts) == 1
+    assert isinstance(caught.value.__cause__, SettingsError)
+
+
+async def test_an_error_while_closing_does_not_hide_the_cause() -> None:
+    async with ActorSystem.open("local", backoff_s=0.0) as system:
+        actor = await system.spawn(ClosesBadly, name="actor")
+        with pytest.raises(ActorDown, match="the real reason") as caught:
+            await actor.ask(Start(), timeout_s=5)
+        assert str(caught.value.__cause__) == "the real reason"
+
+
+async def test_a_handler_that_overhears_its_cancelling_does_no_harm() -> None:
+    begun = asyncio.Event()
+    async with ActorSystem.open("local") as system:
+        actor = await system.spawn(Overhears, begun, name="actor")
+        asking = asyncio.create_task(actor.ask(Start(), timeout_s=30))
+        await begun.wait()
+        asking.cancel()
+        assert (await actor.ask(Add(amount=2), timeout_s=5)).value == 2
+        assert (await system.describe("actor")).cell.restarts == 0
+
+
+@pytest.mark.parametrize("drain_s", [0.0, 0.05])
+async def test_a_system_ends_although_an_actor_is_stuck(
+    monkeypatch: pytest.MonkeyPatch, drain_s: float
+) -> None:
+    monkeypatch.setattr(runtime.cell, "CLOSE_S", 0.05)
+    begun, release = asyncio.Event(), asyncio.Event()
+    async with ActorSystem.open("local", drain_s=drain_s) as system:
+        stubborn = await system.spawn(Stubborn, begun, release, name="stubborn")
+        asking = asyncio.create_task(stubborn.ask(Start(), timeout_s=30))
+        await begun.wait()
+    result = (await asyncio.gather(asking, return_exceptions=True))[0]
+    assert type(result).__name__ == "ActorStopped"
+    release.set()
+    await asyncio.sleep(0)
+
+
+async def test_draining_stops_the_youngest_first() -> None:
+    closed: list[str] = []
+
+    class Closes(Actor):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        async def aclose(self) -> None:
+            closed.append(self._name)
+
+    async with ActorSystem.open("local", drain_s=5) as system:
+        for name in ("store", "engine", "student"):
+            await system.spawn(Closes, name, name=name)
+    assert closed == ["student", "engine", "store"]
+
+
+async def test_draining_lets_what_is_in_hand_finish() -> None:
+    class Works(Actor):
+        def __init__(self, begun: asyncio.Event, store: ActorRef) -> None:
+            self._begun = begun
+            self._store = store
+
+        async def start_working(self, message: Start) -> Done:
+            self._begun.set()
+            await asyncio.sleep(0.01)
+            await self._store.ask(Add(amount=1), timeout_s=5)  # the older one must still be there
+            return Done()
+
+    begun = asyncio.Event()
+    async with ActorSystem.open("local", drain_s=5) as system:
+        register = await system.spawn(Register, name="register")
+        store = await system.spawn(Player, register, name="store")
+        works = await system.spawn(Works, begun, store, name="works")
+        asking = asyncio.create_task(works.ask(Start(), timeout_s=5))
+        await begun.wait()
+    assert await asking == Done()
+
+
+async def test_interrupting_a_system_stops_its_actors() -> None:
+    register_ref: list[ActorRef] = []
+    inside = asyncio.Event()
+
+    async def program() -> None:
+        async with ActorSystem.open("local") as system:
+            register_ref.append(await system.spawn(Register, name="register"))
+            inside.set()
+            await asyncio.Event().wait()
+
+    running = asyncio.create_task(program())
+    await inside.wait()
+    running.cancel()  # what Ctrl-C does under asyncio.run
+    await asyncio.wait((running,))
+    assert running.cancelled()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("register")]

@@ -28,7 +28,8 @@ check: $(VENV)/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(VENV)/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	@# Without its dependencies: they would take protobuf back to a version that Ray cannot use.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps autogen-core jsonref
 	@$(BIN)/python -m benchmarks
 
 clean:

@@ -5,6 +5,7 @@ Only `argparse` and the errors are imported here; each command imports what it n
 """
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AgentFactoryError as error:
         print(f"agentfactory: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print("agentfactory: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:

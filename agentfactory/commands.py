@@ -106,7 +106,9 @@ async def _watch(
                 view.actors(run.system.statistics)
         result = await run.result()
         if interrupted.is_set() or run.drained:
-            console.print(f"Saved. Go on with: agentfactory resume {run.run_dir}", soft_wrap=True, markup=False)
+            console.print(
+                f"Saved. Go on with: agentfactory resume {run.run_dir}", soft_wrap=True, markup=False
+            )
         with console.status("writing the report"):
             await asyncio.to_thread(write_report, run.run_dir)
         show_result(console, result)

@@ -20,72 +20,98 @@ from runtime.transport import Resources
 
 async def spawn_crew(system: ActorSystem, settings: Settings, run_dir: Path) -> Crew:
     """Spawn everyone but the Coordinator, at the same time where they do not need one another."""
-    model, gpus = settings.model, 1.0 if settings.model.device == "cuda" else 0.0
-    policies: dict[Policy, float] = {"student": settings.student.temperature}
-    if settings.teacher.train:
-        policies["teacher"] = settings.teacher.temperature
-    weak = settings.student.sandbox.allow_weak
-    spawned: dict[str, ActorRef] = {}
-    pools: dict[str, PoolRef] = {}
+    spawning = _Spawning(system, settings, run_dir)
+    async with task_group() as group:
+        for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
+            group.start_soon(part)
+    return Crew(
+        engines=spawning.pools["engine"],
+        teacher=spawning.actors["teacher"],
+        students=spawning.pools["student"],
+        verifier=spawning.pools["verifier"],
+        sink=spawning.actors["sink"],
+        trainer=spawning.actors["trainer"],
+        topics=system.topics,
+    )
 
-    async def engine_and_its_users() -> None:
-        half = Resources(gpus=gpus / 2)  # the engine and the Trainer share one GPU
-        pools["engine"] = await system.spawn_pool(
-            InferenceEngine, model, settings.engine, name="engine", copies=1, resources=half, mailbox=8192
+
+class _Spawning:
+    """What has been spawned so far, and how to spawn the rest."""
+
+    def __init__(self, system: ActorSystem, settings: Settings, run_dir: Path) -> None:
+        self._system = system
+        self._settings = settings
+        self._run_dir = run_dir
+        gpus = 1.0 if settings.model.device == "cuda" else 0.0
+        self._half_a_gpu = Resources(gpus=gpus / 2)  # the engine and the Trainer share one
+        self.actors: dict[str, ActorRef] = {}
+        self.pools: dict[str, PoolRef] = {}
+
+    async def engine_and_its_users(self) -> None:
+        """The engine first: Students and Teacher hold refs to it."""
+        settings = self._settings
+        self.pools["engine"] = await self._system.spawn_pool(
+            InferenceEngine,
+            settings.model,
+            settings.engine,
+            name="engine",
+            copies=1,
+            resources=self._half_a_gpu,
+            mailbox=8192,
         )
-        engine = pools["engine"]
-        archive = run_dir / "teacher-archive.jsonl"
         async with task_group() as group:
-            group.start_soon(students, engine)
-            spawned["teacher"] = await system.spawn(
-                Teacher, settings.teacher, model, engine, archive, name="teacher"
-            )
+            group.start_soon(self._students)
+            group.start_soon(self._teacher)
 
-    async def students(engine: PoolRef) -> None:
-        pools["student"] = await system.spawn_pool(
+    async def _students(self) -> None:
+        settings, engine = self._settings.student, self.pools["engine"]
+        self.pools["student"] = await self._system.spawn_pool(
             Student,
-            settings.student,
-            model,
+            settings,
+            self._settings.model,
             engine,
             name="student",
-            copies=settings.student.copies,
+            copies=settings.copies,
             mailbox=8192,
         )
 
-    async def verifier() -> None:
-        pools["verifier"] = await system.spawn_pool(
-            Verifier, settings.verifier, weak, name="verifier", copies=settings.verifier.copies
+    async def _teacher(self) -> None:
+        archive = self._run_dir / "teacher-archive.jsonl"
+        engine = self.pools["engine"]
+        self.actors["teacher"] = await self._system.spawn(
+            Teacher, self._settings.teacher, self._settings.model, engine, archive, name="teacher"
         )
 
-    async def sink() -> None:
-        spawned["sink"] = await system.spawn(
-            TrajectorySink, settings.sink, run_dir / "trajectories", system.topics, name="sink"
+    async def verifier(self) -> None:
+        """The graders are walled in like the tools, or allowed to be weak like them."""
+        settings, weak = self._settings.verifier, self._settings.student.sandbox.allow_weak
+        self.pools["verifier"] = await self._system.spawn_pool(
+            Verifier, settings, weak, name="verifier", copies=settings.copies
         )
 
-    async def trainer() -> None:
-        spawned["trainer"] = await system.spawn(
+    async def sink(self) -> None:
+        """The sink writes into the run's folder."""
+        folder = self._run_dir / "trajectories"
+        self.actors["sink"] = await self._system.spawn(
+            TrajectorySink, self._settings.sink, folder, self._system.topics, name="sink"
+        )
+
+    async def trainer(self) -> None:
+        """The Trainer holds an adapter for each policy that learns."""
+        settings = self._settings
+        policies: dict[Policy, float] = {"student": settings.student.temperature}
+        if settings.teacher.train:
+            policies["teacher"] = settings.teacher.temperature
+        self.actors["trainer"] = await self._system.spawn(
             Trainer,
             settings.trainer,
-            model,
+            settings.model,
             policies,
-            run_dir,
+            self._run_dir,
             settings.seed,
             name="trainer",
-            resources=Resources(gpus=gpus / 2),
+            resources=self._half_a_gpu,
         )
-
-    async with task_group() as group:
-        for part in (trainer, engine_and_its_users, verifier, sink):
-            group.start_soon(part)
-    return Crew(
-        engines=pools["engine"],
-        teacher=spawned["teacher"],
-        students=pools["student"],
-        verifier=pools["verifier"],
-        sink=spawned["sink"],
-        trainer=spawned["trainer"],
-        topics=system.topics,
-    )
 
 
 async def spawn_coordinator(system: ActorSystem, settings: Settings, run_dir: Path, crew: Crew) -> ActorRef:

@@ -1,6 +1,6 @@
 """Let a student evolve for two rounds, then ask it something.
 
-    python examples/evolve.py
+python examples/evolve.py
 """
 
 import asyncio

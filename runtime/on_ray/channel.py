@@ -35,6 +35,8 @@ from runtime.on_ray.wire import Batch, Exchanged, Outgoing, pack, unpack_incomin
 log = structlog.get_logger("channel")
 
 MAX_EXCHANGES = 2
+LINGER_S = 0.005
+"""How long a message waits for others to travel with, while an exchange is under way."""
 MAX_BATCH = 512
 MAX_BATCH_BYTES = 4 << 20
 OUTBOX = 4096
@@ -117,6 +119,13 @@ class Channel:
         for task in self._under_way.values():
             task.cancel()
 
+    async def flush(self) -> None:
+        """Return once everything told so far has left this process, and the other side has it."""
+        while self._outbox and self._end is None:
+            await asyncio.wait(self._under_way.values() or (asyncio.create_task(asyncio.sleep(0)),))
+        if self._under_way:
+            await asyncio.wait(self._under_way.values())
+
     @staticmethod
     def _waits(ask: _Ask) -> bool:
         """Whether the other side may still be working on it: no answer came, and no news of its death."""
@@ -150,9 +159,16 @@ class Channel:
                 count -= 1
 
     def _plan_flush(self) -> None:
-        """Flush at the end of this turn of the loop, so that all that it sends goes together."""
-        if not self._flush_planned and not self.loop.is_closed():
-            self._flush_planned = True
+        """Flush at the end of this turn of the loop, so that all that it sends goes together.
+
+        While an exchange is under way, a little later: what trickles in shares a Ray call.
+        """
+        if self._flush_planned or self.loop.is_closed():
+            return
+        self._flush_planned = True
+        if self._under_way:
+            self.loop.call_later(LINGER_S, self._flush)
+        else:
             self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:

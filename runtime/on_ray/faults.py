@@ -5,6 +5,9 @@ import ray.exceptions
 from configs.errors import AgentFactoryError
 from runtime.errors import ActorDown, ActorStopped, TransportError
 
+STOPPED = ("ray.kill", "all references to the actor were removed")
+"""What Ray says of an actor that was ended on purpose: only our own `stop` kills it and drops its handle."""
+
 
 def translated(error: BaseException, actor: str, memory_mb: int = 0) -> AgentFactoryError:
     """What a failed call to an actor's process means. `__cause__` is what Ray said."""
@@ -23,7 +26,7 @@ def _translate(error: BaseException, actor: str, memory_mb: int) -> AgentFactory
         case ray.exceptions.ActorUnavailableError():
             return ActorDown(actor, "its process was lost", memory_mb=memory_mb)
         case ray.exceptions.RayActorError():
-            if "ray.kill" in str(error):  # only our own `stop` uses it
+            if any(sign in str(error) for sign in STOPPED):
                 return ActorStopped(actor)
             reason = f"its process was lost: {_last_line(error)}"
             return ActorDown(actor, reason, memory_mb=memory_mb, permanent=True)

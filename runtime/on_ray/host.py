@@ -15,6 +15,7 @@ from configs.errors import AgentFactoryError
 from runtime.cell import CLOSE_S, Cell, RestartPolicy
 from runtime.local import mark_seen, ready_or_dead
 from runtime.on_ray.failure import Failure
+from runtime.on_ray.link import flush_channels
 from runtime.on_ray.port import Port
 from runtime.on_ray.wire import Batch, Exchanged
 from runtime.telemetry import LogSettings, configure_logging
@@ -23,8 +24,10 @@ from runtime.watchdog import LoopWatch
 
 IDLE_PORT_S = 600.0
 MEMORY_LOOK_S = 0.5
-FLUSH_S = 0.05
-"""Time for the last answers to leave the process before whoever stopped it kills it."""
+FLUSH_S = 1.0
+"""Time for the actor's last messages to leave the process before whoever stopped it kills it."""
+REPLY_S = 0.05
+"""Time for the last answers to do so: their exchanges have been released."""
 
 
 class ActorHost:
@@ -76,7 +79,8 @@ class ActorHost:
         life.cancel()
         await asyncio.wait((life,), timeout=2 * CLOSE_S)
         await self._watch.aclose()
-        await asyncio.sleep(FLUSH_S)
+        await flush_channels(FLUSH_S)
+        await asyncio.sleep(REPLY_S)
 
     def _live(self) -> asyncio.Task[None]:
         """The actor's life; begun by the first call, since `__init__` has no running loop."""

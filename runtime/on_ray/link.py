@@ -47,6 +47,16 @@ class RayLink:
         return self._channel
 
 
+async def flush_channels(limit_s: float) -> None:
+    """Let what this loop's actors have said leave the process, for at most `limit_s`."""
+    channels = list(_channels.get(asyncio.get_running_loop(), {}).values())
+    if channels:
+        flushing = [asyncio.create_task(channel.flush()) for channel in channels]
+        _, late = await asyncio.wait(flushing, timeout=limit_s)
+        for task in late:
+            task.cancel()
+
+
 def close_channels(namespace: str) -> None:
     """End this loop's channels into a namespace: its actors have been stopped."""
     channels = _channels.get(asyncio.get_running_loop(), {})

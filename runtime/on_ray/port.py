@@ -25,6 +25,8 @@ log = structlog.get_logger("host")
 
 POLL_S = 10.0
 """An exchange with nothing to bring comes back after this long."""
+LINGER_S = 0.005
+"""How long the first answer waits for others, while the client is owed any."""
 ORDER_S = 2.0
 """How long a batch waits for the one before it; that one is lost if it takes longer."""
 
@@ -82,9 +84,18 @@ class Port:
         if not (first or self._ready) and (self._open or self._in_line):
             news = self._news = asyncio.get_running_loop().create_future()
             await asyncio.wait((news,), timeout=POLL_S)
-            await asyncio.sleep(0)  # others that become ready in this turn of the loop come along
+            await self._linger()
         ready, self._ready = self._ready, []
         return pack_answers(ready) if ready else b""
+
+    async def _linger(self) -> None:
+        """Let answers that are about to be ready come along: a Ray call costs more than the wait."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LINGER_S
+        await asyncio.sleep(0)  # what becomes ready in this turn of the loop
+        while self._ready and self._open and (left := until - loop.time()) > 0:
+            news = self._news = loop.create_future()
+            await asyncio.wait((news,), timeout=left)
 
     async def _wait_for_turn(self, after: int) -> None:
         try:

@@ -23,6 +23,7 @@ TINY = {
     "curriculum.frontier": 0.5,
     "evaluation.tasks": 8,
     "teacher.train": "false",
+    "loop.max_concurrent_groups": 8,
     "student.max_tokens_per_turn": 48,
     "runtime.dashboard": "false",
 }
@@ -102,7 +103,9 @@ def test_a_run_prints_one_json_object_and_nothing_else(tiny_run: tuple[Path, Run
 
 def test_a_run_leaves_adapters_trajectories_and_pictures(tiny_run: tuple[Path, RunResult]) -> None:
     folder, _ = tiny_run
-    assert json.loads((folder / "adapters/student/v0002/adapter_config.json").read_text())["peft_type"] == "LORA"
+    assert (
+        json.loads((folder / "adapters/student/v0002/adapter_config.json").read_text())["peft_type"] == "LORA"
+    )
     assert (folder / "adapters/student/v0002/adapter_model.safetensors").stat().st_size > 0
     assert (folder / "report.html").stat().st_size > 10_000
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")

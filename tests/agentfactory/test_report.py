@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_report_fake_run import write_fake_run
 
 from actors.coordinator.journal import FILE, read_journal
 from actors.coordinator.state import RunState
@@ -14,6 +13,7 @@ from agentfactory.report.examples import cut, shown
 from agentfactory.report.findings import Findings, gather
 from agentfactory.report.history import Bins, GroupMeans
 from configs.load import load_settings
+from tests.agentfactory.fake_run import write_fake_run
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_report_fake_run import write_fake_run
 
 from actors.coordinator.journal import FILE
 from agentfactory.report import write_report
@@ -13,6 +12,7 @@ from agentfactory.report.findings import gather
 from configs.errors import BadInput
 from messages.runs import RunFailed
 from messages.trajectories import Trajectory
+from tests.agentfactory.fake_run import write_fake_run
 
 
 @pytest.fixture(scope="module")

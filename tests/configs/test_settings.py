@@ -62,7 +62,7 @@ def test_files_that_extend_one_another_are_refused(tmp_path: Path) -> None:
     [
         ("loop: {rouds: 2}", r"mine\.yaml: unknown key 'loop\.rouds'; did you mean 'rounds'\?"),
         ("colour: red", r"mine\.yaml: unknown key 'colour'; known keys: .*curriculum"),
-        ("engine: {kind: transformers, max_bach: 1}", r"unknown key 'engine.*max_bach'; did you mean .max_batch."),
+        ("engine: {kind: transformers, max_bach: 1}", r"'engine.*max_bach'; did you mean 'max_batch'"),
         ("loop: {rounds: many}", r"mine\.yaml: loop\.rounds: .*integer.*found 'many'"),
         ("loop: {group_size: 1}", r"loop\.group_size: .*greater than or equal to 2, found 1"),
         ("engine: {kind: magic}", r"engine: .*'magic'.*'transformers'"),

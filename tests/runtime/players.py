@@ -22,6 +22,7 @@ class Notes(Message):
 
 class WaitFor(Request[Done]):
     text: str
+    times: int = 1
 
 
 class ListNotes(Request[Notes]):
@@ -127,7 +128,7 @@ class Register(Actor):
 
     async def wait_for(self, message: WaitFor) -> Done:
         async with self._changed:
-            await self._changed.wait_for(lambda: message.text in self._notes)
+            await self._changed.wait_for(lambda: self._notes.count(message.text) >= message.times)
         return Done()
 
     async def list_notes(self, message: ListNotes) -> Notes:

@@ -86,6 +86,7 @@ class Overhears(Actor):
         with contextlib.suppress(ExceptionGroup):
             async with asyncio.TaskGroup() as group:  # which counts the cancellations of its task
                 group.create_task(fail())
+                await asyncio.Event().wait()
         return Total(value=message.amount)
 
 

@@ -121,6 +121,7 @@ async def test_messages_sent_while_the_process_is_away_arrive_when_it_is_back() 
         for number in range(50):
             await player.tell(Note(text=f"{number:02}"))
         assert await player.ask(Add(amount=1), timeout_s=40) == Total(value=1)
+        await register.ask(WaitFor(text="49"), timeout_s=10)
         texts = (await register.ask(ListNotes(), timeout_s=10)).texts
         assert [text for text in texts if text.isdigit()] == [f"{n:02}" for n in range(50)]
         await _talks_from_another_loop(player)

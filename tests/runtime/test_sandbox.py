@@ -211,7 +211,7 @@ async def test_what_is_not_computing_is_refused_by_the_kernel(sandbox: PythonSan
     result = await run(sandbox, code)
     assert result.failure == "forbidden", result
     assert "PermissionError: [Errno 1] Operation not permitted" in result.output
-    assert not os.path.exists("/tmp/agentfactory-was-here")  # noqa: ASYNC240
+    assert not os.path.exists("/tmp/agentfactory-was-here")
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ async def test_stop_lets_what_is_in_hand_finish_and_answers_the_rest(
     await register.tell(Note(text="release it"))
     await stopping
     assert await holding == Done()
-    assert "closed" in await notes(register)
+    await seen(register, "closed")
     with pytest.raises(ActorStopped, match="actor 'player' has been stopped"):
         await player.ask(Add(amount=1), timeout_s=10)
     assert player.gone

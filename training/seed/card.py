@@ -90,9 +90,7 @@ model's own on average.
 
 
 def _teacher_numbers(teacher: TeacherReport) -> str:
-    rows = "\n".join(
-        f"| {asked:.1f} | {measured:.2f} |" for asked, measured in teacher.difficulty.items()
-    )
+    rows = "\n".join(f"| {asked:.1f} | {measured:.2f} |" for asked, measured in teacher.difficulty.items())
     return f"""## As a Teacher, before training
 
 {teacher.proposals} proposals at each difficulty: {teacher.well_formed:.3f} are well-formed, and

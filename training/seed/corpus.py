@@ -92,9 +92,7 @@ class Example(NamedTuple):
 def examples(rng: random.Random, stage: Stage, count: int) -> list[Example]:
     """Draw `count` tokenized episodes; a state of `rng` fixes them."""
     return [
-        tokenize(
-            drill(rng, stage.longest_string) if rng.random() < stage.drill_share else episode(rng)
-        )
+        tokenize(drill(rng, stage.longest_string) if rng.random() < stage.drill_share else episode(rng))
         for _ in range(count)
     ]
 
@@ -219,14 +217,10 @@ def _draw_string(rng: random.Random, longest: int) -> str:
 
 
 def _parses_as_held_out(string: str) -> bool:
-    """Whether the string, bare or inside the brackets of a call, is a held-out expression."""
-    for form in (string, f"({string})"):
-        try:
-            if is_held_out(form):
-                return True
-        except ValueError:
-            continue
-    return False
+    try:
+        return is_held_out(string)
+    except ValueError:
+        return False
 
 
 def _drop_character(rng: random.Random, expression: str) -> str:

@@ -94,9 +94,7 @@ def examine_teacher(
         proposals=proposals,
         well_formed=sum(map(len, good.values())) / (proposals * len(asked)),
         distinct=len(set(good[0.3])) / proposals,
-        difficulty={
-            level: fmean(map(estimate_difficulty, texts)) for level, texts in good.items() if texts
-        },
+        difficulty={level: fmean(map(estimate_difficulty, texts)) for level, texts in good.items() if texts},
     )
 
 
@@ -109,9 +107,7 @@ def _propose(
     for ids in complete(model, [prompt] * count, generator):
         text = decode(ids)
         complete_reply = ids[-1] == EOS_ID and text.startswith(TASK_PREFIX)
-        expressions.append(
-            find_expression(text.removeprefix(TASK_PREFIX)) if complete_reply else None
-        )
+        expressions.append(find_expression(text.removeprefix(TASK_PREFIX)) if complete_reply else None)
     return expressions
 
 

@@ -170,9 +170,7 @@ def collate(group: list[Example]) -> tuple[Tensor, Tensor]:
     return ids, targets
 
 
-def _optimizers(
-    model: Qwen2ForCausalLM, config: PretrainConfig
-) -> list[tuple[torch.optim.Optimizer, float]]:
+def _optimizers(model: Qwen2ForCausalLM, config: PretrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:
     """Each optimizer with its peak rate: Muon for the layers' matrices, AdamW for all else.
 
     Muon (Jordan et al. 2024) makes each update orthogonal; here it learns to copy in two thirds

@@ -73,9 +73,7 @@ def complete(
     return completions
 
 
-def play(
-    model: Qwen2ForCausalLM, task_texts: Sequence[str], generator: torch.Generator
-) -> list[Played]:
+def play(model: Qwen2ForCausalLM, task_texts: Sequence[str], generator: torch.Generator) -> list[Played]:
     """Play one episode for each task text, with a calculator for a tool."""
     transcripts = [encode(f"Task: {text}\n") for text in task_texts]
     results = [Played(answer=None, calls=0, well_formed=True, written=0) for _ in task_texts]

@@ -215,9 +215,7 @@ def _parse(expression: str) -> ast.expr:
             f"the expression has {len(expression)} characters; at most {MAX_CHARACTERS} are read"
         )
     if not _ALPHABET.fullmatch(expression):
-        raise ValueError(
-            f"{expression!r} is not arithmetic: only digits, + - * / and parentheses are read"
-        )
+        raise ValueError(f"{expression!r} is not arithmetic: only digits, + - * / and parentheses are read")
     if any(len(number) > MAX_DIGITS for number in _NUMBER.findall(expression)):
         raise ValueError(f"a number in the expression has more than {MAX_DIGITS} digits")
     try:

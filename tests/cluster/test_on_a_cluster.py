@@ -1,0 +1,133 @@
+"""An ordinary Ray application: submitted as a job, seen in the dashboard, resumed after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from actors.coordinator.journal import FILE, read_journal
+from actors.sink.segments import read_trajectories
+from messages.runs import RunResult, StepFinished
+from tests.agentfactory.test_cli import TINY_SETTINGS, command
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+LIMIT_S = 300
+ROOT = Path(__file__).parents[2]
+ROLES = {"coordinator", "teacher", "student-0", "verifier-0", "sink", "trainer", "engine-0", "topics"}
+
+
+class Head(NamedTuple):
+    """A running cluster of one node."""
+
+    address: str
+    dashboard: str
+    environment: dict[str, str]
+    token: str
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """`ray start --head`, on ports of its own, with a token of its own."""
+    token_file = tmp_path_factory.mktemp("ray") / "token"
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+    }
+    environment.pop("RAY_ADDRESS", None)
+    token_file.write_text("a" * 64)
+    ray = [str(Path(sys.executable).with_name("ray"))]
+    ports = ["--port", "6399", "--dashboard-port", "8299", "--dashboard-agent-listen-port", "52399"]
+    options = ["--head", *ports, "--num-cpus", "2", "--disable-usage-stats", "--temp-dir", "/tmp/af-ray"]
+    run = {"env": environment, "timeout": LIMIT_S, "capture_output": True, "text": True}
+    started = subprocess.run([*ray, "start", *options], check=False, **run)
+    assert started.returncode == 0, started.stdout + started.stderr
+    try:
+        yield Head("127.0.0.1:6399", "http://127.0.0.1:8299", environment, token_file.read_text())
+    finally:
+        subprocess.run([*ray, "stop", "--force"], check=False, **run)
+
+
+def test_a_submitted_job_runs_and_the_dashboard_lists_the_actors_by_role(head: Head, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    entry = [sys.executable, "-m", "agentfactory", "evolve", "laptop", "--rounds", "1"]
+    entry += ["--run-dir", str(folder), *TINY_SETTINGS]
+    ray = str(Path(sys.executable).with_name("ray"))
+    submit = [ray, "job", "submit", "--address", head.dashboard, "--working-dir", str(ROOT)]
+    submitting = subprocess.Popen(
+        [*submit, "--", *entry],
+        env=head.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        seen: set[str] = set()
+        deadline = time.monotonic() + LIMIT_S
+        while submitting.poll() is None and not seen >= ROLES and time.monotonic() < deadline:
+            seen |= names_in_the_dashboard(head)
+            time.sleep(0.5)  # the dashboard itself looks at its actors once a second
+        out, _ = submitting.communicate(timeout=LIMIT_S)
+    finally:
+        submitting.kill()
+    assert submitting.returncode == 0, out
+    assert seen >= ROLES
+    (line,) = [line for line in out.splitlines() if "version 1 " in line]
+    assert "\x1b" not in line
+    assert len(RunResult.model_validate_json((folder / "run.json").read_bytes()).rounds) == 2
+
+
+def names_in_the_dashboard(head: Head) -> set[str]:
+    url = f"{head.dashboard}/api/v0/actors?limit=1000"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {head.token}"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer = json.load(response)
+    return {str(actor["name"]) for actor in answer["data"]["result"]["result"]}
+
+
+def test_a_run_whose_driver_was_killed_goes_on_where_its_journal_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ["--rounds", "3", "--run-dir", str(folder), *TINY_SETTINGS]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    environment.pop("RAY_ADDRESS", None)
+    running = subprocess.Popen(
+        command("evolve", "laptop", *options),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "version 1 " in line and "pass@1" in line:
+                break
+        running.send_signal(signal.SIGKILL)
+        running.communicate(timeout=LIMIT_S)
+    finally:
+        running.kill()
+    steps = [e.adapter.version for e in read_journal(folder / FILE) if isinstance(e, StepFinished)]
+    assert 1 <= len(steps) < 3
+    done = subprocess.run(
+        command("resume", str(folder), "--json"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = RunResult.model_validate_json(done.stdout)
+    assert [round_.version for round_ in result.rounds] == [0, 1, 2, 3]
+    assert result.episodes == 3 * 4 * 4
+    stored = [t.episode_id for t in read_trajectories(folder / "trajectories") if t.group_id.startswith("g")]
+    assert len(stored) == len(set(stored)) == 3 * 4 * 4

@@ -13,10 +13,10 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from configs.errors import BadInput
+from configs.errors import BadInput, CannotWrite
 from configs.load import read_stored
 from configs.settings import Settings
 
@@ -39,10 +39,11 @@ def create_run_folder(settings: Settings, run_dir: Path | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _check_space(folder)
         write_atomically(folder / SETTINGS, settings.model_dump_json(indent=2).encode())
-    except OSError as error:
+    except (OSError, CannotWrite) as error:
         if not existed and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        raise BadInput(f"{folder}: cannot be used as a run folder ({error.strerror})") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(f"{folder}: cannot be used as a run folder ({reason})") from error
     return folder
 
 
@@ -75,7 +76,10 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that readers see the old or the new one, and never a part."""
+    """Replace a file so that readers see the old or the new one, and never a part.
+
+    Raises CannotWrite.
+    """
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with staged.open("wb") as stream:
@@ -83,9 +87,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         staged.replace(path)
-    except OSError:
-        staged.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
+        raise CannotWrite(f"{path}: cannot be written ({error.strerror}); free some space") from error
 
 
 def _fresh_name(runs: Path, name: str) -> Path:

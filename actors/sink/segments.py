@@ -4,10 +4,12 @@ A segment is `trajectories-00001.jsonl`. Only the last one is ever written to. A
 more than its last line, which readers leave out and the writer cuts off when it opens the folder.
 """
 
+import errno
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -46,13 +48,14 @@ class SegmentWriter:
         """
         if self._stream.tell() >= self._limit:
             self._roll()
-        start = self._stream.tell()
+        start = self._stream.seek(0, os.SEEK_END)
+        data = b"".join(lines)
         try:
-            self._stream.write(b"".join(lines))
-            self._stream.flush()
+            if self._stream.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._stream.fileno())
         except OSError as error:
-            self._cut_back(start)
+            os.truncate(self._path, start)
             raise CannotStore(
                 f"{self._path}: cannot write trajectories ({error.strerror}); free some space and resume"
             ) from error
@@ -66,8 +69,8 @@ class SegmentWriter:
         """Close the segment."""
         self._stream.close()
 
-    def _open(self) -> BinaryIO:
-        stream = self._path.open("ab", buffering=1 << 20)
+    def _open(self) -> FileIO:
+        stream = self._path.open("ab", buffering=0)
         _cut_torn_line(self._path)
         stream.seek(0, os.SEEK_END)
         return stream
@@ -82,13 +85,6 @@ class SegmentWriter:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-    def _cut_back(self, size: int) -> None:
-        """Drop what a failed write left, also in Python's own buffer."""
-        raw = self._stream.detach() if hasattr(self._stream, "detach") else self._stream
-        raw.close()
-        os.truncate(self._path, size)
-        self._stream = self._open()
 
 
 def segments(folder: Path) -> list[Path]:

@@ -201,7 +201,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_fills_up_ends_the_run_with_one_sentence_and_resume_goes_on(small_disk: Path) -> None:
     folder, filler = small_disk / "run", small_disk / "filler"
-    running = start_run(folder, "--rounds", "4")
+    running = start_run(folder, "--rounds", "12")
     try:
         wait_for_round(running, 1)
         with suppress(OSError), filler.open("wb", buffering=0) as stream:
@@ -217,7 +217,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_sentence_and_resume_goes_on(
     filler.unlink()
     again = call("resume", str(folder), "--json")
     assert again.returncode == 0, again.stderr
-    assert len(RunResult.model_validate_json(again.stdout).rounds) == 5
+    assert len(RunResult.model_validate_json(again.stdout).rounds) == 13
 
 
 def start_run(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -48,13 +48,38 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     ray = [str(Path(sys.executable).with_name("ray"))]
     ports = ["--port", "6399", "--dashboard-port", "8299", "--dashboard-agent-listen-port", "52399"]
     options = ["--head", *ports, "--num-cpus", "2", "--disable-usage-stats", "--temp-dir", "/tmp/af-ray"]
-    run = {"env": environment, "timeout": LIMIT_S, "capture_output": True, "text": True}
-    started = subprocess.run([*ray, "start", *options], check=False, **run)
-    assert started.returncode == 0, started.stdout + started.stderr
+    # `--block` keeps the cluster in one process tree: `ray stop` would end every Ray on this machine
+    cluster = subprocess.Popen(
+        [*ray, "start", *options, "--block"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    found = Head("127.0.0.1:6399", "http://127.0.0.1:8299", environment, token_file.read_text())
     try:
-        yield Head("127.0.0.1:6399", "http://127.0.0.1:8299", environment, token_file.read_text())
+        wait_until_up(found, cluster)
+        yield found
     finally:
-        subprocess.run([*ray, "stop", "--force"], check=False, **run)
+        cluster.terminate()
+        try:
+            cluster.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(cluster.pid, signal.SIGKILL)
+            cluster.wait(timeout=60)
+
+
+def wait_until_up(head: Head, cluster: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            names_in_the_dashboard(head)
+        except OSError as error:
+            if cluster.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError("the cluster did not come up") from error
+            time.sleep(0.5)  # nothing tells when a dashboard begins to answer
+        else:
+            return
 
 
 def test_a_submitted_job_runs_and_the_dashboard_lists_the_actors_by_role(head: Head, tmp_path: Path) -> None:

@@ -82,11 +82,15 @@ class GroupRunner:
         self._verifier = verifier
         self._sink = sink
 
-    async def run(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
-        """All of it; returns once the trajectories are durable."""
+    async def take_up(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
+        """Finish a lease of an earlier sitting, which may have got as far as storing the group."""
         stored = await self.find(lease.group_id, lease.episode_ids)
         if len(stored.trajectories) == len(lease.episode_ids):
-            return self._finished(lease, stored), stored  # an earlier sitting got this far
+            return self._finished(lease, stored), stored
+        return await self.run(lease, newest)
+
+    async def run(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
+        """All of it; returns once the trajectories are durable."""
         solutions = await self._solve_all(lease, newest)
         judged = await self._judge(lease.proposal.task, solutions)
         group = Group(group_id=lease.group_id, trajectories=self._trajectories(lease, solutions, judged))

@@ -5,6 +5,7 @@ entry of the record, and by the deadlines of the episodes.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 
 from anyio.abc import TaskGroup
 
@@ -14,8 +15,11 @@ from actors.coordinator.publisher import PolicyPublisher
 from actors.coordinator.record import Record
 from actors.coordinator.tasks import TaskStock
 from configs.roles import LoopSettings
-from messages.runs import GroupDropped, GroupLeased
+from messages.adapters import AdapterRef
+from messages.runs import GroupDropped, GroupFinished, GroupLeased
 from messages.trajectories import Group
+
+RunGroup = Callable[[GroupLeased, AdapterRef], Awaitable[tuple[GroupFinished, Group]]]
 
 
 class Rollouts:
@@ -50,7 +54,7 @@ class Rollouts:
         """Give out work while there is room. Unfinished leases of an earlier sitting come first."""
         state = self._record.state
         for lease in list(state.open.values()):
-            self._begin(group, lease)
+            self._begin(group, lease, self._groups.take_up)
         while not self.draining:
             if self._capacity() == 0:
                 await self._record.changed.wait()
@@ -65,7 +69,7 @@ class Rollouts:
                 at=time.time(),
             )
             await self._record.add(lease)
-            self._begin(group, lease)
+            self._begin(group, lease, self._groups.run)
 
     async def drop_stale(self) -> None:
         """Let go of groups that would be trained on too late."""
@@ -104,14 +108,14 @@ class Rollouts:
         state = self._record.state
         return capacity(self._settings, state.version, len(state.ready), len(self.running), state.sampled)
 
-    def _begin(self, group: TaskGroup, lease: GroupLeased) -> None:
+    def _begin(self, group: TaskGroup, lease: GroupLeased, how: RunGroup) -> None:
         if self._busy_since is None:
             self._busy_since = time.monotonic()
         self.running.add(lease.group_id)
-        group.start_soon(self._run, lease)
+        group.start_soon(self._run, lease, how)
 
-    async def _run(self, lease: GroupLeased) -> None:
-        finished, group = await self._groups.run(lease, self._publisher.current("student"))
+    async def _run(self, lease: GroupLeased, how: RunGroup) -> None:
+        finished, group = await how(lease, self._publisher.current("student"))
         if finished.fate == "accepted":
             self._contents[lease.group_id] = group
         self.running.discard(lease.group_id)

@@ -91,8 +91,8 @@ class SinkSettings(Section):
     """The TrajectorySink: what makes trajectories durable."""
 
     segment_mb: int = Field(default=64, ge=1)
-    max_group: int = Field(default=512, ge=1)
-    """Trajectories committed with one fsync."""
+    max_batch: int = Field(default=64, ge=1)
+    """Requests, each of a whole group, committed with one fsync."""
 
 
 class RewardWeights(Section):

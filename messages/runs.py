@@ -9,6 +9,9 @@ from messages.base import Done, Event, Message, Request
 from messages.judging import Rewards
 from messages.tasks import Proposal
 
+Fate = Literal["accepted", "filtered", "failed"]
+"""Of a group: trained on, outside the frontier, or with too few verdicts."""
+
 
 class StartRun(Request[Done]):
     """Begin, or go on with what the journal in the run's folder says. Answered at once."""
@@ -52,7 +55,7 @@ class GroupFinished(Event):
 
     kind: Literal["group_finished"] = "group_finished"
     group_id: str
-    fate: Literal["accepted", "filtered", "failed"]
+    fate: Fate
     """Accepted for training; outside the frontier; or too few episodes ended with a verdict."""
     episodes: int
     failed: int = 0

@@ -1,6 +1,9 @@
 """Trajectories: the record that every training method reads."""
 
-from pydantic import Field
+from collections.abc import Sequence
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from messages.adapters import Policy
 from messages.base import SCHEMA_VERSION, Event, Message, Request
@@ -67,9 +70,32 @@ class Stored(Message):
 
 
 class StoreTrajectories(Request[Stored]):
-    """Make these durable. The answer means that their bytes are on disk."""
+    """Make these durable. The answer means that their bytes are on disk.
 
-    trajectories: tuple[Trajectory, ...]
+    A trajectory becomes JSON once, in the process that made it: what travels is what will lie on the
+    disk, and the sink's only work is to write it.
+    """
+
+    episode_ids: tuple[str, ...]
+    lines: tuple[bytes, ...]
+    """One JSON object for each id, with the newline that ends it."""
+
+    @classmethod
+    def of(cls, trajectories: Sequence[Trajectory]) -> Self:
+        """Write the lines."""
+        return cls(
+            episode_ids=tuple(trajectory.episode_id for trajectory in trajectories),
+            lines=tuple(trajectory.model_dump_json().encode() + b"\n" for trajectory in trajectories),
+        )
+
+    @model_validator(mode="after")
+    def _one_whole_line_each(self) -> Self:
+        if len(self.lines) != len(self.episode_ids):
+            raise ValueError(f"{len(self.episode_ids)} episodes need as many lines, not {len(self.lines)}")
+        for episode_id, line in zip(self.episode_ids, self.lines, strict=True):
+            if line.find(b"\n") != len(line) - 1:
+                raise ValueError(f"{episode_id}: a trajectory is one line, with a newline at its end only")
+        return self
 
 
 class TrajectoryStored(Event):

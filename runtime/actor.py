@@ -2,12 +2,13 @@
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, cast, get_type_hints
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
 from messages.base import Message, Request
 
 Handler = Callable[[Any, Message], Awaitable[Message | None]]
+BatchHandler = Callable[[Any, Sequence[Message]], Awaitable[Sequence[Message | None]]]
 
 
 class Actor:
@@ -17,6 +18,14 @@ class Actor:
 
         class Verifier(Actor):
             async def judge(self, message: JudgeSolution) -> Verdict: ...
+
+    One that is annotated with a sequence of them gets all of that type that wait one after the other,
+    up to `max_batch`, and returns an answer for each. It is for work that costs the same for many, such
+    as forcing bytes to a disk: what arrives meanwhile is the next batch. Who asked is answered when the
+    batch is done, and giving up cancels nothing::
+
+        class Sink(Actor):
+            async def store(self, messages: Sequence[Store]) -> Sequence[Stored]: ...
 
     Handlers are found and checked when the class is made: two for one message, or an answer that
     is not what the request names, raise TypeError there and then. The constructor takes settings
@@ -28,25 +37,37 @@ class Actor:
     """
 
     handlers: ClassVar[dict[type[Message], Handler]] = {}
+    batch_handlers: ClassVar[dict[type[Message], BatchHandler]] = {}
     concurrency: int = 1
-    """Messages handled at the same time. 1 keeps strict order."""
+    """Messages handled at the same time. 1 keeps strict order, which an actor with batches needs."""
+    max_batch: int = 64
+    """Messages that a batch handler gets at once."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.handlers = dict(cls.handlers)
+        cls.batch_handlers = dict(cls.batch_handlers)
         own: dict[type[Message], str] = {}
         for name, function in vars(cls).items():
             if name.startswith("_") or not inspect.iscoroutinefunction(function):
                 continue
-            message_type = _message_of(cls, function)
-            if message_type is None:
+            found = _message_of(cls, function)
+            if found is None:
                 continue
+            message_type, in_batches = found
             if message_type in own:
                 raise TypeError(
                     f"{cls.__name__}: both {own[message_type]} and {name} handle {message_type.__name__}"
                 )
             own[message_type] = name
-            cls.handlers[message_type] = function
+            cls.handlers.pop(message_type, None)
+            cls.batch_handlers.pop(message_type, None)
+            if in_batches:
+                cls.batch_handlers[message_type] = function
+            else:
+                cls.handlers[message_type] = function
+        if cls.batch_handlers and cls.concurrency != 1:
+            raise TypeError(f"{cls.__name__}: an actor that handles batches needs concurrency 1")
 
     async def start(self) -> None:
         """Do the heavy part of coming to life. Messages wait until it returns."""
@@ -58,23 +79,35 @@ class Actor:
         """Let go of what `start` took."""
 
 
-def _message_of(cls: type[Actor], function: Callable[..., Any]) -> type[Message] | None:
-    """The message class that `function` handles, None if it is no handler; checks its answer."""
+def _message_of(cls: type[Actor], function: Callable[..., Any]) -> tuple[type[Message], bool] | None:
+    """The message class that `function` handles, and whether in batches; checks its answer.
+
+    None if it is no handler.
+    """
     parameters = list(inspect.signature(function).parameters.values())[1:]
     if len(parameters) != 1:
         return None
     hints = get_type_hints(function)
-    message_type = hints.get(parameters[0].name)
+    message_type, in_batches = _element_of(hints.get(parameters[0].name))
     if not (inspect.isclass(message_type) and issubclass(message_type, Message)):
         return None
     expected = _reply_of(message_type)
-    answered = hints.get("return")
-    if expected is not None and not (inspect.isclass(answered) and issubclass(answered, expected)):
+    answered, answers_many = _element_of(hints.get("return"))
+    fits = inspect.isclass(answered) and expected is not None and issubclass(answered, expected)
+    if expected is not None and not (fits and answers_many == in_batches):
         raise TypeError(
             f"{cls.__name__}.{function.__name__} must answer {message_type.__name__} with "
-            f"{expected.__name__}, but is annotated with {answered}"
+            f"{'a sequence of ' if in_batches else ''}{expected.__name__}, "
+            f"but is annotated with {hints.get('return')}"
         )
-    return message_type
+    return message_type, in_batches
+
+
+def _element_of(hint: Any) -> tuple[Any, bool]:
+    """`M` of `Sequence[M]`, and True; any other annotation as it is, and False."""
+    if get_origin(hint) is Sequence:
+        return get_args(hint)[0], True
+    return hint, False
 
 
 def _reply_of(message_type: type[Message]) -> type[Message] | None:

@@ -50,7 +50,7 @@ class CellStatistics(NamedTuple):
     waiting: int
     capacity: int
     handling: tuple[str, ...]
-    """Types of the messages in hand."""
+    """Types of the messages in hand, as `Generate` or `Generate x3`."""
     handled: int
     restarts: int
     last_failure: str = ""
@@ -184,8 +184,9 @@ class Cell:
 
     def _bury(self, cause: BaseException) -> None:
         """Tell everyone who waited for the dead actor."""
+        handling = ", ".join(self._hand.kinds())
         lost = self._hand.drop()
-        over = f" while handling {', '.join(e.kind for e in lost)}" if lost else ""
+        over = f" while handling {handling}" if handling else ""
         self._last_failure = f"{_describe(cause)}{over}"
         for envelope in lost:
             if not envelope.fail(self._down(cause, envelope.kind)) and envelope.reply is None:

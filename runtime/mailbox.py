@@ -97,6 +97,18 @@ class Mailbox:
                 return envelope
         return None
 
+    def take_run(self, first: Envelope, limit: int) -> list[Envelope]:
+        """`first`, and those right behind it that carry the same type of message; at most `limit`."""
+        run = [first]
+        kind = type(first.message)
+        while len(run) < limit and self._queue and type(self._queue[0].message) is kind:
+            following = self._queue.popleft()
+            if self._line:
+                self._admit()
+            if not following.abandoned:
+                run.append(following)
+        return run
+
     async def wait(self) -> None:
         """Return once there is something to take. For the one reader only."""
         while not self._queue:

@@ -5,13 +5,14 @@ giving up, and by the actor's death.
 """
 
 import asyncio
+from collections import Counter
 from functools import partial
 
 import structlog
 
 from configs.errors import AgentFactoryError
 from messages.base import Message
-from runtime.actor import Actor
+from runtime.actor import Actor, BatchHandler
 from runtime.envelope import Envelope
 from runtime.errors import UnhandledMessage
 from runtime.mailbox import Mailbox
@@ -25,14 +26,16 @@ class Hand:
     def __init__(self, name: str, mailbox: Mailbox) -> None:
         self._name = name
         self._mailbox = mailbox
-        self._held: dict[Envelope, asyncio.Task[None]] = {}
+        self._held: dict[Envelope, asyncio.Task[None] | None] = {}
+        """With the task to cancel if nobody waits any more; None in a batch."""
         self._changed = asyncio.Event()
         """Set whenever a message is put down."""
         self.handled = 0
 
     def kinds(self) -> tuple[str, ...]:
-        """Types of the messages in hand."""
-        return tuple(envelope.kind for envelope in self._held)
+        """Types of the messages in hand, as `Generate` or `Generate x3`."""
+        counts = Counter(envelope.kind for envelope in self._held)
+        return tuple(f"{kind} x{count}" if count > 1 else kind for kind, count in counts.items())
 
     def cancel(self, envelope: Envelope) -> None:
         """Cancel the handling of this message, if it has begun."""
@@ -72,10 +75,33 @@ class Hand:
         while True:
             await self._mailbox.wait()
             envelope = self._mailbox.take_nowait()
-            if envelope is not None:
-                self._held[envelope] = task
-                await self._handle(actor, envelope, task)
-                self._put_down(envelope)
+            if envelope is None:
+                continue
+            batch_handler = actor.batch_handlers.get(type(envelope.message))
+            if batch_handler is not None:
+                await self._handle_batch(actor, batch_handler, envelope)
+                continue
+            self._held[envelope] = task
+            await self._handle(actor, envelope, task)
+            self._put_down(envelope)
+
+    async def _handle_batch(self, actor: Actor, handler: BatchHandler, first: Envelope) -> None:
+        """Handle what waits of the same type together. Nobody's giving up cancels the others' work."""
+        batch = self._mailbox.take_run(first, actor.max_batch)
+        self._held.update(dict.fromkeys(batch))
+        try:
+            answers = await handler(actor, [envelope.message for envelope in batch])
+        except AgentFactoryError as error:
+            for envelope in batch:
+                self._refuse(envelope, error)
+        else:
+            if len(answers) != len(batch):
+                raise TypeError(f"{len(batch)} x {first.kind} were handled and {len(answers)} answered")
+            for envelope, answer in zip(batch, answers, strict=True):
+                if envelope.reply is not None:
+                    envelope.answer(_checked(answer, envelope))
+        for envelope in batch:
+            self._put_down(envelope)
 
     async def _serve_at_once(self, actor: Actor, group: asyncio.TaskGroup) -> None:
         while True:

@@ -15,7 +15,7 @@ from configs.roles import LoopSettings, RewardWeights
 from messages.adapters import AdapterRef
 from messages.episodes import EpisodeFailed, Solution, SolveTask
 from messages.judging import GroupVerdict, JudgeGroup, Rewards, Verdict
-from messages.runs import GroupFinished, GroupLeased
+from messages.runs import Fate, GroupFinished, GroupLeased
 from messages.tasks import Task
 from messages.trajectories import FindTrajectories, Group, StoreTrajectories, Trajectory
 from runtime.groups import task_group
@@ -95,7 +95,7 @@ class GroupRunner:
         judged = await self._judge(lease.proposal.task, solutions)
         group = Group(group_id=lease.group_id, trajectories=self._trajectories(lease, solutions, judged))
         if group.trajectories:
-            message = StoreTrajectories(trajectories=group.trajectories)
+            message = StoreTrajectories.of(group.trajectories)
             await ask_again(self._sink, message, timeout_s=STORE_TIMEOUT_S)
         return self._finished(lease, group), group
 
@@ -142,42 +142,52 @@ class GroupRunner:
     ) -> Trajectory:
         novelty = judged.task.novelty
         rewards = episode_rewards(solution.turns, verdict, judged.majority_share, novelty, self._weights)
-        return Trajectory(
-            episode_id=solution.episode_id,
-            group_id=lease.group_id,
-            task=judged.task,
-            turns=solution.turns,
-            answer=solution.answer,
-            stop_reason=solution.stop_reason,
-            verdict=verdict,
-            rewards=rewards,
-            majority_share=judged.majority_share,
-            finished_at=time.time(),
-        )
+        return trajectory(lease.group_id, judged.task, solution, verdict, rewards, judged.majority_share)
 
     def _finished(self, lease: GroupLeased, group: Group) -> GroupFinished:
         trajectories = group.trajectories
         judged = len(trajectories)
-        fate = "failed"
+        fate: Fate = "failed"
         if judged >= max(2, self._settings.group_size // 2):
             inside = in_frontier(trajectories[0].majority_share, self._frontier)
             fate = "accepted" if inside else "filtered"
-        return GroupFinished.model_validate(
-            {
-                "group_id": lease.group_id,
-                "fate": fate,
-                "episodes": judged,
-                "failed": len(lease.episode_ids) - judged,
-                "success": _mean([float(bool(t.verdict and t.verdict.correct)) for t in trajectories]),
-                "majority_share": trajectories[0].majority_share if trajectories else 0.0,
-                "difficulty": lease.proposal.task.difficulty,
-                "tool_calls": _mean([sum(turn.call is not None for turn in t.turns) for t in trajectories]),
-                "rewards": mean_rewards([t.rewards for t in trajectories]),
-                "oldest_version": min((t.oldest_version for t in trajectories), default=0),
-                "tokens": sum(len(turn.completion_ids) for t in trajectories for turn in t.turns),
-                "at": time.time(),
-            }
+        return GroupFinished(
+            group_id=lease.group_id,
+            fate=fate,
+            episodes=judged,
+            failed=len(lease.episode_ids) - judged,
+            success=_mean([float(bool(t.verdict and t.verdict.correct)) for t in trajectories]),
+            majority_share=trajectories[0].majority_share if trajectories else 0.0,
+            difficulty=lease.proposal.task.difficulty,
+            tool_calls=_mean([sum(turn.call is not None for turn in t.turns) for t in trajectories]),
+            rewards=mean_rewards([t.rewards for t in trajectories]),
+            oldest_version=min((t.oldest_version for t in trajectories), default=0),
+            tokens=sum(len(turn.completion_ids) for t in trajectories for turn in t.turns),
+            at=time.time(),
         )
+
+
+def trajectory(
+    group_id: str,
+    task: Task,
+    solution: Solution,
+    verdict: Verdict,
+    rewards: Rewards,
+    majority_share: float = 0.0,
+) -> Trajectory:
+    """The record of an episode that ended with a verdict."""
+    return Trajectory(
+        episode_id=solution.episode_id,
+        group_id=group_id,
+        task=task,
+        turns=solution.turns,
+        answer=solution.answer,
+        stop_reason=solution.stop_reason,
+        verdict=verdict,
+        rewards=rewards,
+        majority_share=majority_share,
+        finished_at=time.time(),
+    )
 
 
 def mean_rewards(rewards: Sequence[Rewards]) -> Rewards:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import structlog
 
-from actors.coordinator.episodes import STORE_TIMEOUT_S, EpisodeRunner
+from actors.coordinator.episodes import STORE_TIMEOUT_S, EpisodeRunner, trajectory
 from configs.errors import AgentFactoryError
 from configs.roles import EvaluationSettings, RewardWeights
 from messages.adapters import AdapterRef
@@ -79,7 +79,7 @@ class Evaluator:
             for number, task in enumerate(self._tasks):
                 group.start_soon(self._one, adapter, number, task, done)
         if done:
-            message = StoreTrajectories(trajectories=tuple(done))
+            message = StoreTrajectories.of(done)
             await ask_again(self._sink, message, timeout_s=STORE_TIMEOUT_S)
         n = len(done)
         if n == 0:
@@ -111,19 +111,8 @@ class Evaluator:
             self.running -= 1
         if solution is None or verdict is None:
             return
-        done.append(
-            Trajectory(
-                episode_id=request.episode_id,
-                group_id=f"eval-v{adapter.version}",
-                task=task,
-                turns=solution.turns,
-                answer=solution.answer,
-                stop_reason=solution.stop_reason,
-                verdict=verdict,
-                rewards=episode_rewards(solution.turns, verdict, 0.0, 0.0, self._weights),
-                finished_at=time.time(),
-            )
-        )
+        rewards = episode_rewards(solution.turns, verdict, 0.0, 0.0, self._weights)
+        done.append(trajectory(f"eval-v{adapter.version}", task, solution, verdict, rewards))
 
     async def _judge(self, task: Task, solution: Solution) -> Verdict | None:
         """The verdict, or None where grading failed: a failure is not a wrong answer."""

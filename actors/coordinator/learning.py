@@ -112,7 +112,7 @@ class Learning:
         rewards = await ask_again(self._crew.teacher, request, timeout_s=QUICK_TIMEOUT_S)
         version = self._publisher.current("teacher").version
         group = teacher_group(version, outcomes, rewards.totals, rejected)
-        message = StoreTrajectories(trajectories=group.trajectories)
+        message = StoreTrajectories.of(group.trajectories)
         await ask_again(self._crew.sink, message, timeout_s=QUICK_TIMEOUT_S)
         report = await self._step("teacher", (group,))
         learned = tuple(outcome.proposal.task.id for outcome in outcomes)

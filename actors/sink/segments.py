@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Iterator
 from io import FileIO
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from configs.errors import BadInput, CannotWrite
 from messages.trajectories import Trajectory
 
 PATTERN = "trajectories-*.jsonl"
+IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
+"""Buffers that one system call takes."""
 
 
 class CannotStore(CannotWrite):
@@ -39,52 +42,55 @@ class SegmentWriter:
         folder.mkdir(parents=True, exist_ok=True)
         existing = segments(folder)
         self._path = existing[-1] if existing else folder / "trajectories-00001.jsonl"
-        self._stream = self._open()
+        self._stream, self._size = self._open()
 
     def commit(self, lines: list[bytes]) -> list[Place]:
         """Append the lines and fsync once; returns where each lies. Raises CannotStore.
 
         After an error the segment is cut back to where it was, so that a later commit starts clean.
         """
-        if self._stream.tell() >= self._limit:
+        if self._size >= self._limit:
             self._roll()
-        start = self._stream.seek(0, os.SEEK_END)
-        data = b"".join(lines)
+        ends = list(accumulate(map(len, lines), initial=self._size))
         try:
-            if self._stream.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._append(lines, ends[-1] - self._size)
             os.fsync(self._stream.fileno())
         except OSError as error:
-            os.truncate(self._path, start)
+            os.truncate(self._path, self._size)
             raise CannotStore(
                 f"{self._path}: cannot write trajectories ({error.strerror}); free some space and resume"
             ) from error
-        places: list[Place] = []
-        for line in lines:
-            places.append(Place(self._path, start))
-            start += len(line)
-        return places
+        self._size = ends.pop()
+        return list(map(Place, repeat(self._path), ends))
 
     def close(self) -> None:
         """Close the segment."""
         self._stream.close()
 
-    def _open(self) -> FileIO:
+    def _append(self, lines: list[bytes], size: int) -> None:
+        """All lines, without putting them together first."""
+        written = 0
+        for first in range(0, len(lines), IOV_MAX):
+            written += os.writev(self._stream.fileno(), lines[first : first + IOV_MAX])
+        if written != size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _open(self) -> tuple[FileIO, int]:
+        """The last segment and its size; a new one's name is made durable too."""
         stream = self._path.open("ab", buffering=0)
         _cut_torn_line(self._path)
-        stream.seek(0, os.SEEK_END)
-        return stream
-
-    def _roll(self) -> None:
-        self._stream.close()
-        number = int(self._path.stem.rpartition("-")[2]) + 1
-        self._path = self._folder / f"trajectories-{number:05d}.jsonl"
-        self._stream = self._open()
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+        return stream, self._path.stat().st_size
+
+    def _roll(self) -> None:
+        self._stream.close()
+        number = int(self._path.stem.rpartition("-")[2]) + 1
+        self._path = self._folder / f"trajectories-{number:05d}.jsonl"
+        self._stream, self._size = self._open()
 
 
 def segments(folder: Path) -> list[Path]:

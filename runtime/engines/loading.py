@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from configs.errors import SettingsError
@@ -15,6 +16,7 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
     device = _device(settings)
     source = settings.locate()
     quantization = _quantization(settings, device)
+    transformers.logging.disable_progress_bar()
     try:
         with LOADING:
             model = AutoModelForCausalLM.from_pretrained(

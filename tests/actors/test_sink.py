@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from actors.sink.actor import TrajectorySink
 from actors.sink.segments import CannotStore, SegmentWriter, read_trajectories, segments
@@ -32,7 +33,7 @@ def trajectory(name: str) -> Trajectory:
 
 
 def store(*names: str) -> StoreTrajectories:
-    return StoreTrajectories(trajectories=tuple(trajectory(name) for name in names))
+    return StoreTrajectories.of([trajectory(name) for name in names])
 
 
 def stored(folder: Path) -> list[str]:
@@ -58,6 +59,13 @@ async def test_an_episode_is_stored_once_whoever_sends_it_again(tmp_path: Path) 
     assert sum(answer.duplicates for answer in answers) == 4
     assert (again.stored, again.duplicates) == (0, 1)
     assert sorted(stored(tmp_path)) == ["a", *(f"own-{i}" for i in range(5))]
+
+
+async def test_what_is_not_one_line_for_each_episode_is_refused() -> None:
+    line = trajectory("a").model_dump_json().encode()
+    for lines in ((line,), (line + b"\n" + line + b"\n",), ()):
+        with pytest.raises(ValidationError, match="line"):
+            StoreTrajectories(episode_ids=("a",), lines=lines)
 
 
 async def test_a_new_sink_knows_what_the_old_one_stored(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ EXAMPLES: list[Message] = [
     SOLUTION,
     TRAJECTORY,
     Group(group_id="g1", trajectories=(TRAJECTORY,)),
-    StoreTrajectories(trajectories=(TRAJECTORY,)),
+    StoreTrajectories.of([TRAJECTORY]),
     Proposal(task=TASK, turn=TURN),
     SolveTask(episode_id="e1", task=TASK, adapter=AdapterRef(policy="student", version=3)),
     JudgeSolution(task=TASK, solution=SOLUTION),

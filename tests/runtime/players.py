@@ -5,6 +5,7 @@ They signal through a `Register` actor, since on Ray they live in other processe
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from configs.errors import AgentFactoryError
 from messages.base import Done, Event, Message, Request
@@ -207,6 +208,18 @@ class CrowdPlayer(Player):
     """The same, four messages at once."""
 
     concurrency = 4
+
+
+class BatchPlayer(Player):
+    """Adds three at once, at most; a negative amount spoils the whole batch."""
+
+    max_batch = 3
+
+    async def add_many(self, messages: Sequence[Add]) -> Sequence[Total]:
+        await self._note(f"batch of {len(messages)}")
+        if any(message.amount < 0 for message in messages):
+            raise Refusal(7, where="the batch")
+        return [Total(value=message.amount) for message in messages]
 
 
 class NeverStarts(Actor):

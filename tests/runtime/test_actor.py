@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 from players import Add, Player, Total
 
@@ -34,6 +36,36 @@ def test_two_handlers_for_one_message_are_an_error_of_the_class() -> None:
             async def one(self, message: Add) -> Total: ...
 
             async def two(self, message: Add) -> Total: ...
+
+
+def test_a_batch_handler_replaces_the_one_for_single_messages() -> None:
+    class Many(Player):
+        async def add_many(self, messages: Sequence[Add]) -> Sequence[Total]: ...
+
+    assert Many.batch_handlers == {Add: Many.add_many}
+    assert Add not in Many.handlers
+
+    class One(Many):
+        async def add_one(self, message: Add) -> Total: ...
+
+    assert One.batch_handlers == {}
+    assert One.handlers[Add] is One.add_one
+
+
+def test_a_batch_handler_must_answer_with_as_many() -> None:
+    with pytest.raises(TypeError, match="must answer Add with a sequence of Total"):
+
+        class Wrong(Actor):
+            async def add(self, messages: Sequence[Add]) -> Total: ...
+
+
+def test_batches_need_an_actor_that_keeps_order() -> None:
+    with pytest.raises(TypeError, match=r"Wrong: .*concurrency 1"):
+
+        class Wrong(Actor):
+            concurrency = 2
+
+            async def add(self, messages: Sequence[Add]) -> Sequence[Total]: ...
 
 
 def test_a_handler_must_answer_what_the_request_names() -> None:

@@ -118,3 +118,30 @@ async def test_closing_hands_over_all_and_refuses_the_rest() -> None:
     with pytest.raises(ActorStopped):
         await mailbox.put(told("c"))
     assert len(mailbox) == 0
+
+
+async def test_a_run_ends_where_another_type_begins_and_leaves_out_who_gave_up() -> None:
+    mailbox = Mailbox("owner", 9)
+    asks = [asked() for _ in range(4)]
+    for envelope in [*asks[:3], told("between"), asks[3]]:
+        mailbox.put_nowait(envelope)
+    asks[1].fail(stopped())
+    first = mailbox.take_nowait()
+    assert first is asks[0]
+    assert mailbox.take_run(first, limit=9) == [asks[0], asks[2]]
+    assert taken_kinds(mailbox) == ["Note", "Add"]
+
+
+async def test_a_run_is_no_longer_than_asked_and_makes_room_for_those_in_line() -> None:
+    mailbox = Mailbox("owner", 2)
+    asks = [asked() for _ in range(4)]
+    for envelope in asks:
+        mailbox.line_up(envelope)
+    first = mailbox.take_nowait()
+    assert first is asks[0]
+    assert mailbox.take_run(first, limit=3) == asks[:3]
+    assert mailbox.take_nowait() is asks[3]
+
+
+def taken_kinds(mailbox: Mailbox) -> list[str]:
+    return [envelope.kind for envelope in iter(mailbox.take_nowait, None)]

@@ -1,10 +1,12 @@
 """What holds wherever actors run."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from players import (
     Add,
+    BatchPlayer,
     Break,
     BreaksInTheBackground,
     CancelYourself,
@@ -281,6 +283,62 @@ async def test_a_killed_actor_fails_its_askers_and_returns(system: ActorSystem, 
         await holding
     assert not caught.value.permanent
     assert (await player.ask(Add(amount=5), timeout_s=30)).value == 5
+
+
+async def add_behind_a_hold(
+    system: ActorSystem, player: ActorRef, register: ActorRef, *amounts: int
+) -> list[asyncio.Task[Total]]:
+    """Asks that wait together in the mailbox, in this order, until `it` is released."""
+    await player.tell(Hold(name="it"))
+    await seen(register, "holding it")
+    asks = []
+    for amount in amounts:
+        asks.append(asyncio.create_task(player.ask(Add(amount=amount), timeout_s=20)))
+        await asyncio.sleep(0)
+    await player.tell(Note(text="the last in line"))
+    async with asyncio.timeout(20):
+        while (await system.describe("player")).cell.waiting <= len(amounts):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return asks
+
+
+async def test_a_batch_handler_gets_what_waits_and_answers_each(
+    system: ActorSystem, register: ActorRef
+) -> None:
+    player = await system.spawn(BatchPlayer, register, name="player")
+    asks = await add_behind_a_hold(system, player, register, 1, 2, 3, 4)
+    await register.tell(Note(text="release it"))
+    assert [answer.value for answer in await asyncio.gather(*asks)] == [1, 2, 3, 4]
+    await seen(register, "the last in line")
+    noted = [text for text in await notes(register) if "batch" in text or "last" in text]
+    assert noted == ["batch of 3", "batch of 1", "the last in line"]
+
+
+async def test_an_error_of_a_batch_answers_all_of_it(system: ActorSystem, register: ActorRef) -> None:
+    player = await system.spawn(BatchPlayer, register, name="player")
+    asks = await add_behind_a_hold(system, player, register, 1, -1, 3, 4)
+    await register.tell(Note(text="release it"))
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Refusal, Refusal, Refusal, Total]
+
+
+async def test_one_that_gives_up_does_not_cancel_the_batch(system: ActorSystem, register: ActorRef) -> None:
+    player = await system.spawn(BatchPlayer, register, name="player")
+    asks = await add_behind_a_hold(system, player, register, 1, 2, 3)
+    asks[1].cancel()
+    await asyncio.wait((asks[1],))
+    await register.tell(Note(text="release it"))
+    assert [(await asks[0]).value, (await asks[2]).value] == [1, 3]
+
+
+async def test_a_batch_dies_with_its_actor(system: ActorSystem, register: ActorRef) -> None:
+    class Spoilt(BatchPlayer):
+        async def add_many(self, messages: Sequence[Add]) -> Sequence[Total]:
+            return [Total(value=0)] * (len(messages) + 1)
+
+    player = await system.spawn(Spoilt, register, name="player")
+    with pytest.raises(ActorDown, match="died while handling Add"):
+        await player.ask(Add(amount=1), timeout_s=20)
 
 
 async def test_a_restart_is_published_with_its_cause(system: ActorSystem, register: ActorRef) -> None:

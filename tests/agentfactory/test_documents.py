@@ -1,0 +1,116 @@
+"""Every command that the documents show works as shown.
+
+A small preset stands in for `laptop` in them, since seven steps for each command would take an hour.
+"""
+
+import asyncio
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.agentfactory.test_cli import TINY, call
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+ELSEWHERE = {
+    "make evolve": "make",
+    "make test": "make",
+    "make bench": "make",
+    "ray start --head": "tests/cluster",
+    "ray start --address HEAD:6379": "tests/cluster",
+    "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
+}
+"""Commands that another test runs, or that run the tests themselves."""
+LINK = re.compile(r"\]\((?!http|#)([^)#]+)\)")
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(document: Path) -> list[str]:
+    lines = "".join(blocks(document, "sh")).splitlines()
+    return [line.partition(" #")[0].strip() for line in lines if line.strip()]
+
+
+def small_preset(folder: Path) -> None:
+    values: dict[str, object] = {
+        "extends": "laptop",
+        "loop": {"rounds": 1},
+        "runtime": {"transport": "local"},
+    }
+    for key, value in TINY.items():
+        section, _, name = key.partition(".")
+        values.setdefault(section, {})[name] = yaml.safe_load(str(value))  # type: ignore[index]
+    (folder / "small.yaml").write_text(yaml.safe_dump(values))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_of_a_document_run_in_its_order(document: Path, tmp_path: Path) -> None:
+    small_preset(tmp_path)
+    for text in blocks(document, "yaml"):
+        (tmp_path / "my.yaml").write_text(text.replace("extends: laptop", "extends: small.yaml"))
+    for line in commands(document):
+        if line in ELSEWHERE:
+            continue
+        program, *arguments = shlex.split(line.replace(" laptop", " small.yaml"))
+        assert program == "agentfactory", f"no test runs {line!r}"
+        done = call(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, (line, done.stderr)
+        assert done.stdout.strip(), line
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = blocks(ROOT / "README.md", "python")
+    monkeypatch.chdir(tmp_path)
+    small_preset(tmp_path)
+    small = text.replace('"laptop"', '"small.yaml"').replace("rounds=5", "rounds=1")
+    assert small != text
+    body = textwrap.indent(small, "    ")
+    names: dict[str, object] = {}
+    exec(f"async def main():\n{body}    return result, solution\n", names)
+    result, solution = asyncio.run(names["main"]())  # type: ignore[operator]
+    assert [r.version for r in result.rounds] == [0, 1]
+    assert solution.turns
+
+
+@pytest.mark.slow
+def test_the_example_runs(tmp_path: Path) -> None:
+    small_preset(tmp_path)
+    text = (ROOT / "examples" / "evolve.py").read_text()
+    (tmp_path / "evolve.py").write_text(
+        text.replace('"laptop"', '"small.yaml"').replace("rounds=2", "rounds=1")
+    )
+    done = subprocess.run(
+        [sys.executable, "evolve.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "version=1" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("line", [line for line, where in ELSEWHERE.items() if where == "make"])
+def test_make_knows_the_targets_that_are_shown(line: str) -> None:
+    assert any(line in document.read_text() for document in DOCUMENTS), f"no document shows {line!r}"
+    subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_inside_the_project_lead_somewhere(document: Path) -> None:
+    for target in LINK.findall(document.read_text()):
+        assert (document.parent / target).exists(), target

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.data import DataSettings
 from configs.models import (
     EngineSettings,
     ModelSettings,
@@ -63,6 +64,7 @@ class Settings(Section):
     sink: SinkSettings = SinkSettings()
     trainer: TrainerSettings = TrainerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    data: DataSettings = DataSettings()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

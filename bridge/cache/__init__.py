@@ -1,0 +1,1 @@
+"""The cache tier in front of the store."""

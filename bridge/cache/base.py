@@ -1,0 +1,49 @@
+"""What a cache server can do: memcached's own words, for one key at a time and for many.
+
+The rules that keep stale bytes out are built on these (see `bridge.cache.tier`), so a backend needs
+no cleverness: only that `add` and `compare_and_set` are atomic, as memcached's are.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Held(NamedTuple):
+    """A value with the token that `compare_and_set` wants."""
+
+    value: bytes
+    token: int
+
+
+class CacheUnavailable(Exception):
+    """The server is down, slow or wrong. For the tier's own use: a read never fails of it."""
+
+
+class CacheBackend(Protocol):
+    """One cache server. Keys are at most 250 printable ASCII bytes. Raises CacheUnavailable."""
+
+    name: str
+
+    async def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those that are there, in one round trip."""
+
+    async def gets(self, key: bytes) -> Held | None:
+        """The value and its token, or None."""
+
+    async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
+        """Whatever was there before."""
+
+    async def add(self, key: bytes, value: bytes, ttl_s: int) -> bool:
+        """Only if nothing is there; whether it was stored."""
+
+    async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
+        """Only if nobody has changed it since `gets`; whether it was stored."""
+
+    async def delete(self, key: bytes) -> None:
+        """Forget it, if it is there."""
+
+    async def aclose(self) -> None:
+        """Close the connection."""

@@ -1,0 +1,41 @@
+"""What can go wrong on the way to stored bytes."""
+
+from typing import ClassVar
+
+from configs.errors import AgentFactoryError, BadInput, CannotWrite
+
+
+class StoreError(AgentFactoryError):
+    """The store cannot do what was asked, for a reason of its own."""
+
+
+class StoreFull(StoreError, CannotWrite):
+    """The store takes no more bytes. What was acknowledged before is safe."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class BlobDamaged(StoreError):
+    """Bytes came back that are not the ones that were put (their SHA-256 differs)."""
+
+
+class NoSuchBlob(StoreError):
+    """There is no blob of this name under this tag."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class BadName(BadInput):
+    """A tag or a name that the data plane does not take."""
+
+
+class BridgeError(AgentFactoryError):
+    """The bridge answered with an error."""
+
+
+class BridgeDown(BridgeError):
+    """No bridge answers at any of the endpoints within the time."""
+
+
+class URIResolveError(BadInput):
+    """A URI that names nothing that can be read."""

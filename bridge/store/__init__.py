@@ -1,0 +1,1 @@
+"""Stores: where blobs lie for good."""

@@ -1,0 +1,68 @@
+"""What a store is. All of it blocks: the bridge server calls it from threads.
+
+Invariants of every store:
+  - a blob is its last committed put, whole, or absent: never torn, whatever is killed when;
+  - what `commit` returned for is there after any crash;
+  - a reader that is open goes on reading the bytes it was opened on, whatever is put meanwhile.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from messages.blobs import BlobInfo, BlobMeta, BlobPage
+
+MAX_NAME_BYTES = 16 << 10
+"""Of a tag or a name, in UTF-8."""
+
+
+class BlobWriter(Protocol):
+    """A put under way."""
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append to the blob. Raises StoreFull, StoreError."""
+
+    def commit(self) -> BlobInfo:
+        """Make it durable, and the blob of this name from now on."""
+
+    def abort(self) -> None:
+        """Forget it. Does nothing after `commit`."""
+
+
+class BlobReader(Protocol):
+    """One blob, open."""
+
+    info: BlobInfo
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from `offset`, fewer than `size` only at the end. Raises BlobDamaged, StoreError."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Store(Protocol):
+    """Named bytes under tags. Threads may share one."""
+
+    kind: str
+    """`iowarp` or `embedded`."""
+
+    def put(self, tag: str, name: str, meta: BlobMeta) -> BlobWriter:
+        """Begin to put a blob. Raises BadName."""
+
+    def open(self, tag: str, name: str) -> BlobReader:
+        """Raises NoSuchBlob."""
+
+    def stat(self, tag: str, name: str) -> BlobInfo | None:
+        """What is known of a blob; None if there is none."""
+
+    def list(self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000) -> BlobPage:
+        """Blobs whose tag and name match (glob: `*`, `?`, `[abc]`), ordered, a page at a time."""
+
+    def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs for good; how many there were."""
+
+    def destroy(self, tags: Sequence[str]) -> int:
+        """Remove tags with all their blobs for good; how many blobs there were."""
+
+    def close(self) -> None:
+        """Finish what is under way and let go of the store."""

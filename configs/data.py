@@ -1,0 +1,101 @@
+"""The data plane's settings: the bridge, the store behind it, the caches in front, and URIs."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from configs.section import Section
+
+
+class BridgeSettings(Section):
+    """The bridge server and how to reach it."""
+
+    endpoints: tuple[str, ...] = ("tcp://127.0.0.1:5560",)
+    """Servers, tried in turn; one that does not answer is skipped for a while."""
+    connect_timeout_ms: int = Field(default=5000, ge=1)
+    request_timeout_ms: int = Field(default=30_000, ge=1)
+    chunk_kb: int = Field(default=1024, ge=4)
+    """Values larger than this travel in pieces of this size."""
+    window_chunks: int = Field(default=8, ge=1)
+    """Pieces of one stream that are under way before the receiver has to ask for more."""
+    max_in_flight: int = Field(default=256, ge=1)
+    """Requests of one client that the server works on before it reads no more of them."""
+    max_message_mb: int = Field(default=64, ge=1)
+    """A larger JSON request is refused."""
+    server_key: str = ""
+    """The server's public CURVE key (Z85). Empty: no encryption, loopback only."""
+    client_secret_env: str = "AGENTFACTORY_BRIDGE_SECRET"
+    """The environment variable that holds the client's secret CURVE key."""
+
+
+class StoreSettings(Section):
+    """Where blobs lie for good."""
+
+    kind: Literal["auto", "iowarp", "embedded"] = "auto"
+    """`auto` takes IOWarp where `iowarp-core` is installed, else the embedded store."""
+    folder: str = ".agentfactory/store"
+    max_gb: float = Field(default=64.0, gt=0.0)
+    """The embedded store refuses to grow further (a sparse file: unused space costs nothing)."""
+
+
+class CacheHost(Section):
+    """One memcached."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=11211, ge=1, le=65535)
+
+
+class CacheSettings(Section):
+    """The cache tier."""
+
+    kind: Literal["auto", "memcached", "embedded"] = "auto"
+    """`auto` takes memcached where the program is found, else the embedded cache."""
+    hosts: tuple[CacheHost, ...] = (CacheHost(),)
+    key_prefix: str = Field(default="iowarp", pattern=r"^[!-~]{1,32}$")
+    default_ttl: int = Field(default=3600, ge=1)
+    """Seconds."""
+    max_value_size: int = Field(default=10 << 20, ge=1024)
+    """Bytes; larger values are left to the store, or split."""
+    oversize: Literal["split", "skip"] = "split"
+    """What happens to values over the server's item limit."""
+    item_limit: int = Field(default=1 << 20, ge=4096)
+    """Bytes of one item that a server takes (memcached's `-I`)."""
+    memory_mb: int = Field(default=512, ge=1)
+    """Of each cache."""
+    timeout_ms: int = Field(default=250, ge=1)
+    """A slower answer is a miss."""
+    retry_s: float = Field(default=2.0, gt=0.0)
+    """How long a dead server is skipped."""
+
+
+class DataRewards(Section):
+    """What each action of the data environment is worth."""
+
+    cache_hit: float = 0.30
+    cache_miss: float = 0.20
+    assimilate_success: float = 0.10
+    query_success: float = 0.10
+    list_success: float = 0.10
+    prune_success: float = 0.05
+    destroy_success: float = 0.05
+    error: float = -0.50
+
+
+class UriSettings(Section):
+    """What may be read, and from where."""
+
+    roots: tuple[str, ...] = (".",)
+    """Folders that `file::`, `folder::` and `hdf5::` may read from."""
+    schemes: tuple[str, ...] = ("file", "folder", "hdf5", "mem", "string")
+    concurrency: int = Field(default=16, ge=1)
+    """Files of a folder that are ingested at once."""
+
+
+class DataSettings(Section):
+    """The whole data plane."""
+
+    bridge: BridgeSettings = BridgeSettings()
+    store: StoreSettings = StoreSettings()
+    cache: CacheSettings = CacheSettings()
+    uris: UriSettings = UriSettings()
+    rewards: DataRewards = DataRewards()

@@ -1,0 +1,40 @@
+"""Blobs: named bytes under a tag, as the data plane keeps them."""
+
+from pydantic import Field
+
+from messages.base import Message
+
+
+class BlobMeta(Message):
+    """What whoever stores a blob says of it."""
+
+    content_type: str = "application/octet-stream"
+    source: str = ""
+    """The URI that it came from; empty if it was handed over as bytes."""
+    dtype: str = ""
+    """Of an array, as NumPy spells it; empty for anything else."""
+    shape: tuple[int, ...] = ()
+
+
+class BlobInfo(Message):
+    """What the store knows of a blob."""
+
+    tag: str
+    name: str
+    size: int = Field(ge=0)
+    """Bytes."""
+    sha256: str
+    """Hexadecimal digest of the bytes."""
+    version: str
+    """Names these bytes under this name: another put, even of the same bytes, has another one."""
+    stored_at: float
+    """Seconds since the epoch."""
+    meta: BlobMeta = BlobMeta()
+
+
+class BlobPage(Message):
+    """A part of a listing, ordered by tag and name."""
+
+    blobs: tuple[BlobInfo, ...]
+    next: str = ""
+    """Give it as `after` to get what follows; empty at the end."""

@@ -3,9 +3,10 @@
     python -m benchmarks.rollouts
 
 Through the actors, on Ray: Coordinator, Student (with its real sandboxed tool), Verifier, sink and
-engine, with a Trainer that takes no time. Directly: the same engine in this process is given the
-same episodes, turn by turn, prompts and observations as they were recorded, as fast as it takes
-them. The rate is tokens sampled a second from the first request to the last answer.
+engine, with tasks that were drawn before and a Trainer that takes no time. Directly: the same engine
+in this process is given the same episodes, turn by turn, prompts and observations as they were
+recorded, with the same sampling settings, as fast as it takes them. The rate is tokens sampled a
+second, from the first request to the last answer.
 """
 
 import asyncio
@@ -14,20 +15,30 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from random import Random
 
 from actors.coordinator.journal import FILE, read_journal
 from actors.sink.segments import read_trajectories
-from agentfactory.factory import Factory
+from actors.student.actor import STOP
 from benchmarks.figures import Figures
+from cluster.crew import spawn_coordinator, spawn_crew
+from cluster.run_folder import create_run_folder
+from configs.load import load_settings
 from configs.settings import Settings
 from messages.generation import Generate, SamplingSettings
-from messages.runs import GroupFinished, GroupLeased
+from messages.runs import GroupFinished, GroupLeased, RunFailed, RunFinished, StartRun
+from messages.tasks import Proposal, Proposals, ProposeTasks, Task
 from messages.trajectories import Trajectory
+from runtime.actor import Actor
 from runtime.engines.base import Engine, open_engine
+from runtime.on_ray.session import ray_session
+from runtime.system import ActorSystem
+from training.tasks import arithmetic
 
 GROUPS = 192
 CONCURRENT_GROUPS = 64
 REPEATS = 3
+RUN_TIMEOUT_S = 300
 CHANGES = {
     "loop.rounds": 1,
     "loop.batch_groups": GROUPS,
@@ -43,11 +54,40 @@ CHANGES = {
 }
 
 
-async def through_the_actors(folder: Path) -> tuple[float, list[Trajectory], Settings]:
-    """Tokens/s of a run, and its episodes."""
-    async with Factory.open("laptop", overrides=CHANGES) as factory:
-        run = await factory.evolve(run_dir=folder)
-        await run.result()
+class PreparedTeacher(Actor):
+    """Hands out tasks that were drawn before, so that the engine works for Students alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = Random(seed)
+
+    async def propose(self, message: ProposeTasks) -> Proposals:
+        return Proposals(proposals=tuple(self._proposal(message) for _ in range(message.count)))
+
+    def _proposal(self, message: ProposeTasks) -> Proposal:
+        expression = arithmetic.sample_expression(self._rng, message.difficulty)
+        task = Task(
+            id=f"t{self._rng.getrandbits(64):016x}",
+            domain="math",
+            description=arithmetic.phrase(self._rng, expression),
+            difficulty=message.difficulty,
+            reference=str(arithmetic.evaluate(expression)),
+            reference_kind="computed",
+        )
+        return Proposal(task=task)
+
+
+async def through_the_actors(settings: Settings, folder: Path) -> tuple[float, list[Trajectory]]:
+    """Tokens/s of a run's one round, and its episodes."""
+    async with ActorSystem.open("ray") as system:
+        ends = await system.topics.subscribe(RunFinished, RunFailed)
+        crew = await spawn_crew(system, settings, folder)
+        teacher = await system.spawn(PreparedTeacher, settings.seed, name="prepared-teacher")
+        coordinator = await spawn_coordinator(system, settings, folder, crew._replace(teacher=teacher))
+        await coordinator.ask(StartRun(), timeout_s=30)
+        async with asyncio.timeout(RUN_TIMEOUT_S):
+            end = await anext(aiter(ends))
+    if isinstance(end, RunFailed):
+        raise RuntimeError(end.reason)
     began = ended = 0.0
     tokens = 0
     for entry in read_journal(folder / FILE):
@@ -56,7 +96,7 @@ async def through_the_actors(folder: Path) -> tuple[float, list[Trajectory], Set
         elif isinstance(entry, GroupFinished):
             ended, tokens = entry.at, tokens + entry.tokens
     episodes = [t for t in read_trajectories(folder / "trajectories") if t.group_id.startswith("g")]
-    return tokens / (ended - began), episodes, factory.settings
+    return tokens / (ended - began), episodes
 
 
 async def directly(settings: Settings, episodes: list[Trajectory]) -> float:
@@ -67,18 +107,25 @@ async def directly(settings: Settings, episodes: list[Trajectory]) -> float:
     for episode in episodes:
         groups[episode.group_id].append(episode)
     slots = asyncio.Semaphore(CONCURRENT_GROUPS * settings.loop.group_size)
+    student = settings.student
     try:
-        await replay(engine, episodes[0], asyncio.Semaphore(1), "warm-up")
+        await replay(engine, episodes[0], asyncio.Semaphore(1), "warm-up", student.temperature)
         began = time.perf_counter()
         counts = await asyncio.gather(
-            *(replay(engine, e, slots, e.episode_id) for group in groups.values() for e in group)
+            *(
+                replay(engine, e, slots, e.episode_id, student.temperature)
+                for group in groups.values()
+                for e in group
+            )
         )
         return sum(counts) / (time.perf_counter() - began)
     finally:
         await engine.aclose()
 
 
-async def replay(engine: Engine, episode: Trajectory, slots: asyncio.Semaphore, name: str) -> int:
+async def replay(
+    engine: Engine, episode: Trajectory, slots: asyncio.Semaphore, name: str, temperature: float
+) -> int:
     """Feed one episode's recorded turns; each is as long as it was."""
     history: tuple[int, ...] = ()
     sampled = 0
@@ -88,7 +135,9 @@ async def replay(engine: Engine, episode: Trajectory, slots: asyncio.Semaphore, 
                 Generate(
                     request_id=f"{name}/{number}",
                     prompt_ids=history + turn.prompt_ids,
-                    sampling=SamplingSettings(max_tokens=max(1, len(turn.completion_ids)), seed=number),
+                    sampling=SamplingSettings(
+                        temperature=temperature, max_tokens=max(1, len(turn.completion_ids)), stop=(STOP,)
+                    ),
                     session=name,
                 )
             )
@@ -98,15 +147,21 @@ async def replay(engine: Engine, episode: Trajectory, slots: asyncio.Semaphore, 
     return sampled
 
 
+async def compare(settings: Settings) -> float:
+    """Our rate as a share of the engine's own, once."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = create_run_folder(settings, Path(folder) / "run")
+        async with ray_session(dashboard=False):
+            actors, episodes = await through_the_actors(settings, run_dir)
+        alone = await directly(settings, episodes)
+    print(f"through the actors {actors:.0f} tokens/s, directly {alone:.0f} tokens/s", flush=True)
+    return actors / alone
+
+
 def main() -> int:
-    ratios = []
-    for _ in range(REPEATS):
-        with tempfile.TemporaryDirectory() as folder:
-            actors, episodes, settings = asyncio.run(through_the_actors(Path(folder) / "run"))
-        alone = asyncio.run(directly(settings, episodes))
-        ratios.append(actors / alone)
-        print(f"through the actors {actors:.0f} tokens/s, directly {alone:.0f} tokens/s", flush=True)
+    settings = load_settings("laptop", CHANGES)
     figures = Figures()
+    ratios = [asyncio.run(compare(settings)) for _ in range(REPEATS)]
     figures.add("rollouts_vs_engine", statistics.median(ratios), "x", ">=", 0.9)
     return figures.exit_code()
 

@@ -29,6 +29,9 @@ from runtime.tools.python import PythonTool
 from runtime.tools.react import Reply, parse_reply
 from runtime.tools.toolbox import ToolBox
 
+STOP = "\nObservation:"
+"""Where the model's turn ends, should it go on to make up what the tool says."""
+
 
 class Student(Actor):
     """Solves tasks, several episodes at once."""
@@ -127,7 +130,7 @@ class Student(Actor):
                 temperature=temperature,
                 top_p=settings.top_p,
                 max_tokens=settings.max_tokens_per_turn,
-                stop=("\nObservation:",),
+                stop=(STOP,),
                 seed=None if message.seed is None else message.seed + number,
             ),
             adapter=adapter.name,

@@ -20,6 +20,8 @@ from runtime.ref import ActorRef
 
 BUFFER = 4096
 BATCH = 512
+GATHER_S = 0.05
+"""Events that come so soon after one that was waited for go along with it."""
 POLL_S = 5.0
 IDLE_S = 120.0
 """A subscriber that has not asked for this long is forgotten."""
@@ -89,13 +91,15 @@ class _Subscription:
             self._last += 1
             self._arrived.set()
 
-    async def wait(self, limit_s: float) -> None:
-        """Wait for an event, at most `limit_s`."""
+    async def wait(self, limit_s: float) -> bool:
+        """Wait for an event, at most `limit_s`; whether one had to be waited for, and came."""
+        if self._arrived.is_set():
+            return False
         try:
             async with asyncio.timeout(limit_s):
-                await self._arrived.wait()
+                return await self._arrived.wait()
         except TimeoutError:
-            pass  # an empty batch tells the subscriber that the hub is alive
+            return False  # an empty batch tells the subscriber that the hub is alive
 
     def confirm(self, after: int) -> None:
         """Forget what has arrived."""
@@ -151,7 +155,8 @@ class TopicHub(Actor):
         if subscription is None:
             raise UnknownSubscription(f"no subscription named {message.subscriber!r}; subscribe again")
         subscription.confirm(message.after)
-        await subscription.wait(message.wait_s)
+        if await subscription.wait(message.wait_s):
+            await asyncio.sleep(GATHER_S)
         return subscription.batch(message.after)
 
 

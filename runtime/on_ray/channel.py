@@ -29,14 +29,13 @@ from messages.base import Message
 from runtime.errors import ActorDown, ActorStopped, AskTimeout, TransportError
 from runtime.on_ray.failure import Failure
 from runtime.on_ray.faults import translated
+from runtime.on_ray.pace import Pace
 from runtime.on_ray.port import ORDER_S, POLL_S
 from runtime.on_ray.wire import Batch, Exchanged, Outgoing, pack, unpack_incoming
 
 log = structlog.get_logger("channel")
 
 MAX_EXCHANGES = 2
-LINGER_S = 0.005
-"""How long a message waits for others to travel with, while an exchange is under way."""
 MAX_BATCH = 512
 MAX_BATCH_BYTES = 4 << 20
 OUTBOX = 4096
@@ -53,6 +52,7 @@ FIND_S = 2.0
 class _Ask:
     reply: asyncio.Future[Message]
     kind: str
+    since: float
     exchange: int = -1
     """The exchange that carried it; -1 while it is in the outbox."""
     process: str = ""
@@ -83,6 +83,11 @@ class Channel:
         self._bytes_each = MAX_BATCH_BYTES // 64
         self._handle: ray.actor.ActorHandle | None = None
         self._memory_mb = 0
+        self._process = ""
+        """The one that was heard of last."""
+        self._carried: dict[int, list[_Ask]] = {}
+        """The asks of each exchange under way."""
+        self._pace = Pace()
         self._end: ActorDown | ActorStopped | None = None
 
     def __repr__(self) -> str:
@@ -100,7 +105,7 @@ class Channel:
     async def ask(self, message: Message, timeout_s: float) -> Message:
         """Queue the message and wait for its answer."""
         number = next(self._numbers)
-        ask = self._asks[number] = _Ask(self.loop.create_future(), type(message).__name__)
+        ask = self._asks[number] = _Ask(self.loop.create_future(), type(message).__name__, self.loop.time())
         timer = self.loop.call_later(timeout_s, self._expire, ask, timeout_s)
         try:
             if self._end is not None:
@@ -167,7 +172,7 @@ class Channel:
             return
         self._flush_planned = True
         if self._under_way:
-            self.loop.call_later(LINGER_S, self._flush)
+            self.loop.call_later(self._pace.linger_s, self._flush)
         else:
             self.loop.call_soon(self._flush)
 
@@ -200,6 +205,7 @@ class Channel:
 
     def _next_items(self, exchange: int) -> list[Outgoing]:
         items: list[Outgoing] = []
+        carried = self._carried[exchange] = []
         limit = min(MAX_BATCH, max(1, MAX_BATCH_BYTES // self._bytes_each))
         while self._outbox and len(items) < limit:
             item = self._outbox.popleft()
@@ -208,6 +214,7 @@ class Channel:
                 if ask is None:
                     continue  # the asker gave up before it was sent
                 ask.exchange = exchange
+                carried.append(ask)
             items.append(item)
         if self._room:
             self._wake_senders()
@@ -262,16 +269,19 @@ class Channel:
                 ask = self._asks.get(answered)
                 if ask is None or ask.reply.done():
                     continue
+                self._pace.answered(self.loop.time() - ask.since)
                 if isinstance(answer, Failure):
                     ask.reply.set_exception(self._informed(answer.unwrap()))
                 else:
                     ask.reply.set_result(answer)
-        for ask in self._asks.values():
-            if ask.exchange == number:
-                ask.process = result.process
-            elif ask.process and ask.process != result.process and not ask.reply.done():
-                lost = ActorDown(self.name, "its process was lost", ask.kind, self._memory_mb)
-                ask.reply.set_exception(lost)  # it died, and came back, between two exchanges
+        for ask in self._carried.get(number, ()):
+            ask.process = result.process
+        if result.process != self._process:
+            self._process = result.process
+            for ask in self._asks.values():
+                if ask.process and ask.process != result.process and not ask.reply.done():
+                    lost = ActorDown(self.name, "its process was lost", ask.kind, self._memory_mb)
+                    ask.reply.set_exception(lost)  # it died, and came back, between two exchanges
 
     def _informed(self, error: BaseException) -> BaseException:
         if isinstance(error, ActorDown) and error.actor == self.name:
@@ -309,6 +319,7 @@ class Channel:
 
     def _exchange_done(self, number: int) -> None:
         del self._under_way[number]
+        self._carried.pop(number, None)
         if not self._away:
             self._plan_flush()
         elif not self._under_way:

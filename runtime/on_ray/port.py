@@ -19,14 +19,13 @@ from runtime.cell import Cell
 from runtime.envelope import Envelope
 from runtime.errors import TransportError
 from runtime.on_ray.failure import Failure
+from runtime.on_ray.pace import Pace
 from runtime.on_ray.wire import Batch, Incoming, Outgoing, pack, unpack_outgoing
 
 log = structlog.get_logger("host")
 
 POLL_S = 10.0
 """An exchange with nothing to bring comes back after this long."""
-LINGER_S = 0.005
-"""How long the first answer waits for others, while the client is owed any."""
 ORDER_S = 2.0
 """How long a batch waits for the one before it; that one is lost if it takes longer."""
 
@@ -38,6 +37,7 @@ class Port:
         self.used_at = time.monotonic()
         self._cell = cell
         self._open: dict[int, Envelope] = {}
+        self._pace = Pace()
         self._ready: list[Incoming] = []
         self._in_line = 0
         self._greeted = False
@@ -91,7 +91,7 @@ class Port:
     async def _linger(self) -> None:
         """Let answers that are about to be ready come along: a Ray call costs more than the wait."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + LINGER_S
+        until = loop.time() + self._pace.linger_s
         await asyncio.sleep(0)  # what becomes ready in this turn of the loop
         while self._ready and self._open and (left := until - loop.time()) > 0:
             news = self._news = loop.create_future()
@@ -126,7 +126,7 @@ class Port:
         if reply is not None and item.timeout_s is not None:
             timer = loop.call_later(item.timeout_s, self._cell.expire, envelope, item.timeout_s)
             self._open[item.number] = envelope
-            reply.add_done_callback(partial(self._answered, item.number, timer))
+            reply.add_done_callback(partial(self._answered, item.number, timer, loop.time()))
 
     def _admitted(self, place: asyncio.Future[None]) -> None:
         if not place.cancelled() and place.exception() is not None:  # a tell: nobody else hears of it
@@ -135,9 +135,12 @@ class Port:
         if not self._in_line:
             self._tell_news()
 
-    def _answered(self, number: int, timer: asyncio.TimerHandle, reply: asyncio.Future[Message]) -> None:
+    def _answered(
+        self, number: int, timer: asyncio.TimerHandle, since: float, reply: asyncio.Future[Message]
+    ) -> None:
         """An ask is done, well or badly."""
         timer.cancel()
+        self._pace.answered(asyncio.get_running_loop().time() - since)
         self._open.pop(number, None)
         if reply.cancelled():
             return

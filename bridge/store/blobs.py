@@ -227,8 +227,7 @@ class Upload:
         """Forget it. Does nothing after `commit`."""
         if not self._ended:
             self._ended = True
-            self._held.clear()
-            self._store.forsake(Bundle(self._label, len(self._sums)))
+            self._store.forsake(Bundle(self._label, len(self._sums), self._size - len(self._held)))
 
     def _keep(self, data: bytes) -> None:
         self._sums.append(zlib.crc32(data))

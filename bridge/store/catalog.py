@@ -35,7 +35,7 @@ class Record(Message):
         """Its chunks."""
         info = self.info
         label = Label(info.tag, info.name, info.version, info.meta.content_type)
-        return Bundle(label, -(-info.size // self.chunk_bytes))
+        return Bundle(label, -(-info.size // self.chunk_bytes), info.size)
 
 
 class Entry(NamedTuple):
@@ -164,9 +164,10 @@ class Catalog:
         self._ledger.run(lambda txn: txn.delete(bytes.fromhex(lease), db=self._leases))
 
     def total_bytes(self) -> int:
-        """Of all blobs, doomed ones not counted. Reads every record."""
+        """Of all blobs, with those that are doomed. Reads every record."""
         with self._ledger.read() as txn:
-            return sum(Record.model_validate_json(row).info.size for _, row in rows(txn, self._blobs))
+            live = sum(Record.model_validate_json(row).info.size for _, row in rows(txn, self._blobs))
+        return live + sum(bundle.size for bundle in self.doomed())
 
     def _rows(self, txn: Txn, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return takewhile(lambda item: item[0].startswith(prefix), rows(txn, self._blobs, start))
@@ -184,10 +185,10 @@ class Catalog:
         bundle = Record.model_validate_json(row).bundle
         version = bytes.fromhex(bundle.label.version)
         txn.delete(version, db=self._sums)
-        txn.put(version, json.dumps([*bundle.label, bundle.chunks]).encode(), db=self._doomed)
+        txn.put(version, json.dumps([*bundle.label, *bundle[1:]]).encode(), db=self._doomed)
         return bundle
 
 
 def _bundle(row: bytes) -> Bundle:
-    tag, name, version, content_type, chunks = json.loads(row)
-    return Bundle(Label(tag, name, version, content_type), chunks)
+    *label, chunks, size = json.loads(row)
+    return Bundle(Label(*label), chunks, size)

@@ -68,7 +68,7 @@ class LedgerShelf:
         with self._ledger.read() as txn:
             counts = dict(self._uploads(txn, bytes.fromhex(lease)))
         orphans = [
-            Bundle(Label("", "", version, ""), count)
+            Bundle(Label("", "", version, ""), count, 0)
             for version, count in counts.items()
             if not is_live(version)
         ]

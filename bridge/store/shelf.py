@@ -23,6 +23,8 @@ class Bundle(NamedTuple):
 
     label: Label
     chunks: int
+    size: int
+    """Bytes of all of them."""
 
 
 class ChunkShelf(Protocol):

@@ -62,7 +62,7 @@ class CatalogStore:
             self._check_open()
             entry = self._catalog.find(tag, name)
             if entry is None:
-                raise NoSuchBlob(f"{tag[:60]!a}/{name[:60]!a}: there is no such blob")
+                raise NoSuchBlob(f"{tag[:60]!r}/{name[:60]!r}: there is no such blob")
             self._pins[entry.record.info.version] += 1
         return Reading(entry, self.shelf, self._unpin)
 
@@ -239,7 +239,7 @@ class Upload:
 
     def _check(self) -> None:
         if self._ended:
-            raise StoreError(f"{self._label.name[:60]!a}: this put is over; begin another")
+            raise StoreError(f"{self._label.name[:60]!r}: this put is over; begin another")
 
 
 class Reading:
@@ -264,7 +264,7 @@ class Reading:
     def read(self, offset: int, size: int) -> bytes:
         """Bytes from `offset`, fewer than `size` only at the end. Raises BlobDamaged, StoreError."""
         if self._closed:
-            raise StoreError(f"{self.info.name[:60]!a}: this reader is closed")
+            raise StoreError(f"{self.info.name[:60]!r}: this reader is closed")
         end = min(self.info.size, offset + size)
         parts: list[bytes] = []
         at = offset
@@ -299,4 +299,4 @@ class Reading:
                 raise self._damaged("its SHA-256 is not the one that was put")
 
     def _damaged(self, why: str) -> BlobDamaged:
-        return BlobDamaged(f"{self.info.tag[:60]!a}/{self.info.name[:60]!a}: {why}; put it again")
+        return BlobDamaged(f"{self.info.tag[:60]!r}/{self.info.name[:60]!r}: {why}; put it again")

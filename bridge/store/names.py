@@ -95,10 +95,10 @@ def _encoded(what: str, text: str) -> bytes:
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
-        raise BadName(f"{what}: {text[:_SHOWN]!a} holds half of a surrogate pair, not a character") from error
+        raise BadName(f"{what}: {text[:_SHOWN]!r} holds half of a surrogate pair, not a character") from error
     if len(data) > MAX_NAME_BYTES:
         raise BadName(
-            f"{what}: {text[:_SHOWN]!a}… has {len(data)} bytes in UTF-8; at most {MAX_NAME_BYTES} are taken"
+            f"{what}: {text[:_SHOWN]!r}… has {len(data)} bytes in UTF-8; at most {MAX_NAME_BYTES} are taken"
         )
     return data
 

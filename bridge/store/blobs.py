@@ -184,6 +184,7 @@ class Upload:
         self._sums: list[int] = []
         self._held = bytearray()
         self._size = 0
+        self._kept = 0
         self._ended = False
 
     def write(self, chunk: bytes | memoryview) -> None:
@@ -227,7 +228,7 @@ class Upload:
         """Forget it. Does nothing after `commit`."""
         if not self._ended:
             self._ended = True
-            self._store.forsake(Bundle(self._label, len(self._sums), self._size - len(self._held)))
+            self._store.forsake(Bundle(self._label, len(self._sums), self._kept))
 
     def _keep(self, data: bytes) -> None:
         self._sums.append(zlib.crc32(data))
@@ -236,6 +237,7 @@ class Upload:
         except BaseException:
             self.abort()
             raise
+        self._kept += len(data)
 
     def _check(self) -> None:
         if self._ended:

@@ -57,4 +57,5 @@ def _open(folder: Path, kind: str, max_gb: float) -> Opened:
     try:
         return Opened(open_iowarp(folder, max_gb), "IOWarp is installed and started")
     except StoreError as error:
+        _LOG.warning("IOWarp is installed but cannot be used, the embedded store takes its place: %s", error)
         return Opened(open_embedded(folder, max_gb), f"IOWarp is installed but: {error}")

@@ -4,8 +4,11 @@ Arguments: the kind of store, its folder, a seed. The first line says which proc
 """
 
 import random
+import select
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from bridge.store.iowarp.store import IOWarpStore
@@ -13,6 +16,8 @@ from bridge.store.opening import open_store
 from configs.data import StoreSettings
 from tests.bridge.blob_words import put
 
+LIMIT_S = 60
+ROOT = Path(__file__).parents[2]
 SIZES = (0, 30, 1000, 70_000, 1_500_000, 9_000_000)
 WEIGHTS = (1, 10, 20, 5, 3, 1)
 
@@ -33,6 +38,38 @@ def deeds(seed: int) -> Iterator[Deed]:
             yield Deed(name, None)
         else:
             yield Deed(name, chance.randbytes(chance.choices(SIZES, WEIGHTS)[0]))
+
+
+class Maker:
+    """The process, as its killer sees it."""
+
+    def __init__(self, kind: str, folder: Path, seed: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bridge.blob_maker", kind, str(folder), str(seed)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.runtime_pid = int(self.line().split()[1])
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], LIMIT_S)[0], "the process says nothing"
+        return self.process.stdout.readline()
+
+    def wait_for(self, count: int) -> None:
+        for _ in range(count):
+            assert self.line() == "done\n"
+
+    def kill(self) -> int:
+        """Kill it; how many more deeds it had acknowledged."""
+        self.process.kill()
+        assert self.process.stdout is not None
+        with self.process.stdout as said:
+            more = said.read().count("done\n")
+        self.process.wait(LIMIT_S)
+        return more
 
 
 def main() -> None:

@@ -16,44 +16,10 @@ from bridge.store.iowarp.store import IOWarpStore
 from bridge.store.opening import open_store
 from configs.data import StoreSettings
 from messages.blobs import BlobMeta
-from tests.bridge.blob_maker import deeds
+from tests.bridge.blob_maker import LIMIT_S, ROOT, Maker, deeds
 from tests.bridge.blob_words import get, names
 
-LIMIT_S = 60
-ROOT = Path(__file__).parents[2]
 needs_iowarp = pytest.mark.skipif(installed() is None, reason="iowarp-core is not installed")
-
-
-class Maker:
-    """A process that runs `blob_maker`."""
-
-    def __init__(self, kind: str, folder: Path, seed: int) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bridge.blob_maker", kind, str(folder), str(seed)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.runtime_pid = int(self.line().split()[1])
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], LIMIT_S)[0], "the process says nothing"
-        return self.process.stdout.readline()
-
-    def wait_for(self, count: int) -> None:
-        for _ in range(count):
-            assert self.line() == "done\n"
-
-    def kill(self) -> int:
-        """Kill it; how many more deeds it had acknowledged."""
-        self.process.kill()
-        assert self.process.stdout is not None
-        with self.process.stdout as said:
-            more = said.read().count("done\n")
-        self.process.wait(LIMIT_S)
-        return more
 
 
 def check(store: Store, seed: int, count: int) -> None:

@@ -1,7 +1,6 @@
 """The bridge's end of the client process: requests go out at once, answers come back in order."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -57,7 +56,7 @@ class Link:
         except (EOFError, OSError) as error:
             self.close()
             raise LinkBroken(
-                f"IOWarp's client does not start; the end of {runtime.log}:\n{runtime.log_tail()}"
+                f"its client does not start; the end of {runtime.log}:\n{runtime.log_tail()}"
             ) from error
         self._reader = threading.Thread(target=self._read, name="iowarp-answers", daemon=True)
         self._reader.start()
@@ -80,7 +79,7 @@ class Link:
 
     def close(self) -> None:
         """End the process; what was not answered fails with LinkBroken."""
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
         with suppress(OSError):  # the reader has seen the end
             self._socket.shutdown(socket.SHUT_RDWR)

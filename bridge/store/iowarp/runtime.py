@@ -72,7 +72,7 @@ class IOWarpRuntime:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the process and wait until its ports are open. Raises StoreError."""
+        """Start the process and wait until its ports are open. Raises StoreError, OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         launcher = str(Path(__file__).with_name("launch.py"))
         program = str(self._package / "bin" / "clio_run")
@@ -92,7 +92,9 @@ class IOWarpRuntime:
             if self._await_ports():
                 return
             self.kill()
-        raise StoreError(f"IOWarp's runtime does not start; the end of {self.log}:\n{self.log_tail()}")
+        raise StoreError(
+            f"its runtime ends at once, or opens no port; the end of {self.log}:\n{self.log_tail()}"
+        )
 
     def stop(self) -> None:
         """Let it finish; kill it if that takes too long."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from bridge.errors import StoreFull
+from bridge.errors import StoreError, StoreFull
 from bridge.store.iowarp.frames import DELETE, FIND, GET, PUT, SEARCH
 from bridge.store.iowarp.runtime import SEARCHABLE
 from bridge.store.iowarp.supervisor import IOWarp, Request
@@ -45,7 +45,12 @@ class IOWarpShelf:
                     f"{self._max_bytes}; delete blobs, or raise store.max_gb"
                 )
             self._used += len(data)
-        self._warp.ask([PUT, tag_of(label.tag), _chunk_name(label, number), _is_text(label)], data)
+        try:
+            self._warp.ask([PUT, tag_of(label.tag), _chunk_name(label, number), _is_text(label)], data)
+        except BaseException:
+            with self._guard:
+                self._used -= len(data)
+            raise
         self._unsynced = True
 
     def settle(self, label: Label) -> Settle:
@@ -53,11 +58,15 @@ class IOWarpShelf:
         return _nothing
 
     def sync(self) -> None:
-        """Flush what was put to disk."""
+        """Flush what was put to disk. Raises StoreError."""
         if self._unsynced:
             self._unsynced = False
-            for path in self._warp.runtime.durable_files():
-                _flush(path)
+            try:
+                for path in self._warp.runtime.durable_files():
+                    _flush(path)
+            except OSError as error:
+                self._unsynced = True
+                raise StoreError(f"IOWarp's files cannot be flushed: {error}") from error
 
     def get(self, label: Label, number: int, size: int) -> bytes:
         """A chunk; zeros if it is not there."""

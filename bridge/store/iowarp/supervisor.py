@@ -38,22 +38,22 @@ class IOWarp:
         self.restarts = 0
         """Times that the runtime or its client had to be started again."""
         self._link: Link | None = None
-        self._trouble: StoreError | None = None
+        self._trouble: Exception | None = None
         self._changed = threading.Condition()
         self._stopping = False
         self._wake_read, self._wake_write = os.pipe()
         self._keeper = threading.Thread(target=self._keep, name="iowarp-keeper", daemon=True)
 
     def start(self) -> None:
-        """Start both. Raises StoreError."""
+        """Start both, once. Raises StoreError."""
         self._keeper.start()
         with self._changed:
             self._changed.wait_for(lambda: self._link or self._trouble, 3 * START_LIMIT_S)
             if self._link is not None:
                 return
-            trouble = self._trouble or StoreError("IOWarp does not start")
+            trouble = self._trouble
         self.stop()
-        raise trouble
+        raise StoreError(f"IOWarp does not start: {trouble or 'it took too long'}") from trouble
 
     def ask(self, head: Head, data: bytes = b"") -> Answer:
         """One request. Raises StoreError."""
@@ -69,10 +69,10 @@ class IOWarp:
             try:
                 futures = [link.submit(head, data) for head, data in part]
                 answers += [future.result(_LIMIT_S) for future in futures]
-            except LinkBroken:
-                if time.monotonic() > ends:
-                    raise
+            except (LinkBroken, TimeoutError) as error:
                 self._lose(link)
+                if time.monotonic() > ends:
+                    raise StoreError(f"IOWarp does not answer; see {self.runtime.log}") from error
             else:
                 ends = time.monotonic() + _LIMIT_S
         for head, _ in answers:
@@ -106,6 +106,7 @@ class IOWarp:
         with self._changed:
             if self._link is link:
                 self._link = None
+        link.process.kill()  # the keeper sees it
 
     def _keep(self) -> None:
         try:
@@ -116,10 +117,9 @@ class IOWarp:
     def _keep_up(self) -> None:
         while not self._stopping:
             try:
-                if not self.runtime.running:
-                    self.runtime.start()
+                self.runtime.start()
                 link = Link(self.runtime)
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 self.runtime.kill()
                 self._say(None, error)
                 self._watch([], _REST_S)
@@ -127,12 +127,13 @@ class IOWarp:
             self._say(link, None)
             self._watch([link.process.pid, self.runtime.pid], None)
             self._say(None, None)
-            if not self._stopping:
+            link.close()
+            if not self._stopping:  # one without the other is of no use, and a kill loses nothing
+                self.runtime.kill()
                 self.restarts += 1
                 _LOG.warning("IOWarp went away and is started again; see %s", self.runtime.log)
-            link.close()
 
-    def _say(self, link: Link | None, trouble: StoreError | None) -> None:
+    def _say(self, link: Link | None, trouble: Exception | None) -> None:
         with self._changed:
             self._link, self._trouble = link, trouble
             self._changed.notify_all()

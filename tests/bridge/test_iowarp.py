@@ -5,7 +5,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,27 @@ def test_a_death_is_noticed_and_nothing_is_lost(store: IOWarpStore, victim: str)
     assert get(store, "deaths", "through") == b"1" * (3 * MB) + b"2" * (3 * MB)
     assert [get(store, "deaths", f"{n}") for n in range(5)] == [bytes([n]) * 300_000 for n in range(5)]
     assert store.warp.restarts == before + 1
+
+
+def test_a_death_under_many_puts_and_gets_is_not_felt(store: IOWarpStore) -> None:
+    going = threading.Semaphore(0)
+
+    def work(number: int) -> None:
+        for turn in range(30):
+            data = bytes([number, turn]) * 20_000
+            put(store, "busy", f"{number}-{turn}", data)
+            assert get(store, "busy", f"{number}-{turn}") == data
+            going.release()
+
+    with ThreadPoolExecutor(8) as pool:
+        working = [pool.submit(work, number) for number in range(8)]
+        for _ in range(40):
+            assert going.acquire(timeout=LIMIT_S)
+        assert store.warp.runtime.pid is not None
+        os.kill(store.warp.runtime.pid, signal.SIGKILL)
+        for each in working:
+            each.result(LIMIT_S)
+    assert len(store.list("busy").blobs) == 240
 
 
 @pytest.mark.parametrize("harm", ["changed", "shortened", "gone"])

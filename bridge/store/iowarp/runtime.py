@@ -7,6 +7,7 @@ IOWarp's default memory tier it would be lost). `durable_files` are what to sync
 Invariant: the runtime dies with the thread that called `start`, and listens on loopback only.
 """
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -77,6 +78,7 @@ class IOWarpRuntime:
         launcher = str(Path(__file__).with_name("launch.py"))
         program = str(self._package / "bin" / "clio_run")
         for _ in range(_TRIES):
+            self._clear_links()
             self._port = _free_ports()
             self._write_config()
             with self.open_log() as log:
@@ -109,7 +111,7 @@ class IOWarpRuntime:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            shutil.rmtree(f"/tmp/clio_{self._user}", ignore_errors=True)
+            self._clear_links()
 
     def environment(self) -> dict[str, str]:
         """For the runtime and its clients."""
@@ -142,7 +144,11 @@ class IOWarpRuntime:
 
     @property
     def _user(self) -> str:
-        return f"agentfactory-{os.getpid()}-{self._port}"
+        return f"agentfactory-{hashlib.sha256(bytes(self._folder)).hexdigest()[:16]}"
+
+    def _clear_links(self) -> None:
+        """Remove what names sockets and shared memory of a runtime that is gone."""
+        shutil.rmtree(f"/tmp/clio_{self._user}", ignore_errors=True)
 
     def _await_ports(self) -> bool:
         ends = time.monotonic() + START_LIMIT_S

@@ -1,0 +1,304 @@
+"""The store itself: a catalog of what there is, and a shelf where the bytes lie.
+
+A put writes its chunks under a version of its own and then moves the name to it in one transaction.
+A reader pins the version that it was opened on; what is replaced or deleted meanwhile goes when the
+last reader lets go of it, or when the store is opened the next time.
+"""
+
+import hashlib
+import logging
+import secrets
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from bridge.errors import BlobDamaged, NoSuchBlob, StoreError
+from bridge.store.catalog import Catalog, Entry, Record
+from bridge.store.ledger import Ledger
+from bridge.store.names import check_name
+from bridge.store.shelf import Bundle, ChunkShelf, Label
+from messages.blobs import BlobInfo, BlobMeta, BlobPage
+
+_LOG = logging.getLogger(__name__)
+_MAX_DOOMED = 1000
+
+
+class CatalogStore:
+    """A `Store` over any shelf. It owns the ledger and the shelf."""
+
+    def __init__(self, kind: str, ledger: Ledger, shelf: ChunkShelf) -> None:
+        self.kind = kind
+        self.shelf = shelf
+        self._ledger = ledger
+        self._catalog = Catalog(ledger)
+        self._lease = int(time.time()).to_bytes(4).hex() + secrets.token_hex(4)
+        self._numbers = iter(range(1 << 32))
+        self._guard = threading.Lock()
+        self._pins: Counter[str] = Counter()
+        self._uploads = 0
+        self._doomed = {bundle.label.version: bundle for bundle in self._catalog.doomed()}
+        self._sweeping = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._recover()
+        self._sweeper = threading.Thread(target=self._sweep_on, name="store-sweeper", daemon=True)
+        self._sweeper.start()
+
+    def put(self, tag: str, name: str, meta: BlobMeta) -> "Upload":
+        """Begin to put a blob. Raises BadName."""
+        check_name("tag", tag)
+        check_name("name", name)
+        with self._guard:
+            self._check_open()
+            self._uploads += 1
+            version = self._lease + next(self._numbers).to_bytes(4).hex()
+        return Upload(self, Label(tag, name, version, meta.content_type), meta)
+
+    def open(self, tag: str, name: str) -> "Reading":
+        """Raises NoSuchBlob."""
+        with self._guard:  # a version is pinned before the sweeper can look for pins
+            self._check_open()
+            entry = self._catalog.find(tag, name)
+            if entry is None:
+                raise NoSuchBlob(f"{tag[:60]!r}/{name[:60]!r}: there is no such blob")
+            self._pins[entry.record.info.version] += 1
+        return Reading(entry, self.shelf, self._unpin)
+
+    def stat(self, tag: str, name: str) -> BlobInfo | None:
+        """What is known of a blob; None if there is none."""
+        entry = self._catalog.find(tag, name)
+        return entry.record.info if entry else None
+
+    def list(self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000) -> BlobPage:
+        """Blobs whose tag and name match, ordered as `bridge.store.names` says. Raises BadInput."""
+        return self._catalog.page(tag_pattern, name_pattern, after, limit)
+
+    def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs for good; how many there were."""
+        return self._drop(self._catalog.remove(tag, names))
+
+    def destroy(self, tags: Sequence[str]) -> int:
+        """Remove tags with all their blobs for good; how many blobs there were."""
+        return sum(self._drop(bundles) for tag in tags for bundles in self._catalog.remove_tag(tag))
+
+    def close(self) -> None:
+        """Finish what is under way and let go of the store. Readers that are open read no further."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            clean = not self._uploads
+        self._wake.set()
+        self._sweeper.join()
+        try:
+            self._pins.clear()
+            self._sweep()
+            if clean:
+                self._catalog.end_lease(self._lease)
+        finally:
+            self._ledger.close()
+            self.shelf.close()
+
+    def finish(self, entry: Entry, label: Label) -> None:
+        """Commit an upload."""
+        old = self._catalog.commit(entry, self.shelf.settle(label))
+        with self._guard:
+            self._uploads -= 1
+            if old:
+                self._doomed[old.label.version] = old
+        if len(self._doomed) > _MAX_DOOMED:
+            self._sweep()
+        elif old:
+            self._wake.set()
+
+    def forsake(self, bundle: Bundle) -> None:
+        """Forget an upload."""
+        self.shelf.drop([bundle])
+        with self._guard:
+            self._uploads -= 1
+
+    def _drop(self, bundles: Sequence[Bundle]) -> int:
+        with self._guard:
+            self._doomed.update((bundle.label.version, bundle) for bundle in bundles)
+        self._sweep()
+        return len(bundles)
+
+    def _unpin(self, version: str) -> None:
+        with self._guard:
+            self._pins[version] -= 1
+            if not self._pins[version]:
+                del self._pins[version]
+            waiting = version in self._doomed
+        if waiting:
+            self._wake.set()
+
+    def _sweep(self) -> None:
+        """Remove what is doomed and not being read."""
+        with self._sweeping:
+            with self._guard:
+                free = [bundle for version, bundle in self._doomed.items() if version not in self._pins]
+            if not free:
+                return
+            self.shelf.drop(free)
+            self._catalog.forget(free)
+            with self._guard:
+                for bundle in free:
+                    del self._doomed[bundle.label.version]
+
+    def _sweep_on(self) -> None:
+        while self._wake.wait() and not self._closed:
+            self._wake.clear()
+            try:
+                self._sweep()
+            except StoreError as error:  # nothing is lost: it stays doomed, and the next sweep has it again
+                _LOG.warning("old versions could not be removed yet: %s", error)
+
+    def _recover(self) -> None:
+        """Clear away what uploads of a process that died have left."""
+        for lease in self._catalog.leases():
+            orphans = self.shelf.drop_orphans(lease, self._is_known)
+            if orphans:
+                _LOG.info("%d unfinished uploads of an earlier run were cleared away", orphans)
+            self._catalog.end_lease(lease)
+        self._sweep()
+        self._catalog.begin_lease(self._lease)
+
+    def _is_known(self, version: str) -> bool:
+        return version in self._doomed or self._catalog.is_live(version)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the store is closed; open it again")
+
+
+class Upload:
+    """A `BlobWriter`. For one thread at a time."""
+
+    def __init__(self, store: CatalogStore, label: Label, meta: BlobMeta) -> None:
+        self._store = store
+        self._label = label
+        self._meta = meta
+        self._digest = hashlib.sha256()
+        self._sums: list[int] = []
+        self._held = bytearray()
+        self._size = 0
+        self._kept = 0
+        self._ended = False
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append to the blob. Raises StoreFull, StoreError; then the put is over."""
+        self._check()
+        view = memoryview(chunk).cast("B")
+        self._digest.update(view)
+        self._size += len(view)
+        room = self._store.shelf.chunk_bytes
+        while len(self._held) + len(view) >= room:
+            take = room - len(self._held)
+            self._keep(b"".join((self._held, view[:take])))
+            self._held.clear()
+            view = view[take:]
+        self._held += view
+
+    def commit(self) -> BlobInfo:
+        """Make it durable, and the blob of this name from now on. Raises StoreFull, StoreError."""
+        self._check()
+        if self._held:
+            self._keep(bytes(self._held))
+        info = BlobInfo(
+            tag=self._label.tag,
+            name=self._label.name,
+            size=self._size,
+            sha256=self._digest.hexdigest(),
+            version=self._label.version,
+            stored_at=time.time(),
+            meta=self._meta,
+        )
+        record = Record(info=info, chunk_bytes=self._store.shelf.chunk_bytes)
+        try:
+            self._store.finish(Entry(record, tuple(self._sums)), self._label)
+        except BaseException:
+            self.abort()
+            raise
+        self._ended = True
+        return info
+
+    def abort(self) -> None:
+        """Forget it. Does nothing after `commit`."""
+        if not self._ended:
+            self._ended = True
+            self._store.forsake(Bundle(self._label, len(self._sums), self._kept))
+
+    def _keep(self, data: bytes) -> None:
+        self._sums.append(zlib.crc32(data))
+        try:
+            self._store.shelf.put(self._label, len(self._sums) - 1, data)
+        except BaseException:
+            self.abort()
+            raise
+        self._kept += len(data)
+
+    def _check(self) -> None:
+        if self._ended:
+            raise StoreError(f"{self._label.name[:60]!r}: this put is over; begin another")
+
+
+class Reading:
+    """A `BlobReader`. For one thread at a time.
+
+    Every chunk is checked by its CRC-32, and a blob read from its beginning to its end in order by
+    its SHA-256 too.
+    """
+
+    def __init__(self, entry: Entry, shelf: ChunkShelf, unpin: Callable[[str], None]) -> None:
+        self.info = entry.record.info
+        self._bundle = entry.record.bundle
+        self._chunk_bytes = entry.record.chunk_bytes
+        self._sums = entry.sums
+        self._shelf = shelf
+        self._unpin = unpin
+        self._digest = hashlib.sha256()
+        self._digested = 0
+        self._last: tuple[int, bytes] = (-1, b"")
+        self._closed = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from `offset`, fewer than `size` only at the end. Raises BlobDamaged, StoreError."""
+        if self._closed:
+            raise StoreError(f"{self.info.name[:60]!r}: this reader is closed")
+        end = min(self.info.size, offset + size)
+        parts: list[bytes] = []
+        at = offset
+        while at < end:
+            number, skip = divmod(at, self._chunk_bytes)
+            parts.append(self._chunk(number)[skip : skip + end - at])
+            at += len(parts[-1])
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._digest_in_order(offset, data)
+        return data
+
+    def close(self) -> None:
+        """Let go of it."""
+        if not self._closed:
+            self._closed = True
+            self._unpin(self.info.version)
+
+    def _chunk(self, number: int) -> bytes:
+        if self._last[0] != number:
+            size = min(self._chunk_bytes, self.info.size - number * self._chunk_bytes)
+            data = self._shelf.get(self._bundle.label, number, size)
+            if len(data) != size or zlib.crc32(data) != self._sums[number]:
+                raise self._damaged(f"bytes {number * self._chunk_bytes} and on are not what was put")
+            self._last = (number, data)
+        return self._last[1]
+
+    def _digest_in_order(self, offset: int, data: bytes) -> None:
+        if data and offset == self._digested:
+            self._digest.update(data)
+            self._digested += len(data)
+            if self._digested == self.info.size and self._digest.hexdigest() != self.info.sha256:
+                raise self._damaged("its SHA-256 is not the one that was put")
+
+    def _damaged(self, why: str) -> BlobDamaged:
+        return BlobDamaged(f"{self.info.tag[:60]!r}/{self.info.name[:60]!r}: {why}; put it again")

@@ -1,0 +1,194 @@
+"""Which blobs there are: tag and name -> record, with what has been dropped but still lies somewhere.
+
+One transaction makes a record point to the new version and dooms the old one, so a blob is its last
+committed put, whole. A doomed version stays on the shelf until nobody reads it. A version begins with
+the lease of the opening of the store that made it; a lease that is still there at the next opening
+belongs to a process that died, which may have left chunks that no record knows.
+"""
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import takewhile
+from typing import NamedTuple
+
+from bridge.store.ledger import Ledger, Txn, fetch, rows
+from bridge.store.names import Pattern, key_of, names_in, prefix_of, read_cursor, write_cursor
+from bridge.store.shelf import Bundle, Label, Settle
+from configs.errors import BadInput
+from messages.base import Message
+from messages.blobs import BlobInfo, BlobPage
+
+MAX_PAGE = 10_000
+_SLICE = 1000
+
+
+class Record(Message):
+    """What is written down of a blob."""
+
+    info: BlobInfo
+    chunk_bytes: int
+
+    @property
+    def bundle(self) -> Bundle:
+        """Its chunks."""
+        info = self.info
+        label = Label(info.tag, info.name, info.version, info.meta.content_type)
+        return Bundle(label, -(-info.size // self.chunk_bytes), info.size)
+
+
+class Entry(NamedTuple):
+    """A record with the CRC-32 of each chunk."""
+
+    record: Record
+    sums: tuple[int, ...]
+
+
+class Catalog:
+    """The records in a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        tables = ledger.tables
+        self._blobs = tables["blobs"]
+        self._sums = tables["sums"]
+        self._doomed = tables["doomed"]
+        self._leases = tables["leases"]
+
+    def commit(self, entry: Entry, settle: Settle) -> Bundle | None:
+        """Make a record the one of its name, for good; the bundle that it replaces is doomed."""
+        info = entry.record.info
+        key, row = key_of(info.tag, info.name), entry.record.model_dump_json().encode()
+        sums = struct.pack(f">{len(entry.sums)}I", *entry.sums)
+
+        def op(txn: Txn) -> Bundle | None:
+            settle(txn)
+            self._ledger.require(txn, len(row) + len(sums))
+            old = fetch(txn, self._blobs, key)
+            txn.put(key, row, db=self._blobs)
+            txn.put(bytes.fromhex(info.version), sums, db=self._sums)
+            return self._doom(txn, old) if old else None
+
+        return self._ledger.run(op)
+
+    def find(self, tag: str, name: str) -> Entry | None:
+        """The record of a blob, with its sums."""
+        key = key_of(tag, name)
+        with self._ledger.read() as txn:
+            row = fetch(txn, self._blobs, key)
+            if row is None:
+                return None
+            record = Record.model_validate_json(row)
+            packed = fetch(txn, self._sums, bytes.fromhex(record.info.version)) or b""
+        return Entry(record, struct.unpack(f">{len(packed) // 4}I", packed))
+
+    def page(self, tag_pattern: str, name_pattern: str, after: str, limit: int) -> BlobPage:
+        """Records that match, in the order of their keys. Raises BadInput, BadName."""
+        if not 1 <= limit <= MAX_PAGE:
+            raise BadInput(f"limit: {limit} is not between 1 and {MAX_PAGE}")
+        pattern = Pattern(tag_pattern, name_pattern)
+        start = max(pattern.prefix, read_cursor(after) + b"\0") if after else pattern.prefix
+        found: list[BlobInfo] = []
+        last = b""
+        with self._ledger.read() as txn:
+            for key, row in self._rows(txn, start, pattern.prefix):
+                names = names_in(key)
+                if names and not pattern.matches(*names):
+                    continue
+                info = Record.model_validate_json(row).info
+                if names or pattern.matches(info.tag, info.name):
+                    if len(found) == limit:
+                        return BlobPage(blobs=tuple(found), next=write_cursor(last))
+                    found.append(info)
+                    last = key
+        return BlobPage(blobs=tuple(found))
+
+    def remove(self, tag: str, names: Sequence[str]) -> list[Bundle]:
+        """Forget blobs for good; what is doomed by it."""
+        keys = [key_of(tag, name) for name in names]
+        doomed: list[Bundle] = []
+        for at in range(0, len(keys), _SLICE):
+            doomed += self._ledger.run(partial(self._remove, keys=keys[at : at + _SLICE]))
+        return doomed
+
+    def remove_tag(self, tag: str) -> Iterator[list[Bundle]]:
+        """Forget all blobs under a tag for good, some at a time; what is doomed by it."""
+        prefix = prefix_of(tag)
+        start = prefix
+        while True:
+            keys: list[bytes] = []
+            with self._ledger.read() as txn:
+                for key, row in self._rows(txn, start, prefix):
+                    names = names_in(key)
+                    if (names[0] if names else Record.model_validate_json(row).info.tag) == tag:
+                        keys.append(key)
+                    start = key
+                    if len(keys) == _SLICE:
+                        break
+            if not keys:
+                return
+            yield self._ledger.run(partial(self._remove, keys=keys))
+
+    def doomed(self) -> list[Bundle]:
+        """What has been dropped and not yet been forgotten."""
+        with self._ledger.read() as txn:
+            return [_bundle(row) for _, row in rows(txn, self._doomed)]
+
+    def forget(self, bundles: Sequence[Bundle]) -> None:
+        """Their chunks are gone."""
+        versions = [bytes.fromhex(bundle.label.version) for bundle in bundles]
+
+        def op(txn: Txn) -> None:
+            for version in versions:
+                txn.delete(version, db=self._doomed)
+
+        self._ledger.run(op)
+
+    def is_live(self, version: str) -> bool:
+        """Whether a record points to this version."""
+        with self._ledger.read() as txn:
+            return fetch(txn, self._sums, bytes.fromhex(version)) is not None
+
+    def leases(self) -> list[str]:
+        """Openings of the store that have not been closed."""
+        with self._ledger.read() as txn:
+            return [key.hex() for key, _ in rows(txn, self._leases)]
+
+    def begin_lease(self, lease: str) -> None:
+        """From now on versions may begin with it."""
+        self._ledger.run(lambda txn: txn.put(bytes.fromhex(lease), b"", db=self._leases))
+
+    def end_lease(self, lease: str) -> None:
+        """No version of it lies anywhere but those in the catalog."""
+        self._ledger.run(lambda txn: txn.delete(bytes.fromhex(lease), db=self._leases))
+
+    def total_bytes(self) -> int:
+        """Of all blobs, with those that are doomed. Reads every record."""
+        with self._ledger.read() as txn:
+            live = sum(Record.model_validate_json(row).info.size for _, row in rows(txn, self._blobs))
+        return live + sum(bundle.size for bundle in self.doomed())
+
+    def _rows(self, txn: Txn, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return takewhile(lambda item: item[0].startswith(prefix), rows(txn, self._blobs, start))
+
+    def _remove(self, txn: Txn, keys: Sequence[bytes]) -> list[Bundle]:
+        removed: list[Bundle] = []
+        for key in keys:
+            row = fetch(txn, self._blobs, key)
+            if row is not None:
+                txn.delete(key, db=self._blobs)
+                removed.append(self._doom(txn, row))
+        return removed
+
+    def _doom(self, txn: Txn, row: bytes) -> Bundle:
+        bundle = Record.model_validate_json(row).bundle
+        version = bytes.fromhex(bundle.label.version)
+        txn.delete(version, db=self._sums)
+        txn.put(version, json.dumps([*bundle.label, *bundle[1:]]).encode(), db=self._doomed)
+        return bundle
+
+
+def _bundle(row: bytes) -> Bundle:
+    *label, chunks, size = json.loads(row)
+    return Bundle(Label(*label), chunks, size)

@@ -1,0 +1,1 @@
+"""The store on IOWarp: its runtime, a client in a process of its own, and the shelf on top."""

@@ -1,0 +1,99 @@
+"""The bridge's end of the client process: requests go out at once, answers come back in order."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Final
+
+from bridge.errors import StoreError
+from bridge.store.iowarp.frames import Head, receive, send
+from bridge.store.iowarp.runtime import START_LIMIT_S, IOWarpRuntime
+
+REQUEST_LIMIT_S: Final = 30.0
+_WINDOW: Final = 64
+_BOOTSTRAP: Final = (
+    "import sys; sys.path[:] = {path!r}; from bridge.store.iowarp.launch import die_with_parent; "
+    "die_with_parent({parent}); from bridge.store.iowarp.client import main; main()"
+)
+
+Answer = tuple[Head, bytes]
+
+
+class LinkBroken(StoreError):
+    """The client process or its runtime went away before it answered; it is unknown what was done."""
+
+
+class Link:
+    """A client process. Threads may share it; it ends with the thread that made it."""
+
+    def __init__(self, runtime: IOWarpRuntime) -> None:
+        ours, theirs = socket.socketpair()
+        self._socket = ours
+        self._window = threading.BoundedSemaphore(_WINDOW)
+        self._sending = threading.Lock()
+        self._waiting: deque[Future[Answer]] = deque()
+        self._broken = False
+        bootstrap = _BOOTSTRAP.format(path=sys.path, parent=os.getpid())
+        with theirs, runtime.open_log() as log:
+            self.process: Final = subprocess.Popen(
+                [sys.executable, "-c", bootstrap, str(theirs.fileno()), str(REQUEST_LIMIT_S)],
+                env=runtime.environment(),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            ours.settimeout(START_LIMIT_S)
+            receive(ours)
+            ours.settimeout(None)
+        except (EOFError, OSError) as error:
+            self.close()
+            raise LinkBroken(
+                f"its client does not start; the end of {runtime.log}:\n{runtime.log_tail()}"
+            ) from error
+        self._reader = threading.Thread(target=self._read, name="iowarp-answers", daemon=True)
+        self._reader.start()
+
+    def submit(self, head: Head, data: bytes = b"") -> Future[Answer]:
+        """Send a request; its answer comes later. Raises LinkBroken."""
+        future: Future[Answer] = Future()
+        if not self._window.acquire(timeout=REQUEST_LIMIT_S):
+            raise LinkBroken("IOWarp does not keep up")
+        with self._sending:
+            if self._broken:
+                self._window.release()
+                raise LinkBroken("IOWarp's client went away")
+            self._waiting.append(future)
+            try:
+                send(self._socket, head, data)
+            except OSError as error:  # the reader fails the future
+                raise LinkBroken("IOWarp's client went away") from error
+        return future
+
+    def close(self) -> None:
+        """End the process; what was not answered fails with LinkBroken."""
+        self.process.kill()
+        self.process.wait()
+        with suppress(OSError):  # the reader has seen the end
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _read(self) -> None:
+        try:
+            while True:
+                answer = receive(self._socket)
+                self._window.release()
+                self._waiting.popleft().set_result(answer)
+        except (EOFError, OSError):
+            with self._sending:
+                self._broken = True
+            for future in self._waiting:
+                self._window.release()
+                future.set_exception(LinkBroken("IOWarp's client went away"))
+            self._socket.close()

@@ -1,0 +1,79 @@
+"""The store on IOWarp: the catalog in LMDB, the bytes in IOWarp, and IOWarp's own search over them."""
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bridge.store.blobs import CatalogStore
+from bridge.store.catalog import Catalog
+from bridge.store.iowarp.shelf import IOWarpShelf, shown
+from bridge.store.iowarp.supervisor import IOWarp
+from bridge.store.ledger import Ledger
+from configs.errors import BadInput
+from messages.blobs import BlobInfo
+
+_CATALOG_SHARE = 8
+_MOST = 1000
+
+
+class Match(NamedTuple):
+    """A blob that holds what was searched for."""
+
+    info: BlobInfo
+    score: float
+    """BM25 of its best chunk; more is better."""
+
+
+class IOWarpStore(CatalogStore):
+    """A `Store` that can also search the text it holds."""
+
+    def __init__(self, ledger: Ledger, shelf: IOWarpShelf, warp: IOWarp) -> None:
+        self.warp = warp
+        self._shelf = shelf
+        super().__init__("iowarp", ledger, shelf)
+
+    def search(self, tag: str, query: str, k: int = 10) -> list[Match]:
+        """Blobs of text (content type `text/…`) under a tag that hold words of the query, the best first.
+
+        IOWarp's BM25 over chunks of one MiB. Raises BadInput, StoreError.
+        """
+        if not 1 <= k <= _MOST:
+            raise BadInput(f"k: {k} is not between 1 and {_MOST}")
+        found: dict[str, Match] = {}
+        for name, version, score in self._shelf.search(tag, query, 4 * k):  # versions may be on their way out
+            info = next((info for info in self._named(tag, name) if info.version == version), None)
+            if info is not None and version not in found:
+                found[version] = Match(info, score)
+        return list(found.values())[:k]
+
+    def _named(self, tag: str, name: str) -> Iterator[BlobInfo]:
+        """Blobs whose chunks bear this name: the name itself, or what it is the beginning of."""
+        info = self.stat(tag, name) if name else None
+        if info is not None:
+            yield info
+        yield from (
+            info
+            for info in self.list(glob.escape(tag), glob.escape(name.partition("?")[0]) + "*").blobs
+            if shown(info.name) == name
+        )
+
+
+def open_iowarp(folder: Path, max_gb: float) -> IOWarpStore:
+    """Open the store on an IOWarp of its own in `folder`, which is made. Raises StoreError."""
+    max_bytes = int(max_gb * (1 << 30))
+    ledger = Ledger(folder, max(64 << 20, max_bytes // _CATALOG_SHARE))
+    try:
+        warp = IOWarp(folder / "iowarp", max_gb)
+        warp.start()
+    except BaseException:
+        ledger.close()
+        raise
+    try:
+        shelf = IOWarpShelf(warp, Catalog(ledger).total_bytes(), max_bytes)
+        ledger.settle = shelf.sync
+        return IOWarpStore(ledger, shelf, warp)
+    except BaseException:
+        ledger.close()
+        warp.stop()
+        raise

@@ -1,0 +1,216 @@
+"""One LMDB environment with one writer thread: what is run in it is durable when `run` returns.
+
+Writes that wait at the same time share one transaction and one flush to disk. The writer consumes a
+bounded queue of operations; each gets its own result or error: when one of a batch fails, the batch is
+undone and each of its operations runs alone, so nobody pays for another's error.
+
+Invariants:
+  - one process owns a ledger, by an advisory lock on `owner.lock` that ends with the process;
+  - live pages never exceed the limit, so there is always room to delete.
+"""
+
+import fcntl
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final, Generic, TypeVar
+
+import lmdb
+
+from bridge.errors import StoreError, StoreFull
+
+ResultT = TypeVar("ResultT")
+Txn = lmdb.Transaction
+Table = lmdb._Database
+Op = Callable[[Txn], ResultT]
+
+_TABLES: Final = (b"blobs", b"sums", b"doomed", b"leases", b"chunks")
+_BATCH: Final = 256
+_LIMIT_S: Final = 120.0
+_READERS: Final = 1024
+
+
+class _Job(Generic[ResultT]):
+    """An operation with where its result goes."""
+
+    def __init__(self, op: Op[ResultT]) -> None:
+        self.op = op
+        self.done: Future[ResultT] = Future()
+
+    def alone(self, ledger: "Ledger") -> None:
+        try:
+            with _translated(), ledger.begin_write() as txn:
+                result = self.op(txn)
+        except BaseException as error:
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(result)
+
+
+class Ledger:
+    """`max_bytes` limits live pages. `settle` runs before each commit, to flush what lies elsewhere."""
+
+    def __init__(self, folder: Path, max_bytes: int, settle: Callable[[], None] | None = None) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self.settle = settle
+        self._lock = _own(folder)
+        try:
+            reserve = max(16 << 20, max_bytes // 8)
+            with _translated():
+                self._env = lmdb.open(
+                    str(folder / "catalog"),
+                    map_size=max_bytes + reserve,
+                    max_dbs=len(_TABLES),
+                    max_readers=_READERS,
+                    max_spare_txns=16,
+                )
+                self.tables: Final = {name.decode(): self._env.open_db(name) for name in _TABLES}
+        except BaseException:
+            self._lock.close()
+            raise
+        self._page: int = self._env.stat()["psize"]
+        self._jobs: queue.Queue[_Job[object] | None] = queue.Queue(_BATCH)
+        self._closed = False
+        self._closing = threading.Lock()
+        self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
+        self._writer.start()
+
+    def run(self, op: Op[ResultT]) -> ResultT:
+        """Run `op` in a write transaction; durable when it returns.
+
+        `op` may run twice (never committed twice) and must not keep the transaction.
+        Raises what it raises, StoreFull, StoreError.
+        """
+        job = _Job(op)
+        with self._closing:
+            if self._closed:
+                raise StoreError("the store is closed; open it again")
+            try:
+                self._jobs.put(job, timeout=_LIMIT_S)  # type: ignore[arg-type]
+            except queue.Full as error:
+                raise StoreError(f"{self._folder}: the disk has not kept up for {_LIMIT_S:.0f} s") from error
+        try:
+            return job.done.result(_LIMIT_S)
+        except TimeoutError as error:
+            raise StoreError(
+                f"{self._folder}: no answer from the disk for {_LIMIT_S:.0f} s; it is unknown whether this "
+                f"write will be done"
+            ) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Txn]:
+        """A snapshot. Keep it short: pages that were freed since cannot be used again meanwhile."""
+        if self._closed:
+            raise StoreError("the store is closed; open it again")
+        with _translated(), self._env.begin() as txn:
+            yield txn
+
+    def require(self, txn: Txn, size: int) -> None:
+        """Refuse to grow by `size` bytes beyond the limit. Raises StoreFull."""
+        used = 0
+        for table in self.tables.values():
+            stat = txn.stat(table)
+            used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        if used * self._page + size > self._max_bytes:
+            raise StoreFull(
+                f"{self._folder}: holds {used * self._page} bytes, and {size} more would pass its limit of "
+                f"{self._max_bytes}; delete blobs, or raise store.max_gb"
+            )
+
+    @contextmanager
+    def begin_write(self) -> Iterator[Txn]:
+        """A write transaction, for the writer thread only."""
+        with self._env.begin(write=True) as txn:
+            yield txn
+            if self.settle is not None:
+                self.settle()
+
+    def close(self) -> None:
+        """Finish what is queued and let go of the files."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._jobs.put(None)
+        self._writer.join()
+        self._env.close()
+        self._lock.close()
+
+    def _write(self) -> None:
+        ended = False
+        while not ended:
+            batch = [self._jobs.get()]
+            with suppress(queue.Empty):
+                while len(batch) < _BATCH:
+                    batch.append(self._jobs.get_nowait())
+            ended = batch[-1] is None  # nothing is put after it
+            jobs = [job for job in batch if job is not None]
+            if jobs:
+                self._commit(jobs)
+
+    def _commit(self, batch: list[_Job[object]]) -> None:
+        if len(batch) == 1:
+            batch[0].alone(self)
+            return
+        try:
+            with _translated(), self.begin_write() as txn:
+                results = [job.op(txn) for job in batch]
+        except BaseException:
+            for job in batch:
+                job.alone(self)
+        else:
+            for job, result in zip(batch, results, strict=True):
+                job.done.set_result(result)
+
+
+def fetch(txn: Txn, table: Table, key: bytes) -> bytes | None:
+    """A row, or None."""
+    row = txn.get(key, db=table)
+    return None if row is None else bytes(row)
+
+
+def rows(txn: Txn, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Keys from `start` on, with their rows."""
+    cursor = txn.cursor(table)
+    if cursor.set_range(start) if start else cursor.first():
+        yield from ((bytes(key), bytes(row)) for key, row in cursor.iternext())
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """LMDB's errors as ours."""
+    try:
+        yield
+    except (lmdb.MapFullError, lmdb.DiskError) as error:
+        raise StoreFull(
+            f"the store takes no more ({error}); delete blobs, or free space on its disk"
+        ) from error
+    except lmdb.Error as error:
+        raise StoreError(f"the store's files do not answer: {error}") from error
+
+
+def _own(folder: Path) -> IO[str]:
+    """Lock the folder for this process, until the file is closed or the process ends. Raises StoreError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "owner.lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be used as a store ({error.strerror})") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise StoreError(
+            f"{folder}: process {owner} has this store open; stop it, or use its bridge, or another folder"
+        ) from error
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock

@@ -1,0 +1,52 @@
+"""Where chunks of bytes lie. A shelf knows nothing of names that move from one upload to the next."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from bridge.store.ledger import Txn
+
+Settle = Callable[[Txn], None]
+
+
+class Label(NamedTuple):
+    """What is written on the chunks of one upload."""
+
+    tag: str
+    name: str
+    version: str
+    """Hexadecimal; never used for another upload."""
+    content_type: str
+
+
+class Bundle(NamedTuple):
+    """The chunks of one upload: numbers 0 to `chunks` − 1."""
+
+    label: Label
+    chunks: int
+    size: int
+    """Bytes of all of them."""
+
+
+class ChunkShelf(Protocol):
+    """Keeps chunks. Threads may share one."""
+
+    chunk_bytes: int
+    """How much goes into one chunk."""
+
+    def put(self, label: Label, number: int, data: bytes) -> None:
+        """Keep a chunk, not yet for good. Raises StoreFull, StoreError."""
+
+    def settle(self, label: Label) -> Settle:
+        """What has to run in the transaction that commits the upload: then its chunks are there for good."""
+
+    def get(self, label: Label, number: int, size: int) -> bytes:
+        """A chunk of `size` bytes; whatever came back, if that is another number. Raises StoreError."""
+
+    def drop(self, bundles: Iterable[Bundle]) -> None:
+        """Remove uploads, whole or half done; those that are not there do not matter."""
+
+    def drop_orphans(self, lease: str, is_live: Callable[[str], bool]) -> int:
+        """Remove uploads whose version begins with `lease` and is not live; how many there were."""
+
+    def close(self) -> None:
+        """Let go of it."""

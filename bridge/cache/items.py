@@ -1,12 +1,15 @@
 """What is written under a key: a value, the list of a value's parts, or a mark.
 
-Every item begins with four bytes that say which it is; anything else is somebody else's. Marks carry
-random bytes, so that no two are equal. A value too large for one item lies in parts whose keys carry
-the random version that its list names: parts of two writes cannot mix, and a part is never changed.
+Every item begins with four bytes that say which it is; anything else is somebody else's. A reader's
+mark carries random bytes, so that no two are equal. A writer's mark names all the writers that hold
+the key; each name ends with the second after which nobody need wait for it any longer. A value too
+large for one item lies in parts whose keys carry the random version that its list names: parts of two
+writes cannot mix, and a part is never changed.
 """
 
 import secrets
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 VALUE = b"af1="
@@ -14,14 +17,15 @@ PARTS = b"af1+"
 WRITER = b"af1w"
 READER = b"af1r"
 HEAD = len(VALUE)
-MARK_LENGTH = HEAD + 16
+OWNER = struct.Struct("!12sI")
+MAX_OWNERS = 16
+MAX_MARK = HEAD + OWNER.size * MAX_OWNERS
+"""Bytes of the longest mark, longer than a list of parts."""
 ITEM_SPARE = 512
 """Of an item's limit, for the key, our head, and what the server keeps with an item."""
 PARTS_AT_ONCE = 4
 """Parts that are asked for in one round trip: each has the time of a whole one."""
 _LIST = struct.Struct("!4s16sIQ")
-LIST_LENGTH = _LIST.size
-"""Of the item that lists parts."""
 
 
 class PartList(NamedTuple):
@@ -53,6 +57,18 @@ def split(value: bytes, part_bytes: int) -> tuple[PartList, list[bytes]]:
     return PartList(secrets.token_bytes(16), len(parts), len(value)), parts
 
 
-def mark(kind: bytes) -> bytes:
+def reader_mark() -> bytes:
     """A mark like no other."""
-    return kind + secrets.token_bytes(MARK_LENGTH - HEAD)
+    return READER + secrets.token_bytes(16)
+
+
+def writer_mark(owners: Iterable[bytes]) -> bytes:
+    """The mark of these writers."""
+    return WRITER + b"".join(owners)
+
+
+def owners_in(item: bytes) -> list[bytes]:
+    """The writers that a writer's mark names; none if it is something else."""
+    if not item.startswith(WRITER):
+        return []
+    return [item[at : at + OWNER.size] for at in range(HEAD, len(item), OWNER.size)]

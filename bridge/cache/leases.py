@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from bridge.cache.base import CacheUnavailable, Held
-from bridge.cache.items import READER, WRITER, mark
+from bridge.cache.items import READER, WRITER, reader_mark
 from bridge.cache.servers import Slot
 from bridge.cache.values import Values
 
@@ -42,7 +42,7 @@ class Leases:
         if not server.may_read():
             return None
         try:
-            await server.backend.add(slot.key, mark(READER), self._mark_s)
+            await server.backend.add(slot.key, reader_mark(), self._mark_s)
             held = await server.backend.gets(slot.key)
             if held is not None and not held.value.startswith((READER, WRITER)):
                 value = await self._values.join(slot, held.value)
@@ -90,5 +90,5 @@ class Leases:
     async def _take_over(self, slot: Slot, held: Held) -> Held | None:
         """Put a reader's mark in place of something that is no value."""
         backend = slot.server.backend
-        await backend.compare_and_set(slot.key, mark(READER), held.token, self._mark_s)
+        await backend.compare_and_set(slot.key, reader_mark(), held.token, self._mark_s)
         return await backend.gets(slot.key)

@@ -47,7 +47,7 @@ from typing import NamedTuple, TypeVar
 
 from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
 from bridge.cache.index import Blob, Index
-from bridge.cache.items import HEAD, PARTS, READER, VALUE, mark
+from bridge.cache.items import HEAD, PARTS, VALUE, reader_mark
 from bridge.cache.keys import key_of
 from bridge.cache.leases import Lease, Leases, Load
 from bridge.cache.servers import Server, Servers, ServerStatistics, Slot
@@ -344,7 +344,7 @@ class CacheTier:
             held = await server.backend.gets(slot.key)
             if held is None or not held.value.startswith((VALUE, PARTS)):
                 return False
-            await server.backend.compare_and_set(slot.key, mark(READER), held.token, RELEASED_S)
+            await server.backend.compare_and_set(slot.key, reader_mark(), held.token, RELEASED_S)
         except CacheUnavailable:
             server.failed()
             return False

@@ -3,16 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from bridge.cache.items import (
-    HEAD,
-    ITEM_SPARE,
-    LIST_LENGTH,
-    MARK_LENGTH,
-    PARTS_AT_ONCE,
-    VALUE,
-    PartList,
-    split,
-)
+from bridge.cache.items import HEAD, ITEM_SPARE, MAX_MARK, PARTS_AT_ONCE, VALUE, PartList, split
 from bridge.cache.servers import Server, Slot
 from configs.data import CacheSettings
 
@@ -67,14 +58,14 @@ class Values:
         return value if len(value) == listed.size else None
 
     async def sizes(self, server: Server, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Bytes of the values that are there, whole. Only items as short as a mark are read.
+        """Bytes of the values that are there, whole. Only items that may be marks are read.
 
         Raises CacheUnavailable.
         """
         sizes: dict[bytes, int] = {}
         for some in batches(keys, _AT_ONCE):
             lengths = await server.backend.lengths(some)
-            unclear = [key for key, length in lengths.items() if length in (MARK_LENGTH, LIST_LENGTH)]
+            unclear = [key for key, length in lengths.items() if length <= MAX_MARK]
             items = await server.backend.get_many(unclear) if unclear else {}
             sizes |= {key: length - HEAD for key, length in lengths.items() if key not in unclear}
             for key, item in items.items():

@@ -1,6 +1,5 @@
 """A real memcached for those who need one."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -8,7 +7,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import pytest
 

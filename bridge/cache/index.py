@@ -17,7 +17,7 @@ from zlib import crc32
 
 from bridge.cache.base import CacheUnavailable
 from bridge.cache.items import ITEM_SPARE
-from bridge.cache.servers import Servers, Slot
+from bridge.cache.servers import Server, Servers, Slot
 from configs.data import CacheSettings
 
 SHARDS = 64
@@ -39,38 +39,46 @@ class Entry(NamedTuple):
     """Seconds since the epoch; a line that nobody renews goes."""
 
 
+class Shard:
+    """One of the items. What several tasks add at a time is written at once."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.lock = asyncio.Lock()
+        self.waiting: set[Blob] = set()
+
+
 class Index:
     """The names of one key prefix."""
 
     def __init__(
         self, settings: CacheSettings, servers: Servers, clock: Callable[[], float] = time.time
     ) -> None:
-        prefix = settings.key_prefix
-        keys = [f"{prefix}:@{shard}".encode() for shard in range(SHARDS)]
-        self._slots = [Slot(key, servers.home(key)) for key in keys]
-        self._locks = [asyncio.Lock() for _ in keys]
-        self._waiting: list[set[Blob]] = [set() for _ in keys]
+        self._prefix = settings.key_prefix
+        self._servers = servers
+        self._shards: dict[int, Shard] = {}
         self._known: dict[Blob, float] = {}
         self._ttl_s = settings.default_ttl
         self._room = settings.item_limit - ITEM_SPARE
         self._clock = clock
 
     async def add(self, blob: Blob) -> None:
-        """Name it. What several add to one shard at a time is written at once."""
+        """Name it."""
         if self._known.get(blob, 0.0) > self._clock():
             return
-        shard = _shard_of(blob)
-        self._waiting[shard].add(blob)
-        async with self._locks[shard]:
-            blobs, self._waiting[shard] = self._waiting[shard], set()
-            if blobs and await self._write(self._slots[shard], blobs):
+        shard = self._shard(_shard_of(blob))
+        shard.waiting.add(blob)
+        async with shard.lock:
+            blobs, shard.waiting = shard.waiting, set()
+            if blobs and await self._write(shard.slot, blobs):
                 self._remember(blobs)
 
     async def named(self) -> list[Blob]:
         """All names, of blobs that are cached and of some that are not any more."""
-        by_server = {
-            slot.server: [s.key for s in self._slots if s.server is slot.server] for slot in self._slots
-        }
+        by_server: dict[Server, list[bytes]] = {}
+        for number in range(SHARDS):
+            slot = self._shard(number).slot
+            by_server.setdefault(slot.server, []).append(slot.key)
         named: list[Blob] = []
         for server, keys in by_server.items():
             if not server.may_read():
@@ -83,6 +91,13 @@ class Index:
             server.answered()
             named += ((entry.tag, entry.name) for item in items.values() for entry in _read(item))
         return named
+
+    def _shard(self, number: int) -> Shard:
+        shard = self._shards.get(number)
+        if shard is None:
+            key = f"{self._prefix}:@{number}".encode()
+            shard = self._shards[number] = Shard(Slot(key, self._servers.home(key)))
+        return shard
 
     async def _write(self, slot: Slot, blobs: set[Blob]) -> bool:
         """Whether they are there."""

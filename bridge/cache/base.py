@@ -19,6 +19,10 @@ class CacheUnavailable(Exception):
     """The server is down, slow or wrong. For the tier's own use: a read never fails of it."""
 
 
+class ItemRefused(CacheUnavailable):
+    """The server is well, but does not take this item: it is too large, or there is no memory for it."""
+
+
 class CacheBackend(Protocol):
     """One cache server. Keys are at most 250 printable ASCII bytes. Raises CacheUnavailable."""
 
@@ -29,6 +33,9 @@ class CacheBackend(Protocol):
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Those that are there, in one round trip."""
+
+    async def lengths(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Bytes of those that are there, in one round trip that does not carry them."""
 
     async def gets(self, key: bytes) -> Held | None:
         """The value and its token, or None."""
@@ -44,6 +51,9 @@ class CacheBackend(Protocol):
 
     async def delete(self, key: bytes) -> None:
         """Forget it, if it is there."""
+
+    async def flush(self) -> None:
+        """Forget everything."""
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -1,0 +1,178 @@
+"""Which server is a key's home, and whether that server may be used now.
+
+Rendezvous hashing: every server draws a number for the key, the highest is its home. A server that
+joins takes the keys for which it draws highest, and nothing moves between the others.
+
+A key whose home is down is not cached: it does not move to the next server meanwhile. If it did, a
+process that sees the home alive would write there only, and what was left at the next server would be
+read as true when the home fails again. For the same reason a server must be empty when it joins: it
+may hold what it held when it left.
+
+A server is in one of three states, as this process sees it:
+  - well;
+  - resting: a read failed. Reads skip it for `retry_s`, then one of them tries again. Writes try it at
+    once, since what they could not invalidate would have to be flushed;
+  - owing: a write could not invalidate its key there, or does not know. Nobody here uses the server
+    until it has been flushed. A flush is sent at once, and again every `retry_s`, without waiting
+    for the server to look well: those sent to a server that stands still lie in its socket, so that
+    it forgets the old values in the moment in which it goes on.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+from bridge.cache.base import CacheBackend, CacheUnavailable
+
+
+class Rendezvous:
+    """Highest random weight. Names in any order give the same homes."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        seeds = [blake2b(name.encode(), digest_size=32).digest() for name in self.names]
+        self._hashes = [blake2b(key=seed, digest_size=8) for seed in seeds]
+
+    def home(self, key: bytes) -> int:
+        """Where in `names` the key's home is."""
+        if len(self._hashes) == 1:
+            return 0
+        draws = []
+        for number, base in enumerate(self._hashes):
+            drawn = base.copy()
+            drawn.update(key)
+            draws.append((drawn.digest(), self.names[number], number))
+        return max(draws)[2]
+
+
+class ServerStatistics(NamedTuple):
+    """How one server did for this process."""
+
+    name: str
+    hits: int
+    misses: int
+    """With `errors`."""
+    errors: int
+    """Reads that found it down, slow or wrong, or skipped it."""
+    bytes: int
+    """Of values, read."""
+    flushes: int
+    """How often it was made to forget everything since a write had not reached it."""
+    state: str
+    """`well`, `resting` or `owing`."""
+
+
+class Server:
+    """A backend and what is known of its health. Decisions are synchronous."""
+
+    def __init__(self, backend: CacheBackend, retry_s: float, clock: Callable[[], float]) -> None:
+        self.backend = backend
+        self.trouble = False
+        """Not well. Readers look at this first, and at nothing else while it is False."""
+        self.hits = self.misses = self.errors = self.bytes = 0
+        self._retry_s = retry_s
+        self._clock = clock
+        self._rests_until = 0.0
+        self._owed = 0
+        self._flushes = 0
+        self._flushing: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Server {self.backend.name}: {self.state}>"
+
+    @property
+    def state(self) -> str:
+        """`well`, `resting` or `owing`."""
+        return "owing" if self._owed else "resting" if self.trouble else "well"
+
+    @property
+    def owing(self) -> bool:
+        """Whether it holds what a write could not invalidate."""
+        return self._owed > 0
+
+    def statistics(self) -> ServerStatistics:
+        """How it did."""
+        return ServerStatistics(
+            self.backend.name, self.hits, self.misses, self.errors, self.bytes, self._flushes, self.state
+        )
+
+    def may_read(self) -> bool:
+        """Whether to ask it. When its rest is over, the first who asks is the one who tries."""
+        if not self.trouble:
+            return True
+        now = self._clock()
+        if self._owed or now < self._rests_until:
+            return False
+        self._rests_until = now + self._retry_s
+        return True
+
+    def failed(self) -> None:
+        """An operation found it down, slow or wrong."""
+        self.trouble = True
+        self._rests_until = self._clock() + self._retry_s
+
+    def answered(self) -> None:
+        """An operation went well."""
+        if not self._owed:
+            self.trouble = False
+
+    def owe(self) -> None:
+        """A write may have left an old value there."""
+        self._owed += 1
+        self.failed()
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(), name=f"flush {self.backend.name}")
+
+    async def settled(self) -> None:
+        """Wait until nothing is owed."""
+        while self._flushing is not None:
+            await asyncio.wait((self._flushing,))
+
+    async def aclose(self) -> None:
+        """Try once more to pay what is owed, then close the connection."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            with contextlib.suppress(CacheUnavailable):
+                await self.backend.flush()
+        await self.backend.aclose()
+
+    async def _flush(self) -> None:
+        """Consumes what is owed; a write that fails while a flush is on its way owes another one."""
+        try:
+            while owed := self._owed:
+                try:
+                    await self.backend.flush()
+                except CacheUnavailable:
+                    await asyncio.sleep(self._retry_s)
+                else:
+                    self._flushes += 1
+                    self._owed -= owed
+            self.trouble = False
+        finally:
+            self._flushing = None
+
+
+class Slot(NamedTuple):
+    """A key and its home."""
+
+    key: bytes
+    server: Server
+
+
+class Servers:
+    """All servers of the tier."""
+
+    def __init__(self, backends: Sequence[CacheBackend], retry_s: float, clock: Callable[[], float]) -> None:
+        self.all = tuple(Server(backend, retry_s, clock) for backend in backends)
+        self._homes = Rendezvous([backend.name for backend in backends])
+
+    def home(self, key: bytes) -> Server:
+        """The one server that may hold this key."""
+        return self.all[self._homes.home(key)]
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for server in self.all:
+            await server.aclose()

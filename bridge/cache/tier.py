@@ -1,0 +1,358 @@
+"""The cache tier: cached bytes in front of the store, never stale ones.
+
+A key's home (one server, `bridge.cache.servers`) holds a value, a writer's mark, a reader's mark, or
+nothing. Marks carry random bytes and live for `mark_s`, longer than a put can take unnoticed.
+
+A hit: one `get` of one key. A reader that finds
+  - nothing: adds a reader's mark, takes the key's token, loads from the store, then stores the value by
+    `compare_and_set` with that token;
+  - a reader's mark, or a list of parts one of which is gone: takes its token, and goes on likewise;
+  - a writer's mark, or no server: loads from the store and stores nothing.
+A writer puts its mark in place of whatever is there, takes its token, puts to the store, and then stores
+the value by `compare_and_set` with that token (a reader's mark, if there is nothing to cache). If that
+fails it leaves a writer's mark that nobody owns. It renews its mark while the put lasts.
+
+Why nothing stale is read after a write has returned:
+  1. A value enters the cache only by `compare_and_set` on a token that was taken before the load or the
+     put began. So it fails if anybody has changed the key since, and a request that arrives late (after a
+     timeout, from a dead process) can do no harm: late values fail, late marks only cost a hit.
+  2. A reader's value: every writer changes the key before its put and once more after it. A reader that
+     took its token before either fails; one that took it after both loaded what was put.
+  3. A writer's value: if two writers overlap, at least one finds the key changed, and whoever does leaves
+     a mark. A value stays only if nobody else touched the key from before its put to after it.
+  4. A writer that dies between its put and its last step leaves its mark. It expires; the next reader
+     loads what is stored.
+  5. Reads that wait for a load of another read carry the same reader's mark: no writer came between.
+  6. Marks or values that are evicted are gone: tokens on them fail, and a writer whose token failed
+     leaves a mark.
+  7. A server that cannot be reached by a writer is flushed before this process uses it again.
+Destroying is writing: `delete_through` marks what it was told of, and after the delete also what the
+store says it removed, which covers puts that came between.
+
+What remains:
+  - Other processes, that do reach a server which a writer does not reach, read old values there until the
+    writer's flush arrives (tried at once and every `retry_s`), or if the writer's process ends first,
+    until they expire (`default_ttl`). The same if a writer dies after its mark was evicted.
+  - A put that failed with its outcome unknown and takes effect only after `mark_s`.
+  - Servers that join while they hold old values: see `bridge.cache.servers`.
+  - The embedded cache has none of these: its host does not lose itself. One process hosts it.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from fnmatch import translate
+from typing import NamedTuple, TypeVar
+
+from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
+from bridge.cache.index import Blob, Index
+from bridge.cache.items import HEAD, PARTS, VALUE, reader_mark
+from bridge.cache.keys import key_of
+from bridge.cache.leases import Lease, Leases, Load
+from bridge.cache.servers import Server, Servers, ServerStatistics, Slot
+from bridge.cache.values import Values, batches
+from bridge.cache.writing import RELEASED_S, Claims
+from configs.data import CacheSettings
+
+T = TypeVar("T")
+R = TypeVar("R")
+MARK_S = 60
+"""Life of a mark: twice the time that the bridge gives a request."""
+_SLOTS = 1 << 16
+"""Keys that are remembered with their homes."""
+_AT_ONCE = 64
+"""Keys that are asked for at a time."""
+
+
+class TierStatistics(NamedTuple):
+    """How the tier did for this process."""
+
+    hits: int
+    misses: int
+    """With `errors`."""
+    errors: int
+    """Reads that found their server down, slow or wrong, or skipped it."""
+    bytes: int
+    """Of values, read."""
+    fills: int
+    """Values stored."""
+    lost_fills: int
+    """Values not stored: the key had changed meanwhile, or the server did not take them."""
+    shared_loads: int
+    """Misses that waited for the load of another one."""
+    servers: tuple[ServerStatistics, ...]
+
+
+class CachedBlob(NamedTuple):
+    """A blob that is cached."""
+
+    tag: str
+    name: str
+    size: int
+
+
+class CacheTier:
+    """Cached blobs over one or several servers. No error of a cache leaves it.
+
+    `mark_s` must be longer than a request to the store can take effect after it was given up.
+    """
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        backends: Sequence[CacheBackend],
+        *,
+        mark_s: int = MARK_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._prefix = settings.key_prefix
+        self._ttl_s = settings.default_ttl
+        self._servers = Servers(backends, settings.retry_s, clock)
+        self._values = Values(settings)
+        self._claims = Claims(mark_s)
+        self._leases = Leases(self._values, mark_s)
+        self._index = Index(settings, self._servers)
+        self._slots: dict[Blob, Slot] = {}
+        self._fills = self._lost_fills = 0
+
+    async def get(self, tag: str, name: str) -> bytes | None:
+        """The cached bytes; None is a miss, also when the cache is down, slow or wrong."""
+        slot = self._slots.get((tag, name)) or self._slot(tag, name)
+        server = slot.server
+        if not server.trouble or server.may_read():
+            try:
+                item = await server.backend.get(slot.key)
+                if server.trouble:
+                    server.answered()
+                if item is not None and item.startswith(VALUE):
+                    server.hits += 1
+                    server.bytes += len(item) - HEAD
+                    return item[HEAD:]
+                return await self._rest_of(slot, item)
+            except CacheUnavailable:
+                server.failed()
+        server.errors += 1
+        server.misses += 1
+        return None
+
+    async def get_many(self, blobs: Iterable[Blob]) -> dict[Blob, bytes]:
+        """Those that are cached: a round trip for every 64 of one server, the servers at the same time."""
+        wanted: dict[Server, list[tuple[Blob, Slot]]] = {}
+        for blob in dict.fromkeys(blobs):
+            slot = self._slots.get(blob) or self._slot(*blob)
+            wanted.setdefault(slot.server, []).append((blob, slot))
+        found: dict[Blob, bytes] = {}
+        await asyncio.gather(*(self._get_from(server, some, found) for server, some in wanted.items()))
+        return found
+
+    async def read_through(
+        self, tag: str, name: str, load: Load, force: bool = False
+    ) -> tuple[bytes | None, bool]:
+        """The bytes, and whether they were cached; if not, they come from `load` and are cached now.
+
+        `force` goes past the cache. Reads that miss the same key at the same time share one `load`.
+        Raises what `load` raises.
+        """
+        if force:
+            return await load(), False
+        value = await self.get(tag, name)
+        if value is not None:
+            return value, True
+        slot = self._slot(tag, name)
+        lease = await self._leases.take(slot)
+        if isinstance(lease, bytes):
+            return lease, True
+        if lease is None:
+            return await load(), False
+
+        async def load_and_fill() -> bytes | None:
+            loaded = await load()
+            if loaded is not None:
+                await self._fill((tag, name), slot, lease, loaded)
+            return loaded
+
+        return await self._leases.load(slot, lease, load_and_fill), False
+
+    async def write_through(
+        self, tag: str, name: str, put: Callable[[], Awaitable[T]], value: bytes | None
+    ) -> T:
+        """Put to the store, then cache the value (None: leave it to the store).
+
+        Raises what `put` raises; the key stays uncached for `mark_s` then, since nobody knows whether
+        the store has taken it.
+        """
+        slot = self._slot(tag, name)
+        claim = await self._claims.take(slot)
+        done = await self._claims.during([claim], put)
+        item = await self._packed(slot, value) if claim.token is not None else None
+        if item is None:
+            await self._claims.release(claim)
+        elif await self._claims.settle(claim, item, self._ttl_s):
+            self._fills += 1
+            await self._index.add((tag, name))
+            return done
+        self._lost_fills += value is not None and self._values.cacheable(value)
+        return done
+
+    async def delete_through(
+        self, blobs: Iterable[Blob], delete: Callable[[], Awaitable[Iterable[Blob]]]
+    ) -> list[Blob]:
+        """Delete from the store for good what `blobs` names; returns what `delete` says it removed.
+
+        To destroy a tag, give the blobs that it is known to have; what was put meanwhile is covered if
+        `delete` names it. Raises what `delete` raises.
+        """
+        expected = dict.fromkeys(blobs)
+        claims = await self._each(expected, lambda blob: self._claims.take(self._slot(*blob)))
+        removed = list(await self._claims.during(claims, delete))
+        unexpected = [blob for blob in removed if blob not in expected]
+        await self._each(unexpected, lambda blob: self._claims.invalidate(self._slot(*blob)))
+        await self._each(claims, self._claims.release)
+        return removed
+
+    async def prune(self, tag: str, names: Iterable[str] | None = None) -> int:
+        """Forget blobs (None: all of the tag that `query` would find); how many. The store keeps them."""
+        if names is None:
+            names = [blob.name for blob in await self.query(tag_is=tag)]
+        return sum(await self._each(dict.fromkeys(names), lambda name: self._prune(self._slot(tag, name))))
+
+    async def query(
+        self, tag_pattern: str = "*", name_pattern: str = "*", *, tag_is: str | None = None
+    ) -> list[CachedBlob]:
+        """The blobs that are cached now, as far as the index knows (see `bridge.cache.index`), in order.
+
+        Patterns are globs; `tag_is` asks for one tag to the letter.
+        """
+        tags, names = re.compile(translate(tag_pattern)), re.compile(translate(name_pattern))
+        wanted: dict[Server, dict[bytes, Blob]] = {}
+        for tag, name in await self._index.named():
+            if names.match(name) and (tag == tag_is if tag_is is not None else tags.match(tag)):
+                slot = self._slot(tag, name)
+                wanted.setdefault(slot.server, {})[slot.key] = (tag, name)
+        found: list[CachedBlob] = []
+        for server, blobs in wanted.items():
+            try:
+                sizes = await self._values.sizes(server, list(blobs))
+            except CacheUnavailable:
+                server.failed()
+                continue
+            found += (CachedBlob(*blobs[key], size) for key, size in sizes.items())
+        return sorted(found)
+
+    def statistics(self) -> TierStatistics:
+        """How it did."""
+        servers = tuple(server.statistics() for server in self._servers.all)
+        return TierStatistics(
+            hits=sum(server.hits for server in servers),
+            misses=sum(server.misses for server in servers),
+            errors=sum(server.errors for server in servers),
+            bytes=sum(server.bytes for server in servers),
+            fills=self._fills,
+            lost_fills=self._lost_fills,
+            shared_loads=self._leases.shared,
+            servers=servers,
+        )
+
+    async def settled(self) -> None:
+        """Wait until no server has to be flushed."""
+        for server in self._servers.all:
+            await server.settled()
+
+    async def aclose(self) -> None:
+        """Give up what is under way, and close the connections. The servers keep what they hold."""
+        await self._leases.aclose()
+        await self._servers.aclose()
+
+    def _slot(self, tag: str, name: str) -> Slot:
+        slot = self._slots.get((tag, name))
+        if slot is None:
+            if len(self._slots) >= _SLOTS:
+                self._slots.clear()
+            key = key_of(self._prefix, tag, name)
+            slot = self._slots[tag, name] = Slot(key, self._servers.home(key))
+        return slot
+
+    async def _rest_of(self, slot: Slot, item: bytes | None) -> bytes | None:
+        """The value behind an item that is not one by itself. Raises CacheUnavailable."""
+        value = await self._values.join(slot, item) if item is not None else None
+        if value is None:
+            slot.server.misses += 1
+        else:
+            slot.server.hits += 1
+            slot.server.bytes += len(value)
+        return value
+
+    async def _get_from(
+        self, server: Server, wanted: Sequence[tuple[Blob, Slot]], found: dict[Blob, bytes]
+    ) -> None:
+        for some in batches(wanted, _AT_ONCE):
+            if not server.may_read():
+                server.errors += len(some)
+                server.misses += len(some)
+                continue
+            done = 0
+            try:
+                items = await server.backend.get_many([slot.key for _, slot in some])
+                server.answered()
+                for blob, slot in some:
+                    value = await self._rest_of(slot, items.get(slot.key))
+                    done += 1
+                    if value is not None:
+                        found[blob] = value
+            except CacheUnavailable:
+                server.failed()
+                server.errors += len(some) - done
+                server.misses += len(some) - done
+
+    async def _fill(self, blob: Blob, slot: Slot, lease: Lease, value: bytes) -> None:
+        """Store what was loaded under a lease."""
+        item = await self._packed(slot, value)
+        if item is None:
+            return
+        try:
+            stored = await slot.server.backend.compare_and_set(slot.key, item, lease.token, self._ttl_s)
+        except ItemRefused:
+            stored = False
+        except CacheUnavailable:
+            slot.server.failed()
+            stored = False
+        if stored:
+            self._fills += 1
+            await self._index.add(blob)
+        else:
+            self._lost_fills += 1
+
+    async def _packed(self, slot: Slot, value: bytes | None) -> bytes | None:
+        """The item for a value; None if there is none, it is too large, or its parts found no room."""
+        if value is None or not self._values.cacheable(value):
+            return None
+        try:
+            return await self._values.pack(slot, value)
+        except ItemRefused:
+            return None
+        except CacheUnavailable:
+            slot.server.failed()
+            return None
+
+    async def _prune(self, slot: Slot) -> bool:
+        """Whether there was a value. If the key changes meanwhile, that came after the pruning."""
+        server = slot.server
+        if not server.may_read():
+            return False
+        try:
+            held = await server.backend.gets(slot.key)
+            if held is None or not held.value.startswith((VALUE, PARTS)):
+                return False
+            await server.backend.compare_and_set(slot.key, reader_mark(), held.token, RELEASED_S)
+        except CacheUnavailable:
+            server.failed()
+            return False
+        return True
+
+    async def _each(self, items: Iterable[T], do: Callable[[T], Awaitable[R]]) -> list[R]:
+        """`do` for all, some at a time."""
+        done: list[R] = []
+        for some in batches(list(items), _AT_ONCE):
+            done += await asyncio.gather(*(do(item) for item in some))
+        return done

@@ -1,0 +1,205 @@
+"""The writer's half of the protocol (see `bridge.cache.tier`): claims on keys."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bridge.cache.base import CacheUnavailable, Held, ItemRefused
+from bridge.cache.items import MAX_OWNERS, OWNER, owners_in, reader_mark, writer_mark
+from bridge.cache.servers import Slot
+
+T = TypeVar("T")
+RELEASED_S = 1
+"""Life of the mark that a released key is left with."""
+_RENEWALS = 3
+"""How often a claim is renewed in the time that it would live without."""
+_ATTEMPTS = 8
+"""To change a mark that other writers change too."""
+_FAILURES = 2
+"""Of a server, before it is given up: the first may be a connection that has died."""
+
+
+@dataclass
+class Claim:
+    """A writer's hold on one key."""
+
+    slot: Slot
+    name: bytes
+    token: int | None = None
+    """Of the key as long as no other writer has been there; else None."""
+    invalidated: bool = False
+    """Whether the old value is known to be gone."""
+
+
+class Claims:
+    """Takes, keeps and settles claims. No error of a cache leaves it."""
+
+    def __init__(self, mark_s: int, clock: Callable[[], float] = time.time) -> None:
+        self._mark_s = mark_s
+        self._clock = clock
+
+    async def take(self, slot: Slot) -> Claim:
+        """Put a mark on the key, in place of a value, beside the names of other writers."""
+        claim = Claim(slot, secrets.token_bytes(12))
+        claim.invalidated = await self._enter(claim)
+        return claim
+
+    async def during(self, claims: Sequence[Claim], act: Callable[[], Awaitable[T]]) -> T:
+        """Do it, and renew the claims as long as it lasts. Raises what `act` raises.
+
+        After an error nobody knows whether the store has taken the write, or still will: the claims
+        stay until they expire.
+        """
+        acting = asyncio.ensure_future(act())
+        try:
+            while not acting.done():
+                await asyncio.wait((acting,), timeout=self._mark_s / _RENEWALS)
+                if not acting.done():
+                    await asyncio.gather(*(self._renew(claim) for claim in claims))
+            return acting.result()
+        except BaseException:
+            if acting.cancel():
+                await asyncio.wait((acting,))
+            for claim in claims:
+                if not claim.invalidated:
+                    claim.slot.server.owe()
+            raise
+
+    async def settle(self, claim: Claim, item: bytes, ttl_s: int) -> bool:
+        """Replace the claim with an item; False if other writers were there, or the server is not well.
+
+        With other writers nobody here knows whose bytes the store holds, so nothing is cached: the last
+        one to leave the key releases it.
+        """
+        server = claim.slot.server
+        if claim.token is not None and not server.owing:
+            try:
+                if await server.backend.compare_and_set(claim.slot.key, item, claim.token, ttl_s):
+                    return True
+            except ItemRefused:
+                pass  # the server is well, and has to be told otherwise
+            except CacheUnavailable:
+                server.failed()
+        if not await self._leave(claim):
+            await self.invalidate(claim.slot)
+        return False
+
+    async def release(self, claim: Claim) -> None:
+        """Leave the key to whoever reads it next."""
+        await self.settle(claim, reader_mark(), RELEASED_S)
+
+    async def invalidate(self, slot: Slot) -> None:
+        """Leave the key with a mark that nobody takes away before it expires."""
+        try:
+            await self._overwrite(Claim(slot, secrets.token_bytes(12)))
+        except asyncio.CancelledError:
+            slot.server.owe()
+            raise
+
+    async def _enter(self, claim: Claim) -> bool:
+        """Whether the server has taken the mark."""
+        others: list[bytes] = []
+
+        def beside_others(held: Held | None) -> bytes | None:
+            others[:] = self._others(claim, held)
+            return writer_mark([*others, self._owner(claim)]) if len(others) < MAX_OWNERS else None
+
+        mark = await self._change(claim.slot, beside_others, self._mark_s)
+        if mark is None:
+            return await self._overwrite(claim)
+        if not others:
+            await self._find_token(claim, mark)
+        return True
+
+    async def _renew(self, claim: Claim) -> None:
+        alone = False
+
+        def renewed(held: Held | None) -> bytes | None:
+            nonlocal alone
+            alone = held is not None and held.token == claim.token
+            return (
+                writer_mark([*self._others(claim, held), self._owner(claim)]) if _named(claim, held) else None
+            )
+
+        mark = await self._change(claim.slot, renewed, self._mark_s)
+        claim.token = None
+        if mark is not None and alone:
+            await self._find_token(claim, mark)
+
+    async def _leave(self, claim: Claim) -> bool:
+        """Take the name out of the mark, if it is there."""
+
+        def without(held: Held | None) -> bytes | None:
+            if not _named(claim, held):
+                return None
+            others = self._others(claim, held)
+            return writer_mark(others) if others else reader_mark()
+
+        return await self._change(claim.slot, without, self._mark_s) is not None
+
+    async def _change(
+        self, slot: Slot, edit: Callable[[Held | None], bytes | None], ttl_s: int
+    ) -> bytes | None:
+        """Put what `edit` makes of what is there in its place; what that was, or None if it was not done."""
+        server, failures = slot.server, 0
+        for _ in range(_ATTEMPTS):
+            if server.owing or failures == _FAILURES:
+                return None
+            try:
+                held = await server.backend.gets(slot.key)
+                item = edit(held)
+                if item is None:
+                    return None
+                if held is None:
+                    stored = await server.backend.add(slot.key, item, ttl_s)
+                else:
+                    stored = await server.backend.compare_and_set(slot.key, item, held.token, ttl_s)
+            except CacheUnavailable:
+                server.failed()
+                failures += 1
+            else:
+                server.answered()
+                if stored:
+                    return item
+        return None
+
+    async def _overwrite(self, claim: Claim) -> bool:
+        """Mark the key whatever is there. If the server does not take it, it owes: nobody here uses it
+        before it is flushed."""
+        server = claim.slot.server
+        for _ in range(0 if server.owing else _FAILURES):
+            try:
+                await server.backend.set(claim.slot.key, writer_mark([self._owner(claim)]), self._mark_s)
+            except CacheUnavailable:
+                server.failed()
+            else:
+                server.answered()
+                return True
+        server.owe()
+        return False
+
+    async def _find_token(self, claim: Claim, mark: bytes) -> None:
+        try:
+            held = await claim.slot.server.backend.gets(claim.slot.key)
+        except CacheUnavailable:
+            claim.slot.server.failed()
+            return
+        if held is not None and held.value == mark:
+            claim.token = held.token
+
+    def _owner(self, claim: Claim) -> bytes:
+        return OWNER.pack(claim.name, int(self._clock()) + self._mark_s)
+
+    def _others(self, claim: Claim, held: Held | None) -> list[bytes]:
+        """The other writers in a mark. One that should be gone by its own clock has as long again: clocks
+        may differ by `mark_s`."""
+        owners = [(owner, *OWNER.unpack(owner)) for owner in (owners_in(held.value) if held else ())]
+        now = self._clock()
+        return [owner for owner, name, until in owners if name != claim.name and until + self._mark_s > now]
+
+
+def _named(claim: Claim, held: Held | None) -> bool:
+    return held is not None and any(owner.startswith(claim.name) for owner in owners_in(held.value))

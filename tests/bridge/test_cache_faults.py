@@ -1,0 +1,216 @@
+"""Servers that stand still, die and come back; processes that race and die."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import racing
+from conftest import Memcached, StartMemcached
+
+from bridge.cache.base import CacheUnavailable
+from bridge.cache.embedded import EmbeddedCache
+from bridge.cache.memcached import MemcachedBackend
+from bridge.cache.tier import CacheTier
+from configs.data import CacheSettings
+
+TIMEOUT_S = 0.2
+RACE_S = 40.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Counting(EmbeddedCache):
+    """A cache that can be down, and counts who asks."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 20)
+        self.down = False
+        self.asked = 0
+
+    async def get(self, key: bytes) -> bytes | None:
+        self.asked += 1
+        if self.down:
+            raise CacheUnavailable("down")
+        return await super().get(key)
+
+
+def tier_of(*servers: Memcached, timeout_s: float = TIMEOUT_S, retry_s: float = 0.1) -> CacheTier:
+    backends = [MemcachedBackend("127.0.0.1", server.port, timeout_s) for server in servers]
+    return CacheTier(CacheSettings(retry_s=retry_s), backends)
+
+
+async def write(tier: CacheTier, name: str, value: bytes) -> None:
+    async def put() -> None:
+        pass
+
+    await tier.write_through("t", name, put, value)
+
+
+async def stored() -> bytes:
+    return b"stored"
+
+
+async def test_a_dead_server_is_skipped_for_a_while_and_then_one_reader_tries_it() -> None:
+    clock, cache = Clock(), Counting()
+    tier = CacheTier(CacheSettings(retry_s=2.0), [cache], clock=clock)
+    await write(tier, "n", b"1")
+    cache.down = True
+    for _ in range(10):
+        assert await tier.get("t", "n") is None
+    assert cache.asked == 1
+    assert await tier.get_many([("t", "n"), ("t", "m")]) == {}
+    statistics = tier.statistics()
+    assert (statistics.misses, statistics.errors, statistics.servers[0].state) == (12, 12, "resting")
+    clock.now = 2.0
+    assert await asyncio.gather(*(tier.get("t", "n") for _ in range(10))) == [None] * 10
+    assert cache.asked == 2
+    cache.down = False
+    clock.now = 4.0
+    assert await tier.get("t", "n") == b"1"
+    assert tier.statistics().servers[0].state == "well"
+    await tier.aclose()
+
+
+async def test_a_frozen_server_is_a_miss_and_the_others_go_on(start_memcached: StartMemcached) -> None:
+    frozen, well = start_memcached(), start_memcached()
+    tier = tier_of(frozen, well, retry_s=100.0)
+    names = [f"n{number}" for number in range(50)]
+    for name in names:
+        await write(tier, name, b"stored")
+    frozen.freeze()
+    values = await asyncio.gather(*(tier.get("t", name) for name in names))
+    assert set(values) == {None, b"stored"}
+    assert all([await tier.read_through("t", name, stored) for name in names])
+    states = {server.state for server in tier.statistics().servers}
+    assert states == {"resting", "well"}
+    await tier.aclose()
+
+
+async def test_a_write_while_the_server_is_frozen_leaves_no_old_value_there(
+    start_memcached: StartMemcached,
+) -> None:
+    server = start_memcached()
+    writer, reader = tier_of(server), tier_of(server, timeout_s=10.0)
+    await write(writer, "n", b"old")
+    await write(writer, "other", b"other")
+    assert await reader.get("t", "n") == b"old"
+    server.freeze()
+    await write(writer, "n", b"new")
+    await write(writer, "n", b"newer")
+    assert writer.statistics().servers[0].state == "owing"
+    assert await writer.get("t", "n") is None
+    assert await writer.read_through("t", "n", stored) == (b"stored", False)
+    server.thaw()
+    await writer.settled()
+    assert await reader.get("t", "n") is None
+    assert await writer.get("t", "n") is None
+    assert writer.statistics().servers[0].flushes >= 1
+    await write(writer, "n", b"newest")
+    assert await reader.get("t", "n") == b"newest"
+    await writer.aclose()
+    await reader.aclose()
+
+
+async def test_a_server_that_is_killed_in_the_middle_of_a_write_and_comes_back_holds_nothing_old(
+    start_memcached: StartMemcached,
+) -> None:
+    server = start_memcached()
+    tier = tier_of(server)
+    await write(tier, "n", b"old")
+
+    async def put() -> None:
+        server.kill()
+
+    await tier.write_through("t", "n", put, b"new")
+    assert await tier.get("t", "n") is None
+    server.start()
+    await tier.settled()
+    assert await tier.read_through("t", "n", stored) == (b"stored", False)
+    assert await tier.read_through("t", "n", stored) == (b"stored", True)
+    await tier.aclose()
+
+
+async def test_a_server_that_restarts_between_two_operations_costs_a_miss_and_no_flush(
+    start_memcached: StartMemcached,
+) -> None:
+    server = start_memcached()
+    tier = tier_of(server)
+    await write(tier, "n", b"old")
+    server.kill()
+    server.start()
+    await write(tier, "n", b"new")
+    assert await tier.get("t", "n") == b"new"
+    assert tier.statistics().servers[0].flushes == 0
+    await tier.aclose()
+
+
+async def test_nothing_listens_and_everything_works_without_a_cache() -> None:
+    tier = CacheTier(CacheSettings(retry_s=100.0), [MemcachedBackend("127.0.0.1", 1, TIMEOUT_S)])
+    await write(tier, "n", b"1")
+    assert await tier.get("t", "n") is None
+    assert await tier.read_through("t", "n", stored) == (b"stored", False)
+    assert await tier.query() == []
+    assert await tier.prune("t") == 0
+    assert await tier.prune("t", ["n"]) == 0
+
+    async def delete() -> list[tuple[str, str]]:
+        return [("t", "n")]
+
+    assert await tier.delete_through([("t", "n")], delete) == [("t", "n")]
+    await tier.aclose()
+
+
+@pytest.fixture
+def racers(start_memcached: StartMemcached, tmp_path: Path) -> Iterator[list["subprocess.Popen[str]"]]:
+    """Three processes over one memcached and one store."""
+    server, log = start_memcached(), tmp_path / "log"
+    racing.Log.create(log)
+    script = Path(racing.__file__)
+    environment = os.environ | {"PYTHONPATH": str(script.parent.parent.parent)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(server.port), str(log), str(seed), "250"],
+            env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )
+        for seed in range(3)
+    ]  # fmt: skip
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_processes_that_race_never_read_stale_bytes(racers: list["subprocess.Popen[str]"]) -> None:
+    for racer in racers:
+        told, _ = racer.communicate(timeout=RACE_S)
+        assert racer.returncode == 0, "its traceback is above"
+        hits, misses, fills, _ = map(int, told.split())
+        assert hits > 100
+        assert misses > 100
+        assert fills > 100
+
+
+def test_a_process_that_is_killed_in_a_race_leaves_nothing_stale(
+    racers: list["subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    log = racing.Log(tmp_path / "log")
+    while log.acknowledged(0) < 20:
+        assert racers[0].poll() is None
+    log.close()
+    racers[0].send_signal(signal.SIGKILL)
+    for racer in racers[1:]:
+        racer.communicate(timeout=RACE_S)
+        assert racer.returncode == 0, "its traceback is above"

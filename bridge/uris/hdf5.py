@@ -11,7 +11,7 @@ storage, virtual datasets): such a dataset is refused.
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ class DatasetSource:
     string_width: int = 0
     """Bytes that each string of varying length is padded to; 0 for anything else."""
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """The values in C order, in pieces. Raises SourceChanged."""
         self.file.check()
         try:

@@ -15,6 +15,7 @@ from messages.blobs import BlobMeta
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a regular file",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",

@@ -6,7 +6,7 @@ so what is read to its end is never torn.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol, Self
@@ -30,7 +30,7 @@ class Source(Protocol):
     def size(self) -> int:
         """Bytes."""
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """All bytes, in pieces. Raises SourceChanged at the latest instead of ending."""
 
 
@@ -84,7 +84,7 @@ class FileSource:
             yield file
             self.check()
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """All bytes, in pieces. Raises SourceChanged."""
         with self.open() as file:
             left = self.size
@@ -125,7 +125,7 @@ class BytesSource:
         """Bytes."""
         return len(self.data)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """All bytes, in pieces."""
         for offset in range(0, len(self.data), CHUNK_BYTES):
             yield self.data[offset : offset + CHUNK_BYTES]

@@ -13,19 +13,21 @@ Invariants:
 
 import glob
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 import anyio
 
-from bridge.errors import BridgeDown, StoreFull
+from bridge.tally import Tally, Watch
+from bridge.tiers import BlobSink
 from bridge.uris.preparing import LazyFolder, check_texts, converted, is_table, relabelled, temporary_source
 from bridge.uris.sources import CHUNK_BYTES, PlannedBlob, SourceChanged, StoredSource
-from configs.errors import AgentFactoryError
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
-from messages.data import FailedBlob, Format, IngestReport
+from bridge.uris.uri import shown
+from configs.errors import AgentFactoryError, CannotWrite
+from messages.blobs import BlobInfo
+from messages.data import Format, IngestReport
 
 T = TypeVar("T")
 
@@ -36,38 +38,6 @@ BATCH_BLOBS = 32
 """Blobs of up to `SMALL_BYTES` that one thread reads in one go."""
 LOOKUPS = 64
 """From so many blobs on, the tag is listed instead of asking for each."""
-
-
-class BlobSink(Protocol):
-    """Where blobs go. The bridge's client is one; so is one that fills a cache on the way."""
-
-    async def put(
-        self, tag: str, name: str, data: bytes | AsyncIterator[bytes], meta: BlobMeta | None = None
-    ) -> BlobInfo:
-        """Store a blob. If the iterator raises, nothing is stored and that is raised."""
-
-    async def stat(self, tag: str, name: str) -> BlobInfo | None:
-        """What is known of a blob; None if there is none."""
-
-    async def list(
-        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
-    ) -> BlobPage:
-        """Blobs that match, ordered by tag and name, a page at a time."""
-
-    def stream(self, tag: str, name: str) -> AsyncIterator[bytes]:
-        """The bytes of a blob."""
-
-
-class Progress(NamedTuple):
-    """How far it is. Bytes are those of the sources."""
-
-    blobs: int
-    blobs_total: int
-    bytes: int
-    bytes_total: int
-
-
-Watch = Callable[[Progress], None]
 
 
 class Ingest:
@@ -94,7 +64,7 @@ class Ingest:
         """
         with ExitStack() as stack:
             ready = await self._prepare(blobs, form, LazyFolder(stack, self._temp_folder))
-            call = _Call(tag, ready, watch, await self._present(tag, ready))
+            call = Tally(tag, ready, watch, await self._present(tag, ready))
             await self._spread(_batches(ready), lambda batch: self._put_batch(call, batch))
         return call.report()
 
@@ -114,11 +84,10 @@ class Ingest:
         elif form == "arrow":
 
             async def convert(blob: PlannedBlob) -> None:
-                async with self._conversions:
-                    local = await self._local(blob, folder)
-                    ready[blob.name] = await anyio.to_thread.run_sync(converted, local, folder.next_path())
+                local = await self._local(blob, folder)
+                ready[blob.name] = await anyio.to_thread.run_sync(converted, local, folder.next_path())
 
-            await self._spread((blob for blob in blobs if is_table(blob)), convert)
+            await self._spread((blob for blob in blobs if is_table(blob)), convert, self._conversions)
         return list(ready.values())
 
     async def _local(self, blob: PlannedBlob, folder: LazyFolder) -> PlannedBlob:
@@ -126,9 +95,15 @@ class Ingest:
         if not isinstance(blob.source, StoredSource):
             return blob
         path, info = folder.next_path(), blob.source.info
-        async with await anyio.open_file(path, "wb") as file:
-            async for chunk in self._sink.stream(info.tag, info.name):
-                await file.write(chunk)
+        try:
+            async with (
+                await anyio.open_file(path, "wb") as file,
+                self._sink.stream(info.tag, info.name) as stored,
+            ):
+                async for chunk in stored:
+                    await file.write(chunk)
+        except OSError as error:
+            raise CannotWrite(f"{shown(blob.uri)} could not be fetched: {error}") from error
         return replace(blob, source=temporary_source(path, blob.uri))
 
     async def _present(self, tag: str, blobs: Sequence[PlannedBlob]) -> dict[str, BlobInfo]:
@@ -152,7 +127,7 @@ class Ingest:
             if not after or (page.blobs and page.blobs[-1].name >= last):
                 return found
 
-    async def _put_batch(self, call: "_Call", batch: Sequence[PlannedBlob]) -> None:
+    async def _put_batch(self, call: Tally, batch: Sequence[PlannedBlob]) -> None:
         """Put small blobs, read in one go, or a single large one."""
         local = [blob for blob in batch if self._goes_whole(blob)]
         loaded = await anyio.to_thread.run_sync(_load_all, local) if local and not call.stopped else {}
@@ -167,7 +142,7 @@ class Ingest:
     def _goes_whole(self, blob: PlannedBlob) -> bool:
         return blob.source.size <= self._whole_bytes and not isinstance(blob.source, StoredSource)
 
-    async def _put_one(self, call: "_Call", blob: PlannedBlob, data: "bytes | SourceChanged | None") -> None:
+    async def _put_one(self, call: Tally, blob: PlannedBlob, data: "bytes | SourceChanged | None") -> None:
         """Put one blob, whole or as a stream, unless the store has it."""
         if isinstance(data, SourceChanged):
             raise data
@@ -183,10 +158,10 @@ class Ingest:
             call.advance(len(data))
         call.stored(blob, info)
 
-    async def _put_stream(self, call: "_Call", blob: PlannedBlob) -> BlobInfo:
+    async def _put_stream(self, call: Tally, blob: PlannedBlob) -> BlobInfo:
         broken: list[SourceChanged] = []
 
-        async def chunks() -> AsyncGenerator[bytes, None]:
+        async def chunks() -> AsyncGenerator[bytes | memoryview, None]:
             try:
                 async with aclosing(self._chunks(blob)) as read:
                     async for chunk in read:
@@ -204,23 +179,26 @@ class Ingest:
                     raise broken[0] from error  # the reason, not what the way to the store made of it
                 raise
 
-    async def _chunks(self, blob: PlannedBlob) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, blob: PlannedBlob) -> AsyncGenerator[bytes | memoryview, None]:
         if isinstance(blob.source, StoredSource):
-            async for chunk in self._sink.stream(blob.source.info.tag, blob.source.info.name):
-                yield chunk
+            async with self._sink.stream(blob.source.info.tag, blob.source.info.name) as stored:
+                async for chunk in stored:
+                    yield chunk
             return
         with closing(blob.source.chunks()) as chunks:
             while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
                 yield chunk
 
-    async def _spread(self, items: Iterable[T], do: Callable[[T], Awaitable[None]]) -> None:
+    async def _spread(
+        self, items: Iterable[T], do: Callable[[T], Awaitable[None]], slots: anyio.Semaphore | None = None
+    ) -> None:
         """Do it to all, a bounded number at once. Raises the first error of ours; the rest is cancelled."""
         left = iter(items)
         errors: list[AgentFactoryError] = []
 
         async def work() -> None:
             for item in left:
-                async with self._slots:
+                async with slots or self._slots:
                     try:
                         await do(item)
                     except AgentFactoryError as error:
@@ -233,62 +211,6 @@ class Ingest:
                 group.start_soon(work)
         if errors:
             raise errors[0]
-
-
-class _Call:
-    """What one call has done so far."""
-
-    def __init__(
-        self, tag: str, blobs: Sequence[PlannedBlob], watch: Watch | None, present: dict[str, BlobInfo]
-    ) -> None:
-        self.tag = tag
-        self.present = present
-        self.stopped = ""
-        """Why no more blobs are tried; empty while they are."""
-        self._blobs = blobs
-        self._watch = watch
-        self._stored: dict[str, int] = {}
-        self._unchanged: set[str] = set()
-        self._failed: dict[str, str] = {}
-        self._bytes = 0
-        self._bytes_total = sum(blob.source.size for blob in blobs)
-
-    def stored(self, blob: PlannedBlob, info: BlobInfo) -> None:
-        self._stored[blob.name] = info.size
-        self.advance(0)
-
-    def unchanged(self, blob: PlannedBlob) -> None:
-        self._unchanged.add(blob.name)
-        self.advance(0)
-
-    def failed(self, blob: PlannedBlob, error: AgentFactoryError) -> None:
-        self._failed[blob.name] = str(error)
-        if isinstance(error, BridgeDown | StoreFull):
-            self.stopped = self.stopped or str(error)  # thousands of others would wait for the same
-        self.advance(0)
-
-    def advance(self, count: int) -> None:
-        """So many bytes more are done."""
-        self._bytes += count
-        if self._watch is not None:
-            done = len(self._stored) + len(self._unchanged) + len(self._failed)
-            self._watch(Progress(done, len(self._blobs), self._bytes, self._bytes_total))
-
-    def report(self) -> IngestReport:
-        """In the order of the blobs."""
-        names = [blob.name for blob in self._blobs]
-        not_tried = f"not tried: {self.stopped}"
-        return IngestReport(
-            tag=self.tag,
-            stored=tuple(name for name in names if name in self._stored),
-            unchanged=tuple(name for name in names if name in self._unchanged),
-            failed=tuple(
-                FailedBlob(name=name, reason=self._failed.get(name, not_tried))
-                for name in names
-                if name not in self._stored and name not in self._unchanged
-            ),
-            stored_bytes=sum(self._stored.values()),
-        )
 
 
 def _batches(blobs: Iterable[PlannedBlob]) -> Iterator[list[PlannedBlob]]:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_serializer, field_validator
 
@@ -30,6 +30,11 @@ class Action(Message):
     name: str
     params: tuple[tuple[str, Param], ...] = ()
     """In order, by name. An object in JSON; a mapping is taken too."""
+
+    @classmethod
+    def of(cls, name: str, **params: Param) -> Self:
+        """The action with these parameters."""
+        return cls(name=name, params=tuple(params.items()))
 
     @field_validator("params", mode="before")
     @classmethod
@@ -149,6 +154,12 @@ class StepResult(Message):
     observation: Observation
     reward: float
     done: bool = False
+
+    @classmethod
+    def refused(cls, error: str, reason: str, reward: float) -> Self:
+        """An action that could not be carried out, for a reason that whoever asked can mend."""
+        data = Refused(error=error, reason=reason)
+        return cls(observation=Observation(text=f"{error}: {reason}", data=data), reward=reward)
 
 
 class Assimilate(Request[StepResult]):

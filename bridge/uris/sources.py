@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
 from bridge.uris.uri import shown
-from configs.errors import AgentFactoryError
+from configs.errors import BadInput
 from messages.blobs import BlobInfo, BlobMeta
 
 CHUNK_BYTES = 1 << 20
 """Bytes of one piece of a source that is read in pieces."""
 
 
-class SourceChanged(AgentFactoryError):
+class SourceChanged(BadInput):
     """What is read is not what was checked: a file has changed, was replaced, or is gone."""
 
 

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
 from bridge.errors import NoSuchBlob
@@ -25,6 +26,8 @@ class MemoryStore:
         self.lookups = 0
         self.reads = 0
         self.at_once = self.most_at_once = 0
+        self.begun = asyncio.Event()
+        """Set when the first put begins."""
         self.fail: Callable[[str], AgentFactoryError | None] = lambda name: None
         """What a put of this name fails with."""
         self.hold: asyncio.Event | None = None
@@ -35,10 +38,11 @@ class MemoryStore:
         self,
         tag: str,
         name: str,
-        data: bytes | AsyncIterator[bytes],
-        meta: BlobMeta = BlobMeta(),  # noqa: B008
+        data: bytes | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
     ) -> BlobInfo:
         self.puts.append(name)
+        self.begun.set()
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -56,7 +60,7 @@ class MemoryStore:
             sha256=hashlib.sha256(whole).hexdigest(),
             version=str(next(self._versions)),
             stored_at=0.0,
-            meta=meta,
+            meta=meta or BlobMeta(),
         )
         self.blobs[tag, name] = (info, whole)
         return info
@@ -87,10 +91,15 @@ class MemoryStore:
         except KeyError:
             raise NoSuchBlob(f"there is no blob {name!r} of tag {tag!r}") from None
 
-    async def stream(self, tag: str, name: str) -> AsyncIterator[bytes]:
+    @asynccontextmanager
+    async def stream(self, tag: str, name: str) -> AsyncIterator[AsyncIterator[bytes]]:
         data = await self.get(tag, name)
-        for offset in range(0, len(data), 1000):
-            yield data[offset : offset + 1000]
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for offset in range(0, len(data), 1000):
+                yield data[offset : offset + 1000]
+
+        yield pieces()
 
     async def destroy(self, tags: Sequence[str]) -> int:
         gone = [key for key in self.blobs if key[0] in tags]

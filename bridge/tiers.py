@@ -112,7 +112,13 @@ class WriteThrough:
         self.list = self._store.list
         self.stream = self._store.stream
 
-    async def put(self, tag: str, name: str, data: bytes | AsyncIterator[bytes], meta: BlobMeta) -> BlobInfo:
+    async def put(
+        self,
+        tag: str,
+        name: str,
+        data: bytes | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
+    ) -> BlobInfo:
         """Put to the store, then to the cache."""
         put = partial(self._store.put, tag, name, data, meta)
         return await self._cache.write_through(tag, name, put, data if isinstance(data, bytes) else None)

@@ -89,6 +89,17 @@ class UriSettings(Section):
     schemes: tuple[str, ...] = ("file", "folder", "hdf5", "mem", "string")
     concurrency: int = Field(default=16, ge=1)
     """Files of a folder that are ingested at once."""
+    temp_folder: str = ""
+    """Where tables are kept while they are converted; empty for the system's own place."""
+
+
+class ActionSettings(Section):
+    """The Ingestor and the Retriever."""
+
+    default_tag: str = Field(default="default", min_length=1)
+    """Where things go that are ingested without a tag."""
+    max_answer_mb: int = Field(default=16, ge=1)
+    """A larger blob is not carried in the answer to a Retrieve: the bridge's client streams it."""
 
 
 class DataSettings(Section):
@@ -99,3 +110,4 @@ class DataSettings(Section):
     cache: CacheSettings = CacheSettings()
     uris: UriSettings = UriSettings()
     rewards: DataRewards = DataRewards()
+    actions: ActionSettings = ActionSettings()

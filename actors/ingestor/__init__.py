@@ -1,0 +1,1 @@
+"""The Ingestor: brings data in, and removes it for good."""

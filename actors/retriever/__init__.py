@@ -1,0 +1,1 @@
+"""The Retriever: gives data out, from the cache where it can."""

@@ -1,0 +1,263 @@
+"""Putting many blobs: a bounded number at once, each whole or not at all, and what failed is said.
+
+Two passes. The first makes of every blob what is to be stored (tables become Arrow files in a temporary
+folder, text is checked) and stores nothing, so a broken file among thousands leaves no trace. The second
+sends what the store does not have yet.
+
+Invariants:
+  - at most `concurrency` blobs are under way, over all calls; each takes the memory of a few pieces, or of
+    `whole_bytes` if it is sent whole; conversions take turns, `CONVERSIONS` at a time;
+  - every blob is reported exactly once: stored, unchanged or failed;
+  - a blob that changed while it was read is not stored, and what was stored under its name stays.
+"""
+
+import glob
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, closing
+from dataclasses import replace
+from typing import TypeVar
+
+import anyio
+
+from bridge.tally import Tally, Watch
+from bridge.tiers import BlobSink
+from bridge.uris.preparing import LazyFolder, check_texts, converted, is_table, relabelled, temporary_source
+from bridge.uris.sources import CHUNK_BYTES, PlannedBlob, SourceChanged, StoredSource
+from bridge.uris.uri import shown
+from configs.errors import AgentFactoryError, CannotWrite
+from messages.blobs import BlobInfo
+from messages.data import Format, IngestReport
+
+T = TypeVar("T")
+
+CONVERSIONS = 2
+"""Tables that are converted at the same time; each takes the memory of one table of `formats`."""
+SMALL_BYTES = 64 << 10
+BATCH_BLOBS = 32
+"""Blobs of up to `SMALL_BYTES` that one thread reads in one go."""
+LOOKUPS = 64
+"""From so many blobs on, the tag is listed instead of asking for each."""
+
+
+class Ingest:
+    """Puts blobs, for all that share it `concurrency` at once."""
+
+    def __init__(
+        self, sink: BlobSink, concurrency: int, whole_bytes: int = CHUNK_BYTES, temp_folder: str = ""
+    ) -> None:
+        self._sink = sink
+        self._concurrency = concurrency
+        self._whole_bytes = max(whole_bytes, SMALL_BYTES)
+        self._temp_folder = temp_folder
+        self._slots = anyio.Semaphore(concurrency)
+        self._conversions = anyio.Semaphore(CONVERSIONS)
+
+    async def put(
+        self, tag: str, blobs: Sequence[PlannedBlob], form: Format = "binary", watch: Watch | None = None
+    ) -> IngestReport:
+        """Store the blobs under a tag. The report says what went in and what did not.
+
+        Raises BadContent and SourceChanged if the first pass finds one that cannot be stored, CannotWrite
+        if the temporary folder is full; nothing is stored then. Raises what the store raises when it is
+        asked what it has.
+        """
+        with ExitStack() as stack:
+            ready = await self._prepare(blobs, form, LazyFolder(stack, self._temp_folder))
+            call = Tally(tag, ready, watch, await self._present(tag, ready))
+            await self._spread(_batches(ready), lambda batch: self._put_batch(call, batch))
+        return call.report()
+
+    async def _prepare(
+        self, blobs: Sequence[PlannedBlob], form: Format, folder: LazyFolder
+    ) -> list[PlannedBlob]:
+        """What is to be stored, in the same order. Nothing is stored yet."""
+        ready = {blob.name: relabelled(blob, form) for blob in blobs}
+        if form == "text":
+
+            async def check(batch: Sequence[PlannedBlob]) -> None:
+                local = [await self._local(blob, folder) for blob in batch]
+                await anyio.to_thread.run_sync(check_texts, local)
+                ready.update((blob.name, relabelled(blob, form)) for blob in local)
+
+            await self._spread(_batches(blobs), check)
+        elif form == "arrow":
+
+            async def convert(blob: PlannedBlob) -> None:
+                local = await self._local(blob, folder)
+                ready[blob.name] = await anyio.to_thread.run_sync(converted, local, folder.next_path())
+
+            await self._spread((blob for blob in blobs if is_table(blob)), convert, self._conversions)
+        return list(ready.values())
+
+    async def _local(self, blob: PlannedBlob, folder: LazyFolder) -> PlannedBlob:
+        """The blob with a source that can be read here: a stored one is fetched into the folder."""
+        if not isinstance(blob.source, StoredSource):
+            return blob
+        path, info = folder.next_path(), blob.source.info
+        try:
+            async with (
+                await anyio.open_file(path, "wb") as file,
+                self._sink.stream(info.tag, info.name) as stored,
+            ):
+                async for chunk in stored:
+                    await file.write(chunk)
+        except OSError as error:
+            raise CannotWrite(f"{shown(blob.uri)} could not be fetched: {error}") from error
+        return replace(blob, source=temporary_source(path, blob.uri))
+
+    async def _present(self, tag: str, blobs: Sequence[PlannedBlob]) -> dict[str, BlobInfo]:
+        """What the store has of these, by name."""
+        wanted = {blob.name for blob in blobs}
+        found: dict[str, BlobInfo] = {}
+        if len(wanted) < LOOKUPS:
+
+            async def look_up(name: str) -> None:
+                info = await self._sink.stat(tag, name)
+                if info is not None:
+                    found[name] = info
+
+            await self._spread(wanted, look_up)
+            return found
+        last, after = max(wanted), ""
+        while True:
+            page = await self._sink.list(glob.escape(tag), "*", after)
+            found.update((info.name, info) for info in page.blobs if info.name in wanted)
+            after = page.next
+            if not after or (page.blobs and page.blobs[-1].name >= last):
+                return found
+
+    async def _put_batch(self, call: Tally, batch: Sequence[PlannedBlob]) -> None:
+        """Put small blobs, read in one go, or a single large one."""
+        local = [blob for blob in batch if self._goes_whole(blob)]
+        loaded = await anyio.to_thread.run_sync(_load_all, local) if local and not call.stopped else {}
+        for blob in batch:
+            if call.stopped:
+                return
+            try:
+                await self._put_one(call, blob, loaded.get(blob.name))
+            except AgentFactoryError as error:
+                call.failed(blob, error)
+
+    def _goes_whole(self, blob: PlannedBlob) -> bool:
+        return blob.source.size <= self._whole_bytes and not isinstance(blob.source, StoredSource)
+
+    async def _put_one(self, call: Tally, blob: PlannedBlob, data: "bytes | SourceChanged | None") -> None:
+        """Put one blob, whole or as a stream, unless the store has it."""
+        if isinstance(data, SourceChanged):
+            raise data
+        have = call.present.get(blob.name)
+        if have is not None and _may_be_same(have, blob) and have.sha256 == await _digest(blob, data):
+            call.advance(blob.source.size)
+            call.unchanged(blob)
+            return
+        if data is None:
+            info = await self._put_stream(call, blob)
+        else:
+            info = await self._sink.put(call.tag, blob.name, data, blob.meta)
+            call.advance(len(data))
+        call.stored(blob, info)
+
+    async def _put_stream(self, call: Tally, blob: PlannedBlob) -> BlobInfo:
+        broken: list[SourceChanged] = []
+
+        async def chunks() -> AsyncGenerator[bytes | memoryview, None]:
+            try:
+                async with aclosing(self._chunks(blob)) as read:
+                    async for chunk in read:
+                        yield chunk
+                        call.advance(len(chunk))
+            except SourceChanged as error:
+                broken.append(error)
+                raise
+
+        async with aclosing(chunks()) as stream:
+            try:
+                return await self._sink.put(call.tag, blob.name, stream, blob.meta)
+            except AgentFactoryError as error:
+                if broken and error is not broken[0]:
+                    raise broken[0] from error  # the reason, not what the way to the store made of it
+                raise
+
+    async def _chunks(self, blob: PlannedBlob) -> AsyncGenerator[bytes | memoryview, None]:
+        if isinstance(blob.source, StoredSource):
+            async with self._sink.stream(blob.source.info.tag, blob.source.info.name) as stored:
+                async for chunk in stored:
+                    yield chunk
+            return
+        with closing(blob.source.chunks()) as chunks:
+            while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
+                yield chunk
+
+    async def _spread(
+        self, items: Iterable[T], do: Callable[[T], Awaitable[None]], slots: anyio.Semaphore | None = None
+    ) -> None:
+        """Do it to all, a bounded number at once. Raises the first error of ours; the rest is cancelled."""
+        left = iter(items)
+        errors: list[AgentFactoryError] = []
+
+        async def work() -> None:
+            for item in left:
+                async with slots or self._slots:
+                    try:
+                        await do(item)
+                    except AgentFactoryError as error:
+                        errors.append(error)
+                        group.cancel_scope.cancel()
+                        return
+
+        async with anyio.create_task_group() as group:
+            for _ in range(self._concurrency):
+                group.start_soon(work)
+        if errors:
+            raise errors[0]
+
+
+def _batches(blobs: Iterable[PlannedBlob]) -> Iterator[list[PlannedBlob]]:
+    """Small blobs together, so that not each costs a change of threads; the others by themselves."""
+    batch: list[PlannedBlob] = []
+    for blob in blobs:
+        if blob.source.size > SMALL_BYTES:
+            yield [blob]
+            continue
+        batch.append(blob)
+        if len(batch) == BATCH_BLOBS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _load_all(blobs: Sequence[PlannedBlob]) -> dict[str, bytes | SourceChanged]:
+    """The bytes of each, or why there are none."""
+    loaded: dict[str, bytes | SourceChanged] = {}
+    for blob in blobs:
+        assert not isinstance(blob.source, StoredSource)
+        try:
+            loaded[blob.name] = b"".join(blob.source.chunks())
+        except SourceChanged as error:
+            loaded[blob.name] = error
+    return loaded
+
+
+def _may_be_same(have: BlobInfo, blob: PlannedBlob) -> bool:
+    """Of one size, and of one kind: bytes that are now called text, or an array, are put again."""
+    same_kind = have.meta.model_copy(update={"source": blob.meta.source}) == blob.meta
+    return have.size == blob.source.size and same_kind
+
+
+async def _digest(blob: PlannedBlob, data: bytes | None) -> str:
+    source = blob.source
+    if isinstance(source, StoredSource):
+        return source.info.sha256
+    if data is not None and len(data) <= SMALL_BYTES:
+        return hashlib.sha256(data).hexdigest()
+    chunks = source.chunks() if data is None else iter((data,))
+    return await anyio.to_thread.run_sync(_digest_of, chunks)
+
+
+def _digest_of(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,138 @@
+"""The two tiers as their users see them: the store behind the bridge, and the cache in front of it."""
+
+import glob
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
+
+from bridge.errors import NoSuchBlob
+from configs.data import DataSettings
+from configs.errors import BadInput
+from messages.blobs import BlobInfo, BlobMeta, BlobPage
+
+T = TypeVar("T")
+Blob = tuple[str, str]
+"""Tag and name."""
+
+ASKERS_ERRORS = (BadInput, NoSuchBlob)
+"""What whoever asked got wrong. Anything else is a failure of ours, and nobody's score."""
+
+
+class BlobSink(Protocol):
+    """Where blobs go: what putting them asks of the bridge's client."""
+
+    async def put(
+        self,
+        tag: str,
+        name: str,
+        data: bytes | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
+    ) -> BlobInfo:
+        """Store a blob. If the iterator raises, nothing is stored and that is raised."""
+
+    def stream(self, tag: str, name: str) -> AbstractAsyncContextManager[AsyncIterable[bytes | memoryview]]:
+        """The bytes of a blob, in pieces. Raises NoSuchBlob."""
+
+    async def stat(self, tag: str, name: str) -> BlobInfo | None:
+        """What is known of a blob; None if there is none."""
+
+    async def list(
+        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
+    ) -> BlobPage:
+        """Blobs that match (glob), ordered by tag and name, a page at a time."""
+
+
+class BlobStore(BlobSink, Protocol):
+    """The store, as the bridge's client offers it."""
+
+    async def get(self, tag: str, name: str) -> bytes:
+        """All bytes of a blob. Raises NoSuchBlob."""
+
+    async def destroy(self, tags: Sequence[str]) -> int:
+        """Remove tags with all their blobs for good; how many blobs there were."""
+
+
+class Cached(Protocol):
+    """A blob that is cached."""
+
+    @property
+    def tag(self) -> str: ...  # noqa: D102
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+
+class BlobCache(Protocol):
+    """The cache. No error of its own leaves it: a cache that is down has nothing and keeps nothing."""
+
+    async def read_through(
+        self, tag: str, name: str, load: Callable[[], Awaitable[bytes | None]], force: bool = False
+    ) -> tuple[bytes | None, bool]:
+        """The bytes, and whether they were cached; if not, they come from `load` and are cached now."""
+
+    async def write_through(
+        self, tag: str, name: str, put: Callable[[], Awaitable[T]], value: bytes | None
+    ) -> T:
+        """Put, then cache the value (None: leave it to the store)."""
+
+    async def delete_through(
+        self, blobs: Iterable[Blob], delete: Callable[[], Awaitable[Iterable[Blob]]]
+    ) -> Sequence[Blob]:
+        """Delete, and forget `blobs` and what `delete` says it removed."""
+
+    async def prune(self, tag: str, names: Iterable[str]) -> int:
+        """Forget blobs; how many were cached."""
+
+    async def query(self, tag_pattern: str = "*", name_pattern: str = "*") -> Sequence[Cached]:
+        """The blobs that are cached and match (glob)."""
+
+
+class Tiers(NamedTuple):
+    """Both."""
+
+    store: BlobStore
+    cache: BlobCache
+
+
+OpenTiers = Callable[[DataSettings], AbstractAsyncContextManager[Tiers]]
+"""Connects to both, for as long as the block lasts. An actor takes it to its own process."""
+
+
+class WriteThrough:
+    """The store, with everything that is put cached on the way, unless it comes as a stream."""
+
+    def __init__(self, tiers: Tiers) -> None:
+        self._store, self._cache = tiers
+        self.stat = self._store.stat
+        self.list = self._store.list
+        self.stream = self._store.stream
+
+    async def put(
+        self,
+        tag: str,
+        name: str,
+        data: bytes | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
+    ) -> BlobInfo:
+        """Put to the store, then to the cache."""
+        put = partial(self._store.put, tag, name, data, meta)
+        return await self._cache.write_through(tag, name, put, data if isinstance(data, bytes) else None)
+
+
+async def names_under(store: BlobStore, tags: Sequence[str]) -> list[Blob]:
+    """All blobs of these tags."""
+    found: list[Blob] = []
+    for tag in tags:
+        after = ""
+        while True:
+            page = await store.list(glob.escape(tag), "*", after)
+            found += ((blob.tag, blob.name) for blob in page.blobs)
+            after = page.next
+            if not after:
+                break
+    return found

@@ -1,0 +1,166 @@
+"""A store and a cache in memory, with what the bridge's client and the cache tier offer to others."""
+
+import asyncio
+import fnmatch
+import hashlib
+import itertools
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple, TypeVar
+
+from bridge.errors import NoSuchBlob
+from configs.errors import AgentFactoryError
+from messages.blobs import BlobInfo, BlobMeta, BlobPage
+
+T = TypeVar("T")
+
+
+class MemoryStore:
+    """Blobs in a dictionary; counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[tuple[str, str], tuple[BlobInfo, bytes]] = {}
+        self.puts: list[str] = []
+        """Names in the order in which their puts began."""
+        self.lookups = 0
+        self.reads = 0
+        self.at_once = self.most_at_once = 0
+        self.begun = asyncio.Event()
+        """Set when the first put begins."""
+        self.fail: Callable[[str], AgentFactoryError | None] = lambda name: None
+        """What a put of this name fails with."""
+        self.hold: asyncio.Event | None = None
+        """Puts wait for it."""
+        self._versions = itertools.count()
+
+    async def put(
+        self,
+        tag: str,
+        name: str,
+        data: bytes | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
+    ) -> BlobInfo:
+        self.puts.append(name)
+        self.begun.set()
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await (self.hold.wait() if self.hold else asyncio.sleep(0))
+            error = self.fail(name)
+            if error is not None:
+                raise error
+            whole = data if isinstance(data, bytes) else b"".join([chunk async for chunk in data])
+        finally:
+            self.at_once -= 1
+        info = BlobInfo(
+            tag=tag,
+            name=name,
+            size=len(whole),
+            sha256=hashlib.sha256(whole).hexdigest(),
+            version=str(next(self._versions)),
+            stored_at=0.0,
+            meta=meta or BlobMeta(),
+        )
+        self.blobs[tag, name] = (info, whole)
+        return info
+
+    async def stat(self, tag: str, name: str) -> BlobInfo | None:
+        self.lookups += 1
+        found = self.blobs.get((tag, name))
+        return found[0] if found else None
+
+    async def list(
+        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
+    ) -> BlobPage:
+        self.lookups += 1
+        matching = [
+            self.blobs[key][0]
+            for key in sorted(self.blobs)
+            if re.match(fnmatch.translate(tag_pattern), key[0])
+            and re.match(fnmatch.translate(name_pattern), key[1])
+        ]
+        start = int(after or 0)
+        more = str(start + limit) if start + limit < len(matching) else ""
+        return BlobPage(blobs=tuple(matching[start : start + limit]), next=more)
+
+    async def get(self, tag: str, name: str) -> bytes:
+        self.reads += 1
+        try:
+            return self.blobs[tag, name][1]
+        except KeyError:
+            raise NoSuchBlob(f"there is no blob {name!r} of tag {tag!r}") from None
+
+    @asynccontextmanager
+    async def stream(self, tag: str, name: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        data = await self.get(tag, name)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for offset in range(0, len(data), 1000):
+                yield data[offset : offset + 1000]
+
+        yield pieces()
+
+    async def destroy(self, tags: Sequence[str]) -> int:
+        gone = [key for key in self.blobs if key[0] in tags]
+        for key in gone:
+            del self.blobs[key]
+        return len(gone)
+
+    def named(self, tag: str) -> dict[str, bytes]:
+        """The bytes under a tag."""
+        return {key[1]: data for key, (_, data) in self.blobs.items() if key[0] == tag}
+
+
+class Cached(NamedTuple):
+    """What a query finds."""
+
+    tag: str
+    name: str
+    size: int
+
+
+class MemoryCache:
+    """Cached blobs in a dictionary."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], bytes] = {}
+        self.down = False
+        """Nothing is kept and nothing is found."""
+
+    async def read_through(
+        self, tag: str, name: str, load: Callable[[], Awaitable[bytes | None]], force: bool = False
+    ) -> tuple[bytes | None, bool]:
+        if not force and not self.down and (tag, name) in self.values:
+            return self.values[tag, name], True
+        value = await load()
+        if value is not None and not force and not self.down:
+            self.values[tag, name] = value
+        return value, False
+
+    async def write_through(
+        self, tag: str, name: str, put: Callable[[], Awaitable[T]], value: bytes | None
+    ) -> T:
+        self.values.pop((tag, name), None)
+        done = await put()
+        if value is not None and not self.down:
+            self.values[tag, name] = value
+        return done
+
+    async def delete_through(
+        self, blobs: Iterable[tuple[str, str]], delete: Callable[[], Awaitable[Iterable[tuple[str, str]]]]
+    ) -> Sequence[tuple[str, str]]:
+        removed = list(await delete())
+        for key in [*blobs, *removed]:
+            self.values.pop(key, None)
+        return removed
+
+    async def prune(self, tag: str, names: Iterable[str]) -> int:
+        return sum(self.values.pop((tag, name), None) is not None for name in names)
+
+    async def query(self, tag_pattern: str = "*", name_pattern: str = "*") -> Sequence[Cached]:
+        return [
+            Cached(tag, name, len(value))
+            for (tag, name), value in sorted(self.values.items())
+            if fnmatch.fnmatchcase(tag, tag_pattern) and fnmatch.fnmatchcase(name, name_pattern)
+        ]

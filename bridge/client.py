@@ -27,7 +27,8 @@ from bridge import wire
 from bridge.blob_stream import ATTEMPTS, BlobStream
 from bridge.dispatcher import Answer, Dispatcher
 from bridge.errors import BlobDamaged, BridgeError
-from bridge.link import Buffer, Keys
+from bridge.frames import Buffer
+from bridge.link import Keys
 from bridge.transfers import LinkLost, evenly, slices, upload
 from bridge.wire import Kind
 from configs.data import BridgeSettings

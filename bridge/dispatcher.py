@@ -21,7 +21,8 @@ import zmq
 
 from bridge import wire
 from bridge.errors import BridgeDown
-from bridge.link import Buffer, Keys, Link
+from bridge.frames import Buffer
+from bridge.link import Keys, Link
 from bridge.transfers import LinkLost, Transfer
 from bridge.wire import Kind
 from configs.data import BridgeSettings

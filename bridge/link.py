@@ -16,12 +16,12 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from bridge import wire
+from bridge.frames import Buffer, receive, send_all
 
 log = structlog.get_logger("bridge")
 
-Buffer = bytes | memoryview
-TURN = 256
-COPY_UNDER = 16 << 10
+TURN = 64
+"""Messages that are read before others of the loop have their turn."""
 RETRY_S = 0.2
 """Before a bridge that was lost is tried again."""
 HEARTBEAT_MS = 1000
@@ -81,7 +81,8 @@ class Link:
         self._keys = keys
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._asked = False
+        self._scheduled = False
+        self._outbox: list[tuple[Buffer, ...]] = []
         self._retired = False
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -98,18 +99,14 @@ class Link:
         return self.welcome is not None and not self._retired and self.in_flight < self.welcome.max_in_flight
 
     def send(self, header: bytes, body: Buffer | None = None) -> None:
-        """Send a message. Never waits: credit and `max_in_flight` bound what is queued."""
-        socket = self._socket
-        if socket is None:
-            return  # whoever waits for the answer hears of the loss
-        if body is None:
-            socket.send(header, zmq.NOBLOCK)
-        else:
-            socket.send(header, zmq.SNDMORE | zmq.NOBLOCK)
-            socket.send(body, zmq.NOBLOCK, copy=len(body) < COPY_UNDER)
-        if not self._asked:  # the socket's descriptor may have told of messages to this send only
-            self._asked = True
-            self._loop.call_soon(self._read_asked)
+        """Send a message, with all others of this turn of the loop.
+
+        Never waits: credit and `max_in_flight` bound what is queued. To a bridge that was lost nothing is
+        sent; whoever waits for the answer hears of the loss.
+        """
+        if self._socket is not None:
+            self._outbox.append((header,) if body is None else (header, body))
+            self._schedule()
 
     def retire(self) -> None:
         """Send no more requests; what is under way goes on until the bridge is gone."""
@@ -129,6 +126,7 @@ class Link:
         """Let go of the socket; what is queued is dropped."""
         self.welcome = None
         self.in_flight = 0
+        self._outbox.clear()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -170,18 +168,24 @@ class Link:
                 self._read_all()
                 self.lose(why)
 
-    def _read_asked(self) -> None:
-        self._asked = False
-        self._read()
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._scheduled = False
+        if self._socket is not None and self._outbox:
+            outbox, self._outbox = self._outbox, []
+            send_all(self._socket, outbox)
+        self._read()  # the descriptor may have told of what came to the send only
 
     def _read(self) -> None:
         """All that has come, or the first `TURN` of it."""
         for _ in range(TURN):
             if not self._read_one():
                 return
-        if not self._asked:
-            self._asked = True
-            self._loop.call_soon(self._read_asked)
+        self._schedule()
 
     def _read_all(self) -> None:
         while self._read_one():
@@ -191,17 +195,16 @@ class Link:
         if self._socket is None:
             return False
         try:
-            frame = self._socket.recv(zmq.NOBLOCK)
+            frames = receive(self._socket)
         except zmq.Again:
             return False
-        body: Buffer = b""
-        more = self._socket.get(zmq.RCVMORE)
-        while more:
-            part = self._socket.recv(zmq.NOBLOCK, copy=False)
-            body = part.bytes if len(part) < COPY_UNDER else part.buffer
-            more = part.more
+        number = 0
         try:
-            self._handle(wire.unpack(frame), body)
+            while number < len(frames):
+                head = wire.unpack(bytes(frames[number]))
+                body = wire.body_of(head, frames, number)
+                number += 2 if head.flags & wire.HAS_BODY else 1
+                self._handle(head, body)
         except wire.BadFrames as error:
             self.lose(f"it does not speak this dialect: {error}", 1.0)
         return True

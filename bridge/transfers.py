@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from bridge import wire
 from bridge.errors import BridgeDown
-from bridge.link import Buffer, Link
+from bridge.frames import Buffer
+from bridge.link import Link
 
 ONE_MORE = wire.Credit(chunks=1).model_dump_json().encode()
 

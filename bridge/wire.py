@@ -1,8 +1,8 @@
 """The binary dialect between the bridge and our client.
 
 A message is one frame: a fixed header and the operation's words (JSON of the models below), and, if
-the header says so, a second frame of raw bytes. Nothing is base64; no frame is ever copied into
-another.
+the header says so, a second frame of raw bytes. Nothing is base64. Messages that are sent at the same
+time travel together, one after another, as one ZeroMQ message.
 
 A value of at most `INLINE_BYTES` travels inside its request or reply. A larger one is a stream:
 
@@ -33,6 +33,7 @@ from bridge.errors import (
     StoreFull,
     URIResolveError,
 )
+from bridge.frames import Buffer
 from configs.errors import BadInput
 from messages.base import Message
 from messages.blobs import BlobMeta
@@ -295,13 +296,16 @@ def correlation_of(frame: bytes) -> int:
     return int(_HEADER.unpack_from(frame)[4]) if len(frame) >= _HEADER.size else 0
 
 
-def check_body(head: Head, bodies: Sequence[object], size: int) -> None:
-    """Whether the raw frames are those that the header promises. Raises BadFrames."""
-    promised = 1 if head.flags & HAS_BODY else 0
-    if len(bodies) != promised:
-        raise BadFrames(f"the header promises {promised} raw frames, there are {len(bodies)}")
-    if size != head.body_size:
-        raise BadFrames(f"the header promises a body of {head.body_size} bytes, there are {size}")
+def body_of(head: Head, frames: Sequence[Buffer], number: int) -> Buffer:
+    """The raw frame that belongs to the header in frame `number`; empty if none does. Raises BadFrames."""
+    if not head.flags & HAS_BODY:
+        return b""
+    if number + 1 >= len(frames):
+        raise BadFrames("the header promises a raw frame, there is none")
+    body = frames[number + 1]
+    if len(body) != head.body_size:
+        raise BadFrames(f"the header promises a body of {head.body_size} bytes, there are {len(body)}")
+    return body
 
 
 def read_words(model: type[WordsT], words: bytes) -> WordsT:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from bridge import wire
 from bridge.cache.base import CacheBackend, CacheUnavailable
 from bridge.errors import BridgeError, StoreError
+from bridge.frames import Buffer
 from bridge.server.cache_words import answer_cache
 from bridge.server.lanes import Job
 from bridge.server.peers import Peers, Ticket
 from bridge.server.puts import Puts
-from bridge.server.router import Buffer
 from bridge.server.streams import Flow, Incoming, Outgoing
 from bridge.store.base import BlobReader, Store
 from bridge.wire import Kind
@@ -72,11 +72,21 @@ class Binary:
         }
 
     def receive(self, client: bytes, frames: list[Buffer], draining: bool) -> None:
-        """One message."""
+        """The messages that came together."""
+        number = 0
+        while number < len(frames):
+            first = bytes(frames[number])
+            try:
+                head = wire.unpack(first)
+                body = wire.body_of(head, frames, number)
+            except wire.BadFrames as error:  # where the next begins cannot be told
+                self._refuse(client, wire.correlation_of(first), error)
+                return
+            number += 2 if head.flags & wire.HAS_BODY else 1
+            self._receive(client, head, body, draining)
+
+    def _receive(self, client: bytes, head: wire.Head, body: Buffer, draining: bool) -> None:
         try:
-            head = wire.unpack(bytes(frames[0]))
-            body = frames[1] if len(frames) > 1 else b""
-            wire.check_body(head, frames[1:], len(body))
             if (handler := self._handlers.get(head.kind)) is not None:
                 self._request(client, head, body, handler, draining)
             elif (mover := self._movers.get(head.kind)) is not None:
@@ -86,7 +96,7 @@ class Binary:
             else:
                 raise wire.BadFrames(f"{head.kind.name} is for clients to receive")
         except (BridgeError, StoreError) as error:
-            self._refuse(client, wire.correlation_of(bytes(frames[0][:64])), error)
+            self._refuse(client, head.correlation, error)
 
     async def aclose(self) -> None:
         """Cancel what has no other end."""

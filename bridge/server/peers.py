@@ -14,8 +14,9 @@ from typing import Protocol
 import structlog
 
 from bridge import wire
+from bridge.frames import Buffer
 from bridge.server.budget import Budget
-from bridge.server.router import Buffer, Router
+from bridge.server.router import Router
 from configs.errors import AgentFactoryError
 from messages.base import Message
 

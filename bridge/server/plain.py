@@ -16,17 +16,16 @@ from pydantic import JsonValue
 
 from bridge import json_dialect, wire
 from bridge.errors import BadName, BridgeError, NoSuchBlob
+from bridge.frames import Buffer
 from bridge.json_dialect import Bundle, Destroy, Params, Ping, Query, Retrieve, Token
 from bridge.server.budget import Budget
 from bridge.server.lanes import Job, Lanes
 from bridge.server.peers import Peer, Peers
-from bridge.server.router import Buffer
 from bridge.store.base import BlobReader, Store
 from configs.errors import BadInput
 from messages.blobs import BlobInfo, BlobMeta
 
 MAX_MATCHES = 100_000
-LARGE = 64 << 10
 
 
 class Bundled(NamedTuple):
@@ -91,7 +90,7 @@ class Plain:
             ticket = PlainTicket(self._peers.begin(client), token, delimiter)
         except BridgeError as error:
             self._peers.note(error)
-            self._peers.router.send(client, (json_dialect.failure(token, error),), delimiter)
+            self._peers.router.send_plain(client, json_dialect.failure(token, error), delimiter)
             return
         self._peers.counters.bytes_in += len(frames[0])
         self._begin(ticket, params)
@@ -185,12 +184,8 @@ class Plain:
 
     def _send(self, ticket: PlainTicket, reply: bytes) -> None:
         self._peers.counters.bytes_out += len(reply)
-        tracker = None
-        if len(reply) > LARGE:
-            tracker = self._peers.router.send_large(ticket.peer.identity, reply, ticket.delimiter)
-        else:
-            self._peers.router.send(ticket.peer.identity, (reply,), ticket.delimiter)
-        if tracker is None:
+        tracker = self._peers.router.send_plain(ticket.peer.identity, reply, ticket.delimiter)
+        if tracker is None or not ticket.reserved:
             self._budget.give_back(ticket.reserved)
         else:
             self._unsent.append((tracker, ticket.reserved))

@@ -24,13 +24,14 @@ from zmq.auth.asyncio import AsyncioAuthenticator
 
 from bridge import wire
 from bridge.cache.base import CacheBackend
+from bridge.frames import Buffer
 from bridge.server.binary import Binary
 from bridge.server.budget import Budget
 from bridge.server.curve import check_endpoint, protect, server_secret
 from bridge.server.lanes import Lanes
 from bridge.server.peers import Peers
 from bridge.server.plain import Assimilate, Plain, assimilate_text
-from bridge.server.router import Buffer, Router
+from bridge.server.router import Router
 from bridge.server.settings import ServerSettings
 from bridge.server.streams import Flow
 from bridge.store.base import Store

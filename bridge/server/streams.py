@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from bridge import wire
+from bridge.frames import Buffer
 from bridge.server.budget import Budget
 from bridge.server.lanes import Job, Lanes
 from bridge.server.peers import Ticket
-from bridge.server.router import Buffer
 from bridge.store.base import BlobReader, BlobWriter
 from messages.blobs import BlobInfo
 

@@ -1,0 +1,210 @@
+"""The client of the bridge: `async with BridgeClient(settings.bridge) as client`.
+
+Thousands of tasks may share one; it belongs to the event loop, and the process, that opened it.
+
+Invariants:
+  - a request goes to one endpoint of those that are up, in turn; while none is up, or all have as many
+    under way as they take, it stands in line;
+  - every wait has a limit: `request_timeout_ms` for an answer or the next piece of a stream,
+    `connect_timeout_ms` for an endpoint that is up;
+  - when a bridge is lost, what may safely be done twice (reads, and puts of bytes, which carry a name) is
+    asked again within its limit; the rest fails with BridgeDown, since nobody knows whether it was done;
+  - streams hold at most `window_chunks` pieces of `chunk_kb`, however large the blob is.
+"""
+
+import asyncio
+import hashlib
+import itertools
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from types import TracebackType
+
+import zmq
+
+from bridge import wire
+from bridge.blob_stream import ATTEMPTS, BlobStream
+from bridge.dispatcher import Answer, Dispatcher
+from bridge.errors import BlobDamaged, BridgeError
+from bridge.frames import Buffer
+from bridge.link import Keys
+from bridge.transfers import LinkLost, evenly, slices, upload
+from bridge.wire import Kind
+from configs.data import BridgeSettings
+from messages.blobs import BlobInfo, BlobMeta, BlobPage
+
+HASH_HERE = 64 << 10
+"""Larger pieces are hashed in a thread."""
+
+Pieces = Callable[[int], AsyncIterator[memoryview]]
+"""A value in pieces of a given size."""
+
+
+class BridgeClient:
+    """Reaches the blobs behind one or several bridges."""
+
+    def __init__(self, settings: BridgeSettings) -> None:
+        self._settings = settings
+        self._name = uuid.uuid4().hex
+        self._puts = itertools.count()
+        self._pid = 0
+        self._context: zmq.Context[zmq.Socket[bytes]]
+        self._dispatcher: Dispatcher
+
+    def __repr__(self) -> str:
+        return f"<BridgeClient {self._dispatcher if self._pid else 'not open'}>"
+
+    async def __aenter__(self) -> "BridgeClient":
+        """Raises BridgeDown if no bridge answers within `connect_timeout_ms`."""
+        secret = os.environ.get(self._settings.client_secret_env, "")
+        if self._settings.server_key and not zmq.has("curve"):
+            raise BridgeError("`server_key` is set, but this build of pyzmq has no CURVE (libsodium)")
+        self._context = zmq.Context()
+        keys = Keys(self._settings.server_key, secret)
+        self._dispatcher = Dispatcher(self._settings, self._context, self._name, keys)
+        self._pid = os.getpid()
+        try:
+            await self.ping()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Fail what is under way, and disconnect."""
+        self._dispatcher.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._context.term)
+
+    async def put(
+        self,
+        tag: str,
+        name: str,
+        data: Buffer | bytearray | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
+    ) -> BlobInfo:
+        """Store a value, or what an iterator yields; return once it is durable.
+
+        Raises BadName, StoreFull, StoreError, BridgeDown. What an iterator yields cannot be sent twice:
+        such a put fails with BridgeDown when its bridge is lost.
+        """
+        words = wire.PutWords(
+            tag=tag,
+            name=name,
+            put_id=f"{self._name}-{next(self._puts)}",
+            meta=meta or BlobMeta(),
+        )
+        if isinstance(data, bytes | bytearray | memoryview):
+            view = memoryview(data).cast("B")
+            if len(view) <= wire.INLINE_BYTES:
+                return await self._put_inline(words, view)
+            return await self._put_view(words, view)
+        held = bytearray()
+        async for piece in data:
+            held += piece
+            if len(held) > wire.INLINE_BYTES:
+                return await self._put_stream(words, partial(evenly, held, data))
+        return await self._put_inline(words, held)
+
+    async def get(self, tag: str, name: str) -> bytes:
+        """A whole blob. Raises NoSuchBlob, BlobDamaged (its SHA-256 is another), StoreError, BridgeDown."""
+        async with self.stream(tag, name) as blob:
+            digest = hashlib.sha256()
+            pieces: list[memoryview] = []
+            async for piece in blob:
+                pieces.append(piece)
+                if len(piece) <= HASH_HERE:
+                    digest.update(piece)
+                else:
+                    await asyncio.to_thread(digest.update, piece)
+        if digest.hexdigest() != blob.info.sha256:
+            raise BlobDamaged(f"{name!r} under {tag!r} came with another SHA-256 than it was stored with")
+        return b"".join(pieces)
+
+    def stream(self, tag: str, name: str) -> BlobStream:
+        """A blob piece by piece: `async with client.stream(tag, name) as blob`. Its digest is not checked."""
+        return BlobStream(self._live(), tag, name, self._settings.window_chunks)
+
+    async def stat(self, tag: str, name: str) -> BlobInfo | None:
+        """What is known of a blob; None if there is none."""
+        answer = await self._ask(Kind.STAT, wire.text(wire.NameWords(tag=tag, name=name)))
+        return BlobInfo.model_validate_json(answer.words) if answer.words else None
+
+    async def list(
+        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
+    ) -> BlobPage:
+        """Blobs whose tag and name match, a page at a time: give `page.next` as `after` for what follows."""
+        words = wire.ListWords(tag_pattern=tag_pattern, name_pattern=name_pattern, after=after, limit=limit)
+        return BlobPage.model_validate_json((await self._ask(Kind.LIST, wire.text(words))).words)
+
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs for good; how many there were."""
+        words = wire.DeleteWords(tag=tag, names=tuple(names))
+        return _count(await self._ask(Kind.DELETE, wire.text(words), repeat=False))
+
+    async def destroy(self, tags: Sequence[str]) -> int:
+        """Remove tags with all their blobs for good; how many blobs there were."""
+        words = wire.DestroyWords(tags=tuple(tags))
+        return _count(await self._ask(Kind.DESTROY, wire.text(words), repeat=False))
+
+    async def ping(self, body: Buffer = b"") -> Buffer:
+        """Raises BridgeDown if nobody answers; else what was sent (at most `wire.INLINE_BYTES`)."""
+        return (await self._ask(Kind.PING, b"", body)).body
+
+    async def statistics(self) -> wire.ServerStatistics:
+        """What the next bridge in turn says of itself."""
+        answer = await self._ask(Kind.STATISTICS, b"")
+        return wire.ServerStatistics.model_validate_json(answer.words)
+
+    async def cache(self, words: wire.CacheWords, value: bytes = b"") -> tuple[wire.CacheAnswer, bytes]:
+        """Ask the bridge's cache; for `bridge.remote_cache`. Raises CacheUnavailable, BridgeDown."""
+        reading = words.word in {"get", "get_many", "gets"}
+        answer = await self._ask(Kind.CACHE, wire.text(words), value, repeat=reading)
+        return wire.read_words(wire.CacheAnswer, answer.words), bytes(answer.body)
+
+    def _live(self) -> Dispatcher:
+        if self._pid != os.getpid():
+            raise BridgeError("a client is not shared over a fork: open another in this process")
+        return self._dispatcher
+
+    async def _ask(self, kind: Kind, words: bytes, body: Buffer | None = None, repeat: bool = True) -> Answer:
+        return await self._live().ask(kind, words, body, repeat)
+
+    async def _put_inline(self, words: wire.PutWords, data: memoryview | bytearray) -> BlobInfo:
+        answer = await self._ask(Kind.PUT, wire.text(words), bytes(data))
+        return BlobInfo.model_validate_json(answer.words)
+
+    async def _put_view(self, words: wire.PutWords, view: memoryview) -> BlobInfo:
+        """A large value that is all here: sent from the beginning again if the bridge is lost."""
+        words = words.model_copy(update={"size": len(view)})
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self._put_stream(words, partial(slices, view))
+            except LinkLost:
+                continue
+        return await self._put_stream(words, partial(slices, view))
+
+    async def _put_stream(self, words: wire.PutWords, pieces: Pieces) -> BlobInfo:
+        answer = await self._ask(Kind.PUT_OPEN, wire.text(words))
+        transfer = answer.transfer
+        if transfer is None:  # a repeat of one that was done
+            return BlobInfo.model_validate_json(answer.words)
+        welcome = transfer.link.welcome
+        if welcome is None:
+            raise LinkLost(f"{transfer.link.endpoint}: {transfer.link.why}")
+        try:
+            return BlobInfo.model_validate_json(await upload(transfer, pieces(welcome.chunk_bytes)))
+        finally:
+            self._dispatcher.end(transfer)
+
+
+def _count(answer: Answer) -> int:
+    return wire.read_words(wire.Count, answer.words).count

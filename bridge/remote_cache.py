@@ -1,0 +1,73 @@
+"""The bridge's cache as a backend, for processes without one of their own."""
+
+from collections.abc import Sequence
+
+from bridge.cache.base import CacheUnavailable, Held
+from bridge.client import BridgeClient
+from bridge.errors import BridgeError
+from bridge.wire import CacheAnswer, CacheWords
+
+
+class RemoteCache:
+    """A CacheBackend over a client. Does not own it: `aclose` leaves it open."""
+
+    name = "bridge"
+
+    def __init__(self, client: BridgeClient) -> None:
+        self._client = client
+
+    async def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+        return (await self._found(CacheWords(word="get", keys=(_text(key),))))[0]
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those that are there, in one round trip."""
+        if not keys:
+            return {}
+        values = await self._found(CacheWords(word="get_many", keys=tuple(map(_text, keys))))
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    async def gets(self, key: bytes) -> Held | None:
+        """The value and its token, or None."""
+        answer, body = await self._ask(CacheWords(word="gets", keys=(_text(key),)))
+        return None if answer.sizes[0] < 0 else Held(body, answer.token)
+
+    async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
+        """Whatever was there before."""
+        await self._ask(CacheWords(word="set", keys=(_text(key),), ttl_s=ttl_s), value)
+
+    async def add(self, key: bytes, value: bytes, ttl_s: int) -> bool:
+        """Only if nothing is there; whether it was stored."""
+        words = CacheWords(word="add", keys=(_text(key),), ttl_s=ttl_s)
+        return (await self._ask(words, value))[0].stored
+
+    async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
+        """Only if nobody has changed it since `gets`; whether it was stored."""
+        words = CacheWords(word="compare_and_set", keys=(_text(key),), token=token, ttl_s=ttl_s)
+        return (await self._ask(words, value))[0].stored
+
+    async def delete(self, key: bytes) -> None:
+        """Forget it, if it is there."""
+        await self._ask(CacheWords(word="delete", keys=(_text(key),)))
+
+    async def aclose(self) -> None:
+        """Nothing: the client is its owner's."""
+
+    async def _found(self, words: CacheWords) -> list[bytes | None]:
+        answer, body = await self._ask(words)
+        values: list[bytes | None] = []
+        begin = 0
+        for size in answer.sizes:
+            values.append(None if size < 0 else body[begin : begin + size])
+            begin += max(size, 0)
+        return values
+
+    async def _ask(self, words: CacheWords, value: bytes = b"") -> tuple[CacheAnswer, bytes]:
+        try:
+            return await self._client.cache(words, value)
+        except BridgeError as error:
+            raise CacheUnavailable(str(error)) from error
+
+
+def _text(key: bytes) -> str:
+    return key.decode("ascii")

@@ -1,0 +1,57 @@
+"""The cache's words, for processes that have no cache of their own."""
+
+from collections.abc import Sequence
+
+from bridge.cache.base import CacheBackend, CacheUnavailable
+from bridge.server.peers import Ticket
+from bridge.wire import BadFrames, CacheAnswer, CacheWords
+
+
+async def answer_cache(cache: CacheBackend, ticket: Ticket, asked: CacheWords, value: bytes) -> None:
+    """Ask the cache, and answer."""
+    try:
+        answer, found = await _ask(cache, asked, value)
+    except (CacheUnavailable, BadFrames) as error:
+        ticket.fail(error)
+    except Exception as error:  # the client is owed an answer whatever the cache does
+        ticket.fail(CacheUnavailable(f"{type(error).__name__}: {error}"))
+    else:
+        ticket.answer_raw(answer.model_dump_json().encode(), b"".join(v for v in found if v is not None))
+
+
+async def _ask(
+    cache: CacheBackend, asked: CacheWords, value: bytes
+) -> tuple[CacheAnswer, Sequence[bytes | None]]:
+    keys = [_key(key) for key in asked.keys]
+    key = keys[0]
+    match asked.word:
+        case "get":
+            return _found([await cache.get(key)])
+        case "get_many":
+            values = await cache.get_many(keys)
+            return _found([values.get(key) for key in keys])
+        case "gets":
+            held = await cache.gets(key)
+            return _found([None], 0) if held is None else _found([held.value], held.token)
+        case "set":
+            await cache.set(key, value, asked.ttl_s)
+            return CacheAnswer(stored=True), ()
+        case "add":
+            return CacheAnswer(stored=await cache.add(key, value, asked.ttl_s)), ()
+        case "compare_and_set":
+            stored = await cache.compare_and_set(key, value, asked.token, asked.ttl_s)
+            return CacheAnswer(stored=stored), ()
+        case "delete":
+            await cache.delete(key)
+            return CacheAnswer(), ()
+
+
+def _found(values: Sequence[bytes | None], token: int = 0) -> tuple[CacheAnswer, Sequence[bytes | None]]:
+    sizes = tuple(-1 if value is None else len(value) for value in values)
+    return CacheAnswer(sizes=sizes, token=token), values
+
+
+def _key(key: str) -> bytes:
+    if not 1 <= len(key) <= 250 or not all("!" <= char <= "~" for char in key):
+        raise BadFrames("a cache key is 1 to 250 printable ASCII characters")
+    return key.encode("ascii")

@@ -1,0 +1,145 @@
+"""Store calls, in threads: many lanes over one bounded pool.
+
+Invariants:
+  - jobs of one lane run one after another, in the order in which they came; so do their ends, on the loop;
+  - all that has come to a lane meanwhile goes to the pool in one hop, and comes back in one;
+  - what is asked of one blob goes through one lane, so a read sees the write that came before it on the
+    wire; reads of blobs that nobody is writing use lanes of their own, and never wait for a disk's sync.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Generic, TypeVar
+
+import structlog
+
+log = structlog.get_logger("bridge")
+
+ResultT = TypeVar("ResultT")
+OutcomeT = TypeVar("OutcomeT")
+Key = tuple[str, str]
+"""Tag and name."""
+WRITE_LANES = 8
+READ_LANES = 2
+
+
+class Job(Generic[ResultT]):
+    """A call for a thread, and what to do on the loop with what came of it."""
+
+    __slots__ = ("_error", "_result", "done", "failed", "work")
+
+    def __init__(
+        self,
+        work: Callable[[], ResultT],
+        done: Callable[[ResultT], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.work = work
+        self.done = done
+        self.failed = failed
+        self._result: ResultT | None = None
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """In a thread."""
+        try:
+            self._result = self.work()
+        except Exception as error:  # told to `failed`
+            self._error = error
+
+    def finish(self) -> None:
+        """On the loop."""
+        if self._error is not None:
+            self.failed(self._error)
+        else:
+            self.done(self._result)  # type: ignore[arg-type]  # run() has set it
+
+
+class Lane:
+    """Runs its jobs one after another."""
+
+    def __init__(self, lanes: "Lanes") -> None:
+        self._lanes = lanes
+        self._waiting: list[Job] = []  # type: ignore[type-arg]  # of any result
+        self._busy = False
+
+    def submit(self, job: Job[ResultT]) -> None:
+        """Run it after those before it."""
+        self._waiting.append(job)
+        if not self._busy:
+            self._busy = True
+            self._lanes.start_soon(self)
+
+    def start(self) -> None:
+        """Hand all that waits to the pool."""
+        jobs, self._waiting = self._waiting, []
+        self._lanes.pool.submit(self._run, jobs)
+
+    def _run(self, jobs: list[Job]) -> None:  # type: ignore[type-arg]
+        for job in jobs:
+            job.run()
+        self._lanes.loop.call_soon_threadsafe(self._finish, jobs)
+
+    def _finish(self, jobs: list[Job]) -> None:  # type: ignore[type-arg]
+        if self._waiting:
+            self.start()
+        else:
+            self._busy = False
+        for job in jobs:
+            try:
+                job.finish()
+            except Exception:  # the others' answers must not be lost with this one
+                log.exception("the end of a job failed")
+
+
+class Lanes:
+    """All lanes of a server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int) -> None:
+        self.loop = loop
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._write = [Lane(self) for _ in range(WRITE_LANES)]
+        self._read = [Lane(self) for _ in range(READ_LANES)]
+        self._pending: dict[Key, int] = {}
+        self._starting: list[Lane] = []
+
+    def lane(self) -> Lane:
+        """A lane of one's own."""
+        return Lane(self)
+
+    def read(self, key: Key, job: Job[ResultT]) -> None:
+        """Something that changes nothing about this blob."""
+        if key in self._pending:
+            self._write[hash(key) % WRITE_LANES].submit(job)
+        else:
+            self._read[hash(key) % READ_LANES].submit(job)
+
+    def write(self, key: Key, job: Job[ResultT]) -> None:
+        """Something that changes this blob."""
+        self._pending[key] = self._pending.get(key, 0) + 1
+        job.done = partial(self._written, key, job.done)
+        job.failed = partial(self._written, key, job.failed)
+        self._write[hash(key) % WRITE_LANES].submit(job)
+
+    def _written(self, key: Key, then: Callable[[OutcomeT], None], outcome: OutcomeT) -> None:
+        self._pending[key] -= 1
+        if not self._pending[key]:
+            del self._pending[key]
+        then(outcome)
+
+    def start_soon(self, lane: Lane) -> None:
+        """Start a lane after this turn of the loop, so that the turn's requests go together."""
+        if not self._starting:
+            self.loop.call_soon(self._start)
+        self._starting.append(lane)
+
+    def _start(self) -> None:
+        starting, self._starting = self._starting, []
+        for lane in starting:
+            lane.start()
+
+    def close(self) -> None:
+        """Wait for the threads. Blocks."""
+        self.pool.shutdown(wait=True)

@@ -1,0 +1,200 @@
+"""The bridge server, put together.
+
+Consumes: messages of both dialects on one ROUTER socket. Produces: answers. Waits for: the store, in
+threads. Unblocked by: the store's answers, and credit from clients.
+
+Invariants:
+  - memory is bounded whatever the clients do: values on their way are at most `buffer_mb` (`Budget`), plus
+    what ZeroMQ holds: at most `RECEIVE_HWM` messages that were not read yet and, for each client that does
+    not read its answers, `send_hwm` answers of at most `wire.INLINE_BYTES`;
+  - a client that vanished costs a lease, then its streams are aborted;
+  - at the end what is under way gets `drain_s`, new requests are refused, and the store is closed last.
+"""
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+
+import structlog
+import zmq
+from zmq.auth.asyncio import AsyncioAuthenticator
+
+from bridge import wire
+from bridge.cache.base import CacheBackend
+from bridge.frames import Buffer
+from bridge.server.binary import Binary
+from bridge.server.budget import Budget
+from bridge.server.curve import check_endpoint, protect, server_secret
+from bridge.server.lanes import Lanes
+from bridge.server.peers import Peers
+from bridge.server.plain import Assimilate, Plain, assimilate_text
+from bridge.server.router import Router
+from bridge.server.settings import ServerSettings
+from bridge.server.streams import Flow
+from bridge.store.base import Store
+from configs.errors import BadInput
+
+log = structlog.get_logger("bridge")
+
+RECEIVE_HWM = 512
+HEARTBEAT_MS = 2000
+TICK_S = 0.25
+LINGER_MS = 1000
+
+
+class BridgeServer:
+    """Serves one store. `async with` starts it, and ends it in good order."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        store: Store,
+        assimilate: Assimilate | None = None,
+        cache: CacheBackend | None = None,
+    ) -> None:
+        self.endpoint = ""
+        """Where it listens, once it does."""
+        self._settings = settings
+        self._store = store
+        self._assimilate = assimilate or partial(assimilate_text, store)
+        self._cache = cache
+        self._peers = Peers(settings.bridge.max_in_flight)
+        self._budget = Budget(max(settings.buffer_mb << 20, 4 * settings.bridge.chunk_kb << 10))
+        self._draining = False
+        self._authenticator: AsyncioAuthenticator | None = None
+        self._lanes: Lanes
+        self._binary: Binary
+        self._plain: Plain
+        self._context: zmq.Context[zmq.Socket[bytes]]
+        self._tick_timer: asyncio.TimerHandle
+
+    def __repr__(self) -> str:
+        return f"<BridgeServer {self.endpoint or 'not started'}: {len(self._peers)} clients, {self._budget}>"
+
+    async def __aenter__(self) -> "BridgeServer":
+        try:
+            self.start()
+        except BaseException:
+            self._store.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def start(self) -> None:
+        """Listen. Raises BadInput for an address or a key that cannot be used."""
+        bridge = self._settings.bridge
+        secret = server_secret(self._settings)
+        check_endpoint(self._settings.endpoint, encrypted=bool(secret))
+        self._context = zmq.Context()
+        socket = self._bind(secret)
+        self.endpoint = socket.get_string(zmq.LAST_ENDPOINT)
+        self._lanes = Lanes(asyncio.get_running_loop(), self._settings.threads)
+        flow = Flow(self._lanes, self._budget, bridge.chunk_kb << 10, bridge.window_chunks)
+        self._binary = Binary(
+            self._peers, flow, self._store, self._cache, self._settings.lease_s, self.statistics
+        )
+        limit = bridge.max_message_mb << 20
+        self._plain = Plain(self._peers, self._lanes, self._budget, self._store, self._assimilate, limit)
+        self._peers.router = Router(socket, self._receive, self._peers.lost)
+        self._tick()
+        log.info("the bridge listens", endpoint=self.endpoint, store=self._store.kind, curve=bool(secret))
+
+    async def aclose(self) -> None:
+        """Finish what is under way, refuse what comes, and let go of the store."""
+        self._draining = True
+        await self._drain()
+        for stream in self._peers.streams():
+            stream.abort()
+        await self._plain.aclose()
+        await self._binary.aclose()
+        self._tick_timer.cancel()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._lanes.close)
+        await asyncio.sleep(0)  # the last jobs' ends are queued on the loop
+        self._peers.router.close(LINGER_MS)
+        if self._authenticator is not None:
+            self._authenticator.stop()
+        await loop.run_in_executor(None, self._context.term)
+        await loop.run_in_executor(None, self._store.close)
+        log.info("the bridge has ended", **self.statistics().model_dump(exclude={"store", "cache"}))
+
+    def statistics(self) -> wire.ServerStatistics:
+        """What it has done, and what is under way."""
+        counters = self._peers.counters
+        return wire.ServerStatistics(
+            pid=os.getpid(),
+            uptime_s=time.monotonic() - counters.started_at,
+            store=self._store.kind,
+            cache=self._cache.name if self._cache else "",
+            requests=counters.requests,
+            errors=counters.errors,
+            bytes_in=counters.bytes_in,
+            bytes_out=counters.bytes_out,
+            clients=len(self._peers),
+            in_flight=self._peers.in_flight,
+            streams=len(self._peers.streams()),
+            buffered_bytes=self._budget.used,
+            lost_replies=self._peers.router.lost_replies,
+            draining=self._draining,
+        )
+
+    def _bind(self, secret: bytes) -> zmq.Socket[bytes]:
+        bridge = self._settings.bridge
+        socket = self._context.socket(zmq.ROUTER)
+        socket.router_mandatory = True
+        socket.rcvhwm = RECEIVE_HWM
+        # Never reached by a client that reads: all its requests, and a full window of each.
+        socket.sndhwm = bridge.max_in_flight * (bridge.window_chunks + 1)
+        socket.maxmsgsize = (bridge.max_message_mb << 20) * 2  # beyond, the connection is cut
+        socket.heartbeat_ivl = HEARTBEAT_MS
+        socket.heartbeat_timeout = 5 * HEARTBEAT_MS
+        try:
+            if secret:
+                allowed = self._settings.allowed_clients
+                self._authenticator = protect(self._context, socket, secret, allowed)
+            socket.bind(self._settings.endpoint)
+        except (zmq.ZMQError, BadInput) as error:
+            socket.close(linger=0)
+            self._context.term()
+            if isinstance(error, BadInput):
+                raise
+            raise BadInput(f"{self._settings.endpoint}: the bridge cannot listen there ({error})") from error
+        return socket
+
+    def _receive(self, client: bytes, frames: list[Buffer]) -> None:
+        """Which dialect is it?"""
+        delimiter = len(frames) > 1 and not len(frames[0])
+        if delimiter:
+            del frames[0]
+        if frames and bytes(frames[0][:4]) == wire.MAGIC and not delimiter:
+            self._binary.receive(client, frames, self._draining)
+        else:
+            self._plain.receive(client, frames, delimiter, self._draining)
+
+    def _tick(self) -> None:
+        """Abort what was abandoned, and give back what has been sent."""
+        self._plain.release_sent()
+        silent_since = time.monotonic() - self._settings.lease_s
+        for stream in self._peers.streams():
+            if stream.heard_at < silent_since:
+                log.warning("a stream was abandoned by its client")
+                stream.abort()
+        self._tick_timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    async def _drain(self) -> None:
+        """Wait until nothing is under way, at most `drain_s`."""
+        idle = asyncio.Event()
+        self._peers.idle = idle.set
+        if len(self._peers):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(idle.wait(), self._settings.drain_s)

@@ -1,0 +1,268 @@
+"""Values in pieces: from a client into the store (`Incoming`), and from the store to a client (`Outgoing`).
+
+Invariants:
+  - every chunk that is on its way is reserved in the budget: from before it is granted (Incoming) or read
+    (Outgoing) until it has been written, or the client says that it has it;
+  - a stream has at most `window` chunks on their way, and works in a lane of its own;
+  - however a stream ends, its writer is committed or aborted, its reader closed, its budget given back.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from bridge import wire
+from bridge.frames import Buffer
+from bridge.server.budget import Budget
+from bridge.server.lanes import Job, Lanes
+from bridge.server.peers import Ticket
+from bridge.store.base import BlobReader, BlobWriter
+from messages.blobs import BlobInfo
+
+READ_AHEAD = 2
+"""Chunks of one stream that are being read while others are being sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What all streams of a server share."""
+
+    lanes: Lanes
+    budget: Budget
+    chunk: int
+    """Bytes."""
+    window: int
+    """Chunks."""
+
+
+class _Stream(ABC):
+    """What both directions have in common. Raises BadFrames if the client has one of this number."""
+
+    def __init__(self, ticket: Ticket, flow: Flow) -> None:
+        self.heard_at = time.monotonic()
+        self._ticket = ticket
+        self._flow = flow
+        self._lane = flow.lanes.lane()
+        self._under_way: deque[int] = deque()
+        """Sizes of the chunks that are reserved, oldest first."""
+        self._waiting = False
+        self._ended = False
+        if ticket.correlation in ticket.peer.streams:
+            raise wire.BadFrames(f"stream {ticket.correlation} is open already")
+        ticket.peer.streams[ticket.correlation] = self
+
+    def abort(self) -> None:
+        """Forget it, and tell nobody."""
+        if self._end():
+            self._ticket.end()
+
+    def fail(self, error: Exception) -> None:
+        """Forget it, and tell the client why."""
+        if self._end():
+            self._ticket.fail(error)
+
+    @abstractmethod
+    def _wanted(self) -> int:
+        """Size of the chunk to reserve next; 0 for none."""
+
+    @abstractmethod
+    def _use(self, size: int) -> None:
+        """It has been reserved."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """In a thread, after all else: abort the writer, close the reader."""
+
+    def _advance(self) -> None:
+        """Reserve what is wanted, as far as there is room."""
+        budget = self._flow.budget
+        while not (self._ended or self._waiting) and (size := self._wanted()):
+            if self._under_way:
+                if not budget.take_spare(size):
+                    return  # the next chunk that is done asks again
+            elif not budget.take_now(size):
+                self._waiting = True
+                budget.line_up(size, partial(self._reserved, size))
+                return
+            self._under_way.append(size)
+            self._use(size)
+
+    def _reserved(self, size: int) -> None:
+        """What was waited for has been reserved."""
+        self._waiting = False
+        if self._ended:
+            self._flow.budget.give_back(size)
+            return
+        self._under_way.append(size)
+        self._use(size)
+        self._advance()
+
+    def _release(self) -> None:
+        """The oldest chunk is done."""
+        self._flow.budget.give_back(self._under_way.popleft())
+
+    def _end(self) -> bool:
+        """Let go of all; whether it had not ended before."""
+        if self._ended:
+            return False
+        self._ended = True
+        del self._ticket.peer.streams[self._ticket.correlation]
+        self._lane.submit(Job(self._let_go, self._gone, self._gone))
+        return True
+
+    def _gone(self, outcome: Exception | None) -> None:
+        if outcome is not None:
+            self._ticket.note(outcome)
+        while self._under_way:
+            self._release()
+
+
+class Incoming(_Stream):
+    """A put in pieces."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        flow: Flow,
+        size: int,
+        begin: Callable[[], BlobWriter],
+        committed: Callable[[BlobInfo], object],
+    ) -> None:
+        super().__init__(ticket, flow)
+        self._size = size
+        self._ungranted = size
+        self._unreceived: deque[int] = deque()
+        """Sizes of the chunks that are granted."""
+        self._received = 0
+        self._fresh = 0
+        self._complete = False
+        self._writer: BlobWriter | None = None
+        """Used in the lane only. None before the blob is begun, and after a write has failed."""
+        self._begin = begin
+        self._committed = committed
+        self._lane.submit(Job(self._open, self._opened, self.fail))
+
+    def chunk(self, body: Buffer) -> None:
+        """The next piece has come."""
+        if self._complete or not self._unreceived or len(body) > self._unreceived[0]:
+            self.fail(wire.BadFrames(f"a chunk of {len(body)} bytes that nobody has granted"))
+            return
+        self._unreceived.popleft()
+        self._received += len(body)
+        self._lane.submit(Job(partial(self._write, body), self._written, self.fail))
+
+    def finish(self) -> None:
+        """All pieces have come."""
+        if self._complete:
+            return
+        self._complete = True
+        if self._size not in {-1, self._received}:
+            self.fail(wire.BadFrames(f"{self._received} bytes have come, {self._size} were announced"))
+            return
+        self._lane.submit(Job(self._commit, self._done, self.fail))
+
+    def _wanted(self) -> int:
+        if self._complete or len(self._under_way) >= self._flow.window:
+            return 0
+        return self._flow.chunk if self._size < 0 else min(self._flow.chunk, self._ungranted)
+
+    def _use(self, size: int) -> None:
+        self._ungranted -= size
+        self._unreceived.append(size)
+        if not self._fresh:
+            self._flow.lanes.loop.call_soon(self._grant)
+        self._fresh += 1
+
+    def _grant(self) -> None:
+        """One message for all that was granted in this turn of the loop."""
+        fresh, self._fresh = self._fresh, 0
+        if not self._ended:
+            self._ticket.send(wire.Kind.CREDIT, wire.Credit(chunks=fresh).model_dump_json().encode())
+
+    def _open(self) -> None:
+        self._writer = self._begin()
+
+    def _opened(self, _: None) -> None:
+        self._advance()
+
+    def _write(self, body: Buffer) -> None:
+        if self._writer is None or self._ended:
+            return
+        try:
+            self._writer.write(body)
+        except BaseException:
+            self._let_go()  # else a commit that waits in the lane would keep a torn blob
+            raise
+
+    def _written(self, _: None) -> None:
+        self._release()
+        self._advance()
+
+    def _commit(self) -> BlobInfo | None:
+        return None if self._writer is None or self._ended else self._writer.commit()
+
+    def _done(self, info: BlobInfo | None) -> None:
+        if info is None:
+            return
+        self._committed(info)
+        if self._end():
+            self._ticket.answer(info)
+
+    def _let_go(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abort()
+
+
+class Outgoing(_Stream):
+    """A get in pieces."""
+
+    def __init__(self, ticket: Ticket, flow: Flow, reader: BlobReader, offset: int, credit: int) -> None:
+        super().__init__(ticket, flow)
+        self._reader = reader
+        self._offset = offset
+        self._end_at = reader.info.size
+        self._credit = min(credit, flow.window)
+        self._reading = 0
+        self._info = reader.info.model_dump_json().encode()
+        self._advance()
+
+    def more(self, chunks: int) -> None:
+        """The client has taken so many chunks, and has room for as many more."""
+        if chunks > len(self._under_way) - self._reading:
+            self.fail(wire.BadFrames(f"credit for {chunks} chunks that were not sent"))
+            return
+        for _ in range(chunks):
+            self._release()
+        self._credit += chunks
+        if self._offset >= self._end_at and not self._under_way:
+            self.abort()  # it has all
+        else:
+            self._advance()
+
+    def _wanted(self) -> int:
+        if self._credit <= 0 or self._reading >= READ_AHEAD:
+            return 0
+        return min(self._flow.chunk, self._end_at - self._offset)
+
+    def _use(self, size: int) -> None:
+        self._credit -= 1
+        self._reading += 1
+        read = partial(self._reader.read, self._offset, size)
+        self._offset += size
+        last = self._offset >= self._end_at
+        self._lane.submit(Job(read, partial(self._send, last), self.fail))
+
+    def _send(self, last: bool, data: bytes) -> None:
+        self._reading -= 1
+        if self._ended:
+            return
+        words, self._info = self._info, b""
+        self._ticket.send(wire.Kind.CHUNK, words, data, wire.LAST if last else 0)
+        self._advance()
+
+    def _let_go(self) -> None:
+        self._reader.close()

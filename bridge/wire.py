@@ -1,0 +1,335 @@
+"""The binary dialect between the bridge and our client.
+
+A message is one frame: a fixed header and the operation's words (JSON of the models below), and, if
+the header says so, a second frame of raw bytes. Nothing is base64. Messages that are sent at the same
+time travel together, one after another, as one ZeroMQ message.
+
+A value of at most `INLINE_BYTES` travels inside its request or reply. A larger one is a stream:
+
+    put  PUT_OPEN ->   <- CREDIT n   CHUNK.. ->   <- CREDIT 1..   END ->   <- REPLY info
+    get  GET (credit n) ->   <- CHUNK info..   CREDIT 1.. ->   <- CHUNK (LAST)   CREDIT 1 ->
+
+Invariants:
+  - whoever sends chunks has been granted every one of them, so no side buffers more of one stream than
+    the window: `window_chunks` pieces of `chunk_kb`;
+  - every request gets one REPLY, ERROR or stream; either side may end a stream with ABORT or ERROR;
+  - what cannot be decoded is a BadFrames, which names what was wrong.
+"""
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Literal, NamedTuple, TypeVar
+
+from pydantic import Field, ValidationError
+
+from bridge.cache.base import CacheUnavailable
+from bridge.errors import (
+    BadName,
+    BlobDamaged,
+    BridgeError,
+    NoSuchBlob,
+    StoreError,
+    StoreFull,
+    URIResolveError,
+)
+from bridge.frames import Buffer
+from configs.errors import BadInput
+from messages.base import Message
+from messages.blobs import BlobMeta
+
+MAGIC = b"\xaaFWB"
+VERSION = 1
+INLINE_BYTES = 64 << 10
+"""Larger values are streams, so that every byte beyond this has been granted before it is sent."""
+
+_HEADER = struct.Struct("!4sBBHQIQ")
+"""Magic, version, kind, flags, correlation, bytes of words, bytes of body."""
+HAS_BODY = 1
+"""A frame of raw bytes follows."""
+LAST = 2
+"""The last chunk of a get."""
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    HELLO = 1
+    PING = 2
+    PUT = 3
+    PUT_OPEN = 4
+    GET = 5
+    STAT = 6
+    LIST = 7
+    DELETE = 8
+    DESTROY = 9
+    STATISTICS = 10
+    CACHE = 11
+    CHUNK = 32
+    END = 33
+    CREDIT = 34
+    ABORT = 35
+    KEEPALIVE = 36
+    REPLY = 64
+    ERROR = 65
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+class BadFrames(BridgeError):
+    """Frames that are not a message of this dialect."""
+
+
+class Busy(BridgeError):
+    """The bridge holds as much of this client's, or of everybody's, as it will. Nothing was done."""
+
+
+class Closing(BridgeError):
+    """The bridge is about to end and takes no more requests. Nothing was done."""
+
+
+class Head(NamedTuple):
+    """A decoded first frame."""
+
+    kind: Kind
+    flags: int
+    correlation: int
+    body_size: int
+    words: bytes
+
+
+class Hello(Message):
+    """A client's first message."""
+
+    client: str = Field(max_length=64)
+
+
+class Welcome(Message):
+    """The answer: what this bridge expects of its clients."""
+
+    pid: int
+    store: str
+    chunk_bytes: int
+    window_chunks: int
+    max_in_flight: int
+    lease_s: float
+    """A stream of which nothing is heard for this long is aborted."""
+
+
+class PutWords(Message):
+    """Of PUT and PUT_OPEN."""
+
+    tag: str
+    name: str
+    put_id: str = Field(max_length=64)
+    """Names this put: sent again under the same name, it is done once."""
+    meta: BlobMeta = BlobMeta()
+    size: int = Field(default=-1, ge=-1)
+    """Bytes to come; -1 where the sender does not know."""
+
+
+class GetWords(Message):
+    """Of GET."""
+
+    tag: str
+    name: str
+    credit: int = Field(default=1, ge=1, le=1 << 16)
+    """Chunks that the receiver has room for."""
+    offset: int = Field(default=0, ge=0)
+    version: str = ""
+    """With an offset: the version that the first part was of."""
+
+
+class NameWords(Message):
+    """Of STAT."""
+
+    tag: str
+    name: str
+
+
+class ListWords(Message):
+    """Of LIST."""
+
+    tag_pattern: str
+    name_pattern: str = "*"
+    after: str = ""
+    limit: int = Field(default=1000, ge=1, le=10_000)
+
+
+class DeleteWords(Message):
+    """Of DELETE."""
+
+    tag: str
+    names: tuple[str, ...]
+
+
+class DestroyWords(Message):
+    """Of DESTROY."""
+
+    tags: tuple[str, ...]
+
+
+class Count(Message):
+    """How many blobs there were."""
+
+    count: int
+
+
+class CacheWords(Message):
+    """Of CACHE; the value to store is the body."""
+
+    word: Literal["get", "get_many", "gets", "set", "add", "compare_and_set", "delete"]
+    keys: tuple[str, ...] = Field(min_length=1, max_length=1000)
+    ttl_s: int = Field(default=0, ge=0)
+    token: int = 0
+
+
+class CacheAnswer(Message):
+    """The answer of a cache word; the values found are the body, one after another."""
+
+    sizes: tuple[int, ...] = ()
+    """Of each key's value; -1 where there is none."""
+    token: int = 0
+    stored: bool = False
+
+
+class Credit(Message):
+    """So many chunks more may be sent."""
+
+    chunks: int = Field(ge=1, le=1 << 16)
+
+
+class KeepAlive(Message):
+    """Streams that their client still wants."""
+
+    streams: tuple[int, ...] = Field(max_length=1 << 16)
+
+
+class ServerStatistics(Message):
+    """What a bridge says of itself."""
+
+    pid: int
+    uptime_s: float
+    store: str
+    """Kind of store behind it."""
+    cache: str
+    """Name of the cache that it serves to processes without one; empty if none."""
+    requests: int
+    errors: int
+    """Requests answered with an error, undecodable ones among them."""
+    bytes_in: int
+    bytes_out: int
+    """Bytes of values, as they travel."""
+    clients: int
+    """Those with requests under way."""
+    in_flight: int
+    streams: int
+    buffered_bytes: int
+    """Reserved for values that are on their way through."""
+    lost_replies: int
+    """Answers to clients that were gone, or did not read them."""
+    draining: bool
+
+
+class Failed(Message):
+    """Of ERROR."""
+
+    error: str
+    """Name of the class."""
+    message: str
+
+
+_ERRORS: dict[str, type[Exception]] = {
+    error.__name__: error
+    for error in (
+        StoreError, StoreFull, BlobDamaged, NoSuchBlob, BadName, BadInput, URIResolveError,
+        BridgeError, BadFrames, Busy, Closing, CacheUnavailable,
+    )
+}  # fmt: skip
+
+WordsT = TypeVar("WordsT", bound=Message)
+
+
+def text(words: Message) -> bytes:
+    """Words as they travel. Raises BadName for text that has no UTF-8."""
+    try:
+        return words.model_dump_json().encode()
+    except ValueError as error:
+        raise BadName(f"a tag or a name cannot be written in UTF-8: {error}") from error
+
+
+def pack(kind: Kind, correlation: int, words: Message | None = None, body: int | None = None) -> bytes:
+    """A first frame. `body` is the size of the raw frame that follows; None if there is none."""
+    return pack_raw(kind, correlation, b"" if words is None else text(words), body)
+
+
+def pack_raw(kind: Kind, correlation: int, words: bytes, body: int | None = None, flags: int = 0) -> bytes:
+    """The same for words that are JSON already."""
+    if body is not None:
+        flags |= HAS_BODY
+    return _HEADER.pack(MAGIC, VERSION, kind, flags, correlation, len(words), body or 0) + words
+
+
+def unpack(frame: bytes) -> Head:
+    """The inverse. Raises BadFrames."""
+    if len(frame) < _HEADER.size:
+        raise BadFrames(f"a header has {_HEADER.size} bytes, this frame {len(frame)}")
+    magic, version, number, flags, correlation, words_size, body_size = _HEADER.unpack_from(frame)
+    if magic != MAGIC:
+        raise BadFrames("the frame does not begin with this dialect's magic")
+    if version != VERSION:
+        raise BadFrames(
+            f"version {version} of the dialect; this side speaks {VERSION}: use one release on both"
+        )
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise BadFrames(f"unknown kind of message {number}")
+    words = frame[_HEADER.size :]
+    if len(words) != words_size:
+        raise BadFrames(f"the header promises {words_size} bytes of words, there are {len(words)}")
+    return Head(kind, flags, correlation, body_size, words)
+
+
+def correlation_of(frame: bytes) -> int:
+    """The correlation of a frame that may be damaged; 0 where it cannot be told."""
+    return int(_HEADER.unpack_from(frame)[4]) if len(frame) >= _HEADER.size else 0
+
+
+def body_of(head: Head, frames: Sequence[Buffer], number: int) -> Buffer:
+    """The raw frame that belongs to the header in frame `number`; empty if none does. Raises BadFrames."""
+    if not head.flags & HAS_BODY:
+        return b""
+    if number + 1 >= len(frames):
+        raise BadFrames("the header promises a raw frame, there is none")
+    body = frames[number + 1]
+    if len(body) != head.body_size:
+        raise BadFrames(f"the header promises a body of {head.body_size} bytes, there are {len(body)}")
+    return body
+
+
+def read_words(model: type[WordsT], words: bytes) -> WordsT:
+    """The words of a message. Raises BadFrames, which names the field."""
+    try:
+        return model.model_validate_json(words)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadFrames(f"{model.__name__}: {where or 'words'}: {first['msg']}") from error
+
+
+def failed(error: Exception) -> Failed:
+    """An error as it travels: the nearest class that the other side knows."""
+    name = next((cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _ERRORS), "")
+    if not name:
+        return Failed(error="BridgeError", message=f"the bridge failed at this: {type(error).__name__}")
+    return Failed(error=name, message=str(error))
+
+
+def error_of(words: bytes) -> Exception:
+    """The error that an ERROR carries."""
+    try:
+        said = read_words(Failed, words)
+    except BadFrames as error:
+        return error
+    return _ERRORS.get(said.error, BridgeError)(said.message)

@@ -1,0 +1,119 @@
+"""A bridge for a test: in this process, or in one of its own that can be killed."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
+
+from bridge.cache.base import CacheBackend
+from bridge.client import BridgeClient
+from bridge.server.plain import Assimilate
+from bridge.server.service import BridgeServer
+from bridge.server.settings import ServerSettings
+from configs.data import BridgeSettings
+from tests.bridge.memory_store import MemoryStore
+
+ANY_PORT = "tcp://127.0.0.1:*"
+SMALL = BridgeSettings(chunk_kb=64, window_chunks=4)
+
+
+class Served(NamedTuple):
+    server: BridgeServer
+    store: MemoryStore
+    bridge: BridgeSettings
+    """How to reach it."""
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    bridge: BridgeSettings = SMALL,
+    assimilate: Assimilate | None = None,
+    cache: CacheBackend | None = None,
+    **settings: object,
+) -> AsyncIterator[Served]:
+    store = MemoryStore()
+    told = ServerSettings.model_validate({"endpoint": ANY_PORT, "bridge": bridge, **settings})
+    async with BridgeServer(told, store, assimilate, cache) as server:
+        yield Served(server, store, bridge.model_copy(update={"endpoints": (server.endpoint,)}))
+    assert (store.writers, store.readers, store.closed) == (0, 0, True)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    bridge: BridgeSettings = SMALL, **settings: object
+) -> AsyncIterator[tuple[BridgeClient, Served]]:
+    async with serving(bridge, **settings) as served, BridgeClient(served.bridge) as client:
+        yield client, served
+
+
+class Process:
+    """The server as a process of its own."""
+
+    def __init__(self, endpoint: str = ANY_PORT, **settings: object) -> None:
+        told = ServerSettings.model_validate({"endpoint": endpoint, "bridge": SMALL, **settings})
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bridge.memory_server", told.model_dump_json()],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        ready = json.loads(self._process.stdout.readline() or "{}")
+        assert ready.get("event") == "ready", self.read_log()
+        self.endpoint: str = ready["endpoint"]
+        self.pid = self._process.pid
+
+    def read_log(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(20)
+
+    def resident_mb(self) -> float:
+        with open(f"/proc/{self.pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self.log.close()
+
+
+@contextlib.contextmanager
+def process(endpoint: str = ANY_PORT, **settings: object) -> Iterator[Process]:
+    running = Process(endpoint, **settings)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(condition: object) -> None:
+    """Wait for something that tells nobody when it comes about."""
+    assert callable(condition)
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from agentfactory import __version__
+from agentfactory.data_cli import add_data_commands
 from configs.errors import AgentFactoryError, BadInput
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write report.html and report.png for a run")
     report.add_argument("run_dir", metavar="RUN_DIR")
     report.set_defaults(command=_report)
+    add_data_commands(commands.add_parser)
     return parser
 
 

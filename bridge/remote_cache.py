@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bridge.cache.base import CacheUnavailable, Held
+from bridge.cache.base import CacheUnavailable, Held, ItemRefused
 from bridge.client import BridgeClient
 from bridge.errors import BridgeError
 from bridge.wire import CacheAnswer, CacheWords
@@ -27,6 +27,13 @@ class RemoteCache:
         values = await self._found(CacheWords(word="get_many", keys=tuple(map(_text, keys))))
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
+    async def lengths(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Bytes of those that are there, in one round trip that does not carry them."""
+        if not keys:
+            return {}
+        answer, _ = await self._ask(CacheWords(word="lengths", keys=tuple(map(_text, keys))))
+        return {key: size for key, size in zip(keys, answer.sizes, strict=True) if size >= 0}
+
     async def gets(self, key: bytes) -> Held | None:
         """The value and its token, or None."""
         answer, body = await self._ask(CacheWords(word="gets", keys=(_text(key),)))
@@ -50,6 +57,10 @@ class RemoteCache:
         """Forget it, if it is there."""
         await self._ask(CacheWords(word="delete", keys=(_text(key),)))
 
+    async def flush(self) -> None:
+        """Forget everything."""
+        await self._ask(CacheWords(word="flush"))
+
     async def aclose(self) -> None:
         """Nothing: the client is its owner's."""
 
@@ -64,9 +75,12 @@ class RemoteCache:
 
     async def _ask(self, words: CacheWords, value: bytes = b"") -> tuple[CacheAnswer, bytes]:
         try:
-            return await self._client.cache(words, value)
+            answer, body = await self._client.cache(words, value)
         except BridgeError as error:
             raise CacheUnavailable(str(error)) from error
+        if answer.refused:
+            raise ItemRefused(answer.refused)
+        return answer, body
 
 
 def _text(key: bytes) -> str:

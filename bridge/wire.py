@@ -179,8 +179,9 @@ class Count(Message):
 class CacheWords(Message):
     """Of CACHE; the value to store is the body."""
 
-    word: Literal["get", "get_many", "gets", "set", "add", "compare_and_set", "delete"]
-    keys: tuple[str, ...] = Field(min_length=1, max_length=1000)
+    word: Literal["get", "get_many", "lengths", "gets", "set", "add", "compare_and_set", "delete", "flush"]
+    keys: tuple[str, ...] = Field(default=(), max_length=1000)
+    """One; any number for `get_many` and `lengths`; none for `flush`."""
     ttl_s: int = Field(default=0, ge=0)
     token: int = 0
 
@@ -192,6 +193,8 @@ class CacheAnswer(Message):
     """Of each key's value; -1 where there is none."""
     token: int = 0
     stored: bool = False
+    refused: str = ""
+    """Why the cache, which is well, does not take this item."""
 
 
 class Credit(Message):

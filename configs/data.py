@@ -105,6 +105,8 @@ class ActionSettings(Section):
 class DataSettings(Section):
     """The whole data plane."""
 
+    folder: str = ".agentfactory"
+    """Where `agentfactory up` keeps the state and the logs of what it runs."""
     bridge: BridgeSettings = BridgeSettings()
     store: StoreSettings = StoreSettings()
     cache: CacheSettings = CacheSettings()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bridge.cache.base import CacheBackend, CacheUnavailable
+from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
 from bridge.server.peers import Ticket
 from bridge.wire import BadFrames, CacheAnswer, CacheWords
 
@@ -11,6 +11,8 @@ async def answer_cache(cache: CacheBackend, ticket: Ticket, asked: CacheWords, v
     """Ask the cache, and answer."""
     try:
         answer, found = await _ask(cache, asked, value)
+    except ItemRefused as error:
+        ticket.answer_raw(CacheAnswer(refused=str(error) or "refused").model_dump_json().encode(), b"")
     except (CacheUnavailable, BadFrames) as error:
         ticket.fail(error)
     except Exception as error:  # the client is owed an answer whatever the cache does
@@ -23,13 +25,34 @@ async def _ask(
     cache: CacheBackend, asked: CacheWords, value: bytes
 ) -> tuple[CacheAnswer, Sequence[bytes | None]]:
     keys = [_key(key) for key in asked.keys]
-    key = keys[0]
+    if asked.word in ("get_many", "lengths", "flush"):
+        return await _ask_of_many(cache, asked, keys)
+    if len(keys) != 1:
+        raise BadFrames(f"{asked.word} takes one key, not {len(keys)}")
+    return await _ask_of_one(cache, asked, keys[0], value)
+
+
+async def _ask_of_many(
+    cache: CacheBackend, asked: CacheWords, keys: list[bytes]
+) -> tuple[CacheAnswer, Sequence[bytes | None]]:
     match asked.word:
-        case "get":
-            return _found([await cache.get(key)])
         case "get_many":
             values = await cache.get_many(keys)
             return _found([values.get(key) for key in keys])
+        case "lengths":
+            lengths = await cache.lengths(keys)
+            return CacheAnswer(sizes=tuple(lengths.get(key, -1) for key in keys)), ()
+        case _:
+            await cache.flush()
+            return CacheAnswer(), ()
+
+
+async def _ask_of_one(
+    cache: CacheBackend, asked: CacheWords, key: bytes, value: bytes
+) -> tuple[CacheAnswer, Sequence[bytes | None]]:
+    match asked.word:
+        case "get":
+            return _found([await cache.get(key)])
         case "gets":
             held = await cache.gets(key)
             return _found([None], 0) if held is None else _found([held.value], held.token)
@@ -41,7 +64,7 @@ async def _ask(
         case "compare_and_set":
             stored = await cache.compare_and_set(key, value, asked.token, asked.ttl_s)
             return CacheAnswer(stored=stored), ()
-        case "delete":
+        case _:
             await cache.delete(key)
             return CacheAnswer(), ()
 

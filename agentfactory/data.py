@@ -1,0 +1,166 @@
+"""The data plane from Python.
+
+async with DataPlane.open() as data:
+    await data.ingest("folder::docs", tag="docs")
+    text = await data.get("docs", "setup_guide.md")
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Self, TypeVar
+
+from bridge.errors import NoSuchBlob
+from bridge.ingest import Ingest
+from bridge.tally import Watch
+from bridge.tiers import Tiers, WriteThrough
+from bridge.uris.resolver import UriResolver
+from cluster.data_plane import open_tiers, spawn_data_actors
+from cluster.services import down, make_plan, running_plan, up
+from configs.data import DataSettings
+from configs.errors import BadInput
+from messages.base import Request
+from messages.blobs import BlobInfo
+from messages.data import (
+    ActionData,
+    CachedBlob,
+    Destroy,
+    Destroyed,
+    Format,
+    IngestReport,
+    ListBlobs,
+    Listing,
+    Matches,
+    Prune,
+    Pruned,
+    Query,
+    Refused,
+    Retrieve,
+    Retrieved,
+    StepResult,
+)
+from runtime.ref import Ref
+from runtime.system import ActorSystem
+
+ACTION_TIMEOUT_S = 600.0
+PAGE = 1000
+DataT = TypeVar("DataT", bound=ActionData)
+
+
+class ActionRefused(BadInput):
+    """The data plane cannot do what was asked; the message says why."""
+
+
+class DataPlane:
+    """Blobs in the store, with the cache in front of them. Make it with `open`."""
+
+    def __init__(self, settings: DataSettings, tiers: Tiers, ingestor: Ref, retriever: Ref) -> None:
+        self.settings = settings
+        self._tiers = tiers
+        self._ingestor = ingestor
+        self._retriever = retriever
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: DataSettings | None = None) -> AsyncIterator[Self]:
+        """Join the data plane that is up in the settings' folder, or start one while the block lasts.
+
+        What is stored stays either way. Raises BadInput, CannotStart, BridgeDown.
+        """
+        chosen = settings or DataSettings()
+        folder = data_folder(chosen)
+        async with AsyncExitStack() as stack:
+            plan = running_plan(folder)
+            if plan is None:
+                plan = make_plan(chosen, folder)
+                await up(plan, folder)
+                stack.push_async_callback(down, folder)
+            tiers = await stack.enter_async_context(open_tiers(plan.data))
+            system = await stack.enter_async_context(ActorSystem.open("local"))
+            ingestor, retriever = await spawn_data_actors(system, plan.data)
+            yield cls(plan.data, tiers, ingestor, retriever)
+
+    async def ingest(
+        self,
+        src: str | Sequence[str],
+        *,
+        tag: str,
+        format: Format = "arrow",
+        watch: Watch | None = None,
+    ) -> IngestReport:
+        """Store what URIs name under a tag, in both tiers. The report says what went in and what did not.
+
+        Doing it again completes it: what is there already is not sent again. Raises URIResolveError for
+        bad input, with nothing stored. `watch` is told how far it is.
+        """
+        sources = (src,) if isinstance(src, str) else tuple(src)
+        uris = self.settings.uris
+        blobs = await UriResolver(uris, self._tiers.store).resolve(sources)
+        ingest = Ingest(
+            WriteThrough(self._tiers), uris.concurrency, self.settings.cache.max_value_size, uris.temp_folder
+        )
+        return await ingest.put(tag, blobs, format, watch)
+
+    async def query(self, tag_pattern: str = "*", blob_pattern: str = "*") -> tuple[CachedBlob, ...]:
+        """What the cache holds; the store is not asked."""
+        request = Query(tag_pattern=tag_pattern, blob_pattern=blob_pattern)
+        return (await self._ask(self._retriever, request, Matches)).matches
+
+    async def get(self, tag: str, name: str, *, force: bool = False) -> bytes:
+        """A blob's bytes, from the cache where it has them; `force` goes past it. Raises ActionRefused.
+
+        One that is too large for an answer comes from the store, in pieces; `stream` spares the memory.
+        """
+        request = Retrieve(tag=tag, blob_name=name, force=force)
+        found = await self._ask(self._retriever, request, Retrieved)
+        return found.content if found.content is not None else await self._tiers.store.get(tag, name)
+
+    @asynccontextmanager
+    async def stream(self, tag: str, name: str) -> AsyncIterator[AsyncIterator[bytes | memoryview]]:
+        """A blob in pieces, from the store. Raises ActionRefused."""
+        try:
+            async with self._tiers.store.stream(tag, name) as pieces:
+                yield aiter(pieces)
+        except NoSuchBlob as error:
+            raise ActionRefused(str(error)) from error
+
+    async def list(self, tag_pattern: str = "*", blob_pattern: str = "*") -> AsyncIterator[BlobInfo]:
+        """What the store holds, in the order of its pages."""
+        after = ""
+        while True:
+            request = ListBlobs(tag_pattern=tag_pattern, blob_pattern=blob_pattern, after=after, limit=PAGE)
+            page = await self._ask(self._retriever, request, Listing)
+            for blob in page.blobs:
+                yield blob
+            after = page.next
+            if not after:
+                return
+
+    async def prune(self, tag: str, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Let the cache forget blobs (none named: all that it holds of the tag); the store keeps them."""
+        forget = tuple(names) or tuple(b.blob_name for b in await self.query(_literally(tag)))
+        if not forget:
+            return ()
+        return (await self._ask(self._retriever, Prune(tag=tag, blob_names=forget), Pruned)).blob_names
+
+    async def destroy(self, *tags: str) -> int:
+        """Remove tags and all their blobs for good, from both tiers; how many blobs. Raises ActionRefused."""
+        return (await self._ask(self._ingestor, Destroy(tags=tags), Destroyed)).blobs
+
+    @staticmethod
+    async def _ask(actor: Ref, request: Request[StepResult], kind: type[DataT]) -> DataT:
+        data = (await actor.ask(request, timeout_s=ACTION_TIMEOUT_S)).observation.data
+        if isinstance(data, Refused):
+            raise ActionRefused(data.reason)
+        assert isinstance(data, kind)
+        return data
+
+
+def data_folder(settings: DataSettings) -> Path:
+    """Where the state of its processes lies."""
+    return Path(settings.folder).resolve()
+
+
+def _literally(tag: str) -> str:
+    """A glob that matches this tag and no other."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in tag)

@@ -1,0 +1,79 @@
+"""The bridge server of a data plane as a process: `python -m cluster.bridge_server FOLDER`.
+
+It owns the store, hosts the embedded cache where there is no memcached, and reads URIs for plain
+clients through both tiers, so that what they bring in is never behind what the cache says.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bridge.cache.embedded import EmbeddedCache
+from bridge.ingest import Ingest
+from bridge.server.plain import Bundled
+from bridge.server.process import run
+from bridge.server.settings import ServerSettings
+from bridge.store.opening import open_store
+from bridge.tiers import WriteThrough
+from bridge.uris.resolver import UriResolver
+from cluster.data_plane import open_tiers
+from cluster.services import SERVER_SETTINGS
+from configs.data import DataSettings
+from configs.errors import AgentFactoryError, BadInput
+from messages.data import Format
+
+
+class Assimilator:
+    """Stores what URIs name, for clients that speak the JSON dialect."""
+
+    def __init__(self, settings: DataSettings) -> None:
+        self._settings = settings
+
+    async def __call__(self, sources: Sequence[str], tag: str, form: str) -> Bundled:
+        """Raises BadInput, and whatever kept a blob from being stored."""
+        uris = self._settings.uris
+        async with open_tiers(self._settings) as tiers:
+            blobs = await UriResolver(uris, tiers.store).resolve(sources)
+            ingest = Ingest(WriteThrough(tiers), uris.concurrency, self._settings.cache.max_value_size)
+            report = await ingest.put(tag, blobs, _format(form))
+        if report.failed:
+            first = report.failed[0]
+            raise AgentFactoryError(
+                f"{len(report.failed)} blobs were not stored: {first.name}: {first.reason}"
+            )
+        return Bundled(tag=tag, stored=len(report.stored) + len(report.unchanged))
+
+
+def _format(form: str) -> Format:
+    for known in ("arrow", "binary", "text"):
+        if form == known:
+            return known
+    raise BadInput(f"format: expected arrow, binary or text, found {form!r}")
+
+
+def main(folder: Path) -> int:
+    """Serve until SIGTERM; returns the exit code."""
+    try:
+        settings = ServerSettings.model_validate_json((folder / SERVER_SETTINGS).read_bytes())
+        data = DataSettings(
+            bridge=settings.bridge.model_copy(update={"endpoints": (settings.endpoint,)}),
+            store=settings.store,
+            cache=settings.cache,
+            uris=settings.uris,
+        )
+        cache = None
+        if settings.cache.kind != "memcached":
+            cache = EmbeddedCache(settings.cache.memory_mb << 20)
+        store = open_store(settings.store)
+        try:
+            run(settings, store, Assimilator(data), cache)
+        finally:
+            store.close()
+    except AgentFactoryError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

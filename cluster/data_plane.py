@@ -1,0 +1,47 @@
+"""Both tiers, as every process reaches them; and the actors over them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.ingestor.actor import Ingestor
+from actors.retriever.actor import Retriever
+from bridge.cache.base import CacheBackend
+from bridge.cache.memcached import MemcachedBackend
+from bridge.cache.tier import CacheTier
+from bridge.client import BridgeClient
+from bridge.remote_cache import RemoteCache
+from bridge.tiers import Tiers
+from configs.data import CacheSettings, DataSettings
+from runtime.ref import PoolRef
+from runtime.system import ActorSystem
+
+
+@asynccontextmanager
+async def open_tiers(settings: DataSettings) -> AsyncIterator[Tiers]:
+    """Connect to the bridge and to the caches. Raises BridgeDown.
+
+    Without memcached the cache is the one that the bridge server hosts, so that all processes share it.
+    """
+    async with BridgeClient(settings.bridge) as client:
+        cache = CacheTier(settings.cache, cache_backends(settings.cache, client))
+        try:
+            yield Tiers(client, cache)
+        finally:
+            await cache.aclose()
+
+
+def cache_backends(settings: CacheSettings, client: BridgeClient) -> list[CacheBackend]:
+    """The cache servers that the settings name."""
+    if settings.kind != "memcached":
+        return [RemoteCache(client)]
+    timeout_s = settings.timeout_ms / 1000
+    return [MemcachedBackend(host.host, host.port, timeout_s) for host in settings.hosts]
+
+
+async def spawn_data_actors(
+    system: ActorSystem, settings: DataSettings, copies: int = 1
+) -> tuple[PoolRef, PoolRef]:
+    """Ingestors and Retrievers. Raises BridgeDown (as the cause of ActorDown) if the data plane is not up."""
+    ingestors = await system.spawn_pool(Ingestor, settings, open_tiers, name="ingestor", copies=copies)
+    retrievers = await system.spawn_pool(Retriever, settings, open_tiers, name="retriever", copies=copies)
+    return ingestors, retrievers

@@ -1,0 +1,236 @@
+"""The data plane as background processes: what to start, starting it, looking at it, stopping it.
+
+`agentfactory up` writes a plan into the data plane's folder and starts a supervisor
+(`cluster.supervisor`) that outlives it; everything else finds the plan there.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import anyio
+import psutil
+
+from bridge.client import BridgeClient
+from bridge.errors import BridgeDown, BridgeError
+from bridge.server.settings import ServerSettings
+from cluster.run_folder import write_atomically
+from cluster.supervisor import GRACE_S, LOGS, Service, State, held, read_state
+from configs.data import CacheHost, DataSettings
+from configs.errors import AgentFactoryError, BadInput
+from configs.section import Section
+
+PLAN, SERVER_SETTINGS = "plan.json", "bridge.json"
+UP_TIMEOUT_S = 90.0
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Plan(Section):
+    """What the supervisor of a folder is to run, and what clients need to reach it."""
+
+    data: DataSettings
+    """As chosen: no `auto` is left in it."""
+    state: State
+    services: tuple[Service, ...]
+
+
+class CannotStart(AgentFactoryError):
+    """The data plane did not come up; what it had started has been stopped."""
+
+
+class Choice(NamedTuple):
+    """A kind, and why this one."""
+
+    kind: str
+    why: str
+
+
+def choose_store(data: DataSettings) -> Choice:
+    """IOWarp where it is installed, else the embedded store. Raises BadInput for one that is not there."""
+    installed = importlib.util.find_spec("iowarp_core") is not None
+    if data.store.kind == "embedded":
+        return Choice("embedded", "asked for")
+    if installed:
+        return Choice("iowarp", "asked for" if data.store.kind == "iowarp" else "iowarp-core is installed")
+    if data.store.kind == "iowarp":
+        raise BadInput(
+            "the store iowarp needs the package iowarp-core: `pip install 'agentfactory[iowarp]'`, "
+            "or choose --store embedded"
+        )
+    return Choice("embedded", "iowarp-core is not installed")
+
+
+def choose_cache(data: DataSettings) -> Choice:
+    """memcached where the program is found, else the embedded cache. Raises BadInput likewise."""
+    found = shutil.which("memcached") is not None
+    elsewhere = any(host.host not in LOOPBACK for host in data.cache.hosts)
+    if data.cache.kind == "embedded":
+        return Choice("embedded", "asked for")
+    if found or elsewhere:
+        return Choice("memcached", "asked for" if data.cache.kind == "memcached" else "memcached was found")
+    if data.cache.kind == "memcached":
+        raise BadInput(
+            "the cache memcached needs the program memcached on the PATH: install it "
+            "(`apt-get install memcached`), or choose --cache embedded"
+        )
+    return Choice("embedded", "there is no program memcached")
+
+
+def make_plan(data: DataSettings, folder: Path) -> Plan:
+    """Decide what runs. Raises BadInput for what cannot."""
+    store, cache = choose_store(data), choose_cache(data)
+    chosen = data.model_copy(
+        update={
+            "store": data.store.model_copy(update={"kind": store.kind}),
+            "cache": data.cache.model_copy(update={"kind": cache.kind}),
+            "folder": str(folder),
+        }
+    )
+    endpoint = data.bridge.endpoints[0]
+    argv = (sys.executable, "-m", "cluster.bridge_server", str(folder))
+    about = f"bridge server on {endpoint}, {store.kind} store in {data.store.folder}"
+    services = [Service(name="bridge", argv=argv, about=about)]
+    if cache.kind == "memcached":
+        local = [host for host in data.cache.hosts if host.host in LOOPBACK]
+        services += [_memcached(chosen, host, number) for number, host in enumerate(local)]
+    state = State(
+        pid=0,
+        endpoint=endpoint,
+        store=f"{store.kind} ({store.why})",
+        cache=f"{cache.kind} ({cache.why})",
+    )
+    return Plan(data=chosen, state=state, services=tuple(services))
+
+
+def _memcached(data: DataSettings, host: CacheHost, number: int) -> Service:
+    cache = data.cache
+    program = shutil.which("memcached") or "memcached"
+    argv = [program, "-l", host.host, "-p", str(host.port), "-U", "0", "-m", str(cache.memory_mb)]
+    argv += ["-I", str(cache.item_limit)]
+    if os.geteuid() == 0:
+        argv += ["-u", "nobody"]
+    about = f"memcached on {host.host}:{host.port}, {cache.memory_mb} MB"
+    return Service(name=f"memcached-{number}", argv=tuple(argv), about=about)
+
+
+async def up(plan: Plan, folder: Path, watch: Callable[[str], None] = lambda _: None) -> State:
+    """Start it and wait until it answers. Raises BadInput if it is up already, CannotStart."""
+    if held(folder):
+        raise BadInput(f"{folder}: the data plane is up already; see `agentfactory status`")
+    try:
+        (folder / LOGS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be used for the data plane ({error.strerror})") from error
+    server = ServerSettings(
+        endpoint=plan.state.endpoint,
+        bridge=plan.data.bridge,
+        store=plan.data.store,
+        cache=plan.data.cache,
+        uris=plan.data.uris,
+    )
+    write_atomically(folder / SERVER_SETTINGS, server.model_dump_json(indent=2).encode())
+    write_atomically(folder / PLAN, plan.model_dump_json(indent=2).encode())
+    watch(f"starting {', '.join(service.name for service in plan.services)}")
+    supervisor = _spawn_supervisor(folder)
+    try:
+        with anyio.fail_after(UP_TIMEOUT_S):
+            state = await _answering(plan, folder, supervisor)
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await down(folder)
+        if isinstance(error, TimeoutError):
+            raise CannotStart(
+                f"the data plane did not answer in {UP_TIMEOUT_S:g} s; {_why(folder)}"
+            ) from None
+        raise
+    return state
+
+
+async def down(folder: Path) -> bool:
+    """Stop it, in good order; whether there was anything to stop."""
+    state = read_state(folder)
+    if state is None or state.pid == 0:
+        return False
+    try:
+        process = psutil.Process(state.pid)
+        process.send_signal(signal.SIGTERM)
+    except psutil.NoSuchProcess:
+        return False
+    with anyio.move_on_after(2 * GRACE_S) as scope:
+        while held(folder):  # noqa: ASYNC110 - the kernel tells nobody of a lock
+            await anyio.sleep(0.05)
+    if scope.cancelled_caught:
+        process.kill()  # its children are told by the kernel
+    return True
+
+
+async def ping(plan: Plan, timeout_ms: int = 2000) -> float:
+    """Milliseconds of a round trip to the bridge. Raises BridgeDown."""
+    settings = plan.data.bridge.model_copy(
+        update={"connect_timeout_ms": timeout_ms, "request_timeout_ms": timeout_ms}
+    )
+    async with BridgeClient(settings) as client:
+        began = time.perf_counter()
+        await client.ping()
+        return (time.perf_counter() - began) * 1000
+
+
+def running_plan(folder: Path) -> Plan | None:
+    """The plan of the data plane that is up in this folder."""
+    if not held(folder):
+        return None
+    try:
+        return Plan.model_validate_json((folder / PLAN).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{folder / PLAN}: cannot be read ({error}); `agentfactory down`, then `up`"
+        ) from error
+
+
+async def _answering(plan: Plan, folder: Path, supervisor: "subprocess.Popen[bytes]") -> State:
+    while True:
+        state = read_state(folder)
+        failed = [s for s in state.services if s.state in ("failed", "restarting")] if state else []
+        if failed or supervisor.poll() is not None:
+            raise CannotStart(f"the data plane did not come up; {_why(folder)}")
+        if state is not None and all(service.state == "running" for service in state.services):
+            try:
+                await ping(plan, timeout_ms=500)
+            except (BridgeDown, BridgeError):
+                continue
+            return state
+        await anyio.sleep(0.05)
+
+
+def _spawn_supervisor(folder: Path) -> "subprocess.Popen[bytes]":
+    with (folder / LOGS / "supervisor.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "cluster.supervise", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _why(folder: Path) -> str:
+    """Which service is to blame, and the last thing it said."""
+    state = read_state(folder)
+    blamed: list[Literal["supervisor"] | str] = [
+        service.name for service in (state.services if state else ()) if service.state != "running"
+    ]
+    name = blamed[0] if blamed else "supervisor"
+    path = folder / LOGS / f"{name}.log"
+    try:
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    last = f": {lines[-1][-300:]}" if lines else ""
+    return f"{name} said{last} (all of it: {path})"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from bridge.errors import BlobDamaged, NoSuchBlob, StoreError
 from bridge.store.catalog import Catalog, Entry, Record
-from bridge.store.ledger import Ledger
+from bridge.store.ledger import Ledger, OutcomeUnknown
 from bridge.store.names import check_name
 from bridge.store.shelf import Bundle, ChunkShelf, Label
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
@@ -114,8 +114,12 @@ class CatalogStore:
             self._wake.set()
 
     def forsake(self, bundle: Bundle) -> None:
-        """Forget an upload."""
-        self.shelf.drop([bundle])
+        """Forget an upload. What cannot be removed now is cleared away at the next opening."""
+        try:
+            self.shelf.drop([bundle])
+        except StoreError as error:
+            _LOG.warning("an aborted upload could not be removed yet: %s", error)
+            return
         with self._guard:
             self._uploads -= 1
 
@@ -218,6 +222,9 @@ class Upload:
         record = Record(info=info, chunk_bytes=self._store.shelf.chunk_bytes)
         try:
             self._store.finish(Entry(record, tuple(self._sums)), self._label)
+        except OutcomeUnknown:
+            self._ended = True  # the chunks may be needed: the next opening of the store finds out
+            raise
         except BaseException:
             self.abort()
             raise

@@ -34,6 +34,10 @@ _LIMIT_S: Final = 120.0
 _READERS: Final = 1024
 
 
+class OutcomeUnknown(StoreError):
+    """The disk did not answer in time: it may yet be done, or not. Nothing that it needs may be removed."""
+
+
 class _Job(Generic[ResultT]):
     """An operation with where its result goes."""
 
@@ -84,7 +88,7 @@ class Ledger:
         """Run `op` in a write transaction; durable when it returns.
 
         `op` may run twice (never committed twice) and must not keep the transaction.
-        Raises what it raises, StoreFull, StoreError.
+        Raises what it raises, StoreFull, StoreError, OutcomeUnknown.
         """
         job = _Job(op)
         with self._closing:
@@ -97,10 +101,10 @@ class Ledger:
         try:
             return job.done.result(_LIMIT_S)
         except TimeoutError as error:
-            raise StoreError(
-                f"{self._folder}: no answer from the disk for {_LIMIT_S:.0f} s; it is unknown whether this "
-                f"write will be done"
-            ) from error
+            late = f"{self._folder}: no answer from the disk for {_LIMIT_S:.0f} s"
+            if job.done.cancel():
+                raise StoreError(f"{late}; this write will not be done") from error
+            raise OutcomeUnknown(f"{late}; it is unknown whether this write will be done") from error
 
     @contextmanager
     def read(self) -> Iterator[Txn]:
@@ -149,7 +153,7 @@ class Ledger:
                 while len(batch) < _BATCH:
                     batch.append(self._jobs.get_nowait())
             ended = batch[-1] is None  # nothing is put after it
-            jobs = [job for job in batch if job is not None]
+            jobs = [job for job in batch if job is not None and job.done.set_running_or_notify_cancel()]
             if jobs:
                 self._commit(jobs)
 

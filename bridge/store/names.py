@@ -28,7 +28,7 @@ _SHOWN: Final = 60
 
 
 def check_name(what: str, text: str) -> None:
-    """Refuse a tag or a name that cannot be kept. Raises BadName."""
+    """Refuse a tag, a name or the like that is empty, too long or not text. Raises BadName."""
     _encoded(what, text)
 
 

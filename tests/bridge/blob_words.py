@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-from pathlib import Path
 
 from bridge.store.base import Store
 from messages.blobs import BlobInfo, BlobMeta
@@ -30,7 +29,3 @@ def names(store: Store, tag: str, pattern: str = "*") -> list[str]:
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def size_on_disk(folder: Path) -> int:
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

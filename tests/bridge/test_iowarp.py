@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import BlobDamaged, StoreError, StoreFull
+from bridge.errors import BadName, BlobDamaged, StoreError, StoreFull
 from bridge.store.iowarp.frames import DELETE, FIND, PUT
 from bridge.store.iowarp.runtime import installed
 from bridge.store.iowarp.store import IOWarpStore, open_iowarp
@@ -82,6 +82,22 @@ def test_search_takes_the_tag_as_it_is(store: IOWarpStore, odd: str) -> None:
 def test_search_refuses_a_number_that_makes_no_sense(store: IOWarpStore, k: int) -> None:
     with pytest.raises(BadInput, match="k"):
         store.search("texts", "fox", k)
+
+
+@pytest.mark.parametrize("query", ["", "a\ud800", "x" * 20_000])
+def test_search_refuses_what_is_no_text(store: IOWarpStore, query: str) -> None:
+    with pytest.raises(BadName, match="query"):
+        store.search("texts", query)
+
+
+def test_a_request_that_iowarp_does_not_take_harms_no_other(store: IOWarpStore) -> None:
+    before = store.warp.restarts
+    with pytest.raises(StoreError, match="IOWarp"):
+        store.warp.ask([PUT, "t", 5, False], b"x")
+    with pytest.raises(StoreError, match="IOWarp"):
+        store.warp.ask(["no such word"])
+    put(store, "t", "a", b"x")
+    assert store.warp.restarts == before
 
 
 @pytest.mark.parametrize("victim", ["runtime", "client"])

@@ -27,7 +27,6 @@ from bridge.store.iowarp.frames import DELETE, FIND, GET, PUT, SEARCH, Head, rec
 CORE_POOL: Final = 512
 INDEX_POOL: Final = 564
 _WINDOW: Final = 64
-_STUCK: Final = 3
 
 Answer = Callable[[], tuple[Head, bytes]]
 
@@ -116,29 +115,46 @@ def serve(link: socket.socket, limit_s: float) -> None:
     def read() -> None:
         try:
             while True:
-                answers.put(client.begin(*receive(link)))
+                answers.put(_begun(client, *receive(link)))
         except (EOFError, OSError):
             answers.put(None)
-        except Exception as error:
-            print(f"client: {error!r}", file=sys.stderr, flush=True)
-            os._exit(_STUCK)
+        except RuntimeStuck as error:
+            _end(error)
 
     threading.Thread(target=read, daemon=True).start()
     while (answer := answers.get()) is not None:
         try:
             head, data = answer()
         except RuntimeError as error:
-            head, data = ["refused", f"IOWarp: {error}"], b""
+            head, data = _refused(error)
         send(link, head, data)
+
+
+def _begun(client: Client, head: Head, data: bytes) -> Answer:
+    """A request that the library does not take is an answer, and the next one's business goes on."""
+    try:
+        return client.begin(head, data)
+    except (RuntimeError, TypeError, ValueError) as error:
+        refusal = _refused(error)
+        return lambda: refusal
+
+
+def _refused(error: Exception) -> tuple[Head, bytes]:
+    return ["refused", f"IOWarp: {error}"], b""
+
+
+def _end(error: Exception | None = None) -> None:
+    """End at once: the library's own end waits for a runtime that may be gone."""
+    if error is not None:
+        print(f"client: {error!r}", file=sys.stderr, flush=True)
+    os._exit(1 if error else 0)
 
 
 def main() -> None:
     """Arguments: the socket's number, and the limit in seconds."""
     link = socket.socket(fileno=int(sys.argv[1]))
-    code = 0
     try:
         serve(link, float(sys.argv[2]))
-    except (RuntimeStuck, OSError) as error:
-        print(f"client: {error!r}", file=sys.stderr, flush=True)
-        code = _STUCK
-    os._exit(code)  # the library's own end waits for a runtime that may be gone
+    except Exception as error:
+        _end(error)
+    _end()

@@ -55,6 +55,7 @@ class Link:
             ours.settimeout(None)
         except (EOFError, OSError) as error:
             self.close()
+            ours.close()
             raise LinkBroken(
                 f"its client does not start; the end of {runtime.log}:\n{runtime.log_tail()}"
             ) from error

@@ -10,6 +10,7 @@ from bridge.store.catalog import Catalog
 from bridge.store.iowarp.shelf import IOWarpShelf, shown
 from bridge.store.iowarp.supervisor import IOWarp
 from bridge.store.ledger import Ledger
+from bridge.store.names import check_name
 from configs.errors import BadInput
 from messages.blobs import BlobInfo
 
@@ -36,10 +37,12 @@ class IOWarpStore(CatalogStore):
     def search(self, tag: str, query: str, k: int = 10) -> list[Match]:
         """Blobs of text (content type `text/…`) under a tag that hold words of the query, the best first.
 
-        IOWarp's BM25 over chunks of one MiB. Raises BadInput, StoreError.
+        IOWarp's BM25 over chunks of one MiB. Raises BadInput, BadName, StoreError.
         """
         if not 1 <= k <= _MOST:
             raise BadInput(f"k: {k} is not between 1 and {_MOST}")
+        check_name("tag", tag)
+        check_name("query", query)
         found: dict[str, Match] = {}
         for name, version, score in self._shelf.search(tag, query, 4 * k):  # versions may be on their way out
             info = next((info for info in self._named(tag, name) if info.version == version), None)

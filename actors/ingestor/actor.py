@@ -91,7 +91,7 @@ class Ingestor(Actor):
 
 def _in_words(report: IngestReport) -> str:
     parts = [
-        f"stored {_count(len(report.stored), 'blob')} ({report.stored_bytes:,} bytes) "
+        f"stored {_count(len(report.stored), 'blob')} ({_count(report.stored_bytes, 'byte')}) "
         f"under {shown(report.tag)}"
     ]
     if report.unchanged:

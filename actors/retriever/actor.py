@@ -119,7 +119,8 @@ class Retriever(Actor):
     def _retrieved(self, asked: Retrieve, value: bytes | None, size: int, hit: bool) -> StepResult:
         content = value if size <= self._max_answer else None
         origin = "the cache" if hit else "the store"
-        text = f"{shown(asked.blob_name)} under {shown(asked.tag)}: {size:,} bytes from {origin}"
+        amount = "1 byte" if size == 1 else f"{size:,} bytes"
+        text = f"{shown(asked.blob_name)} under {shown(asked.tag)}: {amount} from {origin}"
         if content is None:
             text += ", too large for an answer: stream it from the bridge"
         data = Retrieved(tag=asked.tag, blob_name=asked.blob_name, size=size, hit=hit, content=content)

@@ -8,7 +8,6 @@ along the last axis is longer; nothing is followed that leads to another file (e
 storage, virtual datasets): such a dataset is refused.
 """
 
-import itertools
 import math
 import os
 from collections.abc import Generator, Iterable, Iterator
@@ -83,7 +82,7 @@ def hdf5_blobs(roots: Roots, uri: Uri) -> list[PlannedBlob]:
     except SourceChanged as error:
         raise uri.refuse("changed while it was looked at; try again") from error
     except _BROKEN as error:
-        raise uri.refuse(f"cannot be read as HDF5: {error}") from error
+        raise uri.refuse(f"cannot be read as HDF5: {' '.join(str(error).split())}") from error
     if not blobs:
         raise uri.refuse("holds no datasets; expected at least one")
     return sorted(blobs, key=lambda blob: blob.name)
@@ -95,7 +94,7 @@ def _split(uri: Uri) -> tuple[str, str]:
     while end < len(uri.rest):
         slash = uri.rest.find("/", end + 1)
         end = len(uri.rest) if slash < 0 else slash
-        if "\0" not in uri.rest and os.path.isfile(uri.rest[:end]):
+        if os.path.isfile(uri.rest[:end]):
             return uri.rest[:end], uri.rest[end:].strip("/")
     return uri.rest, ""
 
@@ -154,25 +153,31 @@ def _planned(file: FileSource, name: str, dataset: "h5py.Dataset", uri: Uri, pat
         raise uri.refuse(f"holds {name!r}, whose values lie in other files, which is not followed")
     dtype, shape = dataset.dtype, (0,) if dataset.shape is None else dataset.shape
     string = h5py.check_string_dtype(dtype)
-    width = _widest(dataset) if string is not None and string.length is None else 0
+    width = _widest(dataset, uri) if string is not None and string.length is None else 0
     if dtype.hasobject and not width:
         raise uri.refuse(f"holds {name!r} of type {dtype}, whose values are not of one size")
     if dtype.subdtype is not None:  # each value is itself an array
         dtype, shape = dtype.base, (*shape, *dtype.shape)
     size = math.prod(shape) * (width or int(dtype.itemsize))
-    if width and size > MAX_PADDED_BYTES:
-        raise uri.refuse(f"holds {name!r}, whose strings, padded to the longest, would take {size} bytes")
+    if width:
+        _check_padded(name, size, uri)
     spelled = f"|S{width}" if width else str(dtype) if dtype.names else dtype.str
     meta = BlobMeta(content_type=BINARY, source=f"hdf5::{path}/{name}", dtype=spelled, shape=shape)
     return PlannedBlob(name, meta, DatasetSource(file, name, size, width))
 
 
-def _widest(dataset: "h5py.Dataset") -> int:
-    """Bytes of the longest string, at least 1."""
-    if not dataset.shape and dataset.shape != ():
+def _widest(dataset: "h5py.Dataset", uri: Uri) -> int:
+    """Bytes of the longest string, at least 1. Raises URIResolveError for more than are worth looking at."""
+    if dataset.shape is None:
         return 1
+    _check_padded(dataset.name.strip("/"), math.prod(dataset.shape), uri)
     blocks = (dataset[block] for block in _blocks(dataset.shape, ASSUMED_STRING_BYTES))
     return max((len(value) for block in blocks for value in _flat(block)), default=1) or 1
+
+
+def _check_padded(name: str, size: int, uri: Uri) -> None:
+    if size > MAX_PADDED_BYTES:
+        raise uri.refuse(f"holds {name!r}, whose strings, padded to the longest, take {size} bytes or more")
 
 
 def _flat(block: "np.ndarray[Any, np.dtype[Any]] | bytes") -> "Iterable[bytes]":
@@ -181,6 +186,8 @@ def _flat(block: "np.ndarray[Any, np.dtype[Any]] | bytes") -> "Iterable[bytes]":
 
 def _blocks(shape: tuple[int, ...] | None, item_bytes: int) -> Iterator[tuple[int | slice, ...]]:
     """Indices that together take all of an array in C order, each about `BLOCK_BYTES` of it."""
+    import numpy as np
+
     if shape is None or 0 in shape:
         return
     if not shape:
@@ -191,6 +198,6 @@ def _blocks(shape: tuple[int, ...] | None, item_bytes: int) -> Iterator[tuple[in
         row_bytes *= shape[axis]
         axis -= 1
     rows = max(1, BLOCK_BYTES // row_bytes)
-    for outer in itertools.product(*map(range, shape[:axis])):
+    for outer in np.ndindex(shape[:axis]):
         for start in range(0, shape[axis], rows):
             yield (*outer, slice(start, min(start + rows, shape[axis])))

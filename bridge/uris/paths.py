@@ -1,7 +1,8 @@
 """Files and folders inside of the roots.
 
 Invariant: whatever `..` and symbolic links say, what is found lies under one of the roots; what a
-folder is found to hold lies under that folder.
+folder is found to hold lies under that folder; what is read later is the very file that was found. Who may
+write under a root and puts a link in a folder's place in the instant between is not kept out.
 """
 
 import os

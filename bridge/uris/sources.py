@@ -89,7 +89,10 @@ class FileSource:
         with self.open() as file:
             left = self.size
             while left:
-                chunk = file.read(min(CHUNK_BYTES, left))
+                try:
+                    chunk = file.read(min(CHUNK_BYTES, left))
+                except OSError as error:
+                    raise self._gone(error) from error
                 if not chunk:
                     raise SourceChanged(
                         f"{shown(self.uri)} changed while it was read: it ended {left} bytes early"

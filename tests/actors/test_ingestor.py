@@ -92,7 +92,7 @@ async def test_a_failure_part_way_says_what_went_in_and_the_next_try_completes_i
         second = await ref.ask(request, timeout_s=TIMEOUT_S)
     assert first.reward == -0.5
     assert first.observation.text == (
-        "stored 1 blob (1 bytes) under 'mine'; 1 failed; 'b' because no; doing it again completes it"
+        "stored 1 blob (1 byte) under 'mine'; 1 failed; 'b' because no; doing it again completes it"
     )
     assert second.reward == 0.10
     assert second.observation.data == IngestReport(

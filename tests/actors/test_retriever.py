@@ -52,7 +52,7 @@ async def test_a_miss_comes_from_the_store_and_is_a_hit_from_then_on(plane: Plan
     assert (miss.reward, hit.reward) == (0.20, 0.30)
     assert (retrieved(miss).hit, retrieved(hit).hit) == (False, True)
     assert retrieved(miss).content == retrieved(hit).content == b"a"
-    assert miss.observation.text == "'a' under 'docs': 1 bytes from the store"
+    assert miss.observation.text == "'a' under 'docs': 1 byte from the store"
     assert plane.store.reads == 1
 
 

@@ -315,6 +315,19 @@ async def test_values_of_varying_size_are_refused(root: Path) -> None:
     )
 
 
+async def test_a_dataset_that_is_said_to_be_enormous_takes_no_memory(root: Path) -> None:
+    with h5py.File(root / "v.h5", "w") as file:
+        file.create_dataset("sparse", (1 << 20, 1 << 31), "f8")
+        file.create_dataset("words", (1 << 31,), h5py.string_dtype())
+    (blob,) = await resolve(root, f"hdf5::{root}/v.h5/sparse")
+    assert blob.source.size == 1 << 54
+    assert not isinstance(blob.source, StoredSource)
+    assert not any(next(blob.source.chunks()))
+    assert "holds 'words', whose strings, padded to the longest, take 2147483648 bytes or more" in (
+        await refused(root, f"hdf5::{root}/v.h5/words")
+    )
+
+
 async def test_a_broken_hdf5_file_is_refused(root: Path, h5: Path) -> None:
     data = h5.read_bytes()
     for size in (0, 10, 600, len(data) // 2):

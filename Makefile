@@ -16,6 +16,10 @@ $(VENV)/installed: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" 2>&1 | { grep -v "Location 'file:" || true; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" 2>&1 | { grep -v "Location 'file:" || true; }
 	@$(BIN)/python -c "import agentfactory"
+	@command -v memcached >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		  { apt-get install -y -q memcached || { apt-get update -q && apt-get install -y -q memcached; }; } >/dev/null 2>&1; } || \
+		echo "memcached is missing and could not be installed: the embedded cache takes its place, its tests are skipped"
 	@touch $@
 
 evolve: $(VENV)/installed

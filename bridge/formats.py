@@ -26,7 +26,7 @@ from bridge.uris.uri import shown
 from configs.errors import BadInput
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
 WHOLE_TABLE_BYTES = 32 << 20
 """Larger CSV and JSON lines are converted piece by piece."""
@@ -103,7 +103,7 @@ def _write(out: BinaryIO, schema: "pa.Schema", batches: "Iterable[pa.RecordBatch
 
 def _from_csv(table: BinaryIO, out: BinaryIO) -> None:
     import pyarrow as pa
-    import pyarrow.csv as csv  # type: ignore[import-untyped]
+    import pyarrow.csv as csv
 
     size = _size(table)
     if not size:
@@ -145,7 +145,7 @@ def _wider_column(
 
 def _from_json_lines(table: BinaryIO, out: BinaryIO) -> None:
     import pyarrow as pa
-    import pyarrow.json as json  # type: ignore[import-untyped]
+    import pyarrow.json as json
 
     size = _size(table)
     if not size:
@@ -204,7 +204,7 @@ def _union(one: "pa.Schema", other: "pa.Schema") -> "pa.Schema":
 
 def _from_parquet(table: BinaryIO, out: BinaryIO) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet as parquet
 
     with parquet.ParquetFile(table, pre_buffer=False) as file:
         fields = [

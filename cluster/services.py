@@ -8,7 +8,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -138,10 +137,10 @@ async def up(plan: Plan, folder: Path, watch: Callable[[str], None] = lambda _: 
     write_atomically(folder / SERVER_SETTINGS, server.model_dump_json(indent=2).encode())
     write_atomically(folder / PLAN, plan.model_dump_json(indent=2).encode())
     watch(f"starting {', '.join(service.name for service in plan.services)}")
-    supervisor = _spawn_supervisor(folder)
     try:
         with anyio.fail_after(UP_TIMEOUT_S):
-            state = await _answering(plan, folder, supervisor)
+            await _leave_supervisor(folder)
+            state = await _answering(plan, folder)
     except BaseException as error:
         with anyio.CancelScope(shield=True):
             await down(folder)
@@ -194,13 +193,13 @@ def running_plan(folder: Path) -> Plan | None:
         ) from error
 
 
-async def _answering(plan: Plan, folder: Path, supervisor: "subprocess.Popen[bytes]") -> State:
+async def _answering(plan: Plan, folder: Path) -> State:
     while True:
         state = read_state(folder)
         failed = [s for s in state.services if s.state in ("failed", "restarting")] if state else []
-        if failed or supervisor.poll() is not None:
+        if failed or state is None:
             raise CannotStart(f"the data plane did not come up; {_why(folder)}")
-        if state is not None and all(service.state == "running" for service in state.services):
+        if all(service.state == "running" for service in state.services):
             try:
                 await ping(plan, timeout_ms=500)
             except (BridgeDown, BridgeError):
@@ -209,15 +208,13 @@ async def _answering(plan: Plan, folder: Path, supervisor: "subprocess.Popen[byt
         await anyio.sleep(0.05)
 
 
-def _spawn_supervisor(folder: Path) -> "subprocess.Popen[bytes]":
+async def _leave_supervisor(folder: Path) -> None:
     with (folder / LOGS / "supervisor.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "cluster.supervise", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+        ended = await anyio.run_process(
+            [sys.executable, "-m", "cluster.supervise", str(folder)], stdout=log, stderr=log, check=False
         )
+    if ended.returncode != 0:
+        raise CannotStart(f"the data plane did not come up; {_why(folder)}")
 
 
 def _why(folder: Path) -> str:

@@ -104,7 +104,7 @@ class Supervisor:
         self._states = {s.name: ServiceState(name=s.name, about=s.about) for s in services}
         self._stop = asyncio.Event()
 
-    async def run(self) -> None:
+    async def run(self, when_held: Callable[[], object] = lambda: None) -> None:
         """Until SIGTERM or SIGINT. Raises BadInput where another one holds the folder."""
         descriptor = _lock(self._folder)
         try:
@@ -112,6 +112,7 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
             self._write()
+            when_held()
             async with asyncio.TaskGroup() as group:
                 for service in self._services.values():
                     group.create_task(self._keep(service))

@@ -22,7 +22,7 @@ from bridge.uris.uri import Uri, is_unicode, shown
 from messages.blobs import BlobMeta
 
 if TYPE_CHECKING:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
     import numpy as np
 
 BLOCK_BYTES = 4 << 20

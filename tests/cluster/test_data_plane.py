@@ -1,0 +1,178 @@
+"""The data plane as people run it: real processes, killed for real, and what was stored is there."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agentfactory.data import ActionRefused, DataPlane
+from cluster.services import CannotStart, down, make_plan, running_plan, up
+from cluster.supervisor import Service, State, Supervisor, held, read_state
+from configs.data import BridgeSettings, CacheHost, CacheSettings, DataSettings, StoreSettings, UriSettings
+from configs.errors import BadInput
+
+LIMIT_S = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def settings(folder: Path, store: str = "embedded", cache: str = "embedded") -> DataSettings:
+    return DataSettings(
+        folder=str(folder / "state"),
+        bridge=BridgeSettings(endpoints=(f"tcp://127.0.0.1:{free_port()}",)),
+        store=StoreSettings(kind=store, folder=str(folder / "store"), max_gb=1.0),  # type: ignore[arg-type]
+        cache=CacheSettings(kind=cache, hosts=(CacheHost(port=free_port()),), memory_mb=64),  # type: ignore[arg-type]
+        uris=UriSettings(roots=(str(folder),)),
+    )
+
+
+@asynccontextmanager
+async def running(chosen: DataSettings) -> AsyncIterator[Path]:
+    folder = Path(chosen.folder)
+    await up(make_plan(chosen, folder), folder)
+    try:
+        yield folder
+    finally:
+        await down(folder)
+
+
+def documents(folder: Path) -> Path:
+    docs = folder / "docs"
+    docs.mkdir()
+    (docs / "setup_guide.md").write_text("# Setup\nRun make.\n")
+    (docs / "empty").write_bytes(b"")
+    return docs
+
+
+async def until(condition: object, folder: Path) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not condition(read_state(folder)):  # type: ignore[operator]  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def pid_of(folder: Path, name: str) -> int:
+    state = read_state(folder)
+    assert state is not None
+    return next(service.pid for service in state.services if service.name == name)
+
+
+@pytest.mark.parametrize("cache", ["embedded", "memcached"])
+async def test_what_is_ingested_can_be_queried_got_pruned_and_destroyed(tmp_path: Path, cache: str) -> None:
+    if cache == "memcached" and shutil.which("memcached") is None:
+        pytest.skip("memcached is not installed")
+    docs = documents(tmp_path)
+    chosen = settings(tmp_path, cache=cache)
+    async with running(chosen), DataPlane.open(chosen) as data:
+        report = await data.ingest(f"folder::{docs}", tag="docs")
+        assert sorted(report.stored) == ["empty", "setup_guide.md"]
+        assert await data.get("docs", "setup_guide.md") == b"# Setup\nRun make.\n"
+        assert "setup_guide.md" in {blob.blob_name for blob in await data.query("docs")}
+        await data.prune("docs")
+        assert await data.query("docs") == ()
+        assert [blob.name async for blob in data.list("docs")] == ["empty", "setup_guide.md"]
+        assert await data.get("docs", "setup_guide.md") == b"# Setup\nRun make.\n"
+        assert (await data.ingest(f"folder::{docs}", tag="docs")).stored == ()
+        assert await data.destroy("docs") == 2
+        with pytest.raises(ActionRefused, match=r"no blob 'setup_guide.md' under 'docs'"):
+            await data.get("docs", "setup_guide.md")
+
+
+async def test_the_bridge_comes_back_after_sigkill_with_what_was_stored(tmp_path: Path) -> None:
+    docs = documents(tmp_path)
+    chosen = settings(tmp_path)
+    async with running(chosen) as folder, DataPlane.open(chosen) as data:
+        await data.ingest(f"folder::{docs}", tag="docs")
+        old = pid_of(folder, "bridge")
+        os.kill(old, signal.SIGKILL)
+        assert await data.get("docs", "setup_guide.md", force=True) == b"# Setup\nRun make.\n"
+        await until(lambda s: s is not None and s.services[0].restarts == 1, folder)
+        state = read_state(folder)
+        assert state is not None
+        assert state.services[0].last_exit == "killed by SIGKILL"
+        assert pid_of(folder, "bridge") != old
+
+
+@pytest.mark.skipif(shutil.which("memcached") is None, reason="memcached is not installed")
+async def test_reads_go_on_while_memcached_is_killed(tmp_path: Path) -> None:
+    docs = documents(tmp_path)
+    chosen = settings(tmp_path, cache="memcached")
+    async with running(chosen) as folder, DataPlane.open(chosen) as data:
+        await data.ingest(f"folder::{docs}", tag="docs")
+        os.kill(pid_of(folder, "memcached-0"), signal.SIGKILL)
+        for _ in range(20):
+            assert await data.get("docs", "setup_guide.md") == b"# Setup\nRun make.\n"
+
+
+async def test_a_killed_supervisor_leaves_no_process_behind(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    async with running(chosen) as folder:
+        state = read_state(folder)
+        assert state is not None
+        children = psutil.Process(state.pid).children(recursive=True)
+        assert children
+        os.kill(state.pid, signal.SIGKILL)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=LIMIT_S)
+        assert alive == []
+        assert not held(folder)
+        assert running_plan(folder) is None
+
+
+async def test_a_second_up_is_refused(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    async with running(chosen) as folder:
+        with pytest.raises(BadInput, match="up already"):
+            await up(make_plan(chosen, folder), folder)
+
+
+async def test_a_port_that_is_taken_is_named_and_nothing_stays(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(chosen.bridge.endpoints[0].rpartition(":")[2])))
+        taken.listen()
+        folder = Path(chosen.folder)
+        with pytest.raises(CannotStart, match=r"bridge said: .*in use"):
+            await up(make_plan(chosen, folder), folder)
+        assert not held(folder)
+
+
+async def test_a_data_plane_that_is_not_up_is_started_for_the_block(tmp_path: Path) -> None:
+    docs = documents(tmp_path)
+    chosen = settings(tmp_path)
+    async with DataPlane.open(chosen) as data:
+        await data.ingest(f"folder::{docs}", tag="docs")
+    assert not held(Path(chosen.folder))
+    async with DataPlane.open(chosen) as data:
+        assert await data.get("docs", "setup_guide.md") == b"# Setup\nRun make.\n"
+
+
+def test_asking_for_what_is_not_installed_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadInput, match=r"needs the program memcached.*--cache embedded"):
+        make_plan(settings(tmp_path, cache="memcached"), tmp_path)
+    plan = make_plan(settings(tmp_path, cache="auto"), tmp_path)
+    assert plan.state.cache == "embedded (there is no program memcached)"
+
+
+async def test_a_service_that_keeps_dying_young_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.supervisor.BACKOFF_S", 0.001)
+    service = Service(name="mayfly", argv=("/bin/sh", "-c", "exit 7"), about="it dies")
+    state = State(pid=os.getpid(), endpoint="", store="", cache="")
+    async with asyncio.timeout(LIMIT_S):
+        await Supervisor(tmp_path, state, [service]).run()
+    (ended,) = State.model_validate_json((tmp_path / "services.json").read_bytes()).services
+    assert (ended.state, ended.last_exit, ended.pid) == ("failed", "exit code 7", 0)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from actors.coordinator.journal import read_journal
 from actors.coordinator.state import RunState
 from actors.student.actor import Student
+from agentfactory.data import DataPlane
 from agentfactory.report.result import run_result
 from cluster.crew import spawn_coordinator, spawn_crew
 from cluster.run_folder import JOURNAL, create_run_folder, hold, open_run_folder, write_atomically
@@ -19,6 +20,8 @@ from configs.load import YamlValue, load_settings
 from configs.settings import RuntimeSettings, Settings
 from messages.adapters import AdapterRef
 from messages.base import Event
+from messages.blobs import BlobInfo
+from messages.data import CachedBlob, Format, IngestReport
 from messages.episodes import Solution, SolveTask
 from messages.runs import DescribeRun, DrainRun, RunFailed, RunFinished, RunResult, StartRun
 from messages.tasks import Task
@@ -60,6 +63,8 @@ class Factory:
         self.settings = settings
         self._stack = AsyncExitStack()
         self._ray: RaySession | None = None
+        self._data: DataPlane | None = None
+        self._opening_data = asyncio.Lock()
         self.on_starting: Callable[[str], None] = lambda what: None
         """Told what is being started, for a progress display."""
 
@@ -128,6 +133,41 @@ class Factory:
                 await engine.ask(read_adapter(folder, adapter), timeout_s=SOLVE_TIMEOUT_S)
             request = SolveTask(episode_id=uuid.uuid4().hex, task=asked, adapter=adapter, pinned=True)
             return await student.ask(request, timeout_s=SOLVE_TIMEOUT_S)
+
+    async def data(self) -> DataPlane:
+        """The data plane: the one that is up, or one of this factory's own, opened when first asked for.
+
+        Raises BadInput, CannotStart, BridgeDown.
+        """
+        async with self._opening_data:
+            if self._data is None:
+                self._data = await self._stack.enter_async_context(DataPlane.open(self.settings.data))
+        return self._data
+
+    async def ingest(self, src: str | Sequence[str], *, tag: str, format: Format = "arrow") -> IngestReport:
+        """Store what URIs name under a tag (see `DataPlane.ingest`)."""
+        return await (await self.data()).ingest(src, tag=tag, format=format)
+
+    async def query(self, tag_pattern: str = "*", blob_pattern: str = "*") -> tuple[CachedBlob, ...]:
+        """What the cache holds."""
+        return await (await self.data()).query(tag_pattern, blob_pattern)
+
+    async def get(self, tag: str, name: str, *, force: bool = False) -> bytes:
+        """A blob's bytes, from the cache where it has them."""
+        return await (await self.data()).get(tag, name, force=force)
+
+    async def list_blobs(self, tag_pattern: str = "*", blob_pattern: str = "*") -> AsyncIterator[BlobInfo]:
+        """What the store holds."""
+        async for blob in (await self.data()).list(tag_pattern, blob_pattern):
+            yield blob
+
+    async def prune(self, tag: str, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Let the cache forget; the store keeps."""
+        return await (await self.data()).prune(tag, names)
+
+    async def destroy(self, *tags: str) -> int:
+        """Remove tags and all their blobs for good; how many blobs."""
+        return await (await self.data()).destroy(*tags)
 
     async def _start(self, settings: Settings, folder: Path) -> "Run":
         self._stack.enter_context(hold(folder))

@@ -209,9 +209,15 @@ async def _answering(plan: Plan, folder: Path) -> State:
 
 
 async def _leave_supervisor(folder: Path) -> None:
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]  # found from any folder
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with (folder / LOGS / "supervisor.log").open("ab") as log:
         ended = await anyio.run_process(
-            [sys.executable, "-m", "cluster.supervise", str(folder)], stdout=log, stderr=log, check=False
+            [sys.executable, "-m", "cluster.supervise", str(folder)],
+            stdout=log,
+            stderr=log,
+            check=False,
+            env=environment,
         )
     if ended.returncode != 0:
         raise CannotStart(f"the data plane did not come up; {_why(folder)}")

@@ -143,7 +143,7 @@ async def test_no_frames_harm_the_server() -> None:
                     half = running.resident_mb()
             stop.set()
             assert await working > 100
-            assert answers > FRAMES // 2
+            assert answers > FRAMES // 4
             await settled(client, running, half)
 
 

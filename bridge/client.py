@@ -21,8 +21,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from types import TracebackType
 
-import zmq
-
 from bridge import wire
 from bridge.blob_stream import ATTEMPTS, BlobStream
 from bridge.dispatcher import Answer, Dispatcher
@@ -31,6 +29,7 @@ from bridge.frames import Buffer
 from bridge.link import Keys
 from bridge.transfers import LinkLost, evenly, slices, upload
 from bridge.wire import Kind
+from bridge.zeromq import zmq
 from configs.data import BridgeSettings
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
 

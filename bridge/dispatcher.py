@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
-import zmq
 
 from bridge import wire
 from bridge.errors import BridgeDown
@@ -25,6 +24,7 @@ from bridge.frames import Buffer
 from bridge.link import Keys, Link
 from bridge.transfers import LinkLost, Transfer
 from bridge.wire import Kind
+from bridge.zeromq import zmq
 from configs.data import BridgeSettings
 
 log = structlog.get_logger("bridge")

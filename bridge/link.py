@@ -12,11 +12,10 @@ import asyncio
 from typing import Protocol
 
 import structlog
-import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from bridge import wire
 from bridge.frames import Buffer, receive, send_all
+from bridge.zeromq import recv_monitor_message, zmq
 
 log = structlog.get_logger("bridge")
 

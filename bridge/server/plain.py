@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import zmq
 from pydantic import JsonValue
 
 from bridge import json_dialect, wire
@@ -22,6 +21,7 @@ from bridge.server.budget import Budget
 from bridge.server.lanes import Job, Lanes
 from bridge.server.peers import Peer, Peers
 from bridge.store.base import BlobReader, Store
+from bridge.zeromq import zmq
 from configs.errors import BadInput
 from messages.blobs import BlobInfo, BlobMeta
 

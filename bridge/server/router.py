@@ -13,9 +13,9 @@ import errno
 from collections.abc import Callable, Sequence
 
 import structlog
-import zmq
 
 from bridge.frames import COPY_UNDER, Buffer, receive, send_all
+from bridge.zeromq import zmq
 
 log = structlog.get_logger("bridge")
 

@@ -20,8 +20,6 @@ from functools import partial
 from types import TracebackType
 
 import structlog
-import zmq
-from zmq.auth.asyncio import AsyncioAuthenticator
 
 from bridge import wire
 from bridge.cache.base import CacheBackend
@@ -36,6 +34,7 @@ from bridge.server.router import Router
 from bridge.server.settings import ServerSettings
 from bridge.server.streams import Flow
 from bridge.store.base import Store
+from bridge.zeromq import AsyncioAuthenticator, zmq
 from configs.errors import BadInput
 
 log = structlog.get_logger("bridge")

@@ -5,11 +5,10 @@ import json
 import os
 import random
 
-import zmq
-
 from bridge import wire
 from bridge.client import BridgeClient
 from bridge.wire import Kind
+from bridge.zeromq import zmq
 from messages.base import Message
 from tests.bridge.serving import SMALL, Process, process
 

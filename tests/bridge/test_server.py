@@ -8,13 +8,12 @@ import os
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
-import zmq
-import zmq.asyncio
 
 from bridge import wire
 from bridge.client import BridgeClient
 from bridge.errors import URIResolveError
 from bridge.server.plain import Bundled
+from bridge.zeromq import zmq
 from configs.data import BridgeSettings
 from configs.errors import BadInput
 from messages.blobs import BlobMeta

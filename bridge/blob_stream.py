@@ -31,8 +31,7 @@ class BlobStream:
         self._offset = 0
 
     async def __aenter__(self) -> "BlobStream":
-        answer = await self._ask("")
-        self.info = BlobInfo.model_validate_json(answer.words)
+        await self.open()
         return self
 
     async def __aexit__(
@@ -41,6 +40,16 @@ class BlobStream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    async def open(self) -> bytes | None:
+        """The whole blob, if it came with the answer; else it comes piece by piece."""
+        answer = await self._ask("")
+        self.info = BlobInfo.model_validate_json(answer.words)
+        return bytes(answer.body) if answer.transfer is None else None
+
+    def close(self) -> None:
+        """Want no more of it."""
         if self._transfer is not None:
             self._dispatcher.end(self._transfer)
 

@@ -21,8 +21,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from types import TracebackType
 
-import zmq
-
 from bridge import wire
 from bridge.blob_stream import ATTEMPTS, BlobStream
 from bridge.dispatcher import Answer, Dispatcher
@@ -31,11 +29,9 @@ from bridge.frames import Buffer
 from bridge.link import Keys
 from bridge.transfers import LinkLost, evenly, slices, upload
 from bridge.wire import Kind
+from bridge.zeromq import zmq
 from configs.data import BridgeSettings
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
-
-HASH_HERE = 64 << 10
-"""Larger pieces are hashed in a thread."""
 
 Pieces = Callable[[int], AsyncIterator[memoryview]]
 """A value in pieces of a given size."""
@@ -116,18 +112,16 @@ class BridgeClient:
 
     async def get(self, tag: str, name: str) -> bytes:
         """A whole blob. Raises NoSuchBlob, BlobDamaged (its SHA-256 is another), StoreError, BridgeDown."""
-        async with self.stream(tag, name) as blob:
+        blob = self.stream(tag, name)
+        data = await blob.open()
+        if data is not None:
+            digest = hashlib.sha256(data)
+        else:
             digest = hashlib.sha256()
-            pieces: list[memoryview] = []
-            async for piece in blob:
-                pieces.append(piece)
-                if len(piece) <= HASH_HERE:
-                    digest.update(piece)
-                else:
-                    await asyncio.to_thread(digest.update, piece)
+            data = await _collect(blob, digest)
         if digest.hexdigest() != blob.info.sha256:
             raise BlobDamaged(f"{name!r} under {tag!r} came with another SHA-256 than it was stored with")
-        return b"".join(pieces)
+        return data
 
     def stream(self, tag: str, name: str) -> BlobStream:
         """A blob piece by piece: `async with client.stream(tag, name) as blob`. Its digest is not checked."""
@@ -204,6 +198,19 @@ class BridgeClient:
             return BlobInfo.model_validate_json(await upload(transfer, pieces(welcome.chunk_bytes)))
         finally:
             self._dispatcher.end(transfer)
+
+
+async def _collect(blob: BlobStream, digest: "hashlib._Hash") -> bytes:
+    """All pieces, and their digest: of each in a thread, while the next ones come."""
+    loop = asyncio.get_running_loop()
+    pieces: list[memoryview] = []
+    try:
+        async for piece in blob:
+            pieces.append(piece)
+            await loop.run_in_executor(None, digest.update, piece)
+    finally:
+        blob.close()
+    return await loop.run_in_executor(None, b"".join, pieces)
 
 
 def _count(answer: Answer) -> int:

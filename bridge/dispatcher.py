@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
-import zmq
 
 from bridge import wire
 from bridge.errors import BridgeDown
@@ -25,6 +24,7 @@ from bridge.frames import Buffer
 from bridge.link import Keys, Link
 from bridge.transfers import LinkLost, Transfer
 from bridge.wire import Kind
+from bridge.zeromq import zmq
 from configs.data import BridgeSettings
 
 log = structlog.get_logger("bridge")
@@ -32,6 +32,8 @@ log = structlog.get_logger("bridge")
 BACK_OFF_S = 0.02
 """After Busy, and half as much more at random."""
 MAX_TICK_S = 0.25
+LINGER_MS = 500
+"""At the end: for what the bridge should know (which streams are not wanted any more)."""
 
 
 class Answer(NamedTuple):
@@ -115,8 +117,10 @@ class Dispatcher:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        for transfer in self._transfers.values():
+            transfer.send(Kind.ABORT)
         for link in self._links:
-            link.close()
+            link.close(LINGER_MS if link.welcome else 0)
         error = BridgeDown("the client was closed while this was under way")
         for call in self._calls.values():
             _fail(call, error)

@@ -6,7 +6,7 @@ turn of the loop goes as one ZeroMQ message of many frames, so ZeroMQ's own thre
 
 from collections.abc import Iterable, Sequence
 
-import zmq
+from bridge.zeromq import zmq
 
 Buffer = bytes | memoryview
 COPY_UNDER = 16 << 10

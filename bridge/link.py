@@ -12,11 +12,10 @@ import asyncio
 from typing import Protocol
 
 import structlog
-import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from bridge import wire
 from bridge.frames import Buffer, receive, send_all
+from bridge.zeromq import recv_monitor_message, zmq
 
 log = structlog.get_logger("bridge")
 
@@ -122,10 +121,12 @@ class Link:
             log.warning("a bridge was lost", endpoint=self.endpoint, why=why)
             self._owner.on_down(self)
 
-    def close(self) -> None:
-        """Let go of the socket; what is queued is dropped."""
+    def close(self, linger_ms: int = 0) -> None:
+        """Let go of the socket; what was sent and has not left has `linger_ms`."""
         self.welcome = None
         self.in_flight = 0
+        if linger_ms and self._socket is not None and self._outbox:
+            send_all(self._socket, self._outbox)
         self._outbox.clear()
         if self._retry is not None:
             self._retry.cancel()
@@ -135,7 +136,7 @@ class Link:
             self._loop.remove_reader(self._monitor.FD)
             self._socket.disable_monitor()
             self._monitor.close(linger=0)
-            self._socket.close(linger=0)
+            self._socket.close(linger=linger_ms)
         self._socket = self._monitor = None
 
     def _connect(self) -> None:
@@ -200,7 +201,7 @@ class Link:
             return False
         number = 0
         try:
-            while number < len(frames):
+            while number < len(frames) and self._socket is not None:
                 head = wire.unpack(bytes(frames[number]))
                 body = wire.body_of(head, frames, number)
                 number += 2 if head.flags & wire.HAS_BODY else 1

@@ -14,13 +14,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import zmq
-import zmq.asyncio
-
 from benchmarks.figures import Figures, median
 from bridge.client import BridgeClient
 from bridge.server.settings import ServerSettings
 from bridge.store.base import Store
+from bridge.zeromq import zmq
 from configs.data import BridgeSettings, StoreSettings
 from messages.blobs import BlobMeta
 
@@ -125,17 +123,17 @@ async def raw_client(endpoint: str) -> AsyncIterator[Measure]:
 
 
 @contextlib.contextmanager
-def json_client(endpoint: str) -> Iterator[Measure]:
+def json_client(endpoint: str, method: str, **params: str) -> Iterator[Measure]:
     """The synchronous client: REQ, JSON, one request in flight."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         socket.connect(endpoint)
-        request = {"method": "context_retrieve", "params": {"tag": "bench", "blob_name": "small"}, "id": 1}
+        request = {"method": method, "params": params, "id": 1}
 
         async def measure(count: int) -> None:
             for _ in range(count):
                 socket.send(json.dumps(request).encode())
-                assert json.loads(socket.recv())["result"]["data"]
+                assert json.loads(socket.recv())["result"]
 
         yield measure
 
@@ -188,9 +186,12 @@ async def small_ratios(bridge: BridgeSettings) -> AsyncIterator[Ratio]:
                 for name, ask, target in (("ping", ping, 0.6), ("get", get, 0.0), ("put", put, 0.0)):
                     sides = (pipelined(ask), raw)
                     yield await compare(f"bridge_{name}_vs_echo", "1/s", target, sides, (6_000, 6_000))
-        with json_client(bridge.endpoints[0]) as serial:
+        with json_client(bridge.endpoints[0], "ping", text=SMALL.decode()) as serial:
+            sides = (pipelined(ping), serial)
+            yield await compare("bridge_ping_vs_req_json", "1/s", 8.0, sides, (12_000, 2_000))
+        with json_client(bridge.endpoints[0], "context_retrieve", tag="bench", blob_name="small") as serial:
             sides = (pipelined(get), serial)
-            yield await compare("bridge_get_vs_req_json", "1/s", 8.0, sides, (6_000, 1_000))
+            yield await compare("bridge_get_vs_req_json", "1/s", 0.0, sides, (6_000, 1_000))
 
 
 async def large_ratios(bridge: BridgeSettings, store: Store) -> AsyncIterator[Ratio]:

@@ -9,11 +9,8 @@ import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import zmq
-from zmq.auth import CURVE_ALLOW_ANY
-from zmq.auth.asyncio import AsyncioAuthenticator
-
 from bridge.server.settings import ServerSettings
+from bridge.zeromq import CURVE_ALLOW_ANY, AsyncioAuthenticator, zmq
 from configs.errors import BadInput
 
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}

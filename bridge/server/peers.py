@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from bridge import wire
+from bridge.cache.base import CacheUnavailable
 from bridge.frames import Buffer
 from bridge.server.budget import Budget
 from bridge.server.router import Router
@@ -76,6 +77,10 @@ class Peers:
         """All that are open."""
         return [stream for peer in self._known.values() for stream in peer.streams.values()]
 
+    def with_streams(self) -> list[bytes]:
+        """Clients that have any."""
+        return [peer.identity for peer in self._known.values() if peer.streams]
+
     def stream(self, identity: bytes, correlation: int) -> Stream | None:
         """An open stream of this client."""
         peer = self._known.get(identity)
@@ -109,7 +114,7 @@ class Peers:
     def note(self, error: Exception) -> None:
         """Count an error; one that nobody foresaw is written down."""
         self.counters.errors += 1
-        if not isinstance(error, AgentFactoryError):
+        if not isinstance(error, AgentFactoryError | CacheUnavailable):
             log.error("a request failed unexpectedly", exc_info=error)
 
 

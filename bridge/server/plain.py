@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import zmq
 from pydantic import JsonValue
 
 from bridge import json_dialect, wire
@@ -22,10 +21,12 @@ from bridge.server.budget import Budget
 from bridge.server.lanes import Job, Lanes
 from bridge.server.peers import Peer, Peers
 from bridge.store.base import BlobReader, Store
+from bridge.zeromq import zmq
 from configs.errors import BadInput
 from messages.blobs import BlobInfo, BlobMeta
 
 MAX_MATCHES = 100_000
+SENT_S = 0.01
 
 
 class Bundled(NamedTuple):
@@ -95,15 +96,16 @@ class Plain:
         self._peers.counters.bytes_in += len(frames[0])
         self._begin(ticket, params)
 
-    def release_sent(self) -> bool:
-        """Give back what has been sent; whether something is still to be sent."""
+    def _release_sent(self) -> None:
+        """Give back what has been sent; ZeroMQ tells nobody, so it is asked while there is any."""
         for _ in range(len(self._unsent)):
             tracker, size = self._unsent.popleft()
             if tracker.done:
                 self._budget.give_back(size)
             else:
                 self._unsent.append((tracker, size))
-        return bool(self._unsent)
+        if self._unsent:
+            self._lanes.loop.call_later(SENT_S, self._release_sent)
 
     async def aclose(self) -> None:
         """Cancel what has no other end."""
@@ -169,7 +171,6 @@ class Plain:
             ticket.reserved = needed
             self._lanes.lane().submit(job)
 
-        self.release_sent()
         if self._budget.take_now(needed):
             read()
         else:
@@ -189,6 +190,8 @@ class Plain:
             self._budget.give_back(ticket.reserved)
         else:
             self._unsent.append((tracker, ticket.reserved))
+            if len(self._unsent) == 1:
+                self._lanes.loop.call_later(SENT_S, self._release_sent)
         self._peers.end(ticket.peer)
 
 

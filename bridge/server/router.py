@@ -13,9 +13,9 @@ import errno
 from collections.abc import Callable, Sequence
 
 import structlog
-import zmq
 
-from bridge.frames import Buffer, receive, send_all
+from bridge.frames import COPY_UNDER, Buffer, receive, send_all
+from bridge.zeromq import zmq
 
 log = structlog.get_logger("bridge")
 
@@ -57,14 +57,15 @@ class Router:
             waiting.append(message)
 
     def send_plain(self, client: bytes, frame: bytes, delimiter: bool) -> zmq.MessageTracker | None:
-        """Send a message that stands alone; the tracker tells when ZeroMQ has let go of its bytes."""
+        """Send a message that stands alone; of a large one, when ZeroMQ has let go of it."""
         frames = [client, b"", frame] if delimiter else [client, frame]
         tracker: zmq.MessageTracker | None = None
         if self._closed:
             self.lost_replies += 1
             return None
         try:
-            tracker = self._socket.send_multipart(frames, zmq.NOBLOCK, copy=False, track=True)
+            large = len(frame) >= COPY_UNDER
+            tracker = self._socket.send_multipart(frames, zmq.NOBLOCK, copy=not large, track=large)
         except zmq.ZMQError as error:
             self._not_sent(client, 1, error)
         self._schedule()

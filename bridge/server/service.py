@@ -7,7 +7,8 @@ Invariants:
   - memory is bounded whatever the clients do: values on their way are at most `buffer_mb` (`Budget`), plus
     what ZeroMQ holds: at most `RECEIVE_HWM` messages that were not read yet and, for each client that does
     not read its answers, `send_hwm` answers of at most `wire.INLINE_BYTES`;
-  - a client that vanished costs a lease, then its streams are aborted;
+  - the streams of a client whose connection is lost are aborted within two ticks, those of one that is
+    silent after a lease;
   - at the end what is under way gets `drain_s`, new requests are refused, and the store is closed last.
 """
 
@@ -19,8 +20,6 @@ from functools import partial
 from types import TracebackType
 
 import structlog
-import zmq
-from zmq.auth.asyncio import AsyncioAuthenticator
 
 from bridge import wire
 from bridge.cache.base import CacheBackend
@@ -35,6 +34,7 @@ from bridge.server.router import Router
 from bridge.server.settings import ServerSettings
 from bridge.server.streams import Flow
 from bridge.store.base import Store
+from bridge.zeromq import AsyncioAuthenticator, zmq
 from configs.errors import BadInput
 
 log = structlog.get_logger("bridge")
@@ -43,6 +43,7 @@ RECEIVE_HWM = 512
 HEARTBEAT_MS = 2000
 TICK_S = 0.25
 LINGER_MS = 1000
+PROBE = wire.pack(wire.Kind.KEEPALIVE, 0)
 
 
 class BridgeServer:
@@ -111,6 +112,8 @@ class BridgeServer:
 
     async def aclose(self) -> None:
         """Finish what is under way, refuse what comes, and let go of the store."""
+        if self._draining:
+            return
         self._draining = True
         await self._drain()
         for stream in self._peers.streams():
@@ -182,8 +185,12 @@ class BridgeServer:
             self._plain.receive(client, frames, delimiter, self._draining)
 
     def _tick(self) -> None:
-        """Abort what was abandoned, and give back what has been sent."""
-        self._plain.release_sent()
+        """Abort what was abandoned.
+
+        ZeroMQ tells of a lost connection only to who sends over it: so each client with streams is sent to.
+        """
+        for client in self._peers.with_streams():
+            self._peers.router.send(client, (PROBE,))
         silent_since = time.monotonic() - self._settings.lease_s
         for stream in self._peers.streams():
             if stream.heard_at < silent_since:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from configs.data import BridgeSettings, CacheSettings, StoreSettings, UriSettings
+from configs.data import BridgeSettings, StoreSettings
 from configs.section import Section
 
 
@@ -13,8 +13,6 @@ class ServerSettings(Section):
     """Where it listens. A port `*` is chosen by the system, and named in the readiness line."""
     bridge: BridgeSettings = BridgeSettings()
     store: StoreSettings = StoreSettings()
-    cache: CacheSettings = CacheSettings()
-    uris: UriSettings = UriSettings()
     threads: int = Field(default=10, ge=4, le=64)
     """Store calls at a time."""
     buffer_mb: int = Field(default=256, ge=16)

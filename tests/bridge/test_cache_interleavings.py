@@ -75,6 +75,12 @@ async def test_no_death_at_any_step_leaves_or_reads_stale_bytes(what: str, warm:
         assert step > 3
 
 
+@pytest.mark.parametrize("step", range(4, 9))
+async def test_a_writer_that_dies_beside_another_writer_and_a_reader_leaves_nothing_stale(step: int) -> None:
+    async for _ in some_orders([writer, other_writer, reader], warm=False, number=150, crash=(1, step)):
+        pass
+
+
 @pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.parametrize("what", TRIOS)
 async def test_no_order_of_three_leaves_or_reads_stale_bytes(what: str, warm: bool) -> None:

@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from conftest import StartMemcached, free_port
+from memcached_server import StartMemcached, free_port
 
 from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
 from bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache

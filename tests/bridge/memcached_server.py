@@ -15,18 +15,7 @@ class Memcached:
 
     def __init__(self, item_limit: str = "1m") -> None:
         self.port = free_port()
-        self._options = [
-            "-m",
-            str(memory_mb),
-            "-I",
-            item_limit,
-            "-l",
-            "127.0.0.1",
-            "-p",
-            str(self.port),
-            "-t",
-            "2",
-        ]
+        self._options = ["-m", "64", "-I", item_limit, "-l", "127.0.0.1", "-p", str(self.port)]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -62,13 +62,19 @@ class Connections(MemcachePool):
                 return self._lend(conn)
             self._drop(conn)
         if self._open < self._maxsize:
+            self._open += 1
             return await self._connect()
         return await self._wait() or await self._connect()
 
     def release(self, conn: Connection) -> None:
-        """Take it back. aiomcache calls this in a `finally`, where an exception that is under way shows."""
+        """Take it back.
+
+        aiomcache notes an error on the connection, but not a cancellation: that shows since this is called
+        in a `finally`.
+        """
         del self._busy[conn]
-        if sys.exc_info()[0] is None and _sound(conn):
+        cancelled = isinstance(sys.exc_info()[1], asyncio.CancelledError | GeneratorExit)
+        if _sound(conn) and not cancelled:
             self._give_on(conn)
         else:
             self._drop(conn)
@@ -96,6 +102,8 @@ class Connections(MemcachePool):
             turn = next(iter(self._line))
             del self._line[turn]
             if not turn.done():
+                if conn is None:
+                    self._open += 1
                 turn.set_result(conn and self._lend(conn))
                 return
         if conn is not None:
@@ -111,13 +119,15 @@ class Connections(MemcachePool):
         except asyncio.CancelledError:
             self._line.pop(turn, None)
             if turn.done() and not turn.cancelled():  # cancelled in the moment in which its turn came
-                if (conn := turn.result()) is not None:
+                if (conn := turn.result()) is None:
+                    self._open -= 1
+                else:
                     del self._busy[conn]
                 self._give_on(conn)
             raise
 
     async def _connect(self) -> Connection:
-        self._open += 1
+        """A new connection, counted as open already."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 streams = await asyncio.open_connection(self._host, self._port, limit=READ_AHEAD)

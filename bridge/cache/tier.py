@@ -1,41 +1,44 @@
 """The cache tier: cached bytes in front of the store, never stale ones.
 
-A key's home (one server, `bridge.cache.servers`) holds a value, a writer's mark, a reader's mark, or
-nothing. Marks carry random bytes and live for `mark_s`, longer than a put can take unnoticed.
+A key's home (one server, see `bridge.cache.servers`) holds a value, a writer's mark, a reader's mark, or
+nothing. A writer's mark names all the writers that hold the key now. Marks live for `mark_s`, and writers
+renew theirs while a put lasts.
 
 A hit: one `get` of one key. A reader that finds
   - nothing: adds a reader's mark, takes the key's token, loads from the store, then stores the value by
     `compare_and_set` with that token;
   - a reader's mark, or a list of parts one of which is gone: takes its token, and goes on likewise;
   - a writer's mark, or no server: loads from the store and stores nothing.
-A writer puts its mark in place of whatever is there, takes its token, puts to the store, and then stores
-the value by `compare_and_set` with that token (a reader's mark, if there is nothing to cache). If that
-fails it leaves a writer's mark that nobody owns. It renews its mark while the put lasts.
+A writer puts its name on the key in place of a value or beside other names, takes the key's token, puts to
+the store, and then stores the value by `compare_and_set` with that token. If it was not alone from the
+first step to the last, it takes its name away instead, and caches nothing; the last one leaves the key to
+the readers. A writer whose name is gone (evicted, flushed) leaves a mark that nobody takes away.
 
 Why nothing stale is read after a write has returned:
   1. A value enters the cache only by `compare_and_set` on a token that was taken before the load or the
      put began. So it fails if anybody has changed the key since, and a request that arrives late (after a
      timeout, from a dead process) can do no harm: late values fail, late marks only cost a hit.
   2. A reader's value: every writer changes the key before its put and once more after it. A reader that
-     took its token before either fails; one that took it after both loaded what was put.
-  3. A writer's value: if two writers overlap, at least one finds the key changed, and whoever does leaves
-     a mark. A value stays only if nobody else touched the key from before its put to after it.
-  4. A writer that dies between its put and its last step leaves its mark. It expires; the next reader
-     loads what is stored.
-  5. Reads that wait for a load of another read carry the same reader's mark: no writer came between.
-  6. Marks or values that are evicted are gone: tokens on them fail, and a writer whose token failed
-     leaves a mark.
-  7. A server that cannot be reached by a writer is flushed before this process uses it again.
+     took its token before either fails; one that took it after both has loaded what was put.
+  3. A writer's value: it stays only if no other writer was at the key from before its put to after it, so
+     the store holds what it put.
+  4. A writer that dies between its put and its last step leaves its name. Until that expires nothing is
+     cached, whoever else writes or reads; then the next reader loads what is stored.
+  5. Reads that wait for a load of another read carry the same reader's mark, so that no writer came
+     between, or have asked before that load began.
+  6. Marks or values that are evicted are gone: tokens on them fail, and the writer leaves a mark.
+  7. A server that a writer cannot reach is flushed before this process uses it again.
 Destroying is writing: `delete_through` marks what it was told of, and after the delete also what the
 store says it removed, which covers puts that came between.
 
 What remains:
-  - Other processes, that do reach a server which a writer does not reach, read old values there until the
-    writer's flush arrives (tried at once and every `retry_s`), or if the writer's process ends first,
-    until they expire (`default_ttl`). The same if a writer dies after its mark was evicted.
-  - A put that failed with its outcome unknown and takes effect only after `mark_s`.
+  - Other processes, if they do reach a server which a writer does not reach, read old values there until
+    the writer's flush arrives (tried at once and every `retry_s`); if the writer's process ends before,
+    until they expire (`default_ttl`).
+  - The same if a writer dies in the middle whose mark was evicted, or one that destroys a blob that it
+    had not expected; or if a put that failed takes effect only when its mark has expired.
+  - Clocks of hosts that differ by more than `mark_s`: the name of a dead writer may go too early.
   - Servers that join while they hold old values: see `bridge.cache.servers`.
-  - The embedded cache has none of these: its host does not lose itself. One process hosts it.
 """
 
 import asyncio
@@ -164,7 +167,7 @@ class CacheTier:
         if isinstance(lease, bytes):
             return lease, True
         if lease is None:
-            return await load(), False
+            return await self._leases.load_without_lease(slot, load), False
 
         async def load_and_fill() -> bytes | None:
             loaded = await load()

@@ -2,13 +2,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from conftest import StartMemcached, free_port
+from memcached_server import StartMemcached, free_port
 
 from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
 from bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
 from bridge.cache.memcached import MemcachedBackend
 
-TIMEOUT_S = 0.2
+TIMEOUT_S = 0.1
 PATIENT_S = 5.0
 
 
@@ -255,7 +255,7 @@ async def test_those_in_line_are_told_too_when_the_server_stands_still(
     start_memcached: StartMemcached,
 ) -> None:
     server = start_memcached()
-    backend = MemcachedBackend("127.0.0.1", server.port, TIMEOUT_S, connections=2)
+    backend = MemcachedBackend("127.0.0.1", server.port, 5 * TIMEOUT_S, connections=2)
     await backend.set(b"a", b"1", 100)
     server.freeze()
     answers = await asyncio.gather(*(backend.get(b"a") for _ in range(20)), return_exceptions=True)

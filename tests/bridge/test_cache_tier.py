@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import product
 
 import pytest
-from conftest import StartMemcached
+from memcached_server import StartMemcached
 
 from bridge.cache.base import CacheBackend
 from bridge.cache.embedded import EmbeddedCache

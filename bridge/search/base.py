@@ -44,6 +44,8 @@ class Hit(NamedTuple):
 
     row: int
     score: float
+    share: float = 1.0
+    """How much of the question it speaks of, 0..1, where that is known: its weight in a fusion."""
 
 
 class LexicalSearch(Protocol):

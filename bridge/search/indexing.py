@@ -88,12 +88,23 @@ class Indexer:
         ):
             opened, useless = await self._open(shelf, tag)
         plan = self._plan(opened, infos)
+        work = _Update(self, tag, shelf, plan, publish, watch)
         if plan.is_needed(opened.manifest) or not opened.version:
             before = {part.name for part in opened.manifest.parts}
-            opened = await _Update(self, tag, shelf, plan, publish, watch).run(opened)
+            opened = await work.run(opened)
             await shelf.sweep(opened.manifest, before | useless)
         publish(opened)
-        return self._report(tag, opened, plan, rebuilt=bool(useless))
+        return IndexReport(
+            tag=tag,
+            embedder=self._embedder.name,
+            blobs=sum(len(part.blobs) for part in opened.manifest.parts),
+            passages=len(opened.table.rows),
+            embedded=work.covered,
+            removed=len(plan.removed),
+            not_text=len(plan.not_text),
+            too_large=len(plan.too_large),
+            rebuilt=bool(useless),
+        )
 
     async def thread(self, function: Callable[[], T]) -> T:
         """Run it in a thread."""
@@ -160,20 +171,6 @@ class Indexer:
     def _plan(self, opened: Opened, infos: Sequence[BlobInfo]) -> Plan:
         return make_plan(opened.manifest, infos, self._settings.max_blob_mb << 20)
 
-    def _report(self, tag: str, opened: Opened, plan: Plan, rebuilt: bool) -> IndexReport:
-        manifest = opened.manifest
-        return IndexReport(
-            tag=tag,
-            embedder=self._embedder.name,
-            blobs=sum(len(part.blobs) for part in manifest.parts),
-            passages=len(opened.table.rows),
-            embedded=len(plan.texts),
-            removed=len(plan.removed),
-            not_text=len(manifest.not_text),
-            too_large=len(manifest.too_large),
-            rebuilt=rebuilt,
-        )
-
 
 class _Update:
     """One update under way."""
@@ -195,6 +192,8 @@ class _Update:
         self._watch = watch
         self._texts = 0
         self._embedded = 0
+        self.covered = 0
+        """Texts that the index has taken in."""
 
     async def run(self, opened: Opened) -> Opened:
         """Do what is planned, part after part."""
@@ -211,7 +210,8 @@ class _Update:
             if len(rows) >= PART_PASSAGES:
                 opened = await self._flush(opened, covered, rows, gone)
                 covered, rows, gone = [], [], frozenset()
-        opened = await self._flush(opened, covered, rows, gone)
+        if covered or not opened.version or self._plan._replace(texts=()).is_needed(opened.manifest):
+            opened = await self._flush(opened, covered, rows, gone)
         return await self._merge(opened)
 
     async def _flush(
@@ -231,6 +231,7 @@ class _Update:
         table = await self._indexer.thread(partial(opened.table.replaced, gone, rows, vectors))
         opened = Opened(manifest, await self._shelf.write_manifest(manifest), table)
         self._publish(opened)
+        self.covered += len(covered)
         return opened
 
     async def _merge(self, opened: Opened) -> Opened:

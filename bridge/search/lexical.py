@@ -110,15 +110,27 @@ class Bm25:
         )
 
     def rank(self, question: str, k: int) -> Sequence[Hit]:
-        """The best first, at most k, only such as share a word."""
+        """The best first, at most k, only such as share a word.
+
+        The share of a hit is the idf of the question's words that it has, over that of all of them: small
+        for a passage that shares only a word or two, among many that nobody here has used.
+        """
         scores = np.zeros(self._n)
+        held = np.zeros(self._n)
+        total = 0.0
         for word, weight in Counter(words(question)).items():
-            term = self._vocabulary.get(word)
-            if term is None:
-                continue
-            begin, end = self._begin[term], self._begin[term + 1]
-            rows, counts = self._rows[begin:end], self._counts[begin:end]
-            idf = np.log1p((self._n - len(rows) + 0.5) / (len(rows) + 0.5))
+            rows, counts = self._postings(word)
+            idf = float(np.log1p((self._n - len(rows) + 0.5) / (len(rows) + 0.5)))
+            total += idf
+            held[rows] += idf
             scores[rows] += weight * idf * counts * (K1 + 1) / (counts + self._norms[rows])
         best = np.argsort(-scores, kind="stable")[:k]
-        return [Hit(int(row), float(scores[row])) for row in best if scores[row] > 0.0]
+        return [
+            Hit(int(row), float(scores[row]), float(held[row]) / total) for row in best if scores[row] > 0.0
+        ]
+
+    def _postings(self, word: str) -> tuple[Ints, Ints]:
+        """The rows that have a word, and how often each."""
+        term = self._vocabulary.get(word)
+        begin, end = (0, 0) if term is None else self._begin[term : term + 2]
+        return self._rows[begin:end], self._counts[begin:end]

@@ -95,9 +95,10 @@ class Table:
 
 
 def fused(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """Reciprocal rank fusion: Σ 1/(60 + rank) over the rankings that hold a row.
+    """Reciprocal rank fusion: Σ share/(60 + rank) over the rankings that hold a row.
 
-    Source: Cormack, Clarke & Büttcher, SIGIR 2009.
+    Source: Cormack, Clarke & Büttcher, SIGIR 2009, where all shares are 1. Here a passage that shares few of
+    the question's words does not push those down that are near to it in meaning.
 
     >>> [hit.row for hit in fused(([Hit(1, 9.0), Hit(2, 8.0)], [Hit(2, 0.5)]))]
     [2, 1]
@@ -105,5 +106,5 @@ def fused(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
     scores: dict[int, float] = {}
     for ranking in rankings:
         for rank, hit in enumerate(ranking, start=1):
-            scores[hit.row] = scores.get(hit.row, 0.0) + 1.0 / (RRF + rank)
+            scores[hit.row] = scores.get(hit.row, 0.0) + hit.share / (RRF + rank)
     return [Hit(row, score) for row, score in sorted(scores.items(), key=lambda item: (-item[1], item[0]))]

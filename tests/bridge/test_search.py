@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 
-import anyio
 import pytest
 
 from bridge.errors import BadName, IndexFull, NoSuchBlob
@@ -200,15 +199,16 @@ async def test_a_damaged_index_is_made_anew(blobs: MemoryBlobs, victim: str, dam
     assert await best(search, "which port") == "ports.md"
 
 
-async def test_an_update_that_fails_leaves_the_index_before_it(blobs: MemoryBlobs) -> None:
+@pytest.mark.parametrize("fails", [MANIFEST, "part-"])
+async def test_an_update_that_fails_leaves_the_index_before_it(blobs: MemoryBlobs, fails: str) -> None:
     await PassageSearch(blobs, SETTINGS).update("docs")
     await blobs.text("ports.md", "Nothing but zebras.")
-    blobs.fail_at = MANIFEST
+    before = await blobs.get(".index/docs", MANIFEST)
+    blobs.fail_at = fails
     search = PassageSearch(blobs, SETTINGS)
     with pytest.raises(ConnectionError):
         await search.update("docs")
-    manifest = await blobs.get(".index/docs", MANIFEST)
-    assert all(name.encode() in manifest for name in ("ports.md", "colours.md", "limits.md"))
+    assert await blobs.get(".index/docs", MANIFEST) == before
     blobs.fail_at = ""
     assert (await search.update("docs")).embedded == 1
     assert await best(search, "zebras") == "ports.md"
@@ -255,16 +255,11 @@ async def test_parts_that_a_crash_left_behind_are_swept_when_old(blobs: MemoryBl
     assert "part-young" in left
 
 
-class SlowEmbedder(NgramEmbedder):
-    """Embeds texts only once it may; questions at once."""
-
+class CountingEmbedder(NgramEmbedder):
     def __init__(self) -> None:
-        self.may = anyio.Event()
         self.texts = 0
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        if any("SLOW" in text for text in texts):
-            anyio.from_thread.run(self.may.wait)
         self.texts += len(texts)
         return super().embed(texts)
 
@@ -272,7 +267,7 @@ class SlowEmbedder(NgramEmbedder):
 async def test_all_who_wait_for_the_first_index_share_its_making(
     blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedder = SlowEmbedder()
+    embedder = CountingEmbedder()
     monkeypatch.setattr("bridge.search.search.local_embedder", lambda name: embedder)
     search = PassageSearch(blobs, SETTINGS.model_copy(update={"max_age_s": 60.0}))
     found = await asyncio.gather(*(best(search, "port 5560") for _ in range(8)))
@@ -283,14 +278,14 @@ async def test_all_who_wait_for_the_first_index_share_its_making(
 async def test_an_old_index_is_searched_while_a_new_one_is_made(
     blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blobs_of_manifest = blobs.put
+    really_put = blobs.put
     entered, may = asyncio.Event(), asyncio.Event()
 
     async def put(tag: str, name: str, data: bytes, meta: BlobMeta | None = None) -> object:
         if name == MANIFEST and b"slow.md" in data:
             entered.set()
             await may.wait()
-        return await blobs_of_manifest(tag, name, data, meta)
+        return await really_put(tag, name, data, meta)
 
     search = PassageSearch(blobs, SETTINGS)
     await search.update("docs")
@@ -337,5 +332,9 @@ async def test_a_text_that_changes_while_it_is_read_waits_for_the_next_update(
     search = PassageSearch(blobs, SETTINGS)
     with monkeypatch.context() as patch:
         patch.setattr(blobs, "get", changed)
-        assert (await search.update("docs")).blobs == 2
+        report = await search.update("docs")
+        assert (report.blobs, report.embedded) == (2, 2)
+        blobs.written.clear()
+        await search.update("docs")
+        assert blobs.written == []
     assert (await search.update("docs")).blobs == 3

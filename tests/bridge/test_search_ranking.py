@@ -97,6 +97,16 @@ def test_fusion_prefers_what_both_rankings_hold() -> None:
     assert both[0].score == pytest.approx(1 / 62 + 1 / 62)
 
 
+def test_a_passage_that_shares_little_of_the_question_weighs_little() -> None:
+    index = Bm25.of(["apple pie", "apple", "pear"])
+    shares = {hit.row: hit.share for hit in index.rank("apple pie unheard", 5)}
+    assert 0 < shares[1] < shares[0] < 1
+    assert index.rank("pear", 1)[0].share == pytest.approx(1.0)
+    near, alike = [Hit(n, 1.0) for n in range(9)], [Hit(7, 9.0, share=0.05)]
+    assert fused((near, alike))[0].row == 0
+    assert fused((near, [Hit(7, 9.0)]))[0].row == 7
+
+
 def test_a_table_without_some_blobs_finds_the_others_and_the_new() -> None:
     embedder = NgramEmbedder()
     new = [Row("new.md", 0, 6, "", "zebras")]
@@ -152,6 +162,7 @@ def test_auto_takes_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert local_embedder("auto").name == "ngrams"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_local(MINILM), reason="all-MiniLM-L6-v2 is not on this machine")
 def test_the_sentence_model_sees_meaning() -> None:
     embedder = local_embedder("auto")

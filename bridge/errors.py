@@ -25,6 +25,12 @@ class NoSuchBlob(StoreError):
     exit_code: ClassVar[int] = 2
 
 
+class IndexFull(StoreError):
+    """A tag has more text than its search index may hold."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class BadName(BadInput):
     """A tag or a name that the data plane does not take."""
 

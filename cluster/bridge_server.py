@@ -17,7 +17,7 @@ from bridge.store.opening import open_store
 from bridge.tiers import WriteThrough
 from bridge.uris.resolver import UriResolver
 from cluster.data_plane import open_tiers
-from cluster.services import SERVER_SETTINGS
+from cluster.services import PLAN, Plan
 from configs.data import DataSettings
 from configs.errors import AgentFactoryError, BadInput
 from messages.data import Format
@@ -54,19 +54,15 @@ def _format(form: str) -> Format:
 def main(folder: Path) -> int:
     """Serve until SIGTERM; returns the exit code."""
     try:
-        settings = ServerSettings.model_validate_json((folder / SERVER_SETTINGS).read_bytes())
-        data = DataSettings(
-            bridge=settings.bridge.model_copy(update={"endpoints": (settings.endpoint,)}),
-            store=settings.store,
-            cache=settings.cache,
-            uris=settings.uris,
-        )
-        cache = None
-        if settings.cache.kind != "memcached":
-            cache = EmbeddedCache(settings.cache.memory_mb << 20)
-        store = open_store(settings.store)
+        plan = Plan.model_validate_json((folder / PLAN).read_bytes())
+        data, endpoint = plan.data, plan.state.endpoint
+        here = data.bridge.model_copy(update={"endpoints": (endpoint,)})
+        assimilator = Assimilator(data.model_copy(update={"bridge": here}))
+        cache = EmbeddedCache(data.cache.memory_mb << 20) if data.cache.kind == "embedded" else None
+        settings = ServerSettings(endpoint=endpoint, bridge=data.bridge, store=data.store)
+        store = open_store(data.store)
         try:
-            run(settings, store, Assimilator(data), cache)
+            run(settings, store, assimilator, cache)
         finally:
             store.close()
     except AgentFactoryError as error:

@@ -13,14 +13,19 @@ from configs.settings import Settings
 from messages.adapters import Policy
 from runtime.engines.actor import InferenceEngine
 from runtime.groups import task_group
-from runtime.ref import ActorRef, PoolRef
+from runtime.ref import ActorRef, PoolRef, Ref
 from runtime.system import ActorSystem
 from runtime.transport import Resources
 
 
-async def spawn_crew(system: ActorSystem, settings: Settings, run_dir: Path) -> Crew:
-    """Spawn everyone but the Coordinator, at the same time where they do not need one another."""
-    spawning = _Spawning(system, settings, run_dir)
+async def spawn_crew(
+    system: ActorSystem, settings: Settings, run_dir: Path, searcher: Ref | None = None
+) -> Crew:
+    """Spawn everyone but the Coordinator, at the same time where they do not need one another.
+
+    `searcher` is who answers Search, for Students that retrieve and a Teacher that is grounded.
+    """
+    spawning = _Spawning(system, settings, run_dir, searcher)
     async with task_group() as group:
         for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
             group.start_soon(part)
@@ -38,8 +43,9 @@ async def spawn_crew(system: ActorSystem, settings: Settings, run_dir: Path) -> 
 class _Spawning:
     """What has been spawned so far, and how to spawn the rest."""
 
-    def __init__(self, system: ActorSystem, settings: Settings, run_dir: Path) -> None:
+    def __init__(self, system: ActorSystem, settings: Settings, run_dir: Path, searcher: Ref | None) -> None:
         self._system = system
+        self._searcher = searcher
         self._settings = settings
         self._run_dir = run_dir
         gpus = 1.0 if settings.model.device == "cuda" else 0.0
@@ -70,6 +76,7 @@ class _Spawning:
             settings,
             self._settings.model,
             engine,
+            self._searcher,
             name="student",
             copies=settings.copies,
             mailbox=8192,
@@ -79,7 +86,13 @@ class _Spawning:
         archive = self._run_dir / "teacher-archive.jsonl"
         engine = self.pools["engine"]
         self.actors["teacher"] = await self._system.spawn(
-            Teacher, self._settings.teacher, self._settings.model, engine, archive, name="teacher"
+            Teacher,
+            self._settings.teacher,
+            self._settings.model,
+            engine,
+            archive,
+            self._searcher,
+            name="teacher",
         )
 
     async def verifier(self) -> None:

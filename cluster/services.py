@@ -19,14 +19,13 @@ import psutil
 
 from bridge.client import BridgeClient
 from bridge.errors import BridgeDown, BridgeError
-from bridge.server.settings import ServerSettings
 from cluster.run_folder import write_atomically
 from cluster.supervisor import GRACE_S, LOGS, Service, State, held, read_state
 from configs.data import CacheHost, DataSettings
 from configs.errors import AgentFactoryError, BadInput
 from configs.section import Section
 
-PLAN, SERVER_SETTINGS = "plan.json", "bridge.json"
+PLAN = "plan.json"
 UP_TIMEOUT_S = 90.0
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -127,14 +126,6 @@ async def up(plan: Plan, folder: Path, watch: Callable[[str], None] = lambda _: 
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be used for the data plane ({error.strerror})") from error
-    server = ServerSettings(
-        endpoint=plan.state.endpoint,
-        bridge=plan.data.bridge,
-        store=plan.data.store,
-        cache=plan.data.cache,
-        uris=plan.data.uris,
-    )
-    write_atomically(folder / SERVER_SETTINGS, server.model_dump_json(indent=2).encode())
     write_atomically(folder / PLAN, plan.model_dump_json(indent=2).encode())
     watch(f"starting {', '.join(service.name for service in plan.services)}")
     try:

@@ -1,8 +1,8 @@
 """The data plane's settings: the bridge, the store behind it, the caches in front, and URIs."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.section import Section
 
@@ -102,6 +102,35 @@ class ActionSettings(Section):
     """A larger blob is not carried in the answer to a Retrieve: the bridge's client streams it."""
 
 
+class SearchSettings(Section):
+    """Passages of stored texts, and how they are found."""
+
+    embedder: str = "auto"
+    """`ngrams` (built in, sees spelling), a sentence-transformers model that lies on this machine, or
+    `auto`: all-MiniLM-L6-v2 where it is there, else `ngrams`. Nothing is ever downloaded."""
+    passage_chars: int = Field(default=800, ge=100)
+    """The longest passage, in characters."""
+    overlap_chars: int = Field(default=120, ge=0)
+    """Characters of a passage that the next one may repeat, where no heading parts them."""
+    max_blob_mb: int = Field(default=16, ge=1)
+    """Larger texts are left out, and counted."""
+    max_passages: int = Field(default=100_000, ge=1)
+    """Of one tag, in memory: 2 to 3 KB each."""
+    open_tags: int = Field(default=4, ge=1)
+    """Indexes that are kept in memory; the one that was searched longest ago goes first."""
+    max_age_s: float = Field(default=2.0, ge=0.0)
+    """How old what an index knows of its tag may be before a search looks again."""
+
+    @model_validator(mode="after")
+    def _passages_move_on(self) -> Self:
+        if self.overlap_chars > self.passage_chars // 3:
+            raise ValueError(
+                f"overlap_chars ({self.overlap_chars}) must be at most a third of passage_chars "
+                f"({self.passage_chars})"
+            )
+        return self
+
+
 class DataSettings(Section):
     """The whole data plane."""
 
@@ -113,3 +142,4 @@ class DataSettings(Section):
     uris: UriSettings = UriSettings()
     rewards: DataRewards = DataRewards()
     actions: ActionSettings = ActionSettings()
+    search: SearchSettings = SearchSettings()

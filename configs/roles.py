@@ -24,6 +24,18 @@ class SandboxSettings(Section):
     """Go on where the kernel offers no isolation beyond resource limits."""
 
 
+class RetrieveSettings(Section):
+    """The tool that looks passages up in stored texts."""
+
+    tags: tuple[str, ...] = ()
+    """Tags that it may search; the first is the one it searches unless told. Empty: no such tool."""
+    passages: int = Field(default=3, ge=1, le=20)
+    """Passages of one answer, at most."""
+    max_chars: int = Field(default=1500, ge=100)
+    """Length of one answer, in characters."""
+    timeout_s: float = Field(default=30.0, gt=0.0)
+
+
 class NoveltySettings(Section):
     """How near-duplicates are recognised, over all rounds."""
 
@@ -58,6 +70,10 @@ class TeacherSettings(Section):
     repetition_weight: float = Field(default=1.0, ge=0.0)
     """λ_rep of the frontier reward."""
     novelty: NoveltySettings = NoveltySettings()
+    grounding_tag: str = ""
+    """Each task is asked for with a passage of this tag's texts at hand. Empty: from nothing."""
+    grounding_timeout_s: float = Field(default=120.0, gt=0.0)
+    """To get passages; the first time the tag's index may have to be made."""
 
 
 class StudentSettings(Section):
@@ -72,6 +88,7 @@ class StudentSettings(Section):
     max_tokens_per_turn: int = Field(default=512, ge=1)
     generate_timeout_s: float = Field(default=120.0, gt=0.0)
     sandbox: SandboxSettings = SandboxSettings()
+    retrieve: RetrieveSettings = RetrieveSettings()
 
 
 class VerifierSettings(Section):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from messages.adapters import AdapterRef
 from messages.base import Message, Request
+from messages.search import PassageRef
 from messages.turns import Turn
 
 ReferenceKind = Literal["computed", "majority", "given", "none"]
@@ -27,6 +28,8 @@ class Task(Message):
     """1 − the highest cosine similarity to any task proposed before, over all rounds."""
     created_at: float = 0.0
     """Seconds since the epoch."""
+    source: PassageRef | None = None
+    """The passage that the Teacher had at hand when it wrote the task."""
 
 
 class Proposal(Message):

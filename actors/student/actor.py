@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import anyio
 
 from actors.student.prompts import opening
+from configs.errors import SettingsError
 from configs.models import ModelSettings
 from configs.roles import StudentSettings
 from messages.adapters import AdapterRef, UsePolicy
@@ -27,6 +28,7 @@ from runtime.ref import Ref
 from runtime.tools.base import Tool
 from runtime.tools.python import PythonTool
 from runtime.tools.react import Reply, parse_reply
+from runtime.tools.retrieve import RetrieveTool
 from runtime.tools.toolbox import ToolBox
 
 STOP = "\nObservation:"
@@ -38,11 +40,14 @@ class Student(Actor):
 
     concurrency = 8192  # a new policy must not queue behind episodes: `_slots` bounds those
 
-    def __init__(self, settings: StudentSettings, model: ModelSettings, engine: Ref) -> None:
+    def __init__(
+        self, settings: StudentSettings, model: ModelSettings, engine: Ref, searcher: Ref | None = None
+    ) -> None:
+        """`searcher` answers Search, for the retrieve tool. Raises SettingsError if it is missing."""
         self._settings = settings
         self._model = model
         self._engine = engine
-        self._tools: tuple[Tool, ...] = (PythonTool(settings.sandbox),)
+        self._tools = _tools(settings, searcher)
         self._toolbox = ToolBox(self._tools)
         self._slots = anyio.Semaphore(settings.concurrent_episodes)
         self._policy = AdapterRef(policy="student", version=0)
@@ -142,6 +147,15 @@ class Student(Actor):
         """The tokens of an observation; they follow the completion as it was sampled."""
         ended = bool(completion.token_ids) and completion.token_ids[-1] in self._chat.eos_ids
         return self._chat.observation(f"Observation: {result.output}", cut_off=not ended)
+
+
+def _tools(settings: StudentSettings, searcher: Ref | None) -> tuple[Tool, ...]:
+    python = PythonTool(settings.sandbox)
+    if not settings.retrieve.tags:
+        return (python,)
+    if searcher is None:
+        raise SettingsError("student.retrieve.tags names texts to search, but there is no searcher to ask")
+    return (python, RetrieveTool(settings.retrieve, searcher))
 
 
 def _newer(current: AdapterRef, offered: AdapterRef) -> AdapterRef:

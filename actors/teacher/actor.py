@@ -1,7 +1,7 @@
 """The Teacher.
 
 Consumes ProposeTasks, RewardTasks and UsePolicy; produces Proposals and TaskRewards; waits for the
-engine; unblocked by the deadline of each generation.
+engine, and for the searcher where it is grounded; unblocked by the deadline of each ask.
 
 Invariants: every task it gives out is well formed, unlike any it gave out before in this run, and
 never from the evaluation split; each carries the turn that wrote it, so that it can be learned from.
@@ -9,6 +9,7 @@ never from the evaluation split; each carries the turn that wrote it, so that it
 
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,12 @@ import anyio
 
 from actors.teacher.domains import CheckedTask, Domain, domain_named
 from actors.teacher.novelty import NoveltyArchive
+from configs.errors import BadInput, SettingsError
 from configs.models import ModelSettings
 from configs.roles import TeacherSettings
 from messages.adapters import AdapterRef, UsePolicy
 from messages.generation import Generate, SamplingSettings
+from messages.search import Passage, PassageRef, SamplePassages
 from messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task, TaskRewards
 from messages.turns import Turn
 from runtime.actor import Actor
@@ -36,17 +39,27 @@ class _Draft(NamedTuple):
 
     turn: Turn
     task: CheckedTask | None
+    source: PassageRef | None
 
 
 class Teacher(Actor):
     """Proposes tasks by prompting the model."""
 
     def __init__(
-        self, settings: TeacherSettings, model: ModelSettings, engine: Ref, archive_file: Path | None
+        self,
+        settings: TeacherSettings,
+        model: ModelSettings,
+        engine: Ref,
+        archive_file: Path | None,
+        searcher: Ref | None = None,
     ) -> None:
+        """`searcher` answers SamplePassages, for grounding. Raises SettingsError if it is missing."""
+        if settings.grounding_tag and searcher is None:
+            raise SettingsError("teacher.grounding_tag names texts, but there is no searcher to ask")
         self._settings = settings
         self._model = model
         self._engine = engine
+        self._searcher = searcher
         self._archive_file = archive_file
         self._policy = AdapterRef(policy="teacher", version=0)
         self._chat: ChatFormat
@@ -76,14 +89,15 @@ class Teacher(Actor):
             if missing <= 0:
                 break
             drafts = await self._draft(domain, message, round(missing * self._settings.oversample))
-            well_formed = [(draft.turn, draft.task) for draft in drafts if draft.task is not None]
-            usable = [(turn, task) for turn, task in well_formed if not task.held_out][:missing]
+            well_formed = [(draft, draft.task) for draft in drafts if draft.task is not None]
+            usable = [(draft, task) for draft, task in well_formed if not task.held_out][:missing]
             novelties = self._archive.admit([task.description for _, task in usable])
-            for (turn, task), novelty in zip(usable, novelties, strict=True):
+            for (draft, task), novelty in zip(usable, novelties, strict=True):
                 if novelty is None:
-                    rejected.append(turn)
+                    rejected.append(draft.turn)
                 else:
-                    proposals.append(Proposal(task=_task(message.domain, task, novelty), turn=turn))
+                    made = _task(message.domain, task, novelty, draft.source)
+                    proposals.append(Proposal(task=made, turn=draft.turn))
             malformed += len(drafts) - len(well_formed)
             duplicates += novelties.count(None)
             held_out += sum(task.held_out for _, task in well_formed)
@@ -103,21 +117,32 @@ class Teacher(Actor):
         return TaskRewards(totals=tuple(teacher_rewards(outcomes, sizes, len(outcomes), self._settings)))
 
     async def _draft(self, domain: Domain, message: ProposeTasks, count: int) -> list[_Draft]:
-        prompt_ids = self._chat.opening(domain.prompt(message.difficulty))
         drafts: list[_Draft] = []
 
-        async def one(policy: AdapterRef) -> None:
+        async def one(policy: AdapterRef, passage: Passage | None) -> None:
+            prompt_ids = self._chat.opening(domain.prompt(message.difficulty, passage))
             turn = await self._generate(prompt_ids, policy)
             whole = turn.finish_reason == "stop"  # what was cut off may look like another task
             task = domain.check(turn.text, message.difficulty) if whole else None
             if task is not None and task.reference is None and self._settings.require_reference:
                 task = None
-            drafts.append(_Draft(turn, task))
+            drafts.append(_Draft(turn, task, passage.ref if passage else None))
 
+        passages = await self._ground(count)
         async with task_group() as group:
-            for _ in range(count):
-                group.start_soon(one, self._policy)
+            for passage in passages:
+                group.start_soon(one, self._policy, passage)
         return drafts
+
+    async def _ground(self, count: int) -> Sequence[Passage | None]:
+        """A passage for each draft, drawn at random; each comes again only when all have come."""
+        if self._searcher is None or not self._settings.grounding_tag:
+            return [None] * count
+        request = SamplePassages(tag=self._settings.grounding_tag, count=min(count, 1024))
+        found = await self._searcher.ask(request, timeout_s=self._settings.grounding_timeout_s)
+        if not found.passages:
+            raise BadInput(f"teacher.grounding_tag: there is no text under the tag {request.tag!r}")
+        return [found.passages[number % len(found.passages)] for number in range(count)]
 
     async def _generate(self, prompt_ids: tuple[int, ...], policy: AdapterRef) -> Turn:
         request = Generate(
@@ -143,7 +168,7 @@ class Teacher(Actor):
         )
 
 
-def _task(domain: str, checked: CheckedTask, novelty: float) -> Task:
+def _task(domain: str, checked: CheckedTask, novelty: float, source: PassageRef | None) -> Task:
     return Task(
         id=uuid.uuid4().hex[:12],
         domain=domain,
@@ -153,4 +178,5 @@ def _task(domain: str, checked: CheckedTask, novelty: float) -> Task:
         reference_kind=checked.reference_kind,
         novelty=novelty,
         created_at=time.time(),
+        source=source,
     )

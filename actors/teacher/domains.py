@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple, Protocol
 
 from configs.errors import BadInput
+from messages.search import Passage
 from messages.tasks import ReferenceKind
 from runtime.engines.chat import ChatMessage
 from training.tasks import arithmetic
@@ -16,6 +17,15 @@ You write tasks for a student who has tools. Write one {domain} task of the aske
 (0 is trivial, 1 is very hard). It must have a single answer that can be checked, and be unlike
 tasks that you wrote before. Reply with one line:
 Task: the task"""
+
+
+GROUNDING = """
+
+Make the task from this passage of {blob}. The student cannot see the passage: say in the task all that
+is needed to solve it.
+<passage>
+{text}
+</passage>"""
 
 
 class CheckedTask(NamedTuple):
@@ -31,8 +41,8 @@ class CheckedTask(NamedTuple):
 class Domain(Protocol):
     """One domain of tasks."""
 
-    def prompt(self, difficulty: float) -> list[ChatMessage]:
-        """Ask for one task."""
+    def prompt(self, difficulty: float, passage: Passage | None = None) -> list[ChatMessage]:
+        """Ask for one task, made from the passage if there is one."""
 
     def check(self, text: str, difficulty: float) -> CheckedTask | None:
         """Read the task out of the model's reply; None where it is not well formed."""
@@ -41,11 +51,11 @@ class Domain(Protocol):
 class Math:
     """Mathematics. The answer of an arithmetic task is computed; others go without a reference."""
 
-    def prompt(self, difficulty: float) -> list[ChatMessage]:
-        """Ask for one task."""
+    def prompt(self, difficulty: float, passage: Passage | None = None) -> list[ChatMessage]:
+        """Ask for one task, made from the passage if there is one."""
         return [
             ChatMessage("system", GUIDE.format(domain="math")),
-            ChatMessage("user", f"Propose a math task of difficulty {difficulty:.2f}."),
+            ChatMessage("user", f"Propose a math task of difficulty {difficulty:.2f}.{_grounding(passage)}"),
         ]
 
     def check(self, text: str, difficulty: float) -> CheckedTask | None:
@@ -69,6 +79,13 @@ class Math:
             arithmetic.estimate_difficulty(expression),
             arithmetic.is_held_out(expression),
         )
+
+
+def _grounding(passage: Passage | None) -> str:
+    """The passage as a prompt holds it; what looks like a chat template's markup is broken up."""
+    if passage is None:
+        return ""
+    return GROUNDING.format(blob=passage.blob, text=passage.text.replace("<|", "< |"))
 
 
 DOMAINS: dict[str, Domain] = {"math": Math()}

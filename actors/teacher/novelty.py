@@ -7,60 +7,9 @@ The archive is kept on disk as text, so that it survives restarts and a change o
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
-from zlib import crc32
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bridge.search.embedding import NGRAMS, Embedder, NgramEmbedder, SentenceEmbedder, Vectors
 from configs.roles import NoveltySettings
-
-Vectors = NDArray[np.float32]
-
-
-class Embedder(Protocol):
-    """Turns texts into unit vectors."""
-
-    dimensions: int
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors `[len(texts), dimensions]`."""
-
-
-class NgramEmbedder:
-    """Counts of hashed character n-grams (1 to 3), normalised. Needs no model, 20 µs a text.
-
-    It sees spelling, not meaning: enough to tell "Compute 3+4." from "Compute 31+4.", and to see
-    that two wordings share an expression. sentence-transformers takes over where meaning counts.
-    """
-
-    dimensions = 512
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors `[len(texts), 512]`."""
-        vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        for row, text in zip(vectors, texts, strict=True):
-            data = text.lower().encode()
-            for size in (1, 2, 3):
-                for start in range(len(data) - size + 1):
-                    row[crc32(data[start : start + size]) % self.dimensions] += 1.0
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors /= np.maximum(norms, 1e-9)
-        return vectors
-
-
-class SentenceEmbedder:
-    """A sentence-transformers model, loaded when first used."""
-
-    def __init__(self, name: str) -> None:
-        from sentence_transformers import SentenceTransformer
-
-        self._model = SentenceTransformer(name)
-        self.dimensions = int(self._model.get_embedding_dimension() or 0)
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors `[len(texts), dimensions]`."""
-        return np.asarray(self._model.encode(list(texts), normalize_embeddings=True), dtype=np.float32)
 
 
 class NoveltyArchive:
@@ -77,7 +26,7 @@ class NoveltyArchive:
         self._settings = settings
         self._file = file
         self._embedder: Embedder = (
-            NgramEmbedder() if settings.embedder == "ngrams" else SentenceEmbedder(settings.embedder)
+            NgramEmbedder() if settings.embedder == NGRAMS else SentenceEmbedder(settings.embedder)
         )
         self._index = faiss.IndexFlatIP(self._embedder.dimensions)
         if file is not None and file.exists():

@@ -9,7 +9,8 @@ import pytest
 
 from actors.teacher.actor import Teacher
 from actors.teacher.domains import Math
-from actors.teacher.novelty import NgramEmbedder, NoveltyArchive
+from actors.teacher.novelty import NoveltyArchive
+from bridge.search.embedding import NgramEmbedder
 from configs.errors import BadInput
 from configs.models import ModelSettings
 from configs.roles import NoveltySettings, TeacherSettings

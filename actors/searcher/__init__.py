@@ -1,0 +1,1 @@
+"""The Searcher: finds passages in stored texts."""

@@ -1,0 +1,56 @@
+"""What retrieval needs of others, and what its halves have in common."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from messages.blobs import BlobInfo, BlobMeta, BlobPage
+
+
+class Blobs(Protocol):
+    """Where texts lie, and the indexes made of them. The bridge's client is one."""
+
+    async def put(self, tag: str, name: str, data: bytes, meta: BlobMeta | None = None) -> BlobInfo:
+        """Store a blob. Once this returns, it is there for good."""
+
+    async def get(self, tag: str, name: str) -> bytes:
+        """The bytes of a blob. Raises NoSuchBlob."""
+
+    async def stat(self, tag: str, name: str) -> BlobInfo | None:
+        """What is known of a blob; None if there is none."""
+
+    async def list(
+        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
+    ) -> BlobPage:
+        """Blobs whose tag and name match (glob), ordered by both, a page at a time."""
+
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs; how many there were."""
+
+
+class Progress(NamedTuple):
+    """How far making an index is."""
+
+    texts: int
+    texts_total: int
+    passages: int
+    """Embedded so far."""
+
+
+Watch = Callable[[Progress], None]
+
+
+class Hit(NamedTuple):
+    """One passage of a ranking."""
+
+    row: int
+    score: float
+    share: float = 1.0
+    """How much of the question it speaks of, 0..1, where that is known: its weight in a fusion."""
+
+
+class LexicalSearch(Protocol):
+    """Ranks passages by the words they share with a question: `bridge.search.lexical` does it here,
+    and a store that searches by itself may stand in."""
+
+    def rank(self, question: str, k: int) -> Sequence[Hit]:
+        """The best first, at most k, only such as share a word. Blocks."""

@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from memcached_server import Memcached, StartMemcached
+
+from tests.bridge.memcached_server import Memcached, StartMemcached
 
 
 @pytest.fixture

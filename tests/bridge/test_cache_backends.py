@@ -2,11 +2,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from memcached_server import StartMemcached, free_port
 
 from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
 from bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
 from bridge.cache.memcached import MemcachedBackend
+from tests.bridge.memcached_server import StartMemcached, free_port
 
 TIMEOUT_S = 0.1
 PATIENT_S = 5.0

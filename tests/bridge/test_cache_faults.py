@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import racing
-from memcached_server import Memcached, StartMemcached
 
 from bridge.cache.base import CacheUnavailable, Held
 from bridge.cache.embedded import EmbeddedCache
 from bridge.cache.memcached import MemcachedBackend
 from bridge.cache.tier import CacheTier
 from configs.data import CacheSettings
+from tests.bridge.memcached_server import Memcached, StartMemcached
 
 TIMEOUT_S = 0.5
 RACE_S = 40.0

@@ -2,7 +2,8 @@
 steps, and wherever one of them dies."""
 
 import pytest
-from interleaving import KEY, Actor, World, orders, some_orders
+
+from tests.bridge.interleaving import KEY, Actor, World, orders, some_orders
 
 
 async def reader(world: World) -> None:

@@ -3,7 +3,6 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import product
 
 import pytest
-from memcached_server import StartMemcached
 
 from bridge.cache.base import CacheBackend
 from bridge.cache.embedded import EmbeddedCache
@@ -12,6 +11,7 @@ from bridge.cache.keys import MAX_KEY_BYTES, key_of
 from bridge.cache.memcached import MemcachedBackend
 from bridge.cache.tier import CachedBlob, CacheTier
 from configs.data import CacheSettings
+from tests.bridge.memcached_server import StartMemcached
 
 PATIENT_S = 5.0
 MB = 1 << 20

@@ -163,7 +163,7 @@ async def test_an_index_of_another_recipe_is_made_anew_with_one_line(
     capsys.readouterr()
     other = PassageSearch(blobs, SETTINGS.model_copy(update={"passage_chars": 200, "overlap_chars": 0}))
     report = await other.update("docs")
-    (line,) = capsys.readouterr().out.strip().splitlines()
+    (line,) = "".join(capsys.readouterr()).strip().splitlines()
     assert "'docs' is made anew: passage_chars was 800 and is 200, overlap_chars was 120 and is 0" in line
     assert (report.rebuilt, report.embedded) == (True, 3)
     assert len(blobs.names(".index/docs")) == 2
@@ -180,7 +180,7 @@ async def test_an_index_of_another_embedder_is_made_anew(
     monkeypatch.setattr("bridge.search.search.local_embedder", lambda name: OtherEmbedder())
     report = await PassageSearch(blobs, SETTINGS).update("docs")
     assert (report.rebuilt, report.embedded, report.embedder) == (True, 3, "other")
-    assert "embedder was 'ngrams' and is 'other'" in capsys.readouterr().out
+    assert "embedder was 'ngrams' and is 'other'" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("victim", [MANIFEST, "part-"])

@@ -46,7 +46,7 @@ class Searcher(Actor):
             try:
                 await self._search.update(tag)
             except AgentFactoryError as error:
-                log.warning(f"the search index of {tag!r} is not ready: {error}")
+                log.warning("search index not ready", tag=tag, reason=str(error))
 
     async def aclose(self) -> None:
         """Close the way to the store."""

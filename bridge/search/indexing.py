@@ -150,7 +150,7 @@ class Indexer:
                 return await self._read(shelf, manifest), useless
         except IndexDamaged as error:
             useless = await shelf.names()
-            log.warning(f"the search index of {tag!r} is made anew: {error}")
+            log.warning("search index made anew", tag=tag, reason=str(error))
         table = await self.thread(partial(Table.empty, self._embedder.dimensions))
         return Opened(Manifest(recipe=self._recipe), "", table), useless
 

@@ -10,7 +10,8 @@ LIMIT_S = 3600
 
 def main() -> int:
     """Run all; 1 if any target is missed or any module fails."""
-    names = sorted(path.stem for path in HERE.glob("[!_]*.py") if path.stem != "figures")
+    packages = [path.parent for path in HERE.glob("*/__main__.py")]
+    names = sorted(path.stem for path in [*HERE.glob("[!_]*.py"), *packages] if path.stem != "figures")
     results: list[tuple[str, int, list[str]]] = []
     for name in names:
         print(f"== {name}", flush=True)

@@ -1,0 +1,15 @@
+"""`python -m benchmarks.data_plane.store_server SETTINGS_JSON`: the server over a store."""
+
+import sys
+
+from bridge.server.process import run
+from bridge.server.settings import ServerSettings
+from bridge.store.opening import open_store
+
+if __name__ == "__main__":
+    settings = ServerSettings.model_validate_json(sys.argv[1])
+    store = open_store(settings.store)
+    try:
+        run(settings, store)
+    finally:
+        store.close()

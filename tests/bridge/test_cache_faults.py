@@ -15,7 +15,9 @@ from memcached_server import Memcached, StartMemcached
 from bridge.cache.base import CacheUnavailable, Held
 from bridge.cache.embedded import EmbeddedCache
 from bridge.cache.memcached import MemcachedBackend
+from bridge.cache.servers import Server, Slot
 from bridge.cache.tier import CacheTier
+from bridge.cache.writing import Claims
 from configs.data import CacheSettings
 
 TIMEOUT_S = 0.5
@@ -40,6 +42,7 @@ class Counting(EmbeddedCache):
 
     async def get(self, key: bytes) -> bytes | None:
         self.asked += 1
+        await asyncio.sleep(0)
         if self.down:
             raise CacheUnavailable("down")
         return await super().get(key)
@@ -80,6 +83,38 @@ async def test_a_dead_server_is_skipped_for_a_while_and_then_one_reader_tries_it
     assert await tier.get("t", "n") == b"1"
     assert tier.statistics().servers[0].state == "well"
     await tier.aclose()
+
+
+async def test_the_name_of_a_dead_writer_goes_although_others_write_all_the_time() -> None:
+    clock = Clock()
+    server = Server(EmbeddedCache(1 << 20, clock=clock), 1.0, clock)
+    slot, claims = Slot(b"key", server), Claims(mark_s=60, clock=clock)
+    died = await claims.take(slot)
+    assert died.token is not None
+    for clock.now in (50.0, 100.0):
+        beside = await claims.take(slot)
+        assert not await claims.settle(beside, b"value", 100), f"after {clock.now} s"
+    clock.now = 150.0
+    alone = await claims.take(slot)
+    assert await claims.settle(alone, b"value", 100)
+    assert not await claims.settle(died, b"old", 100)
+
+
+async def test_a_claim_is_renewed_as_long_as_the_put_lasts() -> None:
+    clock = Clock()
+    cache = EmbeddedCache(1 << 20, clock=clock)
+    slot, claims = Slot(b"key", Server(cache, 1.0, clock)), Claims(mark_s=1, clock=clock)
+    claim = await claims.take(slot)
+
+    async def put() -> None:
+        for clock.now in (0.9, 1.8, 2.7):
+            first = claim.token
+            while claim.token in (first, None):  # noqa: ASYNC110 - renewals go by the loop's own clock
+                await asyncio.sleep(0.01)
+            assert await cache.get(b"key") is not None
+
+    await claims.during([claim], put)
+    assert await claims.settle(claim, b"value", 100)
 
 
 async def test_a_write_that_fails_while_the_server_is_flushed_has_it_flushed_again() -> None:
@@ -237,7 +272,7 @@ def racers(start_memcached: StartMemcached, tmp_path: Path) -> Iterator[list["su
     environment = os.environ | {"PYTHONPATH": str(script.parent.parent.parent)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(script), str(server.port), str(log), str(seed), "250"],
+            [sys.executable, str(script), str(server.port), str(log), str(seed), "150"],
             env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )
         for seed in range(3)

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import racing
@@ -20,7 +21,7 @@ from bridge.cache.tier import CacheTier
 from bridge.cache.writing import Claims
 from configs.data import CacheSettings
 
-TIMEOUT_S = 0.5
+TIMEOUT_S = 1.0
 RACE_S = 40.0
 
 
@@ -48,9 +49,25 @@ class Counting(EmbeddedCache):
         return await super().get(key)
 
 
-def tier_of(*servers: Memcached, timeout_s: float = TIMEOUT_S, retry_s: float = 0.1) -> CacheTier:
-    backends = [MemcachedBackend("127.0.0.1", server.port, timeout_s) for server in servers]
-    return CacheTier(CacheSettings(retry_s=retry_s), backends)
+class TierOf(Protocol):
+    def __call__(
+        self, *servers: Memcached, timeout_s: float = TIMEOUT_S, retry_s: float = 0.1
+    ) -> CacheTier: ...
+
+
+@pytest.fixture
+async def tier_of(start_memcached: StartMemcached) -> AsyncIterator[TierOf]:
+    """Makes tiers, and closes them before the servers end."""
+    made: list[CacheTier] = []
+
+    def make(*servers: Memcached, timeout_s: float = TIMEOUT_S, retry_s: float = 0.1) -> CacheTier:
+        backends = [MemcachedBackend("127.0.0.1", server.port, timeout_s) for server in servers]
+        made.append(CacheTier(CacheSettings(retry_s=retry_s), backends))
+        return made[-1]
+
+    yield make
+    for tier in made:
+        await tier.aclose()
 
 
 async def write(tier: CacheTier, name: str, value: bytes) -> None:
@@ -174,7 +191,9 @@ async def test_reads_of_one_key_share_loads_that_they_asked_for_before_they_bega
     await tier.aclose()
 
 
-async def test_a_frozen_server_is_a_miss_and_the_others_go_on(start_memcached: StartMemcached) -> None:
+async def test_a_frozen_server_is_a_miss_and_the_others_go_on(
+    start_memcached: StartMemcached, tier_of: TierOf
+) -> None:
     frozen, well = start_memcached(), start_memcached()
     tier = tier_of(frozen, well, retry_s=100.0)
     names = [f"n{number}" for number in range(50)]
@@ -186,11 +205,10 @@ async def test_a_frozen_server_is_a_miss_and_the_others_go_on(start_memcached: S
     assert all([await tier.read_through("t", name, stored) for name in names])
     states = {server.state for server in tier.statistics().servers}
     assert states == {"resting", "well"}
-    await tier.aclose()
 
 
 async def test_a_write_while_the_server_is_frozen_leaves_no_old_value_there(
-    start_memcached: StartMemcached,
+    start_memcached: StartMemcached, tier_of: TierOf
 ) -> None:
     server = start_memcached()
     writer, reader = tier_of(server), tier_of(server, timeout_s=10.0)
@@ -209,13 +227,12 @@ async def test_a_write_while_the_server_is_frozen_leaves_no_old_value_there(
     assert await writer.get("t", "n") is None
     assert writer.statistics().servers[0].flushes >= 1
     await write(writer, "n", b"newest")
-    assert await reader.get("t", "n") == b"newest"
-    await writer.aclose()
-    await reader.aclose()
+    # A flush that had been given up may come late, and costs a hit.
+    assert await reader.get("t", "n") in (None, b"newest")
 
 
 async def test_a_server_that_is_killed_in_the_middle_of_a_write_and_comes_back_holds_nothing_old(
-    start_memcached: StartMemcached,
+    start_memcached: StartMemcached, tier_of: TierOf
 ) -> None:
     server = start_memcached()
     tier = tier_of(server)
@@ -230,11 +247,10 @@ async def test_a_server_that_is_killed_in_the_middle_of_a_write_and_comes_back_h
     await tier.settled()
     assert await tier.read_through("t", "n", stored) == (b"stored", False)
     assert await tier.read_through("t", "n", stored) == (b"stored", True)
-    await tier.aclose()
 
 
 async def test_a_server_that_restarts_between_two_operations_costs_a_miss_and_no_flush(
-    start_memcached: StartMemcached,
+    start_memcached: StartMemcached, tier_of: TierOf
 ) -> None:
     server = start_memcached()
     tier = tier_of(server)
@@ -244,7 +260,6 @@ async def test_a_server_that_restarts_between_two_operations_costs_a_miss_and_no
     await write(tier, "n", b"new")
     assert await tier.get("t", "n") == b"new"
     assert tier.statistics().servers[0].flushes == 0
-    await tier.aclose()
 
 
 async def test_nothing_listens_and_everything_works_without_a_cache() -> None:

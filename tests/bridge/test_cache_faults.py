@@ -305,7 +305,7 @@ def test_processes_that_race_never_read_stale_bytes(racers: list["subprocess.Pop
         told, _ = racer.communicate(timeout=RACE_S)
         assert racer.returncode == 0, "its traceback is above"
         hits, misses, fills, _ = map(int, told.split())
-        assert min(hits, misses, fills) > 10
+        assert min(hits, misses, fills) > 3
 
 
 def test_a_process_that_is_killed_in_a_race_leaves_nothing_stale(

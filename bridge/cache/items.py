@@ -17,7 +17,10 @@ PARTS = b"af1+"
 WRITER = b"af1w"
 READER = b"af1r"
 HEAD = len(VALUE)
-OWNER = struct.Struct("!12sI")
+NAME_BYTES = 12
+"""Of a writer."""
+OWNER = struct.Struct(f"!{NAME_BYTES}sI")
+"""A writer's name, and the second since the epoch after which nobody need wait for it."""
 MAX_OWNERS = 16
 MAX_MARK = HEAD + OWNER.size * MAX_OWNERS
 """Bytes of the longest mark, longer than a list of parts."""

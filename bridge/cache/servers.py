@@ -133,7 +133,9 @@ class Server:
     async def aclose(self) -> None:
         """Try once more to pay what is owed, then close the connection."""
         if self._flushing is not None:
-            self._flushing.cancel()
+            flushing = self._flushing
+            flushing.cancel()
+            await asyncio.wait((flushing,))
             with contextlib.suppress(CacheUnavailable):
                 await self.backend.flush()
         await self.backend.aclose()

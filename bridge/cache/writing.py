@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bridge.cache.base import CacheUnavailable, Held, ItemRefused
-from bridge.cache.items import MAX_OWNERS, OWNER, owners_in, reader_mark, writer_mark
+from bridge.cache.items import MAX_OWNERS, NAME_BYTES, OWNER, owners_in, reader_mark, writer_mark
 from bridge.cache.servers import Slot
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Claims:
 
     async def take(self, slot: Slot) -> Claim:
         """Put a mark on the key, in place of a value, beside the names of other writers."""
-        claim = Claim(slot, secrets.token_bytes(12))
+        claim = Claim(slot, _new_name())
         claim.invalidated = await self._enter(claim)
         return claim
 
@@ -83,8 +83,13 @@ class Claims:
                 pass  # the server is well, and has to be told otherwise
             except CacheUnavailable:
                 server.failed()
-        if not await self._leave(claim):
-            await self.invalidate(claim.slot)
+        try:
+            if not await self._leave(claim):
+                await self._overwrite(Claim(claim.slot, _new_name()))
+        except asyncio.CancelledError:
+            if not claim.invalidated:
+                server.owe()
+            raise
         return False
 
     async def release(self, claim: Claim) -> None:
@@ -94,7 +99,7 @@ class Claims:
     async def invalidate(self, slot: Slot) -> None:
         """Leave the key with a mark that nobody takes away before it expires."""
         try:
-            await self._overwrite(Claim(slot, secrets.token_bytes(12)))
+            await self._overwrite(Claim(slot, _new_name()))
         except asyncio.CancelledError:
             slot.server.owe()
             raise
@@ -119,10 +124,10 @@ class Claims:
 
         def renewed(held: Held | None) -> bytes | None:
             nonlocal alone
+            if not _named(claim, held):
+                return None
             alone = held is not None and held.token == claim.token
-            return (
-                writer_mark([*self._others(claim, held), self._owner(claim)]) if _named(claim, held) else None
-            )
+            return writer_mark([*self._others(claim, held), self._owner(claim)])
 
         mark = await self._change(claim.slot, renewed, self._mark_s)
         claim.token = None
@@ -199,6 +204,10 @@ class Claims:
         owners = [(owner, *OWNER.unpack(owner)) for owner in (owners_in(held.value) if held else ())]
         now = self._clock()
         return [owner for owner, name, until in owners if name != claim.name and until + self._mark_s > now]
+
+
+def _new_name() -> bytes:
+    return secrets.token_bytes(NAME_BYTES)
 
 
 def _named(claim: Claim, held: Held | None) -> bool:

@@ -130,7 +130,7 @@ async def delete(tier: CacheTier, log: Log, key: int) -> None:
 async def race(tier: CacheTier, log: Log, dice: random.Random, rounds: int) -> None:
     for _ in range(rounds):
         key = dice.randrange(KEYS)
-        match dice.choices(["read", "write", "delete", "prune"], [80, 2, 1, 1])[0]:
+        match dice.choices(["read", "write", "delete", "prune"], [40, 4, 1, 1])[0]:
             case "read":
                 await read(tier, log, key)
             case "write":

@@ -5,7 +5,7 @@ import pytest
 
 from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
 from bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
-from bridge.cache.memcached import MemcachedBackend
+from bridge.cache.memcached import Connections, MemcachedBackend
 from tests.bridge.memcached_server import StartMemcached, free_port
 
 TIMEOUT_S = 0.1
@@ -279,6 +279,25 @@ async def test_a_cancelled_asker_in_line_leaves_its_turn_to_the_next(start_memca
         assert askers[2].result() == askers[3].result() == b"1"
     assert "0 busy, 1 idle, 0 waiting" in repr(backend)
     await backend.aclose()
+
+
+async def test_an_asker_cancelled_in_the_moment_in_which_its_turn_comes_passes_it_on(
+    start_memcached: StartMemcached,
+) -> None:
+    pool = Connections("127.0.0.1", start_memcached().port, 1, PATIENT_S)
+    for sound in (True, False):
+        conn = await pool.acquire()
+        asker = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0)
+        if not sound:
+            conn.reader.set_exception(OSError("lost"))
+        pool.release(conn)
+        asker.cancel()
+        await asyncio.wait((asker,))
+        assert "0 busy" in repr(pool)
+        pool.release(await pool.acquire())
+        assert repr(pool) == "<Connections: 0 busy, 1 idle, 0 waiting>"
+    await pool.clear()
 
 
 async def test_a_server_that_came_back_is_used_again(start_memcached: StartMemcached) -> None:

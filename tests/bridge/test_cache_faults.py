@@ -5,20 +5,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
-import racing
 
 from bridge.cache.base import CacheUnavailable, Held
 from bridge.cache.embedded import EmbeddedCache
 from bridge.cache.memcached import MemcachedBackend
+from bridge.cache.servers import Server, Slot
 from bridge.cache.tier import CacheTier
+from bridge.cache.writing import Claims
 from configs.data import CacheSettings
+from tests.bridge import racing
 from tests.bridge.memcached_server import Memcached, StartMemcached
 
-TIMEOUT_S = 0.5
+TIMEOUT_S = 1.0
 RACE_S = 40.0
 
 
@@ -40,14 +43,31 @@ class Counting(EmbeddedCache):
 
     async def get(self, key: bytes) -> bytes | None:
         self.asked += 1
+        await asyncio.sleep(0)
         if self.down:
             raise CacheUnavailable("down")
         return await super().get(key)
 
 
-def tier_of(*servers: Memcached, timeout_s: float = TIMEOUT_S, retry_s: float = 0.1) -> CacheTier:
-    backends = [MemcachedBackend("127.0.0.1", server.port, timeout_s) for server in servers]
-    return CacheTier(CacheSettings(retry_s=retry_s), backends)
+class TierOf(Protocol):
+    def __call__(
+        self, *servers: Memcached, timeout_s: float = TIMEOUT_S, retry_s: float = 0.1
+    ) -> CacheTier: ...
+
+
+@pytest.fixture
+async def tier_of(start_memcached: StartMemcached) -> AsyncIterator[TierOf]:
+    """Makes tiers, and closes them before the servers end."""
+    made: list[CacheTier] = []
+
+    def make(*servers: Memcached, timeout_s: float = TIMEOUT_S, retry_s: float = 0.1) -> CacheTier:
+        backends = [MemcachedBackend("127.0.0.1", server.port, timeout_s) for server in servers]
+        made.append(CacheTier(CacheSettings(retry_s=retry_s), backends))
+        return made[-1]
+
+    yield make
+    for tier in made:
+        await tier.aclose()
 
 
 async def write(tier: CacheTier, name: str, value: bytes) -> None:
@@ -80,6 +100,38 @@ async def test_a_dead_server_is_skipped_for_a_while_and_then_one_reader_tries_it
     assert await tier.get("t", "n") == b"1"
     assert tier.statistics().servers[0].state == "well"
     await tier.aclose()
+
+
+async def test_the_name_of_a_dead_writer_goes_although_others_write_all_the_time() -> None:
+    clock = Clock()
+    server = Server(EmbeddedCache(1 << 20, clock=clock), 1.0, clock)
+    slot, claims = Slot(b"key", server), Claims(mark_s=60, clock=clock)
+    died = await claims.take(slot)
+    assert died.token is not None
+    for clock.now in (50.0, 100.0):
+        beside = await claims.take(slot)
+        assert not await claims.settle(beside, b"value", 100), f"after {clock.now} s"
+    clock.now = 150.0
+    alone = await claims.take(slot)
+    assert await claims.settle(alone, b"value", 100)
+    assert not await claims.settle(died, b"old", 100)
+
+
+async def test_a_claim_is_renewed_as_long_as_the_put_lasts() -> None:
+    clock = Clock()
+    cache = EmbeddedCache(1 << 20, clock=clock)
+    slot, claims = Slot(b"key", Server(cache, 1.0, clock)), Claims(mark_s=1, clock=clock)
+    claim = await claims.take(slot)
+
+    async def put() -> None:
+        for clock.now in (0.9, 1.8, 2.7):
+            first = claim.token
+            while claim.token in (first, None):  # noqa: ASYNC110 - renewals go by the loop's own clock
+                await asyncio.sleep(0.01)
+            assert await cache.get(b"key") is not None
+
+    await claims.during([claim], put)
+    assert await claims.settle(claim, b"value", 100)
 
 
 async def test_a_write_that_fails_while_the_server_is_flushed_has_it_flushed_again() -> None:
@@ -139,7 +191,9 @@ async def test_reads_of_one_key_share_loads_that_they_asked_for_before_they_bega
     await tier.aclose()
 
 
-async def test_a_frozen_server_is_a_miss_and_the_others_go_on(start_memcached: StartMemcached) -> None:
+async def test_a_frozen_server_is_a_miss_and_the_others_go_on(
+    start_memcached: StartMemcached, tier_of: TierOf
+) -> None:
     frozen, well = start_memcached(), start_memcached()
     tier = tier_of(frozen, well, retry_s=100.0)
     names = [f"n{number}" for number in range(50)]
@@ -151,11 +205,10 @@ async def test_a_frozen_server_is_a_miss_and_the_others_go_on(start_memcached: S
     assert all([await tier.read_through("t", name, stored) for name in names])
     states = {server.state for server in tier.statistics().servers}
     assert states == {"resting", "well"}
-    await tier.aclose()
 
 
 async def test_a_write_while_the_server_is_frozen_leaves_no_old_value_there(
-    start_memcached: StartMemcached,
+    start_memcached: StartMemcached, tier_of: TierOf
 ) -> None:
     server = start_memcached()
     writer, reader = tier_of(server), tier_of(server, timeout_s=10.0)
@@ -174,13 +227,12 @@ async def test_a_write_while_the_server_is_frozen_leaves_no_old_value_there(
     assert await writer.get("t", "n") is None
     assert writer.statistics().servers[0].flushes >= 1
     await write(writer, "n", b"newest")
-    assert await reader.get("t", "n") == b"newest"
-    await writer.aclose()
-    await reader.aclose()
+    # A flush that had been given up may come late, and costs a hit.
+    assert await reader.get("t", "n") in (None, b"newest")
 
 
 async def test_a_server_that_is_killed_in_the_middle_of_a_write_and_comes_back_holds_nothing_old(
-    start_memcached: StartMemcached,
+    start_memcached: StartMemcached, tier_of: TierOf
 ) -> None:
     server = start_memcached()
     tier = tier_of(server)
@@ -195,11 +247,10 @@ async def test_a_server_that_is_killed_in_the_middle_of_a_write_and_comes_back_h
     await tier.settled()
     assert await tier.read_through("t", "n", stored) == (b"stored", False)
     assert await tier.read_through("t", "n", stored) == (b"stored", True)
-    await tier.aclose()
 
 
 async def test_a_server_that_restarts_between_two_operations_costs_a_miss_and_no_flush(
-    start_memcached: StartMemcached,
+    start_memcached: StartMemcached, tier_of: TierOf
 ) -> None:
     server = start_memcached()
     tier = tier_of(server)
@@ -209,7 +260,6 @@ async def test_a_server_that_restarts_between_two_operations_costs_a_miss_and_no
     await write(tier, "n", b"new")
     assert await tier.get("t", "n") == b"new"
     assert tier.statistics().servers[0].flushes == 0
-    await tier.aclose()
 
 
 async def test_nothing_listens_and_everything_works_without_a_cache() -> None:
@@ -237,7 +287,7 @@ def racers(start_memcached: StartMemcached, tmp_path: Path) -> Iterator[list["su
     environment = os.environ | {"PYTHONPATH": str(script.parent.parent.parent)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(script), str(server.port), str(log), str(seed), "250"],
+            [sys.executable, str(script), str(server.port), str(log), str(seed), "150"],
             env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )
         for seed in range(3)
@@ -255,7 +305,7 @@ def test_processes_that_race_never_read_stale_bytes(racers: list["subprocess.Pop
         told, _ = racer.communicate(timeout=RACE_S)
         assert racer.returncode == 0, "its traceback is above"
         hits, misses, fills, _ = map(int, told.split())
-        assert min(hits, misses, fills) > 10
+        assert min(hits, misses, fills) > 3
 
 
 def test_a_process_that_is_killed_in_a_race_leaves_nothing_stale(

@@ -71,7 +71,7 @@ async def test_no_death_at_any_step_leaves_or_reads_stale_bytes(what: str, warm:
         step = died = 1
         while died:
             crash = (actor, step)
-            worlds = [world async for world in some_orders(PAIRS[what], warm, 20, crash)]
+            worlds = [world async for world in some_orders(PAIRS[what], warm, 12, crash)]
             died = sum(" dies " in " ".join(world.trace) for world in worlds)
             step += 1
         assert step > 2
@@ -86,5 +86,5 @@ async def test_a_writer_that_dies_beside_another_writer_and_a_reader_leaves_noth
 @pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.parametrize("what", TRIOS)
 async def test_no_order_of_three_leaves_or_reads_stale_bytes(what: str, warm: bool) -> None:
-    async for _ in some_orders(TRIOS[what], warm, 150):
+    async for _ in some_orders(TRIOS[what], warm, 80):
         pass

@@ -21,7 +21,8 @@ ResultT = TypeVar("ResultT")
 OutcomeT = TypeVar("OutcomeT")
 Key = tuple[str, str]
 """Tag and name."""
-WRITE_LANES = 8
+WRITE_LANES = 32
+"""Puts that wait for the disk at a time: a store that commits them together gains from many."""
 READ_LANES = 2
 
 

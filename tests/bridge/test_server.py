@@ -337,3 +337,14 @@ def test_the_process_says_where_it_listens_and_ends_in_good_order() -> None:
             assert socket.recv() == b'{"result": "pong"}'
         assert running.stop() == 0
         assert "the bridge has ended" in running.read_log()
+
+
+async def test_at_its_end_the_server_lets_go_of_streams_that_do_not_end() -> None:
+    async with serving(drain_s=0.0) as served, raw(zmq.DEALER, served.server.endpoint) as socket:
+        for number in range(1, 9):
+            await socket.send(opening(number))
+        keep(served.store, "docs", "a", BIG)
+        await socket.send(wire.pack(wire.Kind.GET, 9, wire.GetWords(tag="docs", name="a")))
+        await until(lambda: (served.store.writers, served.store.readers) == (8, 1))
+        await served.server.aclose()
+        assert (served.store.writers, served.store.readers) == (0, 0)

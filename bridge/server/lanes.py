@@ -21,7 +21,8 @@ ResultT = TypeVar("ResultT")
 OutcomeT = TypeVar("OutcomeT")
 Key = tuple[str, str]
 """Tag and name."""
-WRITE_LANES = 8
+WRITE_LANES = 32
+"""Puts that wait for the disk at a time: a store that commits them together gains from many."""
 READ_LANES = 2
 
 
@@ -83,15 +84,16 @@ class Lane:
         self._lanes.loop.call_soon_threadsafe(self._finish, jobs)
 
     def _finish(self, jobs: list[Job]) -> None:  # type: ignore[type-arg]
-        if self._waiting:
+        self._busy = bool(self._waiting)
+        if self._busy:
             self.start()
-        else:
-            self._busy = False
+            self._lanes.begun()
         for job in jobs:
             try:
                 job.finish()
             except Exception:  # the others' answers must not be lost with this one
                 log.exception("the end of a job failed")
+        self._lanes.ended()  # after what the jobs' ends have begun
 
 
 class Lanes:
@@ -104,6 +106,9 @@ class Lanes:
         self._read = [Lane(self) for _ in range(READ_LANES)]
         self._pending: dict[Key, int] = {}
         self._starting: list[Lane] = []
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def lane(self) -> Lane:
         """A lane of one's own."""
@@ -131,6 +136,7 @@ class Lanes:
 
     def start_soon(self, lane: Lane) -> None:
         """Start a lane after this turn of the loop, so that the turn's requests go together."""
+        self.begun()
         if not self._starting:
             self.loop.call_soon(self._start)
         self._starting.append(lane)
@@ -140,6 +146,24 @@ class Lanes:
         for lane in starting:
             lane.start()
 
-    def close(self) -> None:
-        """Wait for the threads. Blocks."""
-        self.pool.shutdown(wait=True)
+    def begun(self) -> None:
+        """Jobs of a lane are on their way."""
+        self._busy += 1
+        self._idle.clear()
+
+    def ended(self) -> None:
+        """They are done."""
+        self._busy -= 1
+        if not self._busy:
+            self._idle.set()
+
+    async def aclose(self, timeout_s: float) -> bool:
+        """Let all jobs end; whether they did in time. What the store never answers is left to itself."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            log.error("the store does not answer", lanes=self._busy)
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            return False
+        self.pool.shutdown(wait=True)  # its threads have nothing to do
+        return True

@@ -43,6 +43,8 @@ RECEIVE_HWM = 512
 HEARTBEAT_MS = 2000
 TICK_S = 0.25
 LINGER_MS = 1000
+STORE_S = 20.0
+"""At the end: for the store's calls that are under way."""
 PROBE = wire.pack(wire.Kind.KEEPALIVE, 0)
 
 
@@ -121,14 +123,14 @@ class BridgeServer:
         await self._plain.aclose()
         await self._binary.aclose()
         self._tick_timer.cancel()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._lanes.close)
-        await asyncio.sleep(0)  # the last jobs' ends are queued on the loop
+        quiet = await self._lanes.aclose(STORE_S)
         self._peers.router.close(LINGER_MS)
         if self._authenticator is not None:
             self._authenticator.stop()
+        loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._context.term)
-        await loop.run_in_executor(None, self._store.close)
+        if quiet:
+            await loop.run_in_executor(None, self._store.close)
         log.info("the bridge has ended", **self.statistics().model_dump(exclude={"store", "cache"}))
 
     def statistics(self) -> wire.ServerStatistics:

@@ -13,8 +13,8 @@ class ServerSettings(Section):
     """Where it listens. A port `*` is chosen by the system, and named in the readiness line."""
     bridge: BridgeSettings = BridgeSettings()
     store: StoreSettings = StoreSettings()
-    threads: int = Field(default=10, ge=4, le=64)
-    """Store calls at a time."""
+    threads: int = Field(default=40, ge=4, le=128)
+    """Store calls at a time: puts that wait for the disk together share its sync."""
     buffer_mb: int = Field(default=256, ge=16)
     """Bytes of values on their way through, of all clients together."""
     lease_s: float = Field(default=10.0, gt=0.0)

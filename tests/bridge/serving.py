@@ -39,7 +39,8 @@ async def serving(
     **settings: object,
 ) -> AsyncIterator[Served]:
     store = MemoryStore()
-    told = ServerSettings.model_validate({"endpoint": ANY_PORT, "bridge": bridge, **settings})
+    given = {"endpoint": ANY_PORT, "bridge": bridge, "lease_s": 60.0, **settings}  # longer than any test
+    told = ServerSettings.model_validate(given)
     async with BridgeServer(told, store, assimilate, cache) as server:
         yield Served(server, store, bridge.model_copy(update={"endpoints": (server.endpoint,)}))
     assert (store.writers, store.readers, store.closed) == (0, 0, True)

@@ -11,12 +11,13 @@ import pytest
 
 from bridge import wire
 from bridge.client import BridgeClient
-from bridge.errors import URIResolveError
+from bridge.errors import StoreFull, URIResolveError
 from bridge.server.plain import Bundled
 from bridge.zeromq import zmq
 from configs.data import BridgeSettings
 from configs.errors import BadInput
 from messages.blobs import BlobMeta
+from tests.bridge import memory_store
 from tests.bridge.memory_store import MemoryStore
 from tests.bridge.serving import Served, connected, process, serving, until
 
@@ -267,9 +268,6 @@ async def test_credit_that_was_not_earned_ends_a_stream() -> None:
 
 
 async def test_a_write_that_fails_ends_its_stream_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bridge.errors import StoreFull
-    from tests.bridge import memory_store
-
     def full(writer: memory_store.MemoryWriter, chunk: bytes) -> None:
         if len(writer._data) >= 65_536:
             raise StoreFull("the store is full")
@@ -281,6 +279,25 @@ async def test_a_write_that_fails_ends_its_stream_and_keeps_nothing(monkeypatch:
             await client.put("docs", "a", BIG)
         assert served.store.blobs == {}
         await until(lambda: (served.store.writers, served.server.statistics().buffered_bytes) == (0, 0))
+
+
+async def test_what_follows_a_failed_write_does_not_make_a_torn_blob(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(writer: memory_store.MemoryWriter, chunk: bytes) -> None:
+        if chunk == b"bad":
+            raise StoreFull("the store is full")
+        writer._data += chunk
+
+    monkeypatch.setattr(memory_store.MemoryWriter, "write", write)
+    async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
+        await socket.send(opening(1))
+        await head_of(socket)
+        frames: list[bytes] = []
+        for data in (b"bad", b"good"):
+            frames += [wire.pack(wire.Kind.CHUNK, 1, body=len(data)), data]
+        await socket.send_multipart([*frames, wire.pack(wire.Kind.END, 1)])
+        assert "the store is full" in str(wire.error_of((await head_of(socket)).words))
+        await until(lambda: (served.store.writers, served.server.statistics().in_flight) == (0, 0))
+        assert served.store.blobs == {}
 
 
 async def test_at_its_end_the_server_finishes_what_is_under_way_and_refuses_what_comes() -> None:
@@ -320,3 +337,14 @@ def test_the_process_says_where_it_listens_and_ends_in_good_order() -> None:
             assert socket.recv() == b'{"result": "pong"}'
         assert running.stop() == 0
         assert "the bridge has ended" in running.read_log()
+
+
+async def test_at_its_end_the_server_lets_go_of_streams_that_do_not_end() -> None:
+    async with serving(drain_s=0.0) as served, raw(zmq.DEALER, served.server.endpoint) as socket:
+        for number in range(1, 9):
+            await socket.send(opening(number))
+        keep(served.store, "docs", "a", BIG)
+        await socket.send(wire.pack(wire.Kind.GET, 9, wire.GetWords(tag="docs", name="a")))
+        await until(lambda: (served.store.writers, served.store.readers) == (8, 1))
+        await served.server.aclose()
+        assert (served.store.writers, served.store.readers) == (0, 0)

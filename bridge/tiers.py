@@ -124,6 +124,21 @@ class WriteThrough:
         return await self._cache.write_through(tag, name, put, data if isinstance(data, bytes) else None)
 
 
+async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:
+    """Remove tags from the store and from the cache, for good; how many blobs there were."""
+    store, cache = tiers
+    removed = 0
+
+    async def delete() -> list[Blob]:
+        nonlocal removed
+        there = await names_under(store, tags)  # with what was put since we looked first
+        removed = await store.destroy(tags)
+        return there
+
+    await cache.delete_through(await names_under(store, tags), delete)
+    return removed
+
+
 async def names_under(store: BlobStore, tags: Sequence[str]) -> list[Blob]:
     """All blobs of these tags."""
     found: list[Blob] = []

@@ -14,7 +14,7 @@ from bridge.server.plain import Bundled
 from bridge.server.process import run
 from bridge.server.settings import ServerSettings
 from bridge.store.opening import open_store
-from bridge.tiers import WriteThrough
+from bridge.tiers import WriteThrough, destroy_in_both
 from bridge.uris.resolver import UriResolver
 from cluster.data_plane import open_tiers
 from cluster.services import PLAN, Plan
@@ -23,14 +23,19 @@ from configs.errors import AgentFactoryError, BadInput
 from messages.data import Format
 
 
-class Assimilator:
-    """Stores what URIs name, for clients that speak the JSON dialect."""
+class BothTiers:
+    """What clients that speak the JSON dialect put and destroy goes through the cache too."""
 
     def __init__(self, settings: DataSettings) -> None:
         self._settings = settings
 
-    async def __call__(self, sources: Sequence[str], tag: str, form: str) -> Bundled:
-        """Raises BadInput, and whatever kept a blob from being stored."""
+    async def destroy(self, tags: Sequence[str]) -> int:
+        """Remove tags for good; how many blobs there were."""
+        async with open_tiers(self._settings) as tiers:
+            return await destroy_in_both(tiers, tags)
+
+    async def assimilate(self, sources: Sequence[str], tag: str, form: str) -> Bundled:
+        """Store what URIs name. Raises BadInput, and whatever kept a blob from being stored."""
         uris = self._settings.uris
         async with open_tiers(self._settings) as tiers:
             blobs = await UriResolver(uris, tiers.store).resolve(sources)
@@ -57,12 +62,12 @@ def main(folder: Path) -> int:
         plan = Plan.model_validate_json((folder / PLAN).read_bytes())
         data, endpoint = plan.data, plan.state.endpoint
         here = data.bridge.model_copy(update={"endpoints": (endpoint,)})
-        assimilator = Assimilator(data.model_copy(update={"bridge": here}))
+        tiers = BothTiers(data.model_copy(update={"bridge": here}))
         cache = EmbeddedCache(data.cache.memory_mb << 20) if data.cache.kind == "embedded" else None
         settings = ServerSettings(endpoint=endpoint, bridge=data.bridge, store=data.store)
         store = open_store(data.store)
         try:
-            run(settings, store, assimilator, cache)
+            run(settings, store, tiers.assimilate, cache, tiers.destroy)
         finally:
             store.close()
     except AgentFactoryError as error:

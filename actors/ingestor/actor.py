@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 
 from bridge.errors import NoSuchBlob
 from bridge.ingest import Ingest
-from bridge.tiers import ASKERS_ERRORS, OpenTiers, Tiers, WriteThrough, names_under
+from bridge.tiers import ASKERS_ERRORS, OpenTiers, Tiers, WriteThrough, destroy_in_both
 from bridge.uris.resolver import UriResolver
 from bridge.uris.uri import shown
 from configs.data import DataSettings
@@ -64,18 +64,9 @@ class Ingestor(Actor):
     async def destroy(self, message: Destroy) -> StepResult:
         """Remove tags from both tiers, for good. Nothing under any of them is an error."""
         tags = tuple(dict.fromkeys(message.tags))
-        store, cache = self._tiers
-        removed = 0
-
-        async def delete() -> list[tuple[str, str]]:
-            nonlocal removed
-            there = await names_under(store, tags)  # with what was put since we looked first
-            removed = await store.destroy(tags)
-            return there
-
         named = ", ".join(shown(tag) for tag in tags)
         try:
-            await cache.delete_through(await names_under(store, tags), delete)
+            removed = await destroy_in_both(self._tiers, tags)
             if not removed:
                 raise NoSuchBlob(f"there is nothing under {named}")
         except ASKERS_ERRORS as error:

@@ -7,7 +7,7 @@ from staying where it is.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -39,6 +39,8 @@ class Bundled(NamedTuple):
 
 Assimilate = Callable[[Sequence[str], str, str], Awaitable[Bundled]]
 """Reads what URIs name and stores it: `assimilate(sources, tag, format)`. Raises AgentFactoryError."""
+DestroyTags = Callable[[Sequence[str]], Awaitable[int]]
+"""Removes tags from the store, and from the caches in front of it; how many blobs. Raises the same."""
 
 
 class PlainTicket:
@@ -63,6 +65,7 @@ class Plain:
         budget: Budget,
         store: Store,
         assimilate: Assimilate,
+        destroy: DestroyTags | None,
         max_message: int,
     ) -> None:
         self._peers = peers
@@ -70,6 +73,7 @@ class Plain:
         self._budget = budget
         self._store = store
         self._assimilate = assimilate
+        self._destroy_tags = destroy
         self._max_message = max_message
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent: deque[tuple[zmq.MessageTracker, int]] = deque()
@@ -119,29 +123,40 @@ class Plain:
             case Ping():
                 self._answer(ticket, "pong")
             case Bundle():
-                task = asyncio.create_task(self._bundle(ticket, params))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._do(ticket, self._bundle(ticket, params))
             case Query():
                 work = partial(find, self._store, params.tag_pattern, params.blob_pattern)
                 done = partial(self._matched, ticket)
                 self._lanes.lane().submit(Job(work, done, failed))
             case Retrieve():
                 self._retrieve(ticket, params)
+            case Destroy() if self._destroy_tags is not None:
+                self._do(ticket, self._destroy(ticket, self._destroy_tags(params.all_tags)))
             case Destroy():
                 destroy = partial(self._store.destroy, params.all_tags)
                 self._lanes.lane().submit(Job(destroy, partial(self._destroyed, ticket), failed))
 
-    async def _bundle(self, ticket: PlainTicket, asked: Bundle) -> None:
+    def _do(self, ticket: PlainTicket, work: Coroutine[None, None, None]) -> None:
+        """Do what is not the store's work alone."""
+        task = asyncio.create_task(self._answered(ticket, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answered(self, ticket: PlainTicket, work: Coroutine[None, None, None]) -> None:
         try:
-            bundled = await self._assimilate(asked.sources, asked.dst, asked.format)
+            await work
         except Exception as error:  # the client is owed an answer whatever a resolver does
             self._fail(ticket, error)
         except asyncio.CancelledError:
             self._fail(ticket, wire.Closing("this bridge has ended before it was done"))
             raise
-        else:
-            self._answer(ticket, {"status": "ok", "tag": bundled.tag, "stored": bundled.stored})
+
+    async def _bundle(self, ticket: PlainTicket, asked: Bundle) -> None:
+        bundled = await self._assimilate(asked.sources, asked.dst, asked.format)
+        self._answer(ticket, {"status": "ok", "tag": bundled.tag, "stored": bundled.stored})
+
+    async def _destroy(self, ticket: PlainTicket, destroying: Awaitable[int]) -> None:
+        self._destroyed(ticket, await destroying)
 
     def _matched(self, ticket: PlainTicket, infos: list[BlobInfo]) -> None:
         self._answer(ticket, json_dialect.matches(infos))

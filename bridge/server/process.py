@@ -9,7 +9,7 @@ import sys
 import structlog
 
 from bridge.cache.base import CacheBackend
-from bridge.server.plain import Assimilate
+from bridge.server.plain import Assimilate, DestroyTags
 from bridge.server.service import BridgeServer
 from bridge.server.settings import ServerSettings
 from bridge.store.base import Store
@@ -23,11 +23,12 @@ def run(
     store: Store,
     assimilate: Assimilate | None = None,
     cache: CacheBackend | None = None,
+    destroy: DestroyTags | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises BadInput for an address or a key that cannot be used."""
     configure_logging()
     sys.setswitchinterval(SWITCH_S)
-    asyncio.run(_serve(BridgeServer(settings, store, assimilate, cache)))
+    asyncio.run(_serve(BridgeServer(settings, store, assimilate, cache, destroy)))
 
 
 def configure_logging() -> None:

@@ -29,7 +29,7 @@ from bridge.server.budget import Budget
 from bridge.server.curve import check_endpoint, protect, server_secret
 from bridge.server.lanes import Lanes
 from bridge.server.peers import Peers
-from bridge.server.plain import Assimilate, Plain, assimilate_text
+from bridge.server.plain import Assimilate, DestroyTags, Plain, assimilate_text
 from bridge.server.router import Router
 from bridge.server.settings import ServerSettings
 from bridge.server.streams import Flow
@@ -57,12 +57,14 @@ class BridgeServer:
         store: Store,
         assimilate: Assimilate | None = None,
         cache: CacheBackend | None = None,
+        destroy: DestroyTags | None = None,
     ) -> None:
         self.endpoint = ""
         """Where it listens, once it does."""
         self._settings = settings
         self._store = store
         self._assimilate = assimilate or partial(assimilate_text, store)
+        self._destroy = destroy
         self._cache = cache
         self._peers = Peers(settings.bridge.max_in_flight)
         self._budget = Budget(max(settings.buffer_mb << 20, 4 * settings.bridge.chunk_kb << 10))
@@ -107,7 +109,9 @@ class BridgeServer:
             self._peers, flow, self._store, self._cache, self._settings.lease_s, self.statistics
         )
         limit = bridge.max_message_mb << 20
-        self._plain = Plain(self._peers, self._lanes, self._budget, self._store, self._assimilate, limit)
+        self._plain = Plain(
+            self._peers, self._lanes, self._budget, self._store, self._assimilate, self._destroy, limit
+        )
         self._peers.router = Router(socket, self._receive, self._peers.lost)
         self._tick()
         log.info("the bridge listens", endpoint=self.endpoint, store=self._store.kind, curve=bool(secret))

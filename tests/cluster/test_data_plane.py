@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import zmq
 
 from agentfactory.data import ActionRefused, DataPlane
 from cluster.services import CannotStart, down, make_plan, running_plan, up
@@ -45,6 +46,19 @@ async def running(chosen: DataSettings) -> AsyncIterator[Path]:
         yield folder
     finally:
         await down(folder)
+
+
+def ask_plainly(endpoint: str, method: str, params: object) -> object:
+    """As a client of any other language would."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as requests:
+        requests.setsockopt(zmq.LINGER, 0)
+        requests.connect(endpoint)
+        requests.send_json({"method": method, "params": params, "id": 7})
+        assert requests.poll(LIMIT_S * 1000)
+        answer = requests.recv_json()
+    assert isinstance(answer, dict)
+    assert answer["id"] == 7
+    return answer["result"]
 
 
 def documents(folder: Path) -> Path:
@@ -86,6 +100,25 @@ async def test_what_is_ingested_can_be_queried_got_pruned_and_destroyed(tmp_path
         assert await data.destroy("docs") == 2
         with pytest.raises(ActionRefused, match=r"no blob 'setup_guide.md' under 'docs'"):
             await data.get("docs", "setup_guide.md")
+
+
+async def test_a_plain_client_s_bundle_and_destroy_go_through_the_cache(tmp_path: Path) -> None:
+    docs = documents(tmp_path)
+    chosen = settings(tmp_path)
+    async with running(chosen), DataPlane.open(chosen) as data:
+
+        async def plain(method: str, **params: object) -> object:
+            return await asyncio.to_thread(ask_plainly, chosen.bridge.endpoints[0], method, params)
+
+        source = f"file::{docs / 'setup_guide.md'}"
+        assert await plain("context_bundle", src=source, dst="d") == {"status": "ok", "tag": "d", "stored": 1}
+        assert await data.get("d", "setup_guide.md") == b"# Setup\nRun make.\n"
+        (docs / "setup_guide.md").write_text("new")
+        await plain("context_bundle", src=source, dst="d")
+        assert await data.get("d", "setup_guide.md") == b"new"
+        assert await plain("context_destroy", tags="d") == {"status": "ok", "destroyed": 1}
+        with pytest.raises(ActionRefused, match="no blob"):
+            await data.get("d", "setup_guide.md")
 
 
 async def test_the_bridge_comes_back_after_sigkill_with_what_was_stored(tmp_path: Path) -> None:

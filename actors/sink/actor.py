@@ -39,13 +39,17 @@ class TrajectorySink(Actor):
 
     async def start(self) -> None:
         """Open the last segment and learn which episodes are stored."""
-        self._writer = await anyio.to_thread.run_sync(SegmentWriter, self._folder, self._segment_bytes)
-        self._places = await anyio.to_thread.run_sync(_index, self._folder)
+        await anyio.to_thread.run_sync(self._open)
 
     async def aclose(self) -> None:
         """Close the segment."""
         if hasattr(self, "_writer"):
             self._writer.close()
+
+    def _open(self) -> None:
+        """In a thread, to the end: what it has opened is closed even if nobody waits any more."""
+        self._writer = SegmentWriter(self._folder, self._segment_bytes)
+        self._places = _index(self._folder)
 
     async def store(self, messages: Sequence[StoreTrajectories]) -> Sequence[Stored]:
         """Answer once the bytes of all of them are on disk."""

@@ -15,6 +15,7 @@ from agentfactory.data import DataPlane
 from agentfactory.report.result import run_result
 from cluster.crew import spawn_coordinator, spawn_crew
 from cluster.run_folder import JOURNAL, create_run_folder, hold, open_run_folder, write_atomically
+from configs.data import DataSettings
 from configs.errors import AgentFactoryError, BadInput
 from configs.load import YamlValue, load_settings
 from configs.settings import RuntimeSettings, Settings
@@ -139,10 +140,7 @@ class Factory:
 
         Raises BadInput, CannotStart, BridgeDown.
         """
-        async with self._opening_data:
-            if self._data is None:
-                self._data = await self._stack.enter_async_context(DataPlane.open(self.settings.data))
-        return self._data
+        return await self._open_data(self.settings.data)
 
     async def ingest(self, src: str | Sequence[str], *, tag: str, format: Format = "arrow") -> IngestReport:
         """Store what URIs name under a tag (see `DataPlane.ingest`)."""
@@ -169,6 +167,13 @@ class Factory:
         """Remove tags and all their blobs for good; how many blobs."""
         return await (await self.data()).destroy(*tags)
 
+    async def _open_data(self, settings: DataSettings) -> DataPlane:
+        async with self._opening_data:
+            if self._data is None:
+                self.on_starting("data plane")
+                self._data = await self._stack.enter_async_context(DataPlane.open(settings))
+        return self._data
+
     async def _start(self, settings: Settings, folder: Path) -> "Run":
         self._stack.enter_context(hold(folder))
         runtime = settings.runtime
@@ -185,9 +190,10 @@ class Factory:
                 logging=logging,
             )
         )
+        data = (await self._open_data(settings.data)).settings if settings.needs_data else None
         events = await system.topics.subscribe()
         self.on_starting("engine, teacher, students, verifier, sink, trainer")
-        crew = await spawn_crew(system, settings, folder)
+        crew = await spawn_crew(system, settings, folder, data)
         self.on_starting("coordinator")
         coordinator = await spawn_coordinator(system, settings, folder, crew)
         await coordinator.ask(StartRun(), timeout_s=30.0)

@@ -1,14 +1,18 @@
 """Building the system: every role in its place, in the order in which they need one another."""
 
+from functools import partial
 from pathlib import Path
 
 from actors.coordinator.actor import Coordinator
 from actors.coordinator.crew import Crew
+from actors.searcher.actor import Searcher
 from actors.sink.actor import TrajectorySink
 from actors.student.actor import Student
 from actors.teacher.actor import Teacher
 from actors.trainer.actor import Trainer
 from actors.verifier.actor import Verifier
+from bridge.client import BridgeClient
+from configs.data import DataSettings
 from configs.settings import Settings
 from messages.adapters import Policy
 from runtime.engines.actor import InferenceEngine
@@ -19,12 +23,13 @@ from runtime.transport import Resources
 
 
 async def spawn_crew(
-    system: ActorSystem, settings: Settings, run_dir: Path, searcher: Ref | None = None
+    system: ActorSystem, settings: Settings, run_dir: Path, data: DataSettings | None = None
 ) -> Crew:
     """Spawn everyone but the Coordinator, at the same time where they do not need one another.
 
-    `searcher` is who answers Search, for Students that retrieve and a Teacher that is grounded.
+    `data` says how to reach the data plane; None where the run needs none (`Settings.needs_data`).
     """
+    searcher = await _spawn_searcher(system, settings, data) if data else None
     spawning = _Spawning(system, settings, run_dir, searcher)
     async with task_group() as group:
         for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
@@ -37,6 +42,15 @@ async def spawn_crew(
         sink=spawning.actors["sink"],
         trainer=spawning.actors["trainer"],
         topics=system.topics,
+    )
+
+
+async def _spawn_searcher(system: ActorSystem, settings: Settings, data: DataSettings) -> ActorRef:
+    """Who answers Search, for Students that retrieve and a Teacher that is grounded."""
+    grounding = settings.teacher.grounding_tag
+    warm = (*settings.student.retrieve.tags, *((grounding,) if grounding else ()))
+    return await system.spawn(
+        Searcher, data.search, partial(BridgeClient, data.bridge), warm, name="searcher"
     )
 
 

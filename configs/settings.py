@@ -79,6 +79,11 @@ class Settings(Section):
             raise ValueError("a simulated engine needs trainer.simulate_s: there is nothing to train")
         return self
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether a run of these settings works with the data plane."""
+        return bool(self.student.retrieve.tags or self.teacher.grounding_tag)
+
     def sha256(self) -> str:
         """Digest of every value: two runs with the same digest had the same settings."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

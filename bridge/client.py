@@ -169,8 +169,10 @@ class BridgeClient:
             raise BridgeError("a client is not shared over a fork: open another in this process")
         return self._dispatcher
 
-    async def _ask(self, kind: Kind, words: bytes, body: Buffer | None = None, repeat: bool = True) -> Answer:
-        return await self._live().ask(kind, words, body, repeat)
+    def _ask(
+        self, kind: Kind, words: bytes, body: Buffer = b"", repeat: bool = True
+    ) -> asyncio.Future[Answer]:
+        return self._live().ask(kind, words, body, repeat)
 
     async def _put_inline(self, words: wire.PutWords, data: memoryview | bytearray) -> BlobInfo:
         answer = await self._ask(Kind.PUT, wire.text(words), bytes(data))

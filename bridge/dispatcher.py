@@ -20,7 +20,7 @@ import structlog
 
 from bridge import wire
 from bridge.errors import BridgeDown
-from bridge.frames import Buffer
+from bridge.frames import Buffer, Packed
 from bridge.link import Keys, Link
 from bridge.transfers import LinkLost, Transfer
 from bridge.wire import Kind
@@ -50,8 +50,7 @@ class Call:
     """A request, until it is answered."""
 
     number: int
-    header: bytes
-    body: Buffer | None
+    message: Packed
     repeat: bool
     """Whether it may be done twice."""
     deadline: float
@@ -87,16 +86,16 @@ class Dispatcher:
         )
 
     def ask(
-        self, kind: Kind, words: bytes, body: Buffer | None = None, repeat: bool = True
+        self, kind: Kind, words: bytes, body: Buffer = b"", repeat: bool = True
     ) -> asyncio.Future[Answer]:
         """Send a request, or put it in line. Fails with BridgeDown, or what the bridge answers."""
         if self._closed:
             raise BridgeDown("this client is closed")
         number = next(self._numbers)
-        header = wire.pack_raw(kind, number, words, None if body is None else len(body))
+        message = wire.pack_raw(kind, number, words, body)
         now = self._loop.time()
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        call = Call(number, header, body, repeat, now + self._request_s, now, answer)
+        call = Call(number, message, repeat, now + self._request_s, now, answer)
         self._calls[number] = call
         if self._line or not self._send(call):
             self._line.append(call)
@@ -184,7 +183,7 @@ class Dispatcher:
             if link.has_room:
                 link.in_flight += 1
                 call.link = link
-                link.send(call.header, call.body)
+                link.send(call.message)
                 return True
         return False
 

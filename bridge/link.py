@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from bridge import wire
-from bridge.frames import Buffer, receive, send_all
+from bridge.frames import EAGER, Buffer, Packed, receive, send_all
 from bridge.zeromq import recv_monitor_message, zmq
 
 log = structlog.get_logger("bridge")
@@ -81,7 +81,7 @@ class Link:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
-        self._outbox: list[tuple[Buffer, ...]] = []
+        self._outbox: list[Packed] = []
         self._retired = False
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -97,14 +97,16 @@ class Link:
         """Whether a request can be sent now."""
         return self.welcome is not None and not self._retired and self.in_flight < self.welcome.max_in_flight
 
-    def send(self, header: bytes, body: Buffer | None = None) -> None:
-        """Send a message, with all others of this turn of the loop.
+    def send(self, message: Packed) -> None:
+        """Send a message, with others of this turn of the loop.
 
         Never waits: credit and `max_in_flight` bound what is queued. To a bridge that was lost nothing is
         sent; whoever waits for the answer hears of the loss.
         """
         if self._socket is not None:
-            self._outbox.append((header,) if body is None else (header, body))
+            self._outbox.append(message)
+            if len(self._outbox) >= EAGER:
+                self._flush()
             self._schedule()
 
     def retire(self) -> None:
@@ -176,10 +178,13 @@ class Link:
 
     def _take_turn(self) -> None:
         self._scheduled = False
+        self._flush()
+        self._read()  # the descriptor may have told of what came to the send only
+
+    def _flush(self) -> None:
         if self._socket is not None and self._outbox:
             outbox, self._outbox = self._outbox, []
             send_all(self._socket, outbox)
-        self._read()  # the descriptor may have told of what came to the send only
 
     def _read(self) -> None:
         """All that has come, or the first `TURN` of it."""
@@ -199,19 +204,17 @@ class Link:
             frames = receive(self._socket)
         except zmq.Again:
             return False
-        number = 0
+        self.heard_at = self._loop.time()
         try:
-            while number < len(frames) and self._socket is not None:
-                head = wire.unpack(bytes(frames[number]))
-                body = wire.body_of(head, frames, number)
-                number += 2 if head.flags & wire.HAS_BODY else 1
+            for head, body in wire.unpack(frames):
                 self._handle(head, body)
+                if self._socket is None:
+                    break
         except wire.BadFrames as error:
             self.lose(f"it does not speak this dialect: {error}", 1.0)
         return True
 
     def _handle(self, head: wire.Head, body: Buffer) -> None:
-        self.heard_at = self._loop.time()
         if head.correlation:
             self._owner.on_message(self, head, body)
         elif head.kind is wire.Kind.REPLY:

@@ -68,11 +68,10 @@ class Transfer:
         self.open = False
         self._news.set()
 
-    def send(self, kind: wire.Kind, words: bytes = b"", body: Buffer | None = None) -> None:
+    def send(self, kind: wire.Kind, words: bytes = b"", body: Buffer = b"") -> None:
         """A message about it, if the bridge still knows of it."""
         if self.open:
-            size = None if body is None else len(body)
-            self.link.send(wire.pack_raw(kind, self.number, words, size), body)
+            self.link.send(wire.pack_raw(kind, self.number, words, body))
 
     async def news(self) -> None:
         """Wait for the next message. Raises what went wrong; BridgeDown if none comes in time."""

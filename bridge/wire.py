@@ -1,8 +1,8 @@
 """The binary dialect between the bridge and our client.
 
-A message is one frame: a fixed header and the operation's words (JSON of the models below), and, if
-the header says so, a second frame of raw bytes. Nothing is base64. Messages that are sent at the same
-time travel together, one after another, as one ZeroMQ message.
+A message is a fixed header, the operation's words (JSON of the models below) and a body of raw bytes;
+nothing is base64. A large body is a frame of its own, after that of its header. Small messages that are
+sent at the same time travel in one frame, one after another.
 
 A value of at most `INLINE_BYTES` travels inside its request or reply. A larger one is a stream:
 
@@ -17,7 +17,7 @@ Invariants:
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Literal, NamedTuple, TypeVar
 
@@ -33,7 +33,7 @@ from bridge.errors import (
     StoreFull,
     URIResolveError,
 )
-from bridge.frames import Buffer
+from bridge.frames import APART_BYTES, TOGETHER, Buffer, Packed
 from configs.errors import BadInput
 from messages.base import Message
 from messages.blobs import BlobMeta
@@ -45,8 +45,8 @@ INLINE_BYTES = 64 << 10
 
 _HEADER = struct.Struct("!4sBBHQIQ")
 """Magic, version, kind, flags, correlation, bytes of words, bytes of body."""
-HAS_BODY = 1
-"""A frame of raw bytes follows."""
+APART = 1
+"""The body is the next frame; else it follows the words in this one."""
 LAST = 2
 """The last chunk of a get."""
 
@@ -80,6 +80,9 @@ _KINDS = {int(kind): kind for kind in Kind}
 class BadFrames(BridgeError):
     """Frames that are not a message of this dialect."""
 
+    correlation = 0
+    """Of that message, where it can be told."""
+
 
 class Busy(BridgeError):
     """The bridge holds as much of this client's, or of everybody's, as it will. Nothing was done."""
@@ -90,12 +93,11 @@ class Closing(BridgeError):
 
 
 class Head(NamedTuple):
-    """A decoded first frame."""
+    """A message without its body."""
 
     kind: Kind
     flags: int
     correlation: int
-    body_size: int
     words: bytes
 
 
@@ -262,25 +264,68 @@ def text(words: Message) -> bytes:
         raise BadName(f"a tag or a name cannot be written in UTF-8: {error}") from error
 
 
-def pack(kind: Kind, correlation: int, words: Message | None = None, body: int | None = None) -> bytes:
-    """A first frame. `body` is the size of the raw frame that follows; None if there is none."""
+def pack(kind: Kind, correlation: int, words: Message | None = None, body: Buffer = b"") -> Packed:
+    """A message as it travels. Raises BadName."""
     return pack_raw(kind, correlation, b"" if words is None else text(words), body)
 
 
-def pack_raw(kind: Kind, correlation: int, words: bytes, body: int | None = None, flags: int = 0) -> bytes:
+def pack_raw(kind: Kind, correlation: int, words: bytes, body: Buffer = b"", flags: int = 0) -> Packed:
     """The same for words that are JSON already."""
-    if body is not None:
-        flags |= HAS_BODY
-    return _HEADER.pack(MAGIC, VERSION, kind, flags, correlation, len(words), body or 0) + words
+    size = len(body)
+    if size >= APART_BYTES:
+        header = _HEADER.pack(MAGIC, VERSION, kind, flags | APART, correlation, len(words), size)
+        return header + words, body
+    header = _HEADER.pack(MAGIC, VERSION, kind, flags, correlation, len(words), size)
+    return (b"".join((header, words, body)),)
 
 
-def unpack(frame: bytes) -> Head:
-    """The inverse. Raises BadFrames."""
-    if len(frame) < _HEADER.size:
-        raise BadFrames(f"a header has {_HEADER.size} bytes, this frame {len(frame)}")
-    magic, version, number, flags, correlation, words_size, body_size = _HEADER.unpack_from(frame)
+def unpack(frames: Sequence[Buffer]) -> Iterator[tuple[Head, Buffer]]:
+    """The messages, with their bodies, in frames that came together, one by one.
+
+    Raises BadFrames where the next message cannot be told; what follows it is lost.
+    """
+    rest = iter(frames)
+    room = 2 * TOGETHER
+    for frame in rest:
+        data, at = bytes(frame), 0
+        while at < len(data) or not data:
+            try:
+                if not room:
+                    raise BadFrames(f"more than {2 * TOGETHER} messages came together")
+                head, body, end = _message(data, at, rest)
+            except BadFrames as error:
+                if len(data) - at >= _HEADER.size:
+                    error.correlation = _HEADER.unpack_from(data, at)[4]
+                raise
+            yield head, body
+            at = end
+            room -= 1
+
+
+def _message(data: bytes, at: int, rest: Iterator[Buffer]) -> tuple[Head, Buffer, int]:
+    """The message that begins there, its body, and where the next begins."""
+    head, begin, size = _head(data, at)
+    end = begin
+    body: Buffer | None
+    if head.flags & APART:
+        body = next(rest, None)
+        if body is None or begin < len(data):
+            raise BadFrames("the header promises a frame for the body, there is none")
+    else:
+        end = begin + size
+        body = data[begin:end]
+    if len(body) != size:
+        raise BadFrames(f"the header promises a body of {size} bytes, there are {len(body)}")
+    return head, body, end
+
+
+def _head(data: bytes, at: int) -> tuple[Head, int, int]:
+    """The message's head, where it ends, and how many bytes its body has."""
+    if len(data) - at < _HEADER.size:
+        raise BadFrames(f"a header has {_HEADER.size} bytes, there are {len(data) - at}")
+    magic, version, number, flags, correlation, words_size, body_size = _HEADER.unpack_from(data, at)
     if magic != MAGIC:
-        raise BadFrames("the frame does not begin with this dialect's magic")
+        raise BadFrames("the header does not begin with this dialect's magic")
     if version != VERSION:
         raise BadFrames(
             f"version {version} of the dialect; this side speaks {VERSION}: use one release on both"
@@ -288,27 +333,11 @@ def unpack(frame: bytes) -> Head:
     kind = _KINDS.get(number)
     if kind is None:
         raise BadFrames(f"unknown kind of message {number}")
-    words = frame[_HEADER.size :]
-    if len(words) != words_size:
-        raise BadFrames(f"the header promises {words_size} bytes of words, there are {len(words)}")
-    return Head(kind, flags, correlation, body_size, words)
-
-
-def correlation_of(frame: bytes) -> int:
-    """The correlation of a frame that may be damaged; 0 where it cannot be told."""
-    return int(_HEADER.unpack_from(frame)[4]) if len(frame) >= _HEADER.size else 0
-
-
-def body_of(head: Head, frames: Sequence[Buffer], number: int) -> Buffer:
-    """The raw frame that belongs to the header in frame `number`; empty if none does. Raises BadFrames."""
-    if not head.flags & HAS_BODY:
-        return b""
-    if number + 1 >= len(frames):
-        raise BadFrames("the header promises a raw frame, there is none")
-    body = frames[number + 1]
-    if len(body) != head.body_size:
-        raise BadFrames(f"the header promises a body of {head.body_size} bytes, there are {len(body)}")
-    return body
+    begin = at + _HEADER.size
+    end = begin + words_size
+    if end > len(data):
+        raise BadFrames(f"the header promises {words_size} bytes of words, there are {len(data) - begin}")
+    return Head(kind, flags, correlation, data[begin:end]), end, body_size
 
 
 def read_words(model: type[WordsT], words: bytes) -> WordsT:

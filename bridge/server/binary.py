@@ -73,17 +73,11 @@ class Binary:
 
     def receive(self, client: bytes, frames: list[Buffer], draining: bool) -> None:
         """The messages that came together."""
-        number = 0
-        while number < len(frames):
-            first = bytes(frames[number])
-            try:
-                head = wire.unpack(first)
-                body = wire.body_of(head, frames, number)
-            except wire.BadFrames as error:  # where the next begins cannot be told
-                self._refuse(client, wire.correlation_of(first), error)
-                return
-            number += 2 if head.flags & wire.HAS_BODY else 1
-            self._receive(client, head, body, draining)
+        try:
+            for head, body in wire.unpack(frames):
+                self._receive(client, head, body, draining)
+        except wire.BadFrames as error:  # where the next begins cannot be told
+            self._refuse(client, error.correlation, error)
 
     def _receive(self, client: bytes, head: wire.Head, body: Buffer, draining: bool) -> None:
         try:
@@ -121,8 +115,7 @@ class Binary:
     def _refuse(self, client: bytes, correlation: int, error: Exception) -> None:
         """Answer something that did not become a request."""
         self._peers.note(error)
-        header = wire.pack(Kind.ERROR, correlation, wire.failed(error))
-        self._peers.router.send(client, (header,))
+        self._peers.router.send(client, wire.pack(Kind.ERROR, correlation, wire.failed(error)))
 
     # requests
 

@@ -140,7 +140,7 @@ class Ticket:
         """The answer, and the end of the request."""
         self.answer_raw(words.model_dump_json().encode())
 
-    def answer_raw(self, words: bytes, body: Buffer | None = None) -> None:
+    def answer_raw(self, words: bytes, body: Buffer = b"") -> None:
         """The same, with words that are JSON already."""
         self.send(wire.Kind.REPLY, words, body)
         self.end()
@@ -151,13 +151,10 @@ class Ticket:
         self.send(wire.Kind.ERROR, wire.failed(error).model_dump_json().encode())
         self.end()
 
-    def send(self, kind: wire.Kind, words: bytes, body: Buffer | None = None, flags: int = 0) -> None:
+    def send(self, kind: wire.Kind, words: bytes, body: Buffer = b"", flags: int = 0) -> None:
         """A message about this request, which goes on."""
-        size = None if body is None else len(body)
-        header = wire.pack_raw(kind, self.correlation, words, size, flags)
-        if body is not None:
-            self._peers.counters.bytes_out += len(body)
-        self._peers.router.send(self.peer.identity, (header,) if body is None else (header, body))
+        self._peers.counters.bytes_out += len(body)
+        self._peers.router.send(self.peer.identity, wire.pack_raw(kind, self.correlation, words, body, flags))
 
     def note(self, error: Exception) -> None:
         """Count an error that the client does not hear of."""

@@ -10,11 +10,11 @@ Invariants:
 
 import asyncio
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
-from bridge.frames import COPY_UNDER, Buffer, receive, send_all
+from bridge.frames import APART_BYTES, EAGER, Buffer, Packed, receive, send_all
 from bridge.zeromq import zmq
 
 log = structlog.get_logger("bridge")
@@ -34,7 +34,7 @@ class Router:
         self._on_message = on_message
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._outbox: dict[bytes, list[Sequence[Buffer]]] = {}
+        self._outbox: dict[bytes, list[Packed]] = {}
         self._scheduled = False
         self._closed = False
         self._loop.add_reader(socket.FD, self._read)
@@ -47,14 +47,13 @@ class Router:
         self._loop.remove_reader(self._socket.FD)
         self._socket.close(linger=linger_ms)
 
-    def send(self, client: bytes, message: Sequence[Buffer]) -> None:
-        """Send a message of ours to a client, with all others of this turn of the loop."""
-        waiting = self._outbox.get(client)
-        if waiting is None:
-            self._outbox[client] = [message]
-            self._schedule()
-        else:
-            waiting.append(message)
+    def send(self, client: bytes, message: Packed) -> None:
+        """Send a message of ours to a client, with others of this turn of the loop."""
+        waiting = self._outbox.setdefault(client, [])
+        waiting.append(message)
+        if len(waiting) >= EAGER:
+            self._flush()
+        self._schedule()
 
     def send_plain(self, client: bytes, frame: bytes, delimiter: bool) -> zmq.MessageTracker | None:
         """Send a message that stands alone; of a large one, when ZeroMQ has let go of it."""
@@ -64,7 +63,7 @@ class Router:
             self.lost_replies += 1
             return None
         try:
-            large = len(frame) >= COPY_UNDER
+            large = len(frame) >= APART_BYTES
             tracker = self._socket.send_multipart(frames, zmq.NOBLOCK, copy=not large, track=large)
         except zmq.ZMQError as error:
             self._not_sent(client, 1, error)

@@ -196,7 +196,7 @@ class BridgeServer:
         ZeroMQ tells of a lost connection only to who sends over it: so each client with streams is sent to.
         """
         for client in self._peers.with_streams():
-            self._peers.router.send(client, (PROBE,))
+            self._peers.router.send(client, PROBE)
         silent_since = time.monotonic() - self._settings.lease_s
         for stream in self._peers.streams():
             if stream.heard_at < silent_since:

@@ -19,24 +19,25 @@ BURST = 2500
 GROWTH_MB = 48
 """Of the server's memory over the second half: buffers are reused, so it should be next to nothing."""
 
-WORDS: list[tuple[Kind, Message | None, bytes | None]] = [
-    (Kind.HELLO, wire.Hello(client="fuzz"), None),
+WORDS: list[tuple[Kind, Message | None, bytes]] = [
+    (Kind.HELLO, wire.Hello(client="fuzz"), b""),
     (Kind.PING, None, b"body"),
     (Kind.PUT, wire.PutWords(tag="fuzz", name="a", put_id="p"), b"value" * 100),
-    (Kind.PUT_OPEN, wire.PutWords(tag="fuzz", name="b", put_id="q", size=100_000), None),
-    (Kind.GET, wire.GetWords(tag="docs", name="large", credit=3), None),
-    (Kind.STAT, wire.NameWords(tag="fuzz", name="a"), None),
-    (Kind.LIST, wire.ListWords(tag_pattern="f*"), None),
-    (Kind.DELETE, wire.DeleteWords(tag="fuzz", names=("a",)), None),
-    (Kind.DESTROY, wire.DestroyWords(tags=("fuzz",)), None),
-    (Kind.STATISTICS, None, None),
-    (Kind.CACHE, wire.CacheWords(word="get", keys=("k",)), None),
+    (Kind.PUT_OPEN, wire.PutWords(tag="fuzz", name="b", put_id="q", size=100_000), b""),
+    (Kind.GET, wire.GetWords(tag="docs", name="large", credit=3), b""),
+    (Kind.STAT, wire.NameWords(tag="fuzz", name="a"), b""),
+    (Kind.LIST, wire.ListWords(tag_pattern="f*"), b""),
+    (Kind.DELETE, wire.DeleteWords(tag="fuzz", names=("a",)), b""),
+    (Kind.DESTROY, wire.DestroyWords(tags=("fuzz",)), b""),
+    (Kind.STATISTICS, None, b""),
+    (Kind.CACHE, wire.CacheWords(word="get", keys=("k",)), b""),
     (Kind.CHUNK, None, b"chunk" * 1000),
-    (Kind.END, None, None),
-    (Kind.CREDIT, wire.Credit(chunks=2), None),
-    (Kind.ABORT, None, None),
-    (Kind.KEEPALIVE, wire.KeepAlive(streams=(1, 2, 3)), None),
-    (Kind.REPLY, None, None),
+    (Kind.PING, None, b"large" * 5000),
+    (Kind.END, None, b""),
+    (Kind.CREDIT, wire.Credit(chunks=2), b""),
+    (Kind.ABORT, None, b""),
+    (Kind.KEEPALIVE, wire.KeepAlive(streams=(1, 2, 3)), b""),
+    (Kind.REPLY, None, b""),
 ]
 METHODS = ("ping", "context_bundle", "context_query", "context_retrieve", "context_destroy", "nope")
 
@@ -44,8 +45,8 @@ METHODS = ("ping", "context_bundle", "context_query", "context_retrieve", "conte
 def ours(chance: random.Random) -> list[bytes]:
     """A message of our dialect; often one that fits the ones before it."""
     kind, words, body = chance.choice(WORDS)
-    header = wire.pack(kind, chance.randrange(1, 6), words, None if body is None else len(body))
-    return [header] if body is None else [header, body]
+    packed = wire.pack(kind, chance.randrange(1, 6), words, body)
+    return [bytes(frame) for frame in packed]
 
 
 def plain(chance: random.Random) -> list[bytes]:

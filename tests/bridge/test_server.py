@@ -12,6 +12,7 @@ import pytest
 from bridge import wire
 from bridge.client import BridgeClient
 from bridge.errors import StoreFull, URIResolveError
+from bridge.frames import Packed
 from bridge.server.plain import Bundled
 from bridge.zeromq import zmq
 from configs.data import BridgeSettings
@@ -192,19 +193,19 @@ async def test_a_client_that_does_not_read_its_answers_does_not_stop_the_server(
                 assert len(await socket.recv()) > len(BIG)
 
 
-def opening(number: int, tag: str = "docs", size: int = -1) -> bytes:
+def opening(number: int, tag: str = "docs", size: int = -1) -> Packed:
     words = wire.PutWords(tag=tag, name=str(number), put_id=f"test-{tag}-{number}", size=size)
     return wire.pack(wire.Kind.PUT_OPEN, number, words)
 
 
 async def head_of(socket: zmq.asyncio.Socket) -> wire.Head:
     frames = await socket.recv_multipart()
-    return wire.unpack(frames[0])
+    return next(wire.unpack(frames))[0]
 
 
 async def test_a_stream_whose_client_is_silent_is_aborted_after_its_lease() -> None:
-    async with serving(lease_s=0.3) as served, raw(zmq.DEALER, served.server.endpoint) as socket:
-        await socket.send(opening(1))
+    async with serving(lease_s=1.5) as served, raw(zmq.DEALER, served.server.endpoint) as socket:
+        await socket.send_multipart(opening(1))
         assert (await head_of(socket)).kind is wire.Kind.CREDIT
         assert (served.store.writers, served.server.statistics().streams) == (1, 1)
         await until(lambda: (served.store.writers, served.server.statistics().streams) == (0, 0))
@@ -228,7 +229,7 @@ async def test_our_client_keeps_its_streams_while_its_source_is_slow() -> None:
 async def test_the_streams_of_a_connection_that_is_lost_are_aborted() -> None:
     async with serving() as served:
         async with raw(zmq.DEALER, served.server.endpoint) as socket:
-            await socket.send(opening(1))
+            await socket.send_multipart(opening(1))
             assert (await head_of(socket)).kind is wire.Kind.CREDIT
             assert served.store.writers == 1
         await until(lambda: (served.store.writers, served.server.statistics().clients) == (0, 0))
@@ -236,9 +237,9 @@ async def test_the_streams_of_a_connection_that_is_lost_are_aborted() -> None:
 
 async def test_a_chunk_that_was_not_granted_ends_its_stream() -> None:
     async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
-        await socket.send(opening(1, size=10))
+        await socket.send_multipart(opening(1, size=10))
         await head_of(socket)
-        await socket.send_multipart([wire.pack(wire.Kind.CHUNK, 1, body=11), b"x" * 11])
+        await socket.send_multipart(wire.pack(wire.Kind.CHUNK, 1, body=b"x" * 11))
         head = await head_of(socket)
         assert (head.kind, head.correlation) == (wire.Kind.ERROR, 1)
         assert "nobody has granted" in str(wire.error_of(head.words))
@@ -248,10 +249,10 @@ async def test_a_chunk_that_was_not_granted_ends_its_stream() -> None:
 
 async def test_a_put_that_is_shorter_than_it_said_is_not_kept() -> None:
     async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
-        await socket.send(opening(1, size=10))
+        await socket.send_multipart(opening(1, size=10))
         await head_of(socket)
-        await socket.send_multipart([wire.pack(wire.Kind.CHUNK, 1, body=9), b"x" * 9])
-        await socket.send(wire.pack(wire.Kind.END, 1))
+        await socket.send_multipart(wire.pack(wire.Kind.CHUNK, 1, body=b"x" * 9))
+        await socket.send_multipart(wire.pack(wire.Kind.END, 1))
         assert "9 bytes have come, 10 were announced" in str(wire.error_of((await head_of(socket)).words))
         await until(lambda: served.store.writers == 0)
         assert served.store.blobs == {}
@@ -260,9 +261,9 @@ async def test_a_put_that_is_shorter_than_it_said_is_not_kept() -> None:
 async def test_credit_that_was_not_earned_ends_a_stream() -> None:
     async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
         keep(served.store, "docs", "a", BIG)
-        await socket.send(wire.pack(wire.Kind.GET, 1, wire.GetWords(tag="docs", name="a")))
+        await socket.send_multipart(wire.pack(wire.Kind.GET, 1, wire.GetWords(tag="docs", name="a")))
         assert (await head_of(socket)).kind is wire.Kind.CHUNK
-        await socket.send(wire.pack(wire.Kind.CREDIT, 1, wire.Credit(chunks=500)))
+        await socket.send_multipart(wire.pack(wire.Kind.CREDIT, 1, wire.Credit(chunks=500)))
         assert "credit for 500 chunks that were not sent" in str(wire.error_of((await head_of(socket)).words))
         await until(lambda: served.store.readers == 0)
 
@@ -289,12 +290,12 @@ async def test_what_follows_a_failed_write_does_not_make_a_torn_blob(monkeypatch
 
     monkeypatch.setattr(memory_store.MemoryWriter, "write", write)
     async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
-        await socket.send(opening(1))
+        await socket.send_multipart(opening(1))
         await head_of(socket)
-        frames: list[bytes] = []
-        for data in (b"bad", b"good"):
-            frames += [wire.pack(wire.Kind.CHUNK, 1, body=len(data)), data]
-        await socket.send_multipart([*frames, wire.pack(wire.Kind.END, 1)])
+        chunks = [wire.pack(wire.Kind.CHUNK, 1, body=data) for data in (b"bad", b"good")]
+        await socket.send(
+            b"".join(frame for chunk in (*chunks, wire.pack(wire.Kind.END, 1)) for frame in chunk)
+        )
         assert "the store is full" in str(wire.error_of((await head_of(socket)).words))
         await until(lambda: (served.store.writers, served.server.statistics().in_flight) == (0, 0))
         assert served.store.blobs == {}
@@ -342,9 +343,9 @@ def test_the_process_says_where_it_listens_and_ends_in_good_order() -> None:
 async def test_at_its_end_the_server_lets_go_of_streams_that_do_not_end() -> None:
     async with serving(drain_s=0.0) as served, raw(zmq.DEALER, served.server.endpoint) as socket:
         for number in range(1, 9):
-            await socket.send(opening(number))
+            await socket.send_multipart(opening(number))
         keep(served.store, "docs", "a", BIG)
-        await socket.send(wire.pack(wire.Kind.GET, 9, wire.GetWords(tag="docs", name="a")))
+        await socket.send_multipart(wire.pack(wire.Kind.GET, 9, wire.GetWords(tag="docs", name="a")))
         await until(lambda: (served.store.writers, served.store.readers) == (8, 1))
         await served.server.aclose()
         assert (served.store.writers, served.store.readers) == (0, 0)

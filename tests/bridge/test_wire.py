@@ -4,48 +4,76 @@ import pytest
 
 from bridge import wire
 from bridge.errors import BadName, BridgeError, NoSuchBlob, StoreError, StoreFull
+from bridge.frames import APART_BYTES
 from bridge.wire import BadFrames, Kind
 from configs.errors import BadInput, CannotWrite
 from messages.blobs import BlobMeta
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_a_header_comes_back_as_it_went(kind: Kind) -> None:
+def test_a_message_comes_back_as_it_went(kind: Kind) -> None:
     words = wire.PutWords(tag="документы", name="a/b", put_id="p", meta=BlobMeta(shape=(2, 3)), size=7)
-    head = wire.unpack(wire.pack(kind, (1 << 64) - 1, words, 5))
-    assert (head.kind, head.correlation, head.body_size) == (kind, (1 << 64) - 1, 5)
+    [(head, body)] = wire.unpack(wire.pack(kind, (1 << 64) - 1, words, b"bytes"))
+    assert (head.kind, head.correlation, body) == (kind, (1 << 64) - 1, b"bytes")
     assert wire.read_words(wire.PutWords, head.words) == words
 
 
-def test_a_header_without_a_body_says_so() -> None:
-    head = wire.unpack(wire.pack(Kind.GET, 1))
-    assert wire.body_of(head, [b"header", b"of the next"], 0) == b""
-    head = wire.unpack(wire.pack(Kind.GET, 1, body=0))
-    assert head.flags & wire.HAS_BODY
-    assert wire.body_of(head, [b"header", b""], 0) == b""
+@pytest.mark.parametrize(("size", "frames"), [(0, 1), (APART_BYTES - 1, 1), (APART_BYTES, 2)])
+def test_a_large_body_has_a_frame_of_its_own(size: int, frames: int) -> None:
+    packed = wire.pack(Kind.PUT, 1, wire.NameWords(tag="a", name="b"), b"x" * size)
+    assert len(packed) == frames
+    [(_, body)] = wire.unpack(packed)
+    assert body == b"x" * size
+
+
+def test_messages_that_travel_together_come_apart_in_their_order() -> None:
+    large = b"x" * APART_BYTES
+    first, second, third = (wire.pack(Kind.PING, n, body=b) for n, b in ((1, b""), (2, b"two"), (3, large)))
+    together = [first[0] + second[0] + third[0], third[1], first[0]]
+    came = [(head.correlation, body) for head, body in wire.unpack(together)]
+    assert came == [(1, b""), (2, b"two"), (3, large), (1, b"")]
+
+
+def test_no_more_messages_come_together_than_can_be_handled_in_one_turn() -> None:
+    (one,) = wire.pack(Kind.PING, 1)
+    with pytest.raises(BadFrames, match="more than 256 messages"):
+        list(wire.unpack([one * 257]))
+
+
+HEADER = wire.pack(Kind.PING, 5)[0]
 
 
 @pytest.mark.parametrize(
-    ("frame", "words"),
+    ("frames", "words", "correlation"),
     [
-        (b"", "a header has 28 bytes, this frame 0"),
-        (b"x" * 28, "magic"),
-        (wire.MAGIC + b"\x09" + b"\0" * 23, "version 9 of the dialect"),
-        (wire.MAGIC + b"\x01\xfe" + b"\0" * 22, "unknown kind of message 254"),
-        (wire.pack(Kind.PING, 1) + b"more", "0 bytes of words, there are 4"),
+        ([b""], "a header has 28 bytes, there are 0", 0),
+        ([b"x" * 28], "magic", 0x7878787878787878),
+        ([wire.MAGIC + b"\x09" + b"\0" * 23], "version 9 of the dialect", 0),
+        ([wire.MAGIC + b"\x01\xfe" + b"\0" * 22], "unknown kind of message 254", 0),
+        ([HEADER + b"more"], "a header has 28 bytes, there are 4", 0),
+        (
+            [wire.pack(Kind.STAT, 5, wire.NameWords(tag="a", name="b"))[0][:-1]],
+            "bytes of words, there are",
+            5,
+        ),
+        ([wire.pack(Kind.PUT, 5, body=b"abc")[0][:-1]], "a body of 3 bytes, there are 2", 5),
+        ([wire.pack(Kind.PUT, 5, body=b"x" * APART_BYTES)[0]], "a frame for the body, there is none", 5),
+        ([wire.pack(Kind.PUT, 5, body=b"x" * APART_BYTES)[0], b"xx"], "there are 2", 5),
     ],
 )
-def test_what_is_no_header_is_refused_by_what_is_wrong(frame: bytes, words: str) -> None:
-    with pytest.raises(BadFrames, match=words):
-        wire.unpack(frame)
+def test_what_is_no_message_is_refused_by_what_is_wrong(
+    frames: list[bytes], words: str, correlation: int
+) -> None:
+    with pytest.raises(BadFrames, match=words) as refused:
+        list(wire.unpack(frames))
+    assert refused.value.correlation == correlation
 
 
-def test_a_body_must_be_there_and_as_large_as_promised() -> None:
-    head = wire.unpack(wire.pack(Kind.PUT, 1, body=3))
-    with pytest.raises(BadFrames, match="there is none"):
-        wire.body_of(head, [b"header"], 0)
-    with pytest.raises(BadFrames, match="a body of 3 bytes, there are 2"):
-        wire.body_of(head, [b"header", b"xx"], 0)
+def test_what_came_before_a_damaged_message_is_still_read() -> None:
+    reading = wire.unpack([HEADER + b"x" * 28])
+    assert next(reading)[0].correlation == 5
+    with pytest.raises(BadFrames, match="magic"):
+        next(reading)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ Invariants:
 """
 
 import asyncio
-import hashlib
 import itertools
 import os
 import uuid
@@ -24,7 +23,7 @@ from types import TracebackType
 from bridge import wire
 from bridge.blob_stream import ATTEMPTS, BlobStream
 from bridge.dispatcher import Answer, Dispatcher
-from bridge.errors import BlobDamaged, BridgeError
+from bridge.errors import BridgeError
 from bridge.frames import Buffer
 from bridge.link import Keys
 from bridge.transfers import LinkLost, evenly, slices, upload
@@ -112,19 +111,14 @@ class BridgeClient:
 
     async def get(self, tag: str, name: str) -> bytes:
         """A whole blob. Raises NoSuchBlob, BlobDamaged (its SHA-256 is another), StoreError, BridgeDown."""
-        blob = self.stream(tag, name)
-        data = await blob.open()
-        if data is not None:
-            digest = hashlib.sha256(data)
-        else:
-            digest = hashlib.sha256()
-            data = await _collect(blob, digest)
-        if digest.hexdigest() != blob.info.sha256:
-            raise BlobDamaged(f"{name!r} under {tag!r} came with another SHA-256 than it was stored with")
-        return data
+        async with self.stream(tag, name) as blob:
+            pieces = [piece async for piece in blob]
+        if blob.info.size <= wire.INLINE_BYTES:
+            return b"".join(pieces)
+        return await asyncio.get_running_loop().run_in_executor(None, b"".join, pieces)
 
     def stream(self, tag: str, name: str) -> BlobStream:
-        """A blob piece by piece: `async with client.stream(tag, name) as blob`. Its digest is not checked."""
+        """A blob piece by piece: `async with client.stream(tag, name) as blob`."""
         return BlobStream(self._live(), tag, name, self._settings.window_chunks)
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
@@ -200,19 +194,6 @@ class BridgeClient:
             return BlobInfo.model_validate_json(await upload(transfer, pieces(welcome.chunk_bytes)))
         finally:
             self._dispatcher.end(transfer)
-
-
-async def _collect(blob: BlobStream, digest: "hashlib._Hash") -> bytes:
-    """All pieces, and their digest: of each in a thread, while the next ones come."""
-    loop = asyncio.get_running_loop()
-    pieces: list[memoryview] = []
-    try:
-        async for piece in blob:
-            pieces.append(piece)
-            await loop.run_in_executor(None, digest.update, piece)
-    finally:
-        blob.close()
-    return await loop.run_in_executor(None, b"".join, pieces)
 
 
 def _count(answer: Answer) -> int:

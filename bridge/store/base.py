@@ -49,8 +49,8 @@ class Store(Protocol):
     def put(self, tag: str, name: str, meta: BlobMeta) -> BlobWriter:
         """Begin to put a blob. Raises BadName."""
 
-    def open(self, tag: str, name: str) -> BlobReader:
-        """Raises NoSuchBlob."""
+    def open(self, tag: str, name: str, *, digest: bool = True) -> BlobReader:
+        """Raises NoSuchBlob. Without `digest` it is the caller who holds the SHA-256 to what was read."""
 
     def stat(self, tag: str, name: str) -> BlobInfo | None:
         """What is known of a blob; None if there is none."""

@@ -56,15 +56,15 @@ class CatalogStore:
             version = self._lease + next(self._numbers).to_bytes(4).hex()
         return Upload(self, Label(tag, name, version, meta.content_type), meta)
 
-    def open(self, tag: str, name: str) -> "Reading":
-        """Raises NoSuchBlob."""
+    def open(self, tag: str, name: str, *, digest: bool = True) -> "Reading":
+        """Raises NoSuchBlob. Without `digest` it is the caller who holds the SHA-256 to what was read."""
         with self._guard:  # a version is pinned before the sweeper can look for pins
             self._check_open()
             entry = self._catalog.find(tag, name)
             if entry is None:
                 raise NoSuchBlob(f"{tag[:60]!r}/{name[:60]!r}: there is no such blob")
             self._pins[entry.record.info.version] += 1
-        return Reading(entry, self.shelf, self._unpin)
+        return Reading(entry, self.shelf, self._unpin, digest)
 
     def stat(self, tag: str, name: str) -> BlobInfo | None:
         """What is known of a blob; None if there is none."""
@@ -255,17 +255,17 @@ class Reading:
     """A `BlobReader`. For one thread at a time.
 
     Every chunk is checked by its CRC-32, and a blob read from its beginning to its end in order by
-    its SHA-256 too.
+    its SHA-256 too, unless the caller does that.
     """
 
-    def __init__(self, entry: Entry, shelf: ChunkShelf, unpin: Callable[[str], None]) -> None:
+    def __init__(self, entry: Entry, shelf: ChunkShelf, unpin: Callable[[str], None], digest: bool) -> None:
         self.info = entry.record.info
         self._bundle = entry.record.bundle
         self._chunk_bytes = entry.record.chunk_bytes
         self._sums = entry.sums
         self._shelf = shelf
         self._unpin = unpin
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if digest else None
         self._digested = 0
         self._last: tuple[int, bytes] = (-1, b"")
         self._closed = False
@@ -301,7 +301,7 @@ class Reading:
         return self._last[1]
 
     def _digest_in_order(self, offset: int, data: bytes) -> None:
-        if data and offset == self._digested:
+        if self._digest is not None and data and offset == self._digested:
             self._digest.update(data)
             self._digested += len(data)
             if self._digested == self.info.size and self._digest.hexdigest() != self.info.sha256:

@@ -82,7 +82,7 @@ class MemoryStore:
             self.blobs[key] = (info, data)
         return info
 
-    def open(self, tag: str, name: str) -> MemoryReader:
+    def open(self, tag: str, name: str, *, digest: bool = True) -> MemoryReader:
         try:
             info, data = self.blobs[tag, name]
         except KeyError:

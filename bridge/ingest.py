@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 
@@ -40,11 +40,18 @@ LOOKUPS = 64
 """From so many blobs on, the tag is listed instead of asking for each."""
 
 
+class Sink(BlobSink, Protocol):
+    """Where many blobs go."""
+
+    async def settle(self) -> None:
+        """All that was put can be found. Called at the end, however it ends."""
+
+
 class Ingest:
     """Puts blobs, for all that share it `concurrency` at once."""
 
     def __init__(
-        self, sink: BlobSink, concurrency: int, whole_bytes: int = CHUNK_BYTES, temp_folder: str = ""
+        self, sink: Sink, concurrency: int, whole_bytes: int = CHUNK_BYTES, temp_folder: str = ""
     ) -> None:
         self._sink = sink
         self._concurrency = concurrency
@@ -65,7 +72,11 @@ class Ingest:
         with ExitStack() as stack:
             ready = await self._prepare(blobs, form, LazyFolder(stack, self._temp_folder))
             call = Tally(tag, ready, watch, await self._present(tag, ready))
-            await self._spread(_batches(ready), lambda batch: self._put_batch(call, batch))
+            try:
+                await self._spread(_batches(ready), lambda batch: self._put_batch(call, batch))
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._sink.settle()
         return call.report()
 
     async def _prepare(

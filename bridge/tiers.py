@@ -76,9 +76,18 @@ class BlobCache(Protocol):
         """The bytes, and whether they were cached; if not, they come from `load` and are cached now."""
 
     async def write_through(
-        self, tag: str, name: str, put: Callable[[], Awaitable[T]], value: bytes | None
+        self,
+        tag: str,
+        name: str,
+        put: Callable[[], Awaitable[T]],
+        value: bytes | None,
+        *,
+        one_of_many: bool = False,
     ) -> T:
         """Put, then cache the value (None: leave it to the store)."""
+
+    async def name_all(self) -> None:
+        """Let everybody find by `query` what was written as one of many."""
 
     async def delete_through(
         self, blobs: Iterable[Blob], delete: Callable[[], Awaitable[Iterable[Blob]]]
@@ -104,13 +113,17 @@ OpenTiers = Callable[[DataSettings], AbstractAsyncContextManager[Tiers]]
 
 
 class WriteThrough:
-    """The store, with everything that is put cached on the way, unless it comes as a stream."""
+    """The store, with everything that is put cached on the way, unless it comes as a stream.
+
+    What was put is found by a query of the cache once `settle` has returned.
+    """
 
     def __init__(self, tiers: Tiers) -> None:
         self._store, self._cache = tiers
         self.stat = self._store.stat
         self.list = self._store.list
         self.stream = self._store.stream
+        self.settle = self._cache.name_all
 
     async def put(
         self,
@@ -121,7 +134,8 @@ class WriteThrough:
     ) -> BlobInfo:
         """Put to the store, then to the cache."""
         put = partial(self._store.put, tag, name, data, meta)
-        return await self._cache.write_through(tag, name, put, data if isinstance(data, bytes) else None)
+        value = data if isinstance(data, bytes) else None
+        return await self._cache.write_through(tag, name, put, value, one_of_many=True)
 
 
 async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:

@@ -22,6 +22,8 @@ from configs.data import CacheSettings
 
 SHARDS = 64
 REMEMBERED_S = 60.0
+LATER = 1024
+"""Names that wait in this process at most."""
 _ATTEMPTS = 8
 """To write a shard that other processes write too."""
 _REMEMBERED = 1 << 16
@@ -64,17 +66,24 @@ class Index:
 
     async def add(self, blob: Blob) -> None:
         """Name it."""
-        if self._known.get(blob, 0.0) > self._clock():
+        shard = self._put_down(blob)
+        if shard is not None:
+            await self._write_down(shard)
+
+    async def add_later(self, blob: Blob) -> None:
+        """Name it at the next `settle`, or when `LATER` names wait: a shard is written once for many."""
+        if self._put_down(blob) is None:
             return
-        shard = self._shard(_shard_of(blob))
-        shard.waiting.add(blob)
-        async with shard.lock:
-            blobs, shard.waiting = shard.waiting, set()
-            if blobs and await self._write(shard.slot, blobs):
-                self._remember(blobs)
+        if sum(len(shard.waiting) for shard in self._shards.values()) >= LATER:
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Name what waits for it."""
+        await asyncio.gather(*(self._write_down(shard) for shard in self._shards.values() if shard.waiting))
 
     async def named(self) -> list[Blob]:
         """All names, of blobs that are cached and of some that are not any more."""
+        await self.settle()
         by_server: dict[Server, list[bytes]] = {}
         for number in range(SHARDS):
             slot = self._shard(number).slot
@@ -91,6 +100,20 @@ class Index:
             server.answered()
             named += ((entry.tag, entry.name) for item in items.values() for entry in _read(item))
         return named
+
+    def _put_down(self, blob: Blob) -> Shard | None:
+        """The shard where its name waits now; None if it is known to be there."""
+        if self._known.get(blob, 0.0) > self._clock():
+            return None
+        shard = self._shard(_shard_of(blob))
+        shard.waiting.add(blob)
+        return shard
+
+    async def _write_down(self, shard: Shard) -> None:
+        async with shard.lock:
+            blobs, shard.waiting = shard.waiting, set()
+            if blobs and await self._write(shard.slot, blobs):
+                self._remember(blobs)
 
     def _shard(self, number: int) -> Shard:
         shard = self._shards.get(number)

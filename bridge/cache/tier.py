@@ -178,12 +178,18 @@ class CacheTier:
         return await self._leases.load(slot, lease, load_and_fill), False
 
     async def write_through(
-        self, tag: str, name: str, put: Callable[[], Awaitable[T]], value: bytes | None
+        self,
+        tag: str,
+        name: str,
+        put: Callable[[], Awaitable[T]],
+        value: bytes | None,
+        *,
+        one_of_many: bool = False,
     ) -> T:
         """Put to the store, then cache the value (None: leave it to the store).
 
-        Raises what `put` raises; the key stays uncached for `mark_s` then, since nobody knows whether
-        the store has taken it.
+        Of `one_of_many` other processes may find the name only after `name_all`. Raises what `put` raises;
+        the key stays uncached for `mark_s` then, since nobody knows whether the store has taken it.
         """
         slot = self._slot(tag, name)
         claim = await self._claims.take(slot)
@@ -193,7 +199,7 @@ class CacheTier:
             await self._claims.release(claim)
         elif await self._claims.settle(claim, item, self._ttl_s):
             self._fills += 1
-            await self._index.add((tag, name))
+            await (self._index.add_later if one_of_many else self._index.add)((tag, name))
             return done
         self._lost_fills += value is not None and self._values.cacheable(value)
         return done
@@ -257,6 +263,10 @@ class CacheTier:
             servers=servers,
         )
 
+    async def name_all(self) -> None:
+        """Let everybody find what was written as one of many."""
+        await self._index.settle()
+
     async def settled(self) -> None:
         """Wait until no server has to be flushed."""
         for server in self._servers.all:
@@ -264,6 +274,7 @@ class CacheTier:
 
     async def aclose(self) -> None:
         """Give up what is under way, and close the connections. The servers keep what they hold."""
+        await self._index.settle()
         await self._leases.aclose()
         await self._servers.aclose()
 

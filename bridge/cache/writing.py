@@ -112,7 +112,7 @@ class Claims:
             others[:] = self._others(claim, held)
             return writer_mark([*others, self._owner(claim)]) if len(others) < MAX_OWNERS else None
 
-        mark = await self._change(claim.slot, beside_others, self._mark_s)
+        mark = await self._change(claim.slot, beside_others, self._mark_s, perhaps_new=True)
         if mark is None:
             return await self._overwrite(claim)
         if not others:
@@ -146,15 +146,23 @@ class Claims:
         return await self._change(claim.slot, without, self._mark_s) is not None
 
     async def _change(
-        self, slot: Slot, edit: Callable[[Held | None], bytes | None], ttl_s: int
+        self,
+        slot: Slot,
+        edit: Callable[[Held | None], bytes | None],
+        ttl_s: int,
+        perhaps_new: bool = False,
     ) -> bytes | None:
-        """Put what `edit` makes of what is there in its place; what that was, or None if it was not done."""
+        """Put what `edit` makes of what is there in its place; what that was, or None if it was not done.
+
+        `perhaps_new` tries first whether nothing is there: a round trip less if so.
+        """
         server, failures = slot.server, 0
         for _ in range(_ATTEMPTS):
             if server.owing or failures == _FAILURES:
                 return None
             try:
-                held = await server.backend.gets(slot.key)
+                held = None if perhaps_new else await server.backend.gets(slot.key)
+                perhaps_new = False
                 item = edit(held)
                 if item is None:
                     return None

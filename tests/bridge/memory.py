@@ -32,7 +32,12 @@ class MemoryStore:
         """What a put of this name fails with."""
         self.hold: asyncio.Event | None = None
         """Puts wait for it."""
+        self.settled = False
+        """Whether it was told that all has been put."""
         self._versions = itertools.count()
+
+    async def settle(self) -> None:
+        self.settled = True
 
     async def put(
         self,
@@ -125,6 +130,8 @@ class MemoryCache:
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], bytes] = {}
+        self.unnamed: set[tuple[str, str]] = set()
+        """Not found by a query."""
         self.down = False
         """Nothing is kept and nothing is found."""
 
@@ -139,13 +146,24 @@ class MemoryCache:
         return value, False
 
     async def write_through(
-        self, tag: str, name: str, put: Callable[[], Awaitable[T]], value: bytes | None
+        self,
+        tag: str,
+        name: str,
+        put: Callable[[], Awaitable[T]],
+        value: bytes | None,
+        *,
+        one_of_many: bool = False,
     ) -> T:
         self.values.pop((tag, name), None)
         done = await put()
+        if one_of_many:
+            self.unnamed.add((tag, name))
         if value is not None and not self.down:
             self.values[tag, name] = value
         return done
+
+    async def name_all(self) -> None:
+        self.unnamed.clear()
 
     async def delete_through(
         self, blobs: Iterable[tuple[str, str]], delete: Callable[[], Awaitable[Iterable[tuple[str, str]]]]
@@ -162,5 +180,7 @@ class MemoryCache:
         return [
             Cached(tag, name, len(value))
             for (tag, name), value in sorted(self.values.items())
-            if fnmatch.fnmatchcase(tag, tag_pattern) and fnmatch.fnmatchcase(name, name_pattern)
+            if fnmatch.fnmatchcase(tag, tag_pattern)
+            and fnmatch.fnmatchcase(name, name_pattern)
+            and (tag, name) not in self.unnamed
         ]

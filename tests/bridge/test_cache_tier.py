@@ -6,7 +6,7 @@ import pytest
 
 from bridge.cache.base import CacheBackend
 from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.index import Index
+from bridge.cache.index import LATER, Index
 from bridge.cache.keys import MAX_KEY_BYTES, key_of
 from bridge.cache.memcached import MemcachedBackend
 from bridge.cache.tier import CachedBlob, CacheTier
@@ -388,3 +388,34 @@ async def test_awkward_names_are_read_back(tier: CacheTier) -> None:
         await store.write(tier, tag, name, value)
     assert await tier.get_many([blob for blob, _ in some]) == dict(some)
     assert {(blob.tag, blob.name) for blob in await tier.query()} == {blob for blob, _ in some}
+
+
+async def test_what_is_written_as_one_of_many_is_found_once_all_is_named(
+    backends: list[CacheBackend],
+) -> None:
+    ours, theirs = CacheTier(CacheSettings(), backends), CacheTier(CacheSettings(), backends)
+
+    async def put() -> None:
+        return None
+
+    for number in range(5):
+        await ours.write_through("t", str(number), put, b"1", one_of_many=True)
+    assert await theirs.query("t") == []
+    assert await theirs.get("t", "0") == b"1"
+    await ours.name_all()
+    assert [blob.name for blob in await theirs.query("t")] == ["0", "1", "2", "3", "4"]
+    await ours.aclose()
+
+
+async def test_names_that_wait_are_written_when_there_are_many() -> None:
+    backend = EmbeddedCache(4 * MB)
+    ours, theirs = CacheTier(CacheSettings(), [backend]), CacheTier(CacheSettings(), [backend])
+
+    async def put() -> None:
+        return None
+
+    for number in range(LATER + 1):
+        await ours.write_through("t", str(number), put, b"1", one_of_many=True)
+    assert len(await theirs.query("t")) == LATER
+    await ours.name_all()
+    assert len(await theirs.query("t")) == LATER + 1

@@ -1,9 +1,12 @@
 """What retrieval needs of others, and what its halves have in common."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
+
+TAG_PREFIX: Final = ".index/"
+"""Before a tag: the tag that its index is kept under."""
 
 
 class Blobs(Protocol):

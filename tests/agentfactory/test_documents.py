@@ -29,7 +29,7 @@ ELSEWHERE = {
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
 }
 """Commands that another test runs, or that run the tests themselves."""
-DATA_COMMANDS = {"up", "down", "status", "ingest", "query", "get", "list", "prune", "destroy"}
+DATA_COMMANDS = {"up", "down", "status", "ingest", "query", "get", "list", "search", "prune", "destroy"}
 LINK = re.compile(r"\]\((?!http|#)([^)#]+)\)")
 
 

@@ -27,6 +27,8 @@ from messages.search import IndexReport, Passage
 
 MAX_QUESTION: Final = 4000
 """Characters of a question that count."""
+RANKED_BLOBS: Final = 20
+"""Blobs that the store's own search is asked for."""
 
 
 class _Known(NamedTuple):
@@ -60,8 +62,16 @@ class PassageSearch:
         question = _checked(question)
         table = (await self._current(tag)).table
         indexer = await self._ready()
-        hits = await indexer.thread(partial(indexer.search, table, question, k))
+        blobs = await self._whole_blobs(tag, question)
+        hits = await indexer.thread(partial(indexer.search, table, question, k, blobs))
         return tuple(_passage(tag, table.rows[hit.row], hit.score) for hit in hits)
+
+    async def _whole_blobs(self, tag: str, question: str) -> dict[str, float]:
+        """How well whole blobs fit, by the store's own search; nothing where the store has none."""
+        if self._settings.lexical == "own":
+            return {}
+        found = await self._blobs.search(tag, question, RANKED_BLOBS)
+        return {match.info.name: match.score for match in found or ()}
 
     async def sample(self, tag: str, count: int = 1, seed: int | None = None) -> tuple[Passage, ...]:
         """Different passages drawn at random, at most `count`. Raises NoSuchBlob, BadName, IndexFull."""

@@ -66,7 +66,7 @@ class Factory:
         self.settings = settings
         self._stack = AsyncExitStack()
         self._ray: RaySession | None = None
-        self._data: DataPlane | None = None
+        self._data: dict[DataSettings, DataPlane] = {}
         self._opening_data = asyncio.Lock()
         self.on_starting: Callable[[str], None] = lambda what: None
         """Told what is being started, for a progress display."""
@@ -180,10 +180,10 @@ class Factory:
 
     async def _open_data(self, settings: DataSettings) -> DataPlane:
         async with self._opening_data:
-            if self._data is None:
+            if settings not in self._data:  # a run's folder may name another one than this factory's settings
                 self.on_starting("data plane")
-                self._data = await self._stack.enter_async_context(DataPlane.open(settings))
-        return self._data
+                self._data[settings] = await self._stack.enter_async_context(DataPlane.open(settings))
+        return self._data[settings]
 
     async def _start(self, settings: Settings, folder: Path) -> "Run":
         self._stack.enter_context(hold(folder))

@@ -102,9 +102,10 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_the_python_of_the_data_plane_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = ROOT / "docs" / "data-plane.md"
-    report, guide = run_python(document, tmp_path, monkeypatch, "report, guide")  # type: ignore[misc]
+    report, guide, passages = run_python(document, tmp_path, monkeypatch, "report, guide, passages")  # type: ignore[misc]
     assert "setup_guide.md" in report.stored
     assert guide == (ROOT / "docs" / "setup_guide.md").read_bytes()
+    assert "5560" in passages[0].text
 
 
 @pytest.mark.slow

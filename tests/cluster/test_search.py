@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 
 from agentfactory.data import DataPlane
 from bridge.client import BridgeClient
@@ -14,8 +15,9 @@ from cluster.data_plane import spawn_data_actors, spawn_searcher
 from configs.data import SearchSettings
 from configs.errors import BadInput
 from messages.data import Assimilate, IngestReport, Retrieve, Retrieved
-from messages.search import SamplePassages, Search, UpdateIndex
+from messages.search import SamplePassages, Search, SearchResult, UpdateIndex
 from runtime.system import ActorSystem
+from tests.agentfactory.test_cli import call, refused
 from tests.cluster.test_data_plane import running, settings
 
 TIMEOUT_S = 50
@@ -137,3 +139,26 @@ async def fit_of_the_kiln_s_oven(client: BridgeClient, lexical: SearchSettings) 
     found = await PassageSearch(client, lexical).search("docs", "oven glaze")
     (passage,) = (passage for passage in found if (passage.blob, passage.heading) == ("kiln.md", "Oven"))
     return passage.score
+
+
+def test_the_command_shows_passages_and_refuses_with_one_sentence(tmp_path: Path, docs: Path) -> None:
+    preset = tmp_path / "small.yaml"
+    preset.write_text(
+        yaml.safe_dump({"extends": "laptop", "data": settings(tmp_path).model_dump(mode="json")})
+    )
+    options = ("--preset", str(preset))
+    assert "no data plane is up" in refused("search", "docs", "port", *options)
+    try:
+        assert call("up", *options).returncode == 0
+        assert call("ingest", f"folder::{docs}", "--tag", "docs", *options).returncode == 0
+        shown = call("search", "docs", "When does the ferry leave?", "-k", "1", *options)
+        assert shown.returncode == 0, shown.stderr
+        assert shown.stdout == f"[1] docs/travel.md (0-{len(TRAVEL) - 1})  Travel\n{TRAVEL}\n"
+        found = SearchResult.model_validate_json(
+            call("search", "docs", "port", "-k", "1", "--json", *options).stdout
+        )
+        assert [passage.blob for passage in found.passages] == ["ports.md"]
+        assert "no blobs under the tag 'nowhere'" in refused("search", "nowhere", "port", *options)
+        assert "1 to 100" in refused("search", "docs", "port", "-k", "0", *options)
+    finally:
+        assert call("down", *options).returncode == 0

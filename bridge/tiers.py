@@ -49,8 +49,8 @@ class BlobStore(BlobSink, Protocol):
     async def get(self, tag: str, name: str) -> bytes:
         """All bytes of a blob. Raises NoSuchBlob."""
 
-    async def destroy(self, tags: Sequence[str]) -> int:
-        """Remove tags with all their blobs for good; how many blobs there were."""
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs for good; how many there were."""
 
 
 class Cached(Protocol):
@@ -125,29 +125,41 @@ class WriteThrough:
 
 
 async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:
-    """Remove tags from the store and from the cache, for good; how many blobs there were."""
-    store, cache = tiers
+    """Remove tags from the store and from the cache, for good; how many blobs there were.
+
+    Page by page, each blob by its name, so that the cache knows of every one before it goes (see
+    `delete_through`), however many there are: nothing that is gone stays cached, and nothing else is
+    forgotten. What was put before this began is gone when it returns; what is put meanwhile may stay.
+    """
     removed = 0
-
-    async def delete() -> list[Blob]:
-        nonlocal removed
-        there = await names_under(store, tags)  # with what was put since we looked first
-        removed = await store.destroy(tags)
-        return there
-
-    await cache.delete_through(await names_under(store, tags), delete)
+    for tag in tags:
+        async for names in pages_under(tiers.store, tag):
+            removed += await delete_in_both(tiers, tag, names)
     return removed
 
 
-async def names_under(store: BlobStore, tags: Sequence[str]) -> list[Blob]:
-    """All blobs of these tags."""
-    found: list[Blob] = []
-    for tag in tags:
-        after = ""
-        while True:
-            page = await store.list(glob.escape(tag), "*", after)
-            found += ((blob.tag, blob.name) for blob in page.blobs)
-            after = page.next
-            if not after:
-                break
-    return found
+async def delete_in_both(tiers: Tiers, tag: str, names: Sequence[str]) -> int:
+    """Remove blobs from the store and from the cache, for good; how many there were."""
+    store, cache = tiers
+    removed = 0
+    blobs = [(tag, name) for name in names]
+
+    async def delete() -> list[Blob]:
+        nonlocal removed
+        removed = await store.delete(tag, names)
+        return blobs
+
+    await cache.delete_through(blobs, delete)
+    return removed
+
+
+async def pages_under(store: BlobSink, tag: str) -> AsyncIterator[list[str]]:
+    """The names of all blobs of a tag, a page at a time."""
+    after = ""
+    while True:
+        page = await store.list(glob.escape(tag), "*", after)
+        if page.blobs:
+            yield [blob.name for blob in page.blobs]
+        after = page.next
+        if not after:
+            return

@@ -21,7 +21,7 @@ from typing import TypeVar
 import anyio
 
 from bridge.tally import Tally, Watch
-from bridge.tiers import BlobSink
+from bridge.tiers import IngestSink
 from bridge.uris.preparing import LazyFolder, check_texts, converted, is_table, relabelled, temporary_source
 from bridge.uris.sources import CHUNK_BYTES, PlannedBlob, SourceChanged, StoredSource
 from bridge.uris.uri import shown
@@ -44,7 +44,7 @@ class Ingest:
     """Puts blobs, for all that share it `concurrency` at once."""
 
     def __init__(
-        self, sink: BlobSink, concurrency: int, whole_bytes: int = CHUNK_BYTES, temp_folder: str = ""
+        self, sink: IngestSink, concurrency: int, whole_bytes: int = CHUNK_BYTES, temp_folder: str = ""
     ) -> None:
         self._sink = sink
         self._concurrency = concurrency
@@ -149,6 +149,8 @@ class Ingest:
         have = call.present.get(blob.name)
         if have is not None and _may_be_same(have, blob) and have.sha256 == await _digest(blob, data):
             call.advance(blob.source.size)
+            if data is not None:
+                await self._sink.keep(call.tag, blob.name, data, have.sha256)
             call.unchanged(blob)
             return
         if data is None:

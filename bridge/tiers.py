@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from bridge.errors import NoSuchBlob
+from bridge.search.base import index_tag
 from configs.data import DataSettings
 from configs.errors import BadInput
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
@@ -41,6 +42,13 @@ class BlobSink(Protocol):
         self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
     ) -> BlobPage:
         """Blobs that match (glob), ordered by tag and name, a page at a time."""
+
+
+class IngestSink(BlobSink, Protocol):
+    """Where what is ingested goes."""
+
+    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """A value that the store has already, by its digest, is wanted again."""
 
 
 class BlobStore(BlobSink, Protocol):
@@ -123,18 +131,32 @@ class WriteThrough:
         put = partial(self._store.put, tag, name, data, meta)
         return await self._cache.write_through(tag, name, put, data if isinstance(data, bytes) else None)
 
+    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """Cache a value that the store has already, if the cache has forgotten it."""
+        store, cache = self._store, self._cache
+
+        async def load() -> bytes | None:
+            """Asked for only now, so that it is what the store has, whoever puts meanwhile."""
+            info = await store.stat(tag, name)
+            return data if info is not None and info.sha256 == sha256 else None
+
+        await cache.read_through(tag, name, load)
+
 
 async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:
-    """Remove tags from the store and from the cache, for good; how many blobs there were.
+    """Remove tags from the store and from the cache, for good, with what was made of them to search them.
 
     Page by page, each blob by its name, so that the cache knows of every one before it goes (see
     `delete_through`), however many there are: nothing that is gone stays cached, and nothing else is
     forgotten. What was put before this began is gone when it returns; what is put meanwhile may stay.
+    Returns how many blobs there were, without those of search indexes.
     """
     removed = 0
     for tag in tags:
         async for names in pages_under(tiers.store, tag):
             removed += await delete_in_both(tiers, tag, names)
+        async for names in pages_under(tiers.store, index_tag(tag)):
+            await delete_in_both(tiers, index_tag(tag), names)
     return removed
 
 

@@ -1,9 +1,16 @@
 """What retrieval needs of others, and what its halves have in common."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
+
+INDEX_PREFIX: Final = ".index/"
+
+
+def index_tag(tag: str) -> str:
+    """Under which tag the index of a tag lies."""
+    return INDEX_PREFIX + tag
 
 
 class Blobs(Protocol):

@@ -17,10 +17,9 @@ from weakref import WeakValueDictionary
 import anyio
 
 from bridge.errors import BadName, NoSuchBlob
-from bridge.search.base import Blobs, Watch
+from bridge.search.base import INDEX_PREFIX, Blobs, Watch
 from bridge.search.embedding import local_embedder
 from bridge.search.indexing import Indexer, Opened
-from bridge.search.shelf import TAG_PREFIX
 from bridge.search.table import Row
 from configs.data import SearchSettings
 from configs.errors import BadInput
@@ -92,8 +91,8 @@ class PassageSearch:
 
     async def _update(self, tag: str, watch: Watch | None = None) -> IndexReport:
         """For who holds the tag's lock. What is known when it fails still holds."""
-        if tag.startswith(TAG_PREFIX):
-            raise BadName(f"the tag {tag!r} holds an index, not texts; search {tag[len(TAG_PREFIX) :]!r}")
+        if tag.startswith(INDEX_PREFIX):
+            raise BadName(f"the tag {tag!r} holds an index, not texts; search {tag[len(INDEX_PREFIX) :]!r}")
         indexer = await self._ready()
         known = self._known.get(tag)
         publish = partial(self._publish, tag, time.monotonic())

@@ -20,13 +20,12 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from bridge.errors import BlobDamaged, NoSuchBlob
-from bridge.search.base import Blobs
+from bridge.search.base import Blobs, index_tag
 from bridge.search.embedding import Vectors
 from bridge.search.table import Row
 from messages.base import Message
 from messages.blobs import BlobInfo, BlobMeta
 
-TAG_PREFIX: Final = ".index/"
 FORMAT: Final = 1
 MANIFEST: Final = "manifest"
 _PART: Final = "part-"
@@ -93,7 +92,7 @@ class Shelf:
 
     def __init__(self, blobs: Blobs, tag: str) -> None:
         self._blobs = blobs
-        self._tag = TAG_PREFIX + tag
+        self._tag = index_tag(tag)
 
     async def version(self) -> str:
         """Of the manifest; empty if there is none."""

@@ -105,6 +105,9 @@ class MemoryStore:
     async def delete(self, tag: str, names: Sequence[str]) -> int:
         return sum(self.blobs.pop((tag, name), None) is not None for name in names)
 
+    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """There is no cache in front of it."""
+
     def named(self, tag: str) -> dict[str, bytes]:
         """The bytes under a tag."""
         return {key[1]: data for key, (_, data) in self.blobs.items() if key[0] == tag}

@@ -72,7 +72,7 @@ class InferenceEngine(Actor):
         adapter = message.adapter
         if self._shelf is None:
             raise AdapterRejected(f"{adapter.name}: this engine has no way to the data plane")
-        if self._fetched.get(adapter.name) != adapter:
+        if self._fetched.get(adapter.name) != adapter or adapter.name not in self._loaded.names:
             await self.load_adapter(await self._shelf.fetch(adapter))
             self._fetched[adapter.name] = adapter
         return self._loaded

@@ -76,8 +76,8 @@ class CommandBackend(Backend):
                 out = group.create_task(_read_all(process.stdout, limit))
                 err = group.create_task(_read_all(process.stderr, limit))
             status = await process.wait()
-        except* _TooMuch:
-            raise CommandFailed(f"{self.name}: wrote more than {self._settings.max_output_kb} KB") from None
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         finally:
             await _kill(process)
         if status:
@@ -101,10 +101,6 @@ def _check(settings: CommandModelSettings) -> None:
         raise SettingsError(f"argv: there is no program {program!r} that could be run")
 
 
-class _TooMuch(Exception):
-    """More output than the limit."""
-
-
 async def _feed(process: Process, data: bytes) -> None:
     """Write the prompt; a program need not read it."""
     assert process.stdin is not None
@@ -120,7 +116,7 @@ async def _read_all(stream: asyncio.StreamReader | None, limit: int) -> bytes:
     while piece := await stream.read(65536):
         data += piece
         if len(data) > limit:
-            raise _TooMuch
+            raise CommandFailed(f"it wrote more than {limit >> 10} KB (max_output_kb)")
     return bytes(data)
 
 

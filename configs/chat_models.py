@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from configs.models import EngineSettings, ModelSettings, TransformersEngineSettings
 from configs.section import Section
 
+URL = r"^https?://[^/@\s]+(/\S*)?$"
+"""No user and password: a URL is shown in errors."""
 PLACEHOLDERS = ("{prompt}", "{system}", "{model}", "{temperature}", "{max_tokens}")
 
 
@@ -47,7 +49,7 @@ class ChatSection(Section):
     timeout_s: float = Field(default=300.0, gt=0.0)
     """The longest a call waits in all, retries and rate limits included."""
     silence_s: float = Field(default=60.0, gt=0.0)
-    """The longest silence of the model: before the first piece of a reply, and between two."""
+    """The longest silence of a model that streams: before the first piece of a reply, and between two."""
     retry: RetrySettings = RetrySettings()
     limits: RateLimits = RateLimits()
     prices: Prices | None = None
@@ -61,7 +63,7 @@ class OpenAIModelSettings(ChatSection):
 
     kind: Literal["openai"] = "openai"
     model: str = Field(min_length=1)
-    base_url: str = Field(pattern=r"^https?://")
+    base_url: str = Field(pattern=URL)
     """Such as https://api.openai.com/v1 or http://127.0.0.1:11434/v1."""
     server: Literal["openai", "vllm", "llama_cpp", "lm_studio", "ollama", "other"] = "other"
     """Which one it is: they differ in what they can do beyond the common part."""
@@ -78,7 +80,7 @@ class OllamaModelSettings(ChatSection):
 
     kind: Literal["ollama"] = "ollama"
     model: str = "llama3.2"
-    base_url: str = Field(default="http://127.0.0.1:11434", pattern=r"^https?://")
+    base_url: str = Field(default="http://127.0.0.1:11434", pattern=URL)
     api_key_env: str = "OLLAMA_API_KEY"
     """May be unset: a server of your own needs none."""
     embedding_model: str = ""
@@ -94,7 +96,7 @@ class AnthropicModelSettings(ChatSection):
 
     kind: Literal["anthropic"] = "anthropic"
     model: str = Field(min_length=1)
-    base_url: str = Field(default="https://api.anthropic.com", pattern=r"^https?://")
+    base_url: str = Field(default="https://api.anthropic.com", pattern=URL)
     api_key_env: str = "ANTHROPIC_API_KEY"
 
 
@@ -103,7 +105,7 @@ class GoogleModelSettings(ChatSection):
 
     kind: Literal["google"] = "google"
     model: str = Field(min_length=1)
-    base_url: str = Field(default="https://generativelanguage.googleapis.com", pattern=r"^https?://")
+    base_url: str = Field(default="https://generativelanguage.googleapis.com", pattern=URL)
     api_key_env: str = "GEMINI_API_KEY"
     embedding_model: str = ""
     """Empty: `model`."""
@@ -114,7 +116,7 @@ class CohereModelSettings(ChatSection):
 
     kind: Literal["cohere"] = "cohere"
     model: str = Field(min_length=1)
-    base_url: str = Field(default="https://api.cohere.com", pattern=r"^https?://")
+    base_url: str = Field(default="https://api.cohere.com", pattern=URL)
     api_key_env: str = "CO_API_KEY"
     embedding_model: str = ""
     """Empty: `model`."""

@@ -20,10 +20,9 @@ from messages.chat import (
 )
 from runtime.models.backend import (
     Assembly,
-    Backend,
+    ClientBackend,
     Pieces,
     arguments_of,
-    load_client,
     split_system,
 )
 from runtime.models.errors import ModelError
@@ -53,19 +52,24 @@ FINISH: dict[str, ChatFinish] = {
 """Every other reason is a `stop`."""
 
 
-class AnthropicBackend(Backend):
+class AnthropicBackend(ClientBackend):
     """One model of Anthropic's."""
 
+    package = extra = "anthropic"
     capabilities = CAPABILITIES
 
     def __init__(self, settings: AnthropicModelSettings) -> None:
+        super().__init__()
         self.name = f"{settings.model} at {settings.base_url}"
         self._settings = settings
-        self._anthropic = load_client("anthropic", "anthropic")
-        key = read_key(settings.api_key_env, settings.base_url)
-        self.secrets = (key,)
-        self._client: AsyncAnthropic = self._anthropic.AsyncAnthropic(
-            api_key=key, base_url=settings.base_url, max_retries=0, timeout=None
+        self.secrets = (read_key(settings.api_key_env, settings.base_url),)
+
+    def _connect(self) -> None:
+        import anthropic
+
+        self._anthropic = anthropic
+        self._client: AsyncAnthropic = anthropic.AsyncAnthropic(
+            api_key=self.secrets[0], base_url=self._settings.base_url, max_retries=0, timeout=None
         )
 
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import asyncio
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from types import ModuleType
 from typing import NamedTuple
 
 from configs.errors import SettingsError
@@ -84,6 +84,10 @@ class Backend(ABC):
     def translate(self, error: Exception) -> ModelError | None:
         """What an error of the client library means; None for one that is not the library's."""
 
+    def comes_whole(self, *, live: bool) -> bool:
+        """Whether a reply comes in one piece, so that silence before it says nothing."""
+        return not self.capabilities.streaming
+
     def count(self, messages: Sequence[ConversationMessage]) -> int:
         """Tokens of a prompt; an estimate on the safe side where there is no tokenizer."""
         return estimate_prompt(messages)
@@ -149,15 +153,33 @@ class Assembly:
         return BackendReply("".join(self._text), finish, calls, self.model, self.usage, tuple(self.tokens))
 
 
-def load_client(module: str, extra: str) -> ModuleType:
-    """Import a client package. Raises SettingsError that names the extra."""
+class ClientBackend(Backend):
+    """One that speaks through a client package: a quick look at the start, a slow import in a thread."""
+
+    package: str
+    extra: str
+
+    def __init__(self) -> None:
+        if not _installed(self.package):
+            raise SettingsError(
+                f"the package {self.package!r} is missing; install it with "
+                f"`pip install 'agentfactory[{self.extra}]'`"
+            )
+
+    async def start(self) -> None:
+        """Import the package and make the client, which takes seconds the first time."""
+        await asyncio.to_thread(self._connect)
+
+    @abstractmethod
+    def _connect(self) -> None:
+        """Make the client."""
+
+
+def _installed(package: str) -> bool:
     try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"the package {module.partition('.')[0]!r} is missing; install it with "
-            f"`pip install 'agentfactory[{extra}]'`"
-        ) from error
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the part before the dot
+        return False
 
 
 def meaning(status: int, headers: Mapping[str, str] | None, detail: str, where: str) -> ModelError:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from configs.chat_models import CohereModelSettings
 from messages.chat import Capabilities, ChatFinish, ChatRequest, JsonObject, Usage
-from runtime.models.backend import Assembly, Backend, BackendVectors, Pieces, load_client, meaning
+from runtime.models.backend import Assembly, BackendVectors, ClientBackend, Pieces, meaning
 from runtime.models.errors import BrokenReply, ModelError, ModelUnavailable
 from runtime.models.keys import read_key
 from runtime.models.openai_shape import write_messages, write_tools
@@ -45,24 +45,34 @@ FINISH: dict[str, ChatFinish] = {
 HIGHEST_TOP_P = 0.99
 
 
-class CohereBackend(Backend):
+class CohereBackend(ClientBackend):
     """One model of Cohere's."""
 
+    package, extra = "cohere", "cohere"
     capabilities = CAPABILITIES
 
     def __init__(self, settings: CohereModelSettings) -> None:
+        super().__init__()
         self.name = f"{settings.model} at {settings.base_url}"
         self._settings = settings
-        cohere = load_client("cohere", "cohere")
-        self._api_error = load_client("cohere.core.api_error", "cohere").ApiError
-        self._parse_error = load_client("cohere.core.parse_error", "cohere").ParsingError
-        self._httpx = load_client("httpx", "cohere")
-        key = read_key(settings.api_key_env, settings.base_url)
-        self.secrets = (key,)
-        self._http = self._httpx.AsyncClient(timeout=None)
+        self.secrets = (read_key(settings.api_key_env, settings.base_url),)
+
+    def _connect(self) -> None:
+        import cohere
+        import httpx
+        from cohere.core.api_error import ApiError
+        from cohere.core.parse_error import ParsingError
+
+        self._httpx = httpx
+        self._api_error, self._parse_error = ApiError, ParsingError
+        self._http = httpx.AsyncClient(timeout=None)
         self._client: AsyncClientV2 = cohere.AsyncClientV2(
-            key, base_url=settings.base_url, max_retries=0, httpx_client=self._http
+            self.secrets[0], base_url=self._settings.base_url, max_retries=0, httpx_client=self._http
         )
+
+    def comes_whole(self, *, live: bool) -> bool:
+        """See above: whenever nobody looks."""
+        return not live
 
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
         """See `Backend.pieces`."""

@@ -24,11 +24,10 @@ from messages.chat import (
 )
 from runtime.models.backend import (
     Assembly,
-    Backend,
     BackendVectors,
+    ClientBackend,
     Pieces,
     arguments_of,
-    load_client,
     meaning,
     split_system,
 )
@@ -66,28 +65,32 @@ async def _remember(response: Response) -> None:
         wanted.append(response)
 
 
-class GoogleBackend(Backend):
+class GoogleBackend(ClientBackend):
     """One model of Google's."""
 
+    package, extra = "google.genai", "google"
     capabilities = CAPABILITIES
 
     def __init__(self, settings: GoogleModelSettings) -> None:
+        super().__init__()
         self.name = f"{settings.model} at {settings.base_url}"
         self._settings = settings
-        self._genai = load_client("google.genai", "google")
-        self._types = load_client("google.genai.types", "google")
-        self._errors = load_client("google.genai.errors", "google")
-        self._httpx = load_client("httpx", "google")
-        key = read_key(settings.api_key_env, settings.base_url)
-        self.secrets = (key,)
+        self.secrets = (read_key(settings.api_key_env, settings.base_url),)
+
+    def _connect(self) -> None:
+        import httpx
+        from google import genai
+        from google.genai import errors, types
+
+        self._httpx, self._errors, self._types = httpx, errors, types
         # Without one of ours the library may take up aiohttp, and it closes no stream that is left early.
-        self._http = self._httpx.AsyncClient(timeout=None, event_hooks={"response": [_remember]})
-        self._client: Client = self._genai.Client(
+        self._http = httpx.AsyncClient(timeout=None, event_hooks={"response": [_remember]})
+        self._client: Client = genai.Client(
             vertexai=False,
-            api_key=key,
-            http_options=self._types.HttpOptions(
-                base_url=settings.base_url,
-                retry_options=self._types.HttpRetryOptions(attempts=1),
+            api_key=self.secrets[0],
+            http_options=types.HttpOptions(
+                base_url=self._settings.base_url,
+                retry_options=types.HttpRetryOptions(attempts=1),
                 httpx_async_client=self._http,
             ),
         )

@@ -47,14 +47,16 @@ class Guard:
             raise ModelClosed(f"{self.name} is not open; use `async with open_model(…) as model`")
         return self._limiter
 
-    async def wait(self, step: Awaitable[ResultT], deadline: Deadline) -> ResultT:
-        """Wait for one step of a backend. Raises ModelError; errors that are bugs pass as they are.
+    async def wait(self, step: Awaitable[ResultT], deadline: Deadline, *, whole: bool = False) -> ResultT:
+        """Wait for one step of a backend, which may be a `whole` reply. Raises ModelError.
 
+        Errors that the backend does not know are bugs, and pass as they are.
         A library's error holds the request with its key: it is left behind here, and even the context of
         the error that takes its place is free of it.
         """
         try:
-            async with deadline.within(self._settings.silence_s, self.name):
+            limit_s = deadline.left_s if whole else self._settings.silence_s
+            async with deadline.within(limit_s, self.name):
                 return await step
         except ModelError:
             raise

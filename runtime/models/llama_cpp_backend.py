@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from configs.chat_models import LlamaCppModelSettings
 from configs.errors import SettingsError
 from messages.chat import Capabilities, ChatRequest, JsonObject
-from runtime.models.backend import Assembly, Backend, Pieces, load_client
+from runtime.models.backend import Assembly, ClientBackend, Pieces
 from runtime.models.errors import BrokenReply, ContextTooLong, ModelClosed, ModelError, RequestRefused
 from runtime.models.openai_shape import Chunk, read_chunk, write_messages, write_tools
 
@@ -38,27 +38,29 @@ CAPABILITIES = Capabilities(
 _END = object()
 
 
-class LlamaCppBackend(Backend):
+class LlamaCppBackend(ClientBackend):
     """One model file."""
 
+    package, extra = "llama_cpp", "llama-cpp"
     capabilities = CAPABILITIES
 
     def __init__(self, settings: LlamaCppModelSettings) -> None:
+        super().__init__()
         self._file = Path(settings.file).expanduser()
         self.name = self._file.name
         self._settings = settings
-        self._library = load_client("llama_cpp", "llama-cpp")
         self._model: Llama | None = None
         self._free = asyncio.Lock()
         if not self._file.is_file():
             raise SettingsError(f"there is no model file {settings.file!r}; expected a GGUF file")
 
-    async def start(self) -> None:
+    def _connect(self) -> None:
         """Load the file. Raises SettingsError where it is none."""
+        from llama_cpp import Llama
+
         settings = self._settings
         try:
-            self._model = await asyncio.to_thread(
-                self._library.Llama,
+            self._model = Llama(
                 model_path=str(self._file),
                 n_ctx=settings.context_tokens,
                 n_gpu_layers=settings.gpu_layers,

@@ -196,7 +196,9 @@ class ChatModel:
             self._guard.slot(deadline),
             aclosing(self._backend.pieces(asked.request, live=live)) as pieces,
         ):
-            stream = ReplyStream(pieces, self._guard, deadline, partial(self._finish, asked))
+            finish = partial(self._finish, asked)
+            whole = self._backend.comes_whole(live=live)
+            stream = ReplyStream(pieces, self._guard, deadline, finish, whole=whole)
             await stream.open()
             yield stream
 

@@ -24,11 +24,10 @@ from messages.chat import (
 )
 from runtime.models.backend import (
     Assembly,
-    Backend,
     BackendVectors,
+    ClientBackend,
     Pieces,
     arguments_of,
-    load_client,
     meaning,
 )
 from runtime.models.errors import BrokenReply, ModelError, ModelUnavailable
@@ -53,20 +52,27 @@ CAPABILITIES = Capabilities(
 )
 
 
-class OllamaBackend(Backend):
+class OllamaBackend(ClientBackend):
     """One model of one Ollama."""
 
+    package, extra = "ollama", "ollama"
     capabilities = CAPABILITIES
 
     def __init__(self, settings: OllamaModelSettings) -> None:
+        super().__init__()
         self.name = f"{settings.model} at {settings.base_url}"
         self._settings = settings
-        self._ollama = load_client("ollama", "ollama")
-        self._httpx = load_client("httpx", "ollama")
         key = os.environ.get(settings.api_key_env, "") if settings.api_key_env else ""
         self.secrets = (key,)
+
+    def _connect(self) -> None:
+        import httpx
+        import ollama
+
+        self._httpx, self._ollama = httpx, ollama
+        (key,) = self.secrets
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._client: AsyncClient = self._ollama.AsyncClient(settings.base_url, headers=headers, timeout=None)
+        self._client: AsyncClient = ollama.AsyncClient(self._settings.base_url, headers=headers, timeout=None)
 
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
         """See `Backend.pieces`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from configs.chat_models import OpenAIModelSettings
 from messages.chat import Capabilities, ChatRequest, JsonObject
-from runtime.models.backend import Assembly, Backend, BackendVectors, Pieces, load_client
+from runtime.models.backend import Assembly, BackendVectors, ClientBackend, Pieces
 from runtime.models.errors import ModelError
 from runtime.models.keys import read_key
 from runtime.models.openai_shape import Chunk, read_chunk, write_messages, write_tools
@@ -17,23 +17,28 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 
-class OpenAIBackend(Backend):
+class OpenAIBackend(ClientBackend):
     """One model of one server."""
 
+    package = extra = "openai"
+
     def __init__(self, settings: OpenAIModelSettings) -> None:
+        super().__init__()
         self.name = f"{settings.model} at {settings.base_url}"
         self.capabilities = capabilities(settings)
         self._settings = settings
-        self._openai = load_client("openai", "openai")
         key = read_key(settings.api_key_env, settings.base_url) if settings.api_key_env else ""
         self.secrets = (key,)
-        self._client: AsyncOpenAI = self._openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=settings.base_url,
-            max_retries=0,
-            timeout=None,
+
+    def _connect(self) -> None:
+        import openai
+
+        self._openai = openai
+        (key,) = self.secrets
+        self._client: AsyncOpenAI = openai.AsyncOpenAI(
+            api_key=key or "none", base_url=self._settings.base_url, max_retries=0, timeout=None
         )
-        self._headers = None if key else {"Authorization": self._openai.Omit()}
+        self._headers = None if key else {"Authorization": openai.Omit()}
 
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
         """See `Backend.pieces`; whether it is streamed is for the settings to say."""

@@ -7,13 +7,14 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from runtime.models.backend import load_client, meaning
+from runtime.models.backend import meaning
 from runtime.models.errors import BrokenReply, ModelError, ModelUnavailable
 
 
 def translate(error: Exception, library: ModuleType, where: str) -> ModelError | None:
     """See `Backend.translate`."""
-    httpx = load_client("httpx2", library.__name__)
+    import httpx2 as httpx  # both libraries bring it
+
     if isinstance(error, library.APIStatusError):
         return meaning(error.status_code, error.response.headers, error.message, where)
     if isinstance(error, library.APIResponseValidationError | json.JSONDecodeError | ValidationError):

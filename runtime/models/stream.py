@@ -16,8 +16,15 @@ class ReplyStream:
     """Pieces of text, then `reply`. Made by `ChatModel.stream`."""
 
     def __init__(
-        self, pieces: Pieces, guard: Guard, deadline: Deadline, finish: Callable[[BackendReply], ChatReply]
+        self,
+        pieces: Pieces,
+        guard: Guard,
+        deadline: Deadline,
+        finish: Callable[[BackendReply], ChatReply],
+        *,
+        whole: bool,
     ) -> None:
+        self._whole = whole
         self._pieces = pieces
         self._guard = guard
         self._deadline = deadline
@@ -53,7 +60,7 @@ class ReplyStream:
         self._first = await self._next()
 
     async def _next(self) -> str | BackendReply:
-        piece = await self._guard.wait(anext(self._pieces, None), self._deadline)
+        piece = await self._guard.wait(anext(self._pieces, None), self._deadline, whole=self._whole)
         if piece is None:
             raise BrokenReply(f"{self._guard.name}: the reply was cut off")
         return piece

@@ -132,9 +132,9 @@ async def test_a_wrong_request_is_not_repeated(server: ModelServer) -> None:
 
 async def test_a_stalled_server_is_a_timeout_and_its_connection_is_closed(server: ModelServer) -> None:
     server.script = [Act(then="stall")]
-    async with model_at(server, silence_s=0.2, retry={"attempts": 1}) as model:
+    async with model_at(server, silence_s=0.2) as model, model.stream(HI) as stream:
         with pytest.raises(ModelTimeout, match="silence_s"):
-            await model.chat(HI)
+            _ = [piece async for piece in stream]
         await server.hung_up.wait()
 
 
@@ -180,6 +180,18 @@ async def test_a_refused_key_is_not_in_the_error(server: ModelServer) -> None:
     assert KEY.encode() not in stored
     assert caught.value.__context__ is None or KEY not in str(caught.value.__context__)
     assert KEY in "".join(server.seen[0].headers.values())
+
+
+async def test_a_key_that_a_server_repeats_is_not_in_the_log(
+    server: ModelServer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    server.script = [Act(status=500, error=f"cannot use {KEY}"), Act()]
+    async with model_at(server) as model:
+        await model.chat(HI)
+    shown = capsys.readouterr()
+    assert "cannot use [key]" in shown.out + shown.err
+    assert KEY not in shown.out + shown.err + caplog.text
 
 
 async def test_a_cancelled_call_closes_its_connection(server: ModelServer) -> None:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import AsyncIterator, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -153,8 +154,8 @@ def alive(pid: int) -> bool:
 
 
 async def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
-    async with command(tmp_path, NEVER, silence_s=2.0) as model:
-        with pytest.raises(ModelTimeout, match="silence_s"):
+    async with command(tmp_path, NEVER, timeout_s=2.0) as model:
+        with pytest.raises(ModelTimeout, match="timeout_s"):
             await model.chat(HI)
         for pid in await pids_of(tmp_path):
             await gone(pid)
@@ -276,6 +277,7 @@ class _Llama:
 @pytest.fixture
 async def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ChatModel]:
     library = ModuleType("llama_cpp")
+    library.__spec__ = ModuleSpec("llama_cpp", None)
     library.Llama = _Llama  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "llama_cpp", library)
     (tmp_path / "f.gguf").write_bytes(b"GGUF")

@@ -173,7 +173,12 @@ def test_settings_are_told_apart_by_their_kind() -> None:
     assert adapter.validate_python({"kind": "ollama"}) == OllamaModelSettings()
     found = adapter.validate_python({"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:8000/v1"})
     assert isinstance(found, OpenAIModelSettings)
-    for wrong in ({"kind": "openai", "model": "m"}, {"kind": "opnai"}, {"kind": "ollama", "api_key": "sk"}):
+    for wrong in (
+        {"kind": "openai", "model": "m"},
+        {"kind": "opnai"},
+        {"kind": "ollama", "base_url": "http://me:secret@host"},
+        {"kind": "ollama", "api_key": "sk"},
+    ):
         with pytest.raises(ValidationError):
             adapter.validate_python(wrong)
 

@@ -75,16 +75,12 @@ class AnthropicBackend(ClientBackend):
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
         """See `Backend.pieces`."""
         assembly = Assembly()
-        ended = False
         body = _body(request, self._settings.model)
         async with await self._client.messages.create(**body, stream=True) as events:
             async for event in events:
-                ended = ended or event.type == "message_stop"
                 text = _read(assembly, event)
                 if text:
                     yield text
-        if not ended:
-            assembly.finish = None
         yield assembly.reply()
 
     async def models(self) -> tuple[str, ...]:

@@ -48,8 +48,9 @@ class Act:
     status: int = 200
     error: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    then: Literal["end", "stall", "cut", "broken"] = "end"
-    """`stall`, `cut` and `broken` come after the first piece, or at once where `at_once` is set."""
+    then: Literal["end", "stall", "cut", "short", "broken"] = "end"
+    """`short` ends in good order, but too early. All but `end` come after the first piece, or at once where
+    `at_once` is set."""
     at_once: bool = False
 
 

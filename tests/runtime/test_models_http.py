@@ -105,11 +105,14 @@ async def test_a_wish_for_more_quiet_than_the_call_may_wait_ends_it_at_once(serv
 
 
 async def test_a_server_that_breaks_twice_and_then_works_is_no_failure(server: ModelServer) -> None:
-    server.script = [Act(status=500, error="oops"), Act(status=503, error="oops"), Act()]
+    failures = [Act(status=500, error="oops"), Act(status=503, error="oops"), Act()]
     async with model_at(server) as model:
+        server.script = [*failures]
         assert (await model.chat(HI)).attempts == 3
+        server.script = [*failures]
         async with model.stream(HI) as stream:
             assert [piece async for piece in stream] == ["Hel", "lo"]
+            assert stream.reply.attempts == 3
         assert model.statistics().failures == 0
 
 
@@ -147,6 +150,13 @@ async def test_a_server_that_never_begins_is_a_timeout(server: ModelServer) -> N
 
 async def test_a_cut_reply_is_asked_for_again(server: ModelServer) -> None:
     server.script = [Act(then="cut"), Act()]
+    async with model_at(server) as model:
+        reply = await model.chat(HI)
+    assert (reply.text, reply.attempts) == ("Hello", 2)
+
+
+async def test_a_reply_that_ends_without_saying_why_is_asked_for_again(server: ModelServer) -> None:
+    server.script = [Act(then="short"), Act()]
     async with model_at(server) as model:
         reply = await model.chat(HI)
     assert (reply.text, reply.attempts) == ("Hello", 2)

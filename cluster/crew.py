@@ -7,11 +7,13 @@ from actors.coordinator.actor import Coordinator
 from actors.coordinator.crew import Crew
 from actors.searcher.actor import Searcher
 from actors.sink.actor import TrajectorySink
+from actors.spaces import DataAccess
 from actors.student.actor import Student
 from actors.teacher.actor import Teacher
 from actors.trainer.actor import Trainer
 from actors.verifier.actor import Verifier
 from bridge.client import BridgeClient
+from cluster.data_plane import spawn_data_access
 from configs.data import DataSettings
 from configs.settings import Settings
 from messages.adapters import Policy
@@ -29,8 +31,9 @@ async def spawn_crew(
 
     `data` says how to reach the data plane; None where the run needs none (`Settings.needs_data`).
     """
-    searcher = await _spawn_searcher(system, settings, data) if data else None
-    spawning = _Spawning(system, settings, run_dir, searcher)
+    searcher = await _spawn_searcher(system, settings, data) if data and settings.needs_search else None
+    access = await spawn_data_access(system, data) if data and "data" in settings.curriculum.domains else None
+    spawning = _Spawning(system, settings, run_dir, searcher, access)
     async with task_group() as group:
         for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
             group.start_soon(part)
@@ -42,6 +45,7 @@ async def spawn_crew(
         sink=spawning.actors["sink"],
         trainer=spawning.actors["trainer"],
         topics=system.topics,
+        data=access,
     )
 
 
@@ -57,9 +61,17 @@ async def _spawn_searcher(system: ActorSystem, settings: Settings, data: DataSet
 class _Spawning:
     """What has been spawned so far, and how to spawn the rest."""
 
-    def __init__(self, system: ActorSystem, settings: Settings, run_dir: Path, searcher: Ref | None) -> None:
+    def __init__(
+        self,
+        system: ActorSystem,
+        settings: Settings,
+        run_dir: Path,
+        searcher: Ref | None,
+        data: DataAccess | None,
+    ) -> None:
         self._system = system
         self._searcher = searcher
+        self._data = data
         self._settings = settings
         self._run_dir = run_dir
         gpus = 1.0 if settings.model.device == "cuda" else 0.0
@@ -91,6 +103,7 @@ class _Spawning:
             self._settings.model,
             engine,
             self._searcher,
+            self._data,
             name="student",
             copies=settings.copies,
             mailbox=8192,
@@ -106,6 +119,7 @@ class _Spawning:
             engine,
             archive,
             self._searcher,
+            Path(self._settings.data.locate_library()),
             name="teacher",
         )
 
@@ -113,7 +127,12 @@ class _Spawning:
         """The graders are walled in like the tools, or allowed to be weak like them."""
         settings, weak = self._settings.verifier, self._settings.student.sandbox.allow_weak
         self.pools["verifier"] = await self._system.spawn_pool(
-            Verifier, settings, weak, name="verifier", copies=settings.copies
+            Verifier,
+            settings,
+            weak,
+            self._data.retriever if self._data else None,
+            name="verifier",
+            copies=settings.copies,
         )
 
     async def sink(self) -> None:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from actors.ingestor.actor import Ingestor
 from actors.retriever.actor import Retriever
+from actors.spaces import DataAccess
 from bridge.cache.base import CacheBackend
 from bridge.cache.memcached import MemcachedBackend
 from bridge.cache.tier import CacheTier
@@ -14,6 +15,8 @@ from bridge.tiers import Tiers
 from configs.data import CacheSettings, DataSettings
 from runtime.ref import PoolRef
 from runtime.system import ActorSystem
+
+LIBRARY_SCHEMES = ("file", "folder", "mem", "string")
 
 
 @asynccontextmanager
@@ -45,3 +48,14 @@ async def spawn_data_actors(
     ingestors = await system.spawn_pool(Ingestor, settings, open_tiers, name="ingestor", copies=copies)
     retrievers = await system.spawn_pool(Retriever, settings, open_tiers, name="retriever", copies=copies)
     return ingestors, retrievers
+
+
+async def spawn_data_access(system: ActorSystem, settings: DataSettings) -> DataAccess:
+    """The data plane for tasks of the `data` domain: its Ingestors read the library and nothing else.
+
+    Raises SettingsError for a library that is not there, and what `spawn_data_actors` raises.
+    """
+    library = settings.locate_library()
+    uris = settings.uris.model_copy(update={"roots": (library,), "schemes": LIBRARY_SCHEMES})
+    ingestors, retrievers = await spawn_data_actors(system, settings.model_copy(update={"uris": uris}))
+    return DataAccess(ingestors, retrievers, settings.rewards, library)

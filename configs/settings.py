@@ -82,6 +82,11 @@ class Settings(Section):
     @property
     def needs_data(self) -> bool:
         """Whether a run of these settings works with the data plane."""
+        return self.needs_search or "data" in self.curriculum.domains
+
+    @property
+    def needs_search(self) -> bool:
+        """Whether a run of these settings searches stored texts."""
         return bool(self.student.retrieve.tags or self.teacher.grounding_tag)
 
     def sha256(self) -> str:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from actors.spaces import DataAccess
 from runtime.ref import PoolRef, Ref
 from runtime.topics import Topics
 
@@ -16,3 +17,5 @@ class Crew(NamedTuple):
     sink: Ref
     trainer: Ref
     topics: Topics
+    data: DataAccess | None = None
+    """For tasks of the `data` domain; None where there are none."""

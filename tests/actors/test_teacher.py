@@ -109,7 +109,7 @@ async def test_a_word_problem_goes_without_a_reference_where_that_is_allowed(mod
 
 async def test_an_unknown_domain_is_named_with_the_known_ones(model: ModelSettings) -> None:
     async with teacher(model, counting()) as ref:
-        with pytest.raises(BadInput, match=r"unknown domain 'alchemy'; known: math"):
+        with pytest.raises(BadInput, match=r"unknown domain 'alchemy'; known: data, math"):
             await ref.ask(ProposeTasks(count=1, domain="alchemy", difficulty=0.1), timeout_s=TIMEOUT_S)
 
 

@@ -13,14 +13,20 @@ from pydantic import ValidationError
 
 from actors.environment import DataEnvironment
 from actors.spaces import DataAccess, Space
+from configs.errors import AgentFactoryError
 from configs.roles import DataToolSettings
-from messages.data import Action, Listing, Matches, Observation, Refused, Retrieved, TaskSpec
+from messages.data import Action, IngestReport, Listing, Matches, Observation, Refused, Retrieved, TaskSpec
 from messages.episodes import SolveTask
 from messages.turns import ToolResult
 from runtime.tools.base import Tool
 
 NOTHING: Final = "(nothing)"
 """The observation of an empty blob, or of a listing without blobs."""
+
+
+class NotStored(AgentFactoryError):
+    """The data plane did not take what the model had every right to store: it failed, and not the model."""
+
 
 Read = Callable[[str, str], Action]
 """From an action's name and a line of input to the action."""
@@ -97,6 +103,8 @@ class DataTool:
         """Take the step. Raises what the data plane fails with."""
         result = await self._environment.step(self._action(text.strip()))
         seen = result.observation
+        if isinstance(seen.data, IngestReport) and not seen.data.complete:
+            raise NotStored(seen.text)
         if isinstance(seen.data, Refused):
             output = f"Error: {seen.data.reason}"[: self._max_chars]
             return ToolResult(output=output, ok=False, failure="error", reward=result.reward)

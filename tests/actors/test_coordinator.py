@@ -36,6 +36,7 @@ from runtime.actor import Actor
 from runtime.errors import ActorDown
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
+from tests.actors.data_plane import Plane, access
 from tests.actors.scripted import Script, ScriptedInference, model_folder, use_the_tool
 from training.adapter_files import adapter_folder
 
@@ -122,9 +123,11 @@ async def stage(
     fail_at: int = -1,
     seconds: float = 0.0,
     transport: Literal["local", "ray"] = "local",
+    plane: Plane | None = None,
 ) -> AsyncIterator[Stage]:
     folder.mkdir(exist_ok=True)
     async with ActorSystem.open(transport, backoff_s=0.01) as system:
+        data = await access(system, plane) if plane else None
         engines = await system.spawn_pool(ScriptedInference, model, script, seconds, name="engine", copies=1)
         crew = Crew(
             engines=engines,
@@ -132,12 +135,15 @@ async def stage(
                 Teacher, chosen.teacher, model, engines, folder / "archive", name="teacher"
             ),
             students=await system.spawn_pool(
-                Student, chosen.student, model, engines, name="student", copies=2
+                Student, chosen.student, model, engines, None, data, name="student", copies=2
             ),
-            verifier=await system.spawn(Verifier, chosen.verifier, True, name="verifier"),
+            verifier=await system.spawn(
+                Verifier, chosen.verifier, True, data.retriever if data else None, name="verifier"
+            ),
             sink=await system.spawn(TrajectorySink, chosen.sink, folder / "trajectories", None, name="sink"),
             trainer=await system.spawn(FakeTrainer, folder, fail_at, name="trainer"),
             topics=system.topics,
+            data=data,
         )
         coordinator = await system.spawn(Coordinator, chosen, folder, crew, name="coordinator")
         yield Stage(system, coordinator, folder)

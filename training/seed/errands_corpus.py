@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from configs.data import LIBRARY
 from training.seed.corpus import CUT_SHARE, PROPOSAL_SHARE, SURPLUS_SHARE, Piece
-from training.tasks.errands import KINDS, TAGS, Errand, Load, draw_errand, write_errand
+from training.tasks.errands import TAGS, Errand, Load, draw_errand, write_errand
 from training.tasks.library import Library, read_library
 
 PROPOSAL_REQUEST: Final = "Propose a data task of difficulty {:.2f}."
@@ -24,7 +24,9 @@ TOOL_CHOICE: Final = 0.33
 """How often the pretrained model sets out to do the errand."""
 ERROR_SHARE: Final = 0.06
 """Share of errands in which the model fetches before it has loaded, and is told so."""
-KIND_WEIGHTS: Final = (2, 3, 4, 2)
+KINDS_TAUGHT: Final = {"count": 2, "file": 3, "folder": 4}
+"""How often each kind of errand is met. Two folders at once are too long for so small a model."""
+HARDEST_PROPOSAL: Final = 0.75
 
 DOING_THOUGHTS: Final = ("Load it.", "Load it first.", "Use the store.")
 GUESSING_THOUGHTS: Final = ("I know this.", "Easy.", "Let me guess.")
@@ -65,7 +67,7 @@ def episode(rng: random.Random) -> list[Piece]:
 def proposal(rng: random.Random) -> list[Piece]:
     """The Teacher is asked for a difficulty and answers with a fitting errand in the shipped library."""
     difficulty = round(rng.random(), 2)
-    errand = draw_errand(rng, _shipped(), difficulty)
+    errand = draw_errand(rng, _shipped(), min(difficulty, HARDEST_PROPOSAL))
     return [
         Piece(f"{PROPOSAL_REQUEST.format(difficulty)}\n", taught=False),
         Piece(f"Task: {write_errand(rng, errand)}", taught=True, ends_turn=True),
@@ -149,25 +151,18 @@ def _stored(rng: random.Random, load: Load) -> str:
 
 
 def _draw(rng: random.Random) -> Errand:
-    """An errand of any kind, about files that do not exist."""
-    kind = rng.choices(KINDS, KIND_WEIGHTS)[0]
-    folders, tags = _distinct(rng, _FOLDERS), _distinct(rng, TAGS)
+    """An errand about files that do not exist."""
+    kind = rng.choices(list(KINDS_TAUGHT), list(KINDS_TAUGHT.values()))[0]
+    folder, tag = _name(rng, _FOLDERS), _name(rng, TAGS)
     file = "" if kind == "count" else _file(rng)
     if kind == "file":
-        return Errand("file", (Load(tags[0], folders[0], file),), (folders[0], file), tags[0])
-    if kind == "both":
-        place = rng.randrange(2)
-        loads = tuple(Load(tag, folder) for tag, folder in zip(tags, folders, strict=True))
-        return Errand("both", loads, (folders[place], file), tags[place])
-    return Errand("folder" if file else "count", (Load(tags[0], folders[0]),), (folders[0], file), tags[0])
+        return Errand("file", (Load(tag, folder, file),), (folder, file), tag)
+    return Errand("folder" if file else "count", (Load(tag, folder),), (folder, file), tag)
 
 
-def _distinct(rng: random.Random, known: tuple[str, ...]) -> tuple[str, str]:
-    """Two names that differ, half of them known ones."""
-    while True:
-        first, second = (rng.choice(known) if rng.random() < 0.5 else _word(rng) for _ in range(2))
-        if first != second:
-            return first, second
+def _name(rng: random.Random, known: tuple[str, ...]) -> str:
+    """A name, half of the time one of the known ones."""
+    return rng.choice(known) if rng.random() < 0.5 else _word(rng)
 
 
 def _word(rng: random.Random) -> str:
@@ -179,14 +174,14 @@ def _word(rng: random.Random) -> str:
 
 
 def _file(rng: random.Random) -> str:
-    words = [_word(rng) for _ in range(rng.choice((1, 1, 1, 2)))]
+    words = [_word(rng) for _ in range(rng.choice((1, 1, 2)))]
     return rng.choice("__-").join(words) + rng.choice(_EXTENSIONS)
 
 
 def _line(rng: random.Random) -> str:
     """A short line, such as `Gate b7 at 61.`"""
     words = [
-        str(rng.randint(1, 4000)) if rng.random() < 0.25 else _word(rng) for _ in range(rng.randint(1, 4))
+        str(rng.randint(1, 4000)) if rng.random() < 0.25 else _word(rng) for _ in range(rng.randint(1, 3))
     ]
     words[0] = words[0][:1].upper() + words[0][1:]
     if rng.random() < 0.15:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
+from configs.models import SEED_MODEL
 from training.seed import corpus, errands_corpus
 from training.seed.corpus import Example, Stage, Writer, examples
 from training.seed.tokenizer import EOS_ID, MAX_LENGTH, PAD_ID, VOCABULARY_SIZE
@@ -35,8 +36,8 @@ class PretrainConfig(BaseModel):
 
     corpus: Literal["arithmetic", "errands"] = "arithmetic"
     """What it learns: sums with python, or errands in the data plane."""
-    begin_with: str = ""
-    """Folder of a seed model whose weights it begins with; empty: random ones."""
+    begin_with_seed: bool = False
+    """Begin with the weights of the seed model that ships, which can copy already; else with random ones."""
     seed: int = 0
     steps: int = Field(default=1500, ge=1)
     """Optimizer steps."""
@@ -59,6 +60,19 @@ class PretrainConfig(BaseModel):
     longest_strings: tuple[int, int] = (12, 24)
     """Characters of the longest string that a drill copies, in the first stage and the last."""
     threads: int = Field(default=1, ge=1)
+
+
+ERRANDS: Final = PretrainConfig(
+    corpus="errands",
+    begin_with_seed=True,
+    steps=400,
+    episodes_per_step=24,
+    episodes_per_pass=12,
+    muon_rate=0.015,
+    drill_steps=60,
+    drill_share=0.15,
+)
+"""How the data seed model is made."""
 
 
 class Progress(BaseModel):
@@ -102,7 +116,7 @@ def pretrain(config: PretrainConfig, report: Callable[[Progress], None]) -> Qwen
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     rng = random.Random(config.seed)
-    model = Qwen2ForCausalLM.from_pretrained(config.begin_with) if config.begin_with else build_model()
+    model = Qwen2ForCausalLM.from_pretrained(SEED_MODEL) if config.begin_with_seed else build_model()
     model.train()
     optimizers = _optimizers(model, config)
     taught_tokens = 0

@@ -20,6 +20,8 @@ from messages.tasks import ExpectedBlob, StoreGoal
 from training.tasks.library import Library
 
 HELD_OUT_ONE_IN: Final = 4
+HELD_OUT_SPREAD: Final = (0.0, 0.75)
+"""Lowest and highest difficulty of the evaluation set; two folders at once are left to training."""
 TAGS: Final = (
     "docs", "notes", "kb", "data", "store", "work", "main", "alpha", "beta", "gamma", "north", "south",
     "red", "blue", "green", "box", "bag", "base", "core", "pile", "rack", "tray", "vault", "yard",
@@ -157,7 +159,7 @@ def write_errand(rng: random.Random, errand: Errand) -> str:
 
 
 def held_out_errands(
-    library: Library, count: int, seed: int, spread: tuple[float, float] = (0.0, 1.0)
+    library: Library, count: int, seed: int, spread: tuple[float, float] = HELD_OUT_SPREAD
 ) -> list[HeldOutErrand]:
     """The fixed evaluation set: held-out tasks, distinct, their difficulties even over `spread`.
 

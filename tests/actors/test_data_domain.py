@@ -20,7 +20,7 @@ from configs.errors import SettingsError
 from configs.models import ModelSettings
 from configs.roles import SandboxSettings, StudentSettings, VerifierSettings
 from messages.blobs import BlobPage
-from messages.episodes import Solution, SolveTask
+from messages.episodes import EpisodeFailed, Solution, SolveTask
 from messages.judging import JudgeGroup, Verdict
 from messages.runs import GroupFinished, RoundFinished, RunFinished
 from messages.tasks import StoreGoal, Task
@@ -287,13 +287,18 @@ async def test_an_ingestor_that_is_killed_in_the_middle_costs_an_attempt_and_no_
     chosen = settings(curriculum__domains=["data"], teacher__max_tokens=120, loop__rounds=1)
     plane.store.hold = asyncio.Event()
     async with stage(tmp_path / "run", model, chosen, DoesErrands(), plane=plane) as run:
+        failures = await run.system.topics.subscribe(EpisodeFailed)
         async with asyncio.timeout(TIMEOUT_S):
             ending = asyncio.ensure_future(run.until_the_end())
             await plane.store.begun.wait()
             await run.system.kill("ingestor-0")
             plane.store.hold.set()
             end = await ending
+            failed = await failures.take()
     assert isinstance(end, RunFinished)
+    assert {(event.error, event.will_retry) for event in failed if isinstance(event, EpisodeFailed)} == {
+        ("ActorDown", True)
+    }
     assert all(t.verdict and t.verdict.correct for t in of_students(run))
     assert sum(group.failed for group in run.journal(GroupFinished)) == 0
     assert plane.store.blobs == {}

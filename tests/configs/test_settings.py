@@ -110,3 +110,16 @@ def test_stored_settings_are_read_back_as_they_were(tmp_path: Path) -> None:
 
 def test_a_section_stands_for_itself() -> None:
     assert Settings().loop.group_size >= 2
+
+
+@pytest.mark.parametrize(("domains", "needed"), [(["math"], False), (["math", "data"], True)])
+def test_a_run_needs_the_data_plane_for_its_data_domain(domains: list[YamlValue], needed: bool) -> None:
+    settings = load_settings("laptop", {"curriculum.domains": domains})
+    assert settings.needs_data == needed
+    assert not settings.needs_search
+
+
+def test_a_library_that_is_not_there_is_named() -> None:
+    settings = load_settings("laptop-data", {"data.library": "attic"})
+    with pytest.raises(SettingsError, match=r"data\.library: there is no folder 'attic'"):
+        settings.data.locate_library()

@@ -162,9 +162,10 @@ async def test_the_agent_never_sees_its_space_and_the_store_does(model: ModelSet
         "Action: assimilate\nInput: hdf5::x as mine",
     ],
 )
-async def test_siblings_do_not_see_one_another_s_tags_nor_other_files(
+async def test_siblings_see_neither_one_another_s_tags_nor_anyone_s_nor_other_files(
     model: ModelSettings, plane: Plane, look: str
 ) -> None:
+    await plane.store.put("docs", "setup_guide.md", b"of a person")
     async with room(model, plane, DoesErrands()) as here:
         first = await here.solve("first")
     async with room(model, plane, replies(look, ANSWER)) as here:
@@ -172,6 +173,7 @@ async def test_siblings_do_not_see_one_another_s_tags_nor_other_files(
         assert turn.result is not None
         assert turn.result.output == "(nothing)" or not turn.result.ok
         assert (await here.judge(first)).correct
+    assert plane.store.named("docs") == {"setup_guide.md": b"of a person"}
 
 
 async def test_the_store_is_believed_and_not_the_transcript(model: ModelSettings, plane: Plane) -> None:
@@ -279,6 +281,21 @@ async def test_a_run_of_errands_leaves_nothing_in_the_store(
     assert {t.task.domain for t in of_students(run)} == {"data", "math"}
     assert all(t.verdict and t.verdict.correct for t in of_students(run))
     assert set(plane.store.blobs) == {("mine", "a.md")}
+
+
+async def test_what_was_judged_is_cleared_without_waiting_for_the_end(
+    tmp_path: Path, model: ModelSettings, plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_sweep(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr("actors.coordinator.spaces.sweep", no_sweep)
+    chosen = settings(curriculum__domains=["data"], teacher__max_tokens=120, loop__rounds=1)
+    async with stage(tmp_path / "run", model, chosen, DoesErrands(), plane=plane) as run:
+        await run.until_the_end()
+    judged = {group.group_id for group in run.journal(GroupFinished)} | {"eval"}
+    left = {tag.split(".")[2].partition("-")[0] for tag, _ in plane.store.blobs}
+    assert judged.isdisjoint(left)
 
 
 async def test_an_ingestor_that_is_killed_in_the_middle_costs_an_attempt_and_no_score(

@@ -15,16 +15,18 @@ import string
 from typing import Final, NamedTuple
 
 from configs.data import LIBRARY
-from training.seed.corpus import CUT_SHARE, PROPOSAL_SHARE, SURPLUS_SHARE, Piece
+from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece
 from training.tasks.errands import TAGS, Errand, Load, draw_errand, write_errand
 from training.tasks.library import Library, read_library
 
 PROPOSAL_REQUEST: Final = "Propose a data task of difficulty {:.2f}."
+PROPOSAL_SHARE: Final = 0.2
+"""Share of episodes in which the model is the Teacher."""
 TOOL_CHOICE: Final = 0.33
 """How often the pretrained model sets out to do the errand."""
 ERROR_SHARE: Final = 0.06
 """Share of errands in which the model fetches before it has loaded, and is told so."""
-KINDS_TAUGHT: Final = {"count": 2, "file": 3, "folder": 4}
+KINDS_TAUGHT: Final = {"count": 2, "file": 4, "folder": 4}
 """How often each kind of errand is met. Two folders at once are too long for so small a model."""
 HARDEST_PROPOSAL: Final = 0.75
 
@@ -106,15 +108,15 @@ def errand_episode(rng: random.Random, teaches_choice: bool) -> list[Piece]:
 
 
 def drill(rng: random.Random, longest: int) -> list[Piece]:
-    """Copy two strings without sense, one after the other, then a line. Only what is copied is taught."""
-    strings = ["".join(rng.choices(_ALPHABET, k=rng.randint(2, max(2, longest // 2)))) for _ in range(2)]
-    line = _line(rng)[:longest]
+    """Copy three strings without sense, again and again; the letter that tells them apart is shown."""
+    first = rng.sample(string.ascii_lowercase, 3)
+    strings = [
+        start + "".join(rng.choices(_ALPHABET, k=rng.randint(2, max(3, longest // 2)))) for start in first
+    ]
     pieces = [Piece(f"Task: {' '.join(strings)}\n", taught=False)]
-    for text in rng.sample(strings, 2):
-        pieces += [
-            Piece(f"Input: {text[0]}", taught=False),
-            Piece(text[1:] or ".", taught=True, ends_turn=True),
-        ]
+    for text in rng.choices(strings, k=4):
+        pieces += [Piece(f"Input: {text[0]}", taught=False), Piece(text[1:], taught=True, ends_turn=True)]
+    line = f"{rng.choice(strings)} {_line(rng)}"
     return [
         *pieces,
         Piece(f"Observation: {line}\nAnswer: ", taught=False),

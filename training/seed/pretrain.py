@@ -65,14 +65,13 @@ class PretrainConfig(BaseModel):
 ERRANDS: Final = PretrainConfig(
     corpus="errands",
     begin_with_seed=True,
-    steps=400,
+    steps=1000,
     episodes_per_step=24,
     episodes_per_pass=12,
-    muon_rate=0.015,
-    drill_steps=60,
-    drill_share=0.15,
+    drill_steps=300,
+    drill_share=0.1,
 )
-"""How the data seed model is made."""
+"""How a data seed model is made."""
 
 
 class Progress(BaseModel):

@@ -2,7 +2,7 @@
 
 Like `training.seed.corpus`, with errands in the data plane (`training.tasks.errands`) in place of sums: the
 model loads what it is told to, fetches, and reads the answer off; or it makes an answer up at once, which is
-wrong. Names and texts are made up too, so that all it can learn is to copy. Only its proposals, as a Teacher,
+wrong. Files and texts are made up, so that all it can learn is to copy. Only its proposals, as a Teacher,
 are about the library that ships with the project.
 
 Invariant: no proposal asks for a file that is held out.

@@ -88,7 +88,8 @@ class Settings(Section):
     @property
     def needs_data(self) -> bool:
         """Whether a run of these settings works with the data plane."""
-        return bool(self.searched_tags) or self.trainer.publish == "store"
+        by_store = self.trainer.publish == "store"
+        return bool(self.searched_tags) or by_store or "data" in self.curriculum.domains
 
     def sha256(self) -> str:
         """Digest of every value: two runs with the same digest had the same settings."""

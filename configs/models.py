@@ -70,4 +70,28 @@ class SimulatedEngineSettings(Section):
     reply: str = "Answer: 0"
 
 
-EngineSettings = Annotated[TransformersEngineSettings | SimulatedEngineSettings, Field(discriminator="kind")]
+class VllmEngineSettings(Section):
+    """vLLM: one replica on the GPUs that it is given, or on the processor where there is none."""
+
+    kind: Literal["vllm"] = "vllm"
+    max_batch: int = Field(default=256, ge=1)
+    """Sequences decoded together."""
+    max_context: int = Field(default=2048, ge=16)
+    """Prompt and completion together, tokens."""
+    max_adapters: int = Field(default=4, ge=1)
+    """Adapters that one batch may mix: the versions in use, of the Student and of the Teacher."""
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 16
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that share one replica."""
+    gpu_memory: float = Field(default=0.45, gt=0.0, lt=1.0)
+    """Share of each GPU's memory; the Trainer needs the rest where it shares the GPU."""
+    cpu_cache_gb: int = Field(default=1, ge=1)
+    """Key-value cache where there is no GPU."""
+    compile: bool = True
+    """Compile the model and capture CUDA graphs: minutes at the start, faster ever after."""
+    start_timeout_s: float = Field(default=900.0, gt=0.0)
+
+
+EngineSettings = Annotated[
+    TransformersEngineSettings | VllmEngineSettings | SimulatedEngineSettings, Field(discriminator="kind")
+]

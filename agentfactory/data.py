@@ -10,12 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
+import anyio
+
 from bridge.errors import NoSuchBlob
 from bridge.ingest import Ingest
 from bridge.tally import Watch
 from bridge.tiers import Tiers, WriteThrough
 from bridge.uris.resolver import UriResolver
-from cluster.data_plane import open_tiers, spawn_data_actors
+from cluster.data_plane import open_tiers, spawn_data_actors, spawn_searcher
 from cluster.services import down, make_plan, running_plan, up
 from configs.data import DataSettings
 from configs.errors import BadInput
@@ -39,6 +41,7 @@ from messages.data import (
     Retrieved,
     StepResult,
 )
+from messages.search import MAX_PASSAGES, Passage, Search
 from runtime.ref import Ref
 from runtime.system import ActorSystem
 
@@ -54,11 +57,16 @@ class ActionRefused(BadInput):
 class DataPlane:
     """Blobs in the store, with the cache in front of them. Make it with `open`."""
 
-    def __init__(self, settings: DataSettings, tiers: Tiers, ingestor: Ref, retriever: Ref) -> None:
+    def __init__(
+        self, settings: DataSettings, tiers: Tiers, system: ActorSystem, ingestor: Ref, retriever: Ref
+    ) -> None:
         self.settings = settings
         self._tiers = tiers
+        self._system = system
         self._ingestor = ingestor
         self._retriever = retriever
+        self._searcher: Ref | None = None
+        self._spawning = anyio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -78,7 +86,7 @@ class DataPlane:
             tiers = await stack.enter_async_context(open_tiers(plan.data))
             system = await stack.enter_async_context(ActorSystem.open("local"))
             ingestor, retriever = await spawn_data_actors(system, plan.data)
-            yield cls(plan.data, tiers, ingestor, retriever)
+            yield cls(plan.data, tiers, system, ingestor, retriever)
 
     async def ingest(
         self,
@@ -136,6 +144,19 @@ class DataPlane:
             if not after:
                 return
 
+    async def search(self, tag: str, question: str, k: int = 5) -> tuple[Passage, ...]:
+        """The passages of the texts under a tag that speak of a question, the best first, at most k.
+
+        The first search of a tag makes its index, and one after a change takes the change in. Raises
+        NoSuchBlob for a tag without blobs, IndexFull, BadInput; AskTimeout if that takes longer than
+        `ACTION_TIMEOUT_S`: the next search goes on where it was.
+        """
+        if not 1 <= k <= MAX_PASSAGES:
+            raise BadInput(f"k: {k} passages; expected 1 to {MAX_PASSAGES}")
+        searcher = await self._ready_searcher()
+        request = Search(tag=tag, question=question, k=k)
+        return (await searcher.ask(request, timeout_s=ACTION_TIMEOUT_S)).passages
+
     async def prune(self, tag: str, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Let the cache forget blobs (none named: all that it holds of the tag); the store keeps them."""
         forget = tuple(names) or tuple(b.blob_name for b in await self.query(_literally(tag)))
@@ -146,6 +167,13 @@ class DataPlane:
     async def destroy(self, *tags: str) -> int:
         """Remove tags and all their blobs for good, from both tiers; how many blobs. Raises ActionRefused."""
         return (await self._ask(self._ingestor, Destroy(tags=tags), Destroyed)).blobs
+
+    async def _ready_searcher(self) -> Ref:
+        """The Searcher, spawned when it is first needed: it loads FAISS and an embedder."""
+        async with self._spawning:
+            if self._searcher is None:
+                self._searcher = await spawn_searcher(self._system, self.settings)
+        return self._searcher
 
     @staticmethod
     async def _ask(actor: Ref, request: Request[StepResult], kind: type[DataT]) -> DataT:

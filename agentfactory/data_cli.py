@@ -1,4 +1,4 @@
-"""The data plane's part of the command line: `up`, `down`, `status`, `ingest`, `get` and the others."""
+"""The data plane's part of the command line: `up`, `down`, `status`, `ingest`, `search` and the others."""
 
 import argparse
 from collections.abc import Callable
@@ -46,6 +46,11 @@ def add_data_commands(add_parser: AddParser) -> None:
     listed = _add(add_parser, "list", "what the store holds", _list)
     listed.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="tags, as in docs*")
     listed.add_argument("blobs", nargs="?", default="*", metavar="NAMES", help="names, as in *.md")
+
+    search = _add(add_parser, "search", "the passages of stored texts that speak of a question", _search)
+    search.add_argument("tag", metavar="TAG")
+    search.add_argument("question", metavar="QUESTION")
+    search.add_argument("-k", type=int, default=5, metavar="N", help="passages, at most (5)")
 
     prune = _add(add_parser, "prune", "let the cache forget blobs; the store keeps them", _prune)
     prune.add_argument("tag", metavar="TAG")
@@ -130,6 +135,12 @@ def _list(options: argparse.Namespace) -> int:
     from agentfactory.data_commands import list_blobs
 
     return list_blobs(_data(options), options.pattern, options.blobs, as_json=options.json)
+
+
+def _search(options: argparse.Namespace) -> int:
+    from agentfactory.data_commands import search
+
+    return search(_data(options), options.tag, options.question, k=options.k, as_json=options.json)
 
 
 def _prune(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import anyio
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -22,6 +23,7 @@ from configs.data import DataSettings
 from configs.errors import BadInput
 from messages.blobs import BlobInfo
 from messages.data import Format, IngestReport
+from messages.search import SearchResult
 from runtime.telemetry import LogSettings, configure_logging
 
 T = TypeVar("T")
@@ -161,6 +163,27 @@ def list_blobs(data: DataSettings, tag_pattern: str, blob_pattern: str, *, as_js
     if _run(run) == 0 and not as_json:
         print("the store holds nothing that matches")
     return 0
+
+
+def search(data: DataSettings, tag: str, question: str, *, k: int, as_json: bool) -> int:
+    """`search`: 0 if a passage was found, 1 if none."""
+    console = Console(stderr=True)
+
+    async def run() -> SearchResult:
+        async with DataPlane.open(_up(data)) as plane:
+            with console.status(f"searching {escape(tag)} ..."):
+                return SearchResult(tag=tag, passages=await plane.search(tag, question, k))
+
+    found = _run(run)
+    if as_json:
+        print(found.model_dump_json())
+        return 0 if found.passages else 1
+    for number, passage in enumerate(found.passages, start=1):
+        heading = f"  {passage.heading}" if passage.heading else ""
+        print(f"[{number}] {passage}{heading}\n{passage.text}\n")
+    if not found.passages:
+        print(f"no text under {tag} speaks of it")
+    return 0 if found.passages else 1
 
 
 def prune(data: DataSettings, tag: str, names: Sequence[str], *, as_json: bool) -> int:

@@ -14,6 +14,7 @@ from actors.student.actor import Student
 from agentfactory.data import DataPlane
 from agentfactory.report.result import run_result
 from cluster.crew import spawn_coordinator, spawn_crew
+from cluster.data_plane import spawn_searcher
 from cluster.run_folder import JOURNAL, create_run_folder, hold, open_run_folder, write_atomically
 from configs.data import DataSettings
 from configs.errors import AgentFactoryError, BadInput
@@ -25,6 +26,7 @@ from messages.blobs import BlobInfo
 from messages.data import CachedBlob, Format, IngestReport
 from messages.episodes import Solution, SolveTask
 from messages.runs import DescribeRun, DrainRun, RunFailed, RunFinished, RunResult, StartRun
+from messages.search import Passage
 from messages.tasks import Task
 from runtime.engines.actor import InferenceEngine
 from runtime.errors import ActorDown
@@ -64,7 +66,7 @@ class Factory:
         self.settings = settings
         self._stack = AsyncExitStack()
         self._ray: RaySession | None = None
-        self._data: DataPlane | None = None
+        self._data: dict[DataSettings, DataPlane] = {}
         self._opening_data = asyncio.Lock()
         self.on_starting: Callable[[str], None] = lambda what: None
         """Told what is being started, for a progress display."""
@@ -128,8 +130,13 @@ class Factory:
         async with ActorSystem.open("local", stall_s=settings.runtime.stall_s) as system:
             self.on_starting("engine")
             engine = await system.spawn(InferenceEngine, settings.model, settings.engine, name="engine")
+            searcher = None
+            if tags := settings.student.retrieve.tags:
+                searcher = await spawn_searcher(system, (await self._open_data(settings.data)).settings, tags)
             self.on_starting("student")
-            student = await system.spawn(Student, settings.student, settings.model, engine, name="student")
+            student = await system.spawn(
+                Student, settings.student, settings.model, engine, searcher, name="student"
+            )
             if folder is not None and adapter.version:
                 await engine.ask(read_adapter(folder, adapter), timeout_s=SOLVE_TIMEOUT_S)
             request = SolveTask(episode_id=uuid.uuid4().hex, task=asked, adapter=adapter, pinned=True)
@@ -159,6 +166,10 @@ class Factory:
         async for blob in (await self.data()).list(tag_pattern, blob_pattern):
             yield blob
 
+    async def search(self, tag: str, question: str, k: int = 5) -> tuple[Passage, ...]:
+        """The passages under a tag that speak of a question, the best first (see `DataPlane.search`)."""
+        return await (await self.data()).search(tag, question, k)
+
     async def prune(self, tag: str, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Let the cache forget; the store keeps."""
         return await (await self.data()).prune(tag, names)
@@ -169,10 +180,10 @@ class Factory:
 
     async def _open_data(self, settings: DataSettings) -> DataPlane:
         async with self._opening_data:
-            if self._data is None:
+            if settings not in self._data:  # a run's folder may name another one than this factory's settings
                 self.on_starting("data plane")
-                self._data = await self._stack.enter_async_context(DataPlane.open(settings))
-        return self._data
+                self._data[settings] = await self._stack.enter_async_context(DataPlane.open(settings))
+        return self._data[settings]
 
     async def _start(self, settings: Settings, folder: Path) -> "Run":
         self._stack.enter_context(hold(folder))

@@ -30,7 +30,7 @@ from bridge.transfers import LinkLost, evenly, slices, upload
 from bridge.wire import Kind
 from bridge.zeromq import zmq
 from configs.data import BridgeSettings
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
+from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
 Pieces = Callable[[int], AsyncIterator[memoryview]]
 """A value in pieces of a given size."""
@@ -132,6 +132,14 @@ class BridgeClient:
         """Blobs whose tag and name match, a page at a time: give `page.next` as `after` for what follows."""
         words = wire.ListWords(tag_pattern=tag_pattern, name_pattern=name_pattern, after=after, limit=limit)
         return BlobPage.model_validate_json((await self._ask(Kind.LIST, wire.text(words))).words)
+
+    async def search(self, tag: str, words: str, k: int = 10) -> tuple[BlobMatch, ...] | None:
+        """At most k (≤ 100) blobs of text that hold these words, the best first, by the store's own search.
+
+        None if the store has none. Raises BadName, StoreError, BridgeDown.
+        """
+        request = wire.SearchWords(tag=tag, words=words, k=k)
+        return wire.read_words(wire.Found, (await self._ask(Kind.SEARCH, wire.text(request))).words).matches
 
     async def delete(self, tag: str, names: Sequence[str]) -> int:
         """Remove blobs for good; how many there were."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from bridge.errors import NoSuchBlob
+from bridge.search.base import TAG_PREFIX
 from configs.data import DataSettings
 from configs.errors import BadInput
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
@@ -139,7 +140,10 @@ class WriteThrough:
 
 
 async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:
-    """Remove tags from the store and from the cache, for good; how many blobs there were."""
+    """Remove tags from the store and from the cache, for good; how many blobs there were.
+
+    Their search indexes go too, uncounted: passages are in them.
+    """
     store, cache = tiers
     removed = 0
 
@@ -150,6 +154,7 @@ async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:
         return there
 
     await cache.delete_through(await names_under(store, tags), delete)
+    await store.destroy([TAG_PREFIX + tag for tag in tags])
     return removed
 
 

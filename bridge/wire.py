@@ -36,7 +36,7 @@ from bridge.errors import (
 from bridge.frames import APART_BYTES, TOGETHER, Buffer, Packed
 from configs.errors import BadInput
 from messages.base import Message
-from messages.blobs import BlobMeta
+from messages.blobs import BlobMatch, BlobMeta
 
 MAGIC = b"\xaaFWB"
 VERSION = 1
@@ -65,6 +65,7 @@ class Kind(IntEnum):
     DESTROY = 9
     STATISTICS = 10
     CACHE = 11
+    SEARCH = 12
     CHUNK = 32
     END = 33
     CREDIT = 34
@@ -157,6 +158,20 @@ class ListWords(Message):
     name_pattern: str = "*"
     after: str = ""
     limit: int = Field(default=1000, ge=1, le=10_000)
+
+
+class SearchWords(Message):
+    """Of SEARCH."""
+
+    tag: str
+    words: str
+    k: int = Field(default=10, ge=1, le=100)
+
+
+class Found(Message):
+    """What the store's own search found, the best first; None if this store has no search."""
+
+    matches: tuple[BlobMatch, ...] | None
 
 
 class DeleteWords(Message):

@@ -1,17 +1,15 @@
 """Building the system: every role in its place, in the order in which they need one another."""
 
-from functools import partial
 from pathlib import Path
 
 from actors.coordinator.actor import Coordinator
 from actors.coordinator.crew import Crew
-from actors.searcher.actor import Searcher
 from actors.sink.actor import TrajectorySink
 from actors.student.actor import Student
 from actors.teacher.actor import Teacher
 from actors.trainer.actor import Trainer
 from actors.verifier.actor import Verifier
-from bridge.client import BridgeClient
+from cluster.data_plane import spawn_searcher
 from configs.data import DataSettings
 from configs.settings import Settings
 from messages.adapters import Policy
@@ -29,7 +27,7 @@ async def spawn_crew(
 
     `data` says how to reach the data plane; None where the run needs none (`Settings.needs_data`).
     """
-    searcher = await _spawn_searcher(system, settings, data) if data else None
+    searcher = await spawn_searcher(system, data, settings.searched_tags) if data else None
     spawning = _Spawning(system, settings, run_dir, searcher)
     async with task_group() as group:
         for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
@@ -42,15 +40,6 @@ async def spawn_crew(
         sink=spawning.actors["sink"],
         trainer=spawning.actors["trainer"],
         topics=system.topics,
-    )
-
-
-async def _spawn_searcher(system: ActorSystem, settings: Settings, data: DataSettings) -> ActorRef:
-    """Who answers Search, for Students that retrieve and a Teacher that is grounded."""
-    grounding = settings.teacher.grounding_tag
-    warm = (*settings.student.retrieve.tags, *((grounding,) if grounding else ()))
-    return await system.spawn(
-        Searcher, data.search, partial(BridgeClient, data.bridge), warm, name="searcher"
     )
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from actors.ingestor.actor import Ingestor
 from actors.retriever.actor import Retriever
+from actors.searcher.actor import Searcher
 from bridge.cache.base import CacheBackend
 from bridge.cache.memcached import MemcachedBackend
 from bridge.cache.tier import CacheTier
@@ -12,7 +14,7 @@ from bridge.client import BridgeClient
 from bridge.remote_cache import RemoteCache
 from bridge.tiers import Tiers
 from configs.data import CacheSettings, DataSettings
-from runtime.ref import PoolRef
+from runtime.ref import ActorRef, PoolRef
 from runtime.system import ActorSystem
 
 
@@ -45,3 +47,12 @@ async def spawn_data_actors(
     ingestors = await system.spawn_pool(Ingestor, settings, open_tiers, name="ingestor", copies=copies)
     retrievers = await system.spawn_pool(Retriever, settings, open_tiers, name="retriever", copies=copies)
     return ingestors, retrievers
+
+
+async def spawn_searcher(system: ActorSystem, settings: DataSettings, warm: tuple[str, ...] = ()) -> ActorRef:
+    """Who answers Search and SamplePassages; the indexes of `warm` tags are made before anybody asks.
+
+    Raises BridgeDown (as the cause of ActorDown) if the data plane is not up.
+    """
+    blobs = partial(BridgeClient, settings.bridge)
+    return await system.spawn(Searcher, settings.search, blobs, warm, name="searcher")

@@ -108,6 +108,9 @@ class SearchSettings(Section):
     embedder: str = "auto"
     """`ngrams` (built in, sees spelling), a sentence-transformers model that lies on this machine, or
     `auto`: all-MiniLM-L6-v2 where it is there, else `ngrams`. Nothing is ever downloaded."""
+    lexical: Literal["auto", "own"] = "auto"
+    """How passages are ranked by words: `own` is BM25 over the passages; `auto` also lets those of a text
+    count more that IOWarp's own search finds, where IOWarp is the store."""
     passage_chars: int = Field(default=800, ge=100)
     """The longest passage, in characters."""
     overlap_chars: int = Field(default=120, ge=0)

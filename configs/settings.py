@@ -80,9 +80,15 @@ class Settings(Section):
         return self
 
     @property
+    def searched_tags(self) -> tuple[str, ...]:
+        """Whose texts a run works with: Students look into them, a grounded Teacher draws on one."""
+        grounding = self.teacher.grounding_tag
+        return tuple(dict.fromkeys((*self.student.retrieve.tags, *((grounding,) if grounding else ()))))
+
+    @property
     def needs_data(self) -> bool:
         """Whether a run of these settings works with the data plane."""
-        return bool(self.student.retrieve.tags or self.teacher.grounding_tag)
+        return bool(self.searched_tags)
 
     def sha256(self) -> str:
         """Digest of every value: two runs with the same digest had the same settings."""

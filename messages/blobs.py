@@ -32,6 +32,14 @@ class BlobInfo(Message):
     meta: BlobMeta = BlobMeta()
 
 
+class BlobMatch(Message):
+    """A blob of text that a store's own search found."""
+
+    info: BlobInfo
+    score: float
+    """BM25 of its best chunk; more is better."""
+
+
 class BlobPage(Message):
     """A part of a listing, ordered by tag and name."""
 

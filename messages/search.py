@@ -1,8 +1,13 @@
 """Passages of stored texts, and how to ask for them."""
 
+from typing import Final
+
 from pydantic import Field
 
 from messages.base import Message, Request
+
+MAX_PASSAGES: Final = 100
+"""Of one answer."""
 
 
 class PassageRef(Message):
@@ -45,7 +50,7 @@ class Search(Request[SearchResult]):
 
     tag: str
     question: str
-    k: int = Field(default=5, ge=1, le=100)
+    k: int = Field(default=5, ge=1, le=MAX_PASSAGES)
     """Passages, at most."""
 
 

@@ -1,9 +1,12 @@
 """What retrieval needs of others, and what its halves have in common."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
+from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+
+TAG_PREFIX: Final = ".index/"
+"""Before a tag: the tag that its index is kept under."""
 
 
 class Blobs(Protocol):
@@ -22,6 +25,9 @@ class Blobs(Protocol):
         self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
     ) -> BlobPage:
         """Blobs whose tag and name match (glob), ordered by both, a page at a time."""
+
+    async def search(self, tag: str, words: str, k: int = 10) -> Sequence[BlobMatch] | None:
+        """Blobs of text that hold these words, by the store's own search; None if it has none."""
 
     async def delete(self, tag: str, names: Sequence[str]) -> int:
         """Remove blobs; how many there were."""
@@ -46,11 +52,3 @@ class Hit(NamedTuple):
     score: float
     share: float = 1.0
     """How much of the question it speaks of, 0..1, where that is known: its weight in a fusion."""
-
-
-class LexicalSearch(Protocol):
-    """Ranks passages by the words they share with a question: `bridge.search.lexical` does it here,
-    and a store that searches by itself may stand in."""
-
-    def rank(self, question: str, k: int) -> Sequence[Hit]:
-        """The best first, at most k, only such as share a word. Blocks."""

@@ -4,7 +4,7 @@ Parts and manifests are written as it goes on, so an update that is cut off is n
 on where the last manifest was written. Memory: one part's passages, beside the table.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -127,9 +127,9 @@ class Indexer:
             told(len(texts))
         return np.concatenate(pieces)
 
-    def search(self, table: Table, question: str, k: int) -> list[Hit]:
-        """The passages of a table that fit a question best. Blocks."""
-        return table.search(question, self._embedder.embed([question]), k)
+    def search(self, table: Table, question: str, k: int, blobs: Mapping[str, float]) -> list[Hit]:
+        """The passages of a table that fit a question best (see `Table.search`). Blocks."""
+        return table.search(question, self._embedder.embed([question]), k, blobs)
 
     def check_size(self, tag: str, passages: int) -> None:
         """Raises IndexFull."""

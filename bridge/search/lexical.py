@@ -27,6 +27,7 @@ _STOP: Final = frozenset(_COMMON.split())
 _MAX_WORD: Final = 64
 
 Ints = NDArray[np.int32]
+Floats = NDArray[np.float64]
 
 
 def words(text: str) -> list[str]:
@@ -109,8 +110,8 @@ class Bm25:
             n,
         )
 
-    def rank(self, question: str, k: int) -> Sequence[Hit]:
-        """The best first, at most k, only such as share a word.
+    def rank(self, question: str, k: int, factors: Floats | None = None) -> Sequence[Hit]:
+        """The best first, at most k, only such as share a word; `factors` `[rows]` weigh the rows' scores.
 
         The share of a hit is the idf of the question's words that it has, over that of all of them: small
         for a passage that shares only a word or two, among many that nobody here has used.
@@ -124,6 +125,8 @@ class Bm25:
             total += idf
             held[rows] += idf
             scores[rows] += weight * idf * counts * (K1 + 1) / (counts + self._norms[rows])
+        if factors is not None:
+            scores *= factors
         best = np.argsort(-scores, kind="stable")[:k]
         return [
             Hit(int(row), float(scores[row]), float(held[row]) / total) for row in best if scores[row] > 0.0

@@ -17,10 +17,9 @@ from weakref import WeakValueDictionary
 import anyio
 
 from bridge.errors import BadName, NoSuchBlob
-from bridge.search.base import Blobs, Watch
+from bridge.search.base import TAG_PREFIX, Blobs, Watch
 from bridge.search.embedding import local_embedder
 from bridge.search.indexing import Indexer, Opened
-from bridge.search.shelf import TAG_PREFIX
 from bridge.search.table import Row
 from configs.data import SearchSettings
 from configs.errors import BadInput
@@ -28,6 +27,8 @@ from messages.search import IndexReport, Passage
 
 MAX_QUESTION: Final = 4000
 """Characters of a question that count."""
+RANKED_BLOBS: Final = 20
+"""Blobs that the store's own search is asked for."""
 
 
 class _Known(NamedTuple):
@@ -56,14 +57,21 @@ class PassageSearch:
     async def search(self, tag: str, question: str, k: int = 5) -> tuple[Passage, ...]:
         """The passages that fit best, at most k, by meaning and by words.
 
-        Raises NoSuchBlob for a tag without blobs, BadName, BadInput for an empty question, IndexFull.
+        Raises NoSuchBlob for a tag without blobs, BadName, IndexFull, BadInput for a question that is none.
         """
-        if not question.strip():
-            raise BadInput("the question is empty; say what to look for")
+        question = _checked(question)
         table = (await self._current(tag)).table
         indexer = await self._ready()
-        hits = await indexer.thread(partial(indexer.search, table, question[:MAX_QUESTION], k))
+        blobs = await self._whole_blobs(tag, question)
+        hits = await indexer.thread(partial(indexer.search, table, question, k, blobs))
         return tuple(_passage(tag, table.rows[hit.row], hit.score) for hit in hits)
+
+    async def _whole_blobs(self, tag: str, question: str) -> dict[str, float]:
+        """How well whole blobs fit, by the store's own search; nothing where the store has none."""
+        if self._settings.lexical == "own":
+            return {}
+        found = await self._blobs.search(tag, question, RANKED_BLOBS)
+        return {match.info.name: match.score for match in found or ()}
 
     async def sample(self, tag: str, count: int = 1, seed: int | None = None) -> tuple[Passage, ...]:
         """Different passages drawn at random, at most `count`. Raises NoSuchBlob, BadName, IndexFull."""
@@ -124,6 +132,17 @@ class PassageSearch:
                 embedder = await anyio.to_thread.run_sync(local_embedder, self._settings.embedder)
                 self._indexer = Indexer(self._blobs, self._settings, embedder, self._limiter)
             return self._indexer
+
+
+def _checked(question: str) -> str:
+    """As much of it as counts. Raises BadInput."""
+    if not question.strip():
+        raise BadInput("the question is empty; say what to look for")
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"the question cannot be written in UTF-8: {error.reason}") from error
+    return question[:MAX_QUESTION]
 
 
 def _passage(tag: str, row: Row, score: float) -> Passage:

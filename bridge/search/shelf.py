@@ -20,13 +20,12 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from bridge.errors import BlobDamaged, NoSuchBlob
-from bridge.search.base import Blobs
+from bridge.search.base import TAG_PREFIX, Blobs
 from bridge.search.embedding import Vectors
 from bridge.search.table import Row
 from messages.base import Message
 from messages.blobs import BlobInfo, BlobMeta
 
-TAG_PREFIX: Final = ".index/"
 FORMAT: Final = 1
 MANIFEST: Final = "manifest"
 _PART: Final = "part-"

@@ -6,20 +6,22 @@ twice the vectors while the next table is made.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from bridge.search.base import Hit, LexicalSearch
+from bridge.search.base import Hit
 from bridge.search.embedding import Vectors
-from bridge.search.lexical import Bm25
+from bridge.search.lexical import Bm25, Floats
 
 if TYPE_CHECKING:
     import faiss
 
 RRF: Final = 60
 MIN_DEPTH: Final = 50
+BLOB_WEIGHT: Final = 0.5
+"""How much a passage's score by words grows, at most, with the score of its whole blob."""
 _NAME_PARTS: Final = re.compile(r"[/_.\-]+")
 
 
@@ -85,13 +87,25 @@ class Table:
         """The passages that share words with the question, at most k."""
         return self._words.rank(question, k)
 
-    def search(self, question: str, vector: Vectors, k: int, words: LexicalSearch | None = None) -> list[Hit]:
-        """Both rankings, fused. `words` stands in for the table's own lexical half."""
+    def search(
+        self, question: str, vector: Vectors, k: int, blobs: Mapping[str, float] | None = None
+    ) -> list[Hit]:
+        """Both rankings, fused. `blobs`: how well whole blobs fit, where that is known."""
         if not self.rows:
             return []
         depth = max(MIN_DEPTH, 2 * k)
-        lexical = (words or self._words).rank(question, depth)
+        lexical = self._words.rank(question, depth, self._factors(blobs) if blobs else None)
         return fused((self.dense(vector, depth), lexical))[:k]
+
+    def _factors(self, blobs: Mapping[str, float]) -> Floats:
+        """`[rows]`: 1 + weight · (blob's score / the best blob's); 1 for a blob without a score.
+
+        A weight and no filter: a store's search may know less than a passage shows (other words' forms,
+        other scripts, other types of text).
+        """
+        best = max(blobs.values())
+        scores = np.array([blobs.get(row.blob, 0.0) for row in self.rows])
+        return 1.0 + BLOB_WEIGHT * scores / best
 
 
 def fused(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from bridge.server.puts import Puts
 from bridge.server.streams import Flow, Incoming, Outgoing
 from bridge.store.base import BlobReader, Store
 from bridge.wire import Kind
-from messages.blobs import BlobInfo, BlobMeta
+from messages.blobs import BlobInfo, BlobMatch, BlobMeta
 
 Statistics = Callable[[], wire.ServerStatistics]
 Handler = Callable[[Ticket, bytes, Buffer], None]
@@ -59,6 +59,7 @@ class Binary:
             Kind.GET: self._get,
             Kind.STAT: self._stat,
             Kind.LIST: self._list,
+            Kind.SEARCH: self._search,
             Kind.DELETE: self._delete,
             Kind.DESTROY: self._destroy,
             Kind.STATISTICS: lambda ticket, words, body: ticket.answer(self._statistics()),
@@ -183,6 +184,15 @@ class Binary:
         asked = wire.read_words(wire.ListWords, words)
         work = partial(self._store.list, asked.tag_pattern, asked.name_pattern, asked.after, asked.limit)
         self._flow.lanes.lane().submit(Job(work, ticket.answer, ticket.fail))
+
+    def _search(self, ticket: Ticket, words: bytes, _: Buffer) -> None:
+        asked = wire.read_words(wire.SearchWords, words)
+
+        def done(found: Sequence[BlobMatch] | None) -> None:
+            ticket.answer(wire.Found(matches=None if found is None else tuple(found)))
+
+        work = partial(self._store.search, asked.tag, asked.words, asked.k)
+        self._flow.lanes.lane().submit(Job(work, done, ticket.fail))
 
     def _delete(self, ticket: Ticket, words: bytes, _: Buffer) -> None:
         asked = wire.read_words(wire.DeleteWords, words)

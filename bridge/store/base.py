@@ -9,7 +9,7 @@ Invariants of every store:
 from collections.abc import Sequence
 from typing import Protocol
 
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
+from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
 MAX_NAME_BYTES = 16 << 10
 """Of a tag or a name, in UTF-8."""
@@ -57,6 +57,9 @@ class Store(Protocol):
 
     def list(self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000) -> BlobPage:
         """Blobs whose tag and name match (glob: `*`, `?`, `[abc]`), ordered, a page at a time."""
+
+    def search(self, tag: str, query: str, k: int = 10) -> Sequence[BlobMatch] | None:
+        """At most k blobs of text that hold words of the query, the best first; None: it does not search."""
 
     def delete(self, tag: str, names: Sequence[str]) -> int:
         """Remove blobs for good; how many there were."""

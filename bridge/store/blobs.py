@@ -19,7 +19,7 @@ from bridge.store.catalog import Catalog, Entry, Record
 from bridge.store.ledger import Ledger, OutcomeUnknown
 from bridge.store.names import check_name
 from bridge.store.shelf import Bundle, ChunkShelf, Label
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
+from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
 _LOG = logging.getLogger(__name__)
 _MAX_DOOMED = 1000
@@ -74,6 +74,10 @@ class CatalogStore:
     def list(self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000) -> BlobPage:
         """Blobs whose tag and name match, ordered as `bridge.store.names` says. Raises BadInput."""
         return self._catalog.page(tag_pattern, name_pattern, after, limit)
+
+    def search(self, tag: str, query: str, k: int = 10) -> Sequence[BlobMatch] | None:
+        """None: no shelf of ours but IOWarp's can look into what it holds."""
+        return None
 
     def delete(self, tag: str, names: Sequence[str]) -> int:
         """Remove blobs for good; how many there were."""

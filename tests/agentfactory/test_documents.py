@@ -29,7 +29,7 @@ ELSEWHERE = {
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
 }
 """Commands that another test runs, or that run the tests themselves."""
-DATA_COMMANDS = {"up", "down", "status", "ingest", "query", "get", "list", "prune", "destroy"}
+DATA_COMMANDS = {"up", "down", "status", "ingest", "query", "get", "list", "search", "prune", "destroy"}
 LINK = re.compile(r"\]\((?!http|#)([^)#]+)\)")
 
 
@@ -102,9 +102,10 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_the_python_of_the_data_plane_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = ROOT / "docs" / "data-plane.md"
-    report, guide = run_python(document, tmp_path, monkeypatch, "report, guide")  # type: ignore[misc]
+    report, guide, passages = run_python(document, tmp_path, monkeypatch, "report, guide, passages")  # type: ignore[misc]
     assert "setup_guide.md" in report.stored
     assert guide == (ROOT / "docs" / "setup_guide.md").read_bytes()
+    assert [passage.tag for passage in passages] == ["docs"] * 3
 
 
 @pytest.mark.slow

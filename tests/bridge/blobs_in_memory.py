@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from bridge.errors import NoSuchBlob
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
+from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
 MARKDOWN = BlobMeta(content_type="text/markdown")
 PAGE = 3
@@ -15,13 +15,15 @@ PAGE = 3
 
 
 class MemoryBlobs:
-    """Named bytes; counts what was asked of it. `fail_at` names a blob whose put fails."""
+    """Named bytes; counts what was asked of it. `fail_at` names a blob whose put fails;
+    `scores` is what its own search says of blobs, None if it has no search."""
 
     def __init__(self) -> None:
         self.blobs: dict[tuple[str, str], tuple[BlobInfo, bytes]] = {}
         self.read: list[str] = []
         self.written: list[str] = []
         self.fail_at = ""
+        self.scores: dict[str, float] | None = None
         self._versions = itertools.count(1)
 
     async def __aenter__(self) -> "MemoryBlobs":
@@ -71,6 +73,12 @@ class MemoryBlobs:
         page = left[: min(limit, PAGE)]
         more = "\0".join(page[-1]) if len(left) > len(page) else ""
         return BlobPage(blobs=tuple(self.blobs[key][0] for key in page), next=more)
+
+    async def search(self, tag: str, words: str, k: int = 10) -> tuple[BlobMatch, ...] | None:
+        if self.scores is None:
+            return None
+        found = (self.blobs.get((tag, name)) for name in self.scores)
+        return tuple(BlobMatch(info=blob[0], score=self.scores[blob[0].name]) for blob in found if blob)
 
     async def delete(self, tag: str, names: Sequence[str]) -> int:
         return sum(self.blobs.pop((tag, name), None) is not None for name in names)

@@ -106,6 +106,9 @@ class MemoryStore:
         page = tuple(left[:limit])
         return BlobPage(blobs=page, next=f"{page[-1].tag}\0{page[-1].name}" if len(left) > limit else "")
 
+    def search(self, tag: str, query: str, k: int = 10) -> None:
+        return None
+
     def delete(self, tag: str, names: Sequence[str]) -> int:
         with self._lock:
             return sum(self.blobs.pop((tag, name), None) is not None for name in names)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
@@ -154,6 +155,36 @@ async def test_an_index_is_not_searched_itself(blobs: MemoryBlobs) -> None:
 async def test_an_empty_question_is_refused(blobs: MemoryBlobs) -> None:
     with pytest.raises(BadInput, match="empty"):
         await PassageSearch(blobs, SETTINGS).search("docs", " \n")
+
+
+@pytest.mark.parametrize(
+    ("lexical", "scores", "counts_more"),
+    [
+        ("auto", {"b.md": 2.0, "a.md": 0.5}, True),
+        ("auto", {"a.md": 2.0, "b.md": 0.5}, False),
+        ("auto", {}, False),
+        ("auto", {"gone.md": 3.0}, False),
+        ("own", {"b.md": 2.0, "a.md": 0.5}, False),
+    ],
+)
+async def test_a_passage_of_a_text_that_the_store_finds_counts_more(
+    lexical: Literal["auto", "own"], scores: dict[str, float], counts_more: bool
+) -> None:
+    blobs = MemoryBlobs()
+    for name in ("a.md", "b.md"):
+        await blobs.text(name, "Heat the oven well.")
+    settings = SETTINGS.model_copy(update={"lexical": lexical})
+    fits: list[float] = []
+    for blobs.scores in (None, scores):
+        found = await PassageSearch(blobs, settings).search("docs", "oven")
+        fits += [passage.score for passage in found if passage.blob == "b.md"]
+    before, after = fits
+    assert (after > before) is counts_more
+
+
+async def test_a_store_s_search_is_a_weight_and_no_filter(blobs: MemoryBlobs) -> None:
+    blobs.scores = {"colours.md": 5.0}
+    assert await best(PassageSearch(blobs, SETTINGS), "On which port does the cache listen?") == "ports.md"
 
 
 async def test_an_index_of_another_recipe_is_made_anew_with_one_line(

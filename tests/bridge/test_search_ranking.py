@@ -91,6 +91,13 @@ def test_words_that_are_gone_take_no_memory() -> None:
     assert len(index._vocabulary) == 1
 
 
+def test_factors_weigh_scores_and_bring_nothing_in_that_shares_no_word() -> None:
+    index = Bm25.of(["apple", "apple", "pear"])
+    (first, second) = index.rank("apple", 5, np.array([1.0, 1.5, 9.0]))
+    assert (first.row, second.row) == (1, 0)
+    assert first.score == pytest.approx(1.5 * second.score)
+
+
 def test_fusion_prefers_what_both_rankings_hold() -> None:
     both = fused(([Hit(1, 9.0), Hit(2, 8.0)], [Hit(3, 5.0), Hit(2, 4.0)]))
     assert [hit.row for hit in both] == [2, 1, 3]
@@ -120,16 +127,6 @@ def test_a_table_without_some_blobs_finds_the_others_and_the_new() -> None:
 
 def test_an_empty_table_finds_nothing() -> None:
     assert Table.empty(512).search("anything", NgramEmbedder().embed(["anything"]), 5) == []
-
-
-def test_another_lexical_search_may_stand_in() -> None:
-    class Last:
-        def rank(self, question: str, k: int) -> list[Hit]:
-            return [Hit(3, 1.0)]
-
-    full = table(*TEXTS)
-    vector = NgramEmbedder().embed(["queries and caches"])
-    assert full.search("queries and caches", vector, 1, Last())[0].row == 3
 
 
 def test_a_part_comes_back_as_it_was_without_its_dead_rows() -> None:

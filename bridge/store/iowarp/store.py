@@ -1,9 +1,8 @@
 """The store on IOWarp: the catalog in LMDB, the bytes in IOWarp, and IOWarp's own search over them."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from bridge.store.blobs import CatalogStore
 from bridge.store.catalog import Catalog
@@ -12,18 +11,10 @@ from bridge.store.iowarp.supervisor import IOWarp
 from bridge.store.ledger import Ledger
 from bridge.store.names import check_name
 from configs.errors import BadInput
-from messages.blobs import BlobInfo
+from messages.blobs import BlobInfo, BlobMatch
 
 _CATALOG_SHARE = 8
 _MOST = 1000
-
-
-class Match(NamedTuple):
-    """A blob that holds what was searched for."""
-
-    info: BlobInfo
-    score: float
-    """BM25 of its best chunk; more is better."""
 
 
 class IOWarpStore(CatalogStore):
@@ -34,7 +25,7 @@ class IOWarpStore(CatalogStore):
         self._shelf = shelf
         super().__init__("iowarp", ledger, shelf)
 
-    def search(self, tag: str, query: str, k: int = 10) -> list[Match]:
+    def search(self, tag: str, query: str, k: int = 10) -> Sequence[BlobMatch]:
         """Blobs of text (content type `text/…`) under a tag that hold words of the query, the best first.
 
         IOWarp's BM25 over chunks of one MiB. Raises BadInput, BadName, StoreError.
@@ -43,11 +34,11 @@ class IOWarpStore(CatalogStore):
             raise BadInput(f"k: {k} is not between 1 and {_MOST}")
         check_name("tag", tag)
         check_name("query", query)
-        found: dict[str, Match] = {}
+        found: dict[str, BlobMatch] = {}
         for name, version, score in self._shelf.search(tag, query, 4 * k):  # versions may be on their way out
             info = next((info for info in self._named(tag, name) if info.version == version), None)
             if info is not None and version not in found:
-                found[version] = Match(info, score)
+                found[version] = BlobMatch(info=info, score=score)
         return list(found.values())[:k]
 
     def _named(self, tag: str, name: str) -> Iterator[BlobInfo]:

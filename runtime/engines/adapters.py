@@ -93,7 +93,7 @@ def read_adapter(request: LoadAdapter, base: PreTrainedModel, base_name: str) ->
     return lora
 
 
-def read_files(request: LoadAdapter, base_name: str) -> tuple[Lora, "LoraFile"]:
+def read_files(request: LoadAdapter, base_name: str) -> tuple[Lora, LoraFile]:
     """Check what can be checked without the base model. Raises AdapterRejected."""
     name = request.adapter.name or "the base model"
     digest = hashlib.sha256(request.weights).hexdigest()

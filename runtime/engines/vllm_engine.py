@@ -37,9 +37,9 @@ from runtime.engines.base import (
     EngineClosed,
     EngineError,
     EngineFailed,
-    PromptTooLong,
     UnknownAdapter,
 )
+from runtime.engines.requests import Limits, check_request
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("engine")
 
 INSTALL = "install it with `pip install 'agentfactory[vllm]'`, or use engine.kind transformers"
+SHUTDOWN_S = 10.0
 _REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
 
 
@@ -82,8 +83,7 @@ class VllmEngine:
         self._loading = asyncio.Lock()
         self._done = EngineStatistics()
         self._busy_since = 0.0
-        self._max_context = settings.max_context
-        self._vocabulary = 0
+        self._limits = Limits(settings.max_context, 0)
         self._closed = False
 
     async def start(self) -> None:
@@ -97,15 +97,14 @@ class VllmEngine:
             limit_s = self._settings.start_timeout_s
             raise EngineFailed(f"vLLM did not start within {limit_s:g} s (engine.start_timeout_s)") from None
         config = llm.model_config
-        self._max_context = config.max_model_len
-        self._vocabulary = config.get_vocab_size()
+        self._limits = Limits(config.max_model_len, config.get_vocab_size())
         self._folder = Path(tempfile.mkdtemp(prefix="agentfactory-adapters-"))
         self._llm = llm
 
     async def generate(self, request: Generate) -> Completion:
         """Continue a prompt. Cancelling the call aborts the request."""
         llm = self._live()
-        self._check(request)
+        check_request(request, self._running, self._limits)
         with self._counted(request), self._using(request.adapter) as lora:
             output = await self._output(llm, request, lora)
         completion = _completion(request, output)
@@ -147,7 +146,9 @@ class VllmEngine:
             except EngineError:
                 raise
             except Exception as error:  # vLLM has no type for it: whatever is wrong with these files
-                raise self._failure(error, AdapterRejected(f"{name}: vLLM cannot load it: {error}")) from error
+                raise self._failure(
+                    error, AdapterRejected(f"{name}: vLLM cannot load it: {error}")
+                ) from error
             if known is not None:
                 await self._drop(name, known)
             self._adapters[name] = lora
@@ -175,15 +176,15 @@ class VllmEngine:
         self._closed = True
         if self._llm is not None:
             await self._llm.abort(list(self._running))
-            await asyncio.to_thread(self._llm.shutdown)
+            await asyncio.to_thread(self._llm.shutdown, SHUTDOWN_S)
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
 
     async def _output(self, llm: AsyncLLM, request: Generate, lora: LoRARequest | None) -> RequestOutput:
         from vllm.exceptions import VLLMClientError
-        from vllm.inputs import TokensPrompt
+        from vllm.inputs.engine import tokens_input
 
-        prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
-        params = _sampling(request, self._max_context)
+        prompt = tokens_input(list(request.prompt_ids))
+        params = _sampling(request, self._limits.max_context)
         last: RequestOutput | None = None
         try:
             async for output in llm.generate(prompt, params, request.request_id, lora_request=lora):
@@ -274,23 +275,6 @@ class VllmEngine:
         (folder / "adapter_config.json").write_bytes(request.config_json)
         (folder / "adapter_model.safetensors").write_bytes(request.weights)
         return _Adapter(LoRARequest(f"{name}-{number}", number, str(folder)), lora.sha256)
-
-    def _check(self, request: Generate) -> None:
-        prompt = request.prompt_ids
-        if request.request_id in self._running:
-            raise BadRequest(f"request {request.request_id!r} is already running")
-        if not prompt:
-            raise BadRequest(f"request {request.request_id!r} has an empty prompt")
-        if min(prompt) < 0 or max(prompt) >= self._vocabulary:
-            raise BadRequest(
-                f"request {request.request_id!r}: token ids go from 0 to {self._vocabulary - 1}, "
-                f"found {min(prompt)} to {max(prompt)}; was it tokenized for another model?"
-            )
-        if len(prompt) >= self._max_context:
-            raise PromptTooLong(
-                f"request {request.request_id!r}: the prompt has {len(prompt)} tokens and the context holds "
-                f"{self._max_context}, one of them sampled; raise engine.max_context or end the episode"
-            )
 
 
 def _start(model: ModelSettings, settings: VllmEngineSettings) -> AsyncLLM:

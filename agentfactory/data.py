@@ -132,8 +132,17 @@ class DataPlane:
         except NoSuchBlob as error:
             raise ActionRefused(str(error)) from error
 
-    async def list(self, tag_pattern: str = "*", blob_pattern: str = "*") -> AsyncIterator[BlobInfo]:
-        """What the store holds, in the order of its pages."""
+    async def list(
+        self, tag_pattern: str = "*", blob_pattern: str = "*", *, hidden: bool = False
+    ) -> AsyncIterator[BlobInfo]:
+        """What the store holds, in the order of its pages.
+
+        Tags that begin with a dot, such as those of search indexes, are listed where the pattern begins
+        so; `hidden` lists them too where it begins with `*`.
+        """
+        if hidden and tag_pattern.startswith("*"):
+            async for blob in self.list(f".{tag_pattern}", blob_pattern):
+                yield blob
         after = ""
         while True:
             request = ListBlobs(tag_pattern=tag_pattern, blob_pattern=blob_pattern, after=after, limit=PAGE)

@@ -46,6 +46,7 @@ def add_data_commands(add_parser: AddParser) -> None:
     listed = _add(add_parser, "list", "what the store holds", _list)
     listed.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="tags, as in docs*")
     listed.add_argument("blobs", nargs="?", default="*", metavar="NAMES", help="names, as in *.md")
+    listed.add_argument("--all", action="store_true", help="tags that begin with a dot, too: search indexes")
 
     search = _add(add_parser, "search", "the passages of stored texts that speak of a question", _search)
     search.add_argument("tag", metavar="TAG")
@@ -134,7 +135,9 @@ def _get(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from agentfactory.data_commands import list_blobs
 
-    return list_blobs(_data(options), options.pattern, options.blobs, as_json=options.json)
+    return list_blobs(
+        _data(options), options.pattern, options.blobs, hidden=options.all, as_json=options.json
+    )
 
 
 def _search(options: argparse.Namespace) -> int:

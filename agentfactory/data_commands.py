@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.table import Table
 
 from agentfactory.data import DataPlane, data_folder
-from bridge.errors import BridgeDown, BridgeError
+from bridge.errors import BridgeError
 from bridge.tally import Progress as Tally
 from cluster.run_folder import write_atomically
 from cluster.services import Plan, down, make_plan, ping, running_plan, up
@@ -149,13 +149,15 @@ def get(data: DataSettings, tag: str, name: str, *, output: str | None, force: b
     return 0
 
 
-def list_blobs(data: DataSettings, tag_pattern: str, blob_pattern: str, *, as_json: bool) -> int:
+def list_blobs(
+    data: DataSettings, tag_pattern: str, blob_pattern: str, *, hidden: bool, as_json: bool
+) -> int:
     """`list`: what the store holds."""
 
     async def run() -> int:
         count = 0
         async with DataPlane.open(_up(data)) as plane:
-            async for blob in plane.list(tag_pattern, blob_pattern):
+            async for blob in plane.list(tag_pattern, blob_pattern, hidden=hidden):
                 count += 1
                 print(blob.model_dump_json() if as_json else _line(blob))
         return count
@@ -260,7 +262,7 @@ def _up(data: DataSettings) -> DataSettings:
 async def _ping(plan: Plan) -> float | None:
     try:
         return await ping(plan)
-    except (BridgeDown, BridgeError):
+    except BridgeError:
         return None
 
 

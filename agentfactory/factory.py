@@ -161,9 +161,11 @@ class Factory:
         """A blob's bytes, from the cache where it has them."""
         return await (await self.data()).get(tag, name, force=force)
 
-    async def list_blobs(self, tag_pattern: str = "*", blob_pattern: str = "*") -> AsyncIterator[BlobInfo]:
-        """What the store holds."""
-        async for blob in (await self.data()).list(tag_pattern, blob_pattern):
+    async def list_blobs(
+        self, tag_pattern: str = "*", blob_pattern: str = "*", *, hidden: bool = False
+    ) -> AsyncIterator[BlobInfo]:
+        """What the store holds; `hidden`: also under tags that begin with a dot."""
+        async for blob in (await self.data()).list(tag_pattern, blob_pattern, hidden=hidden):
             yield blob
 
     async def search(self, tag: str, question: str, k: int = 5) -> tuple[Passage, ...]:

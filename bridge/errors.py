@@ -19,6 +19,12 @@ class BlobDamaged(StoreError):
     """Bytes came back that are not the ones that were put (their SHA-256 differs)."""
 
 
+class WrongStore(StoreError, BadInput):
+    """The store that was asked for is not installed, or is not the one that the folder was made as."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class NoSuchBlob(StoreError):
     """There is no blob of this name under this tag."""
 

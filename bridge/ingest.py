@@ -16,12 +16,12 @@ import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import anyio
 
 from bridge.tally import Tally, Watch
-from bridge.tiers import BlobSink
+from bridge.tiers import IngestSink
 from bridge.uris.preparing import LazyFolder, check_texts, converted, is_table, relabelled, temporary_source
 from bridge.uris.sources import CHUNK_BYTES, PlannedBlob, SourceChanged, StoredSource
 from bridge.uris.uri import shown
@@ -40,18 +40,11 @@ LOOKUPS = 64
 """From so many blobs on, the tag is listed instead of asking for each."""
 
 
-class Sink(BlobSink, Protocol):
-    """Where many blobs go."""
-
-    async def settle(self) -> None:
-        """All that was put can be found. Called at the end, however it ends."""
-
-
 class Ingest:
     """Puts blobs, for all that share it `concurrency` at once."""
 
     def __init__(
-        self, sink: Sink, concurrency: int, whole_bytes: int = CHUNK_BYTES, temp_folder: str = ""
+        self, sink: IngestSink, concurrency: int, whole_bytes: int = CHUNK_BYTES, temp_folder: str = ""
     ) -> None:
         self._sink = sink
         self._concurrency = concurrency
@@ -160,6 +153,8 @@ class Ingest:
         have = call.present.get(blob.name)
         if have is not None and _may_be_same(have, blob) and have.sha256 == await _digest(blob, data):
             call.advance(blob.source.size)
+            if data is not None:
+                await self._sink.keep(call.tag, blob.name, data, have.sha256)
             call.unchanged(blob)
             return
         if data is None:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from bridge.errors import NoSuchBlob
-from bridge.search.base import TAG_PREFIX
+from bridge.search.base import index_tag
 from configs.data import DataSettings
 from configs.errors import BadInput
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
@@ -44,14 +44,24 @@ class BlobSink(Protocol):
         """Blobs that match (glob), ordered by tag and name, a page at a time."""
 
 
+class IngestSink(BlobSink, Protocol):
+    """Where what is ingested goes."""
+
+    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """A value that the store has already, by its digest, is wanted again."""
+
+    async def settle(self) -> None:
+        """All that was put can be found. Called at the end, however it ends."""
+
+
 class BlobStore(BlobSink, Protocol):
     """The store, as the bridge's client offers it."""
 
     async def get(self, tag: str, name: str) -> bytes:
         """All bytes of a blob. Raises NoSuchBlob."""
 
-    async def destroy(self, tags: Sequence[str]) -> int:
-        """Remove tags with all their blobs for good; how many blobs there were."""
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs for good; how many there were."""
 
 
 class Cached(Protocol):
@@ -138,35 +148,57 @@ class WriteThrough:
         value = data if isinstance(data, bytes) else None
         return await self._cache.write_through(tag, name, put, value, one_of_many=True)
 
+    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """Cache a value that the store has already, if the cache has forgotten it."""
+        store, cache = self._store, self._cache
+
+        async def load() -> bytes | None:
+            """Asked for only now, so that it is what the store has, whoever puts meanwhile."""
+            info = await store.stat(tag, name)
+            return data if info is not None and info.sha256 == sha256 else None
+
+        await cache.read_through(tag, name, load)
+
 
 async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:
-    """Remove tags from the store and from the cache, for good; how many blobs there were.
+    """Remove tags from the store and from the cache, for good, with what was made of them to search them.
 
-    Their search indexes go too, uncounted: passages are in them.
+    Page by page, each blob by its name, so that the cache knows of every one before it goes (see
+    `delete_through`), however many there are: nothing that is gone stays cached, and nothing else is
+    forgotten. What was put before this began is gone when it returns; what is put meanwhile may stay.
+    Returns how many blobs there were, without those of search indexes.
     """
-    store, cache = tiers
     removed = 0
-
-    async def delete() -> list[Blob]:
-        nonlocal removed
-        there = await names_under(store, tags)  # with what was put since we looked first
-        removed = await store.destroy(tags)
-        return there
-
-    await cache.delete_through(await names_under(store, tags), delete)
-    await store.destroy([TAG_PREFIX + tag for tag in tags])
+    for tag in tags:
+        async for names in pages_under(tiers.store, tag):
+            removed += await delete_in_both(tiers, tag, names)
+        async for names in pages_under(tiers.store, index_tag(tag)):
+            await delete_in_both(tiers, index_tag(tag), names)
     return removed
 
 
-async def names_under(store: BlobStore, tags: Sequence[str]) -> list[Blob]:
-    """All blobs of these tags."""
-    found: list[Blob] = []
-    for tag in tags:
-        after = ""
-        while True:
-            page = await store.list(glob.escape(tag), "*", after)
-            found += ((blob.tag, blob.name) for blob in page.blobs)
-            after = page.next
-            if not after:
-                break
-    return found
+async def delete_in_both(tiers: Tiers, tag: str, names: Sequence[str]) -> int:
+    """Remove blobs from the store and from the cache, for good; how many there were."""
+    store, cache = tiers
+    removed = 0
+    blobs = [(tag, name) for name in names]
+
+    async def delete() -> list[Blob]:
+        nonlocal removed
+        removed = await store.delete(tag, names)
+        return blobs
+
+    await cache.delete_through(blobs, delete)
+    return removed
+
+
+async def pages_under(store: BlobSink, tag: str) -> AsyncIterator[list[str]]:
+    """The names of all blobs of a tag, a page at a time."""
+    after = ""
+    while True:
+        page = await store.list(glob.escape(tag), "*", after)
+        if page.blobs:
+            yield [blob.name for blob in page.blobs]
+        after = page.next
+        if not after:
+            return

@@ -1,5 +1,6 @@
 """Building the system: every role in its place, in the order in which they need one another."""
 
+from functools import partial
 from pathlib import Path
 
 from actors.coordinator.actor import Coordinator
@@ -9,11 +10,13 @@ from actors.student.actor import Student
 from actors.teacher.actor import Teacher
 from actors.trainer.actor import Trainer
 from actors.verifier.actor import Verifier
+from cluster.adapters import open_shelf
 from cluster.data_plane import spawn_searcher
 from configs.data import DataSettings
 from configs.settings import Settings
 from messages.adapters import Policy
 from runtime.engines.actor import InferenceEngine
+from runtime.engines.base import OpenShelf
 from runtime.groups import task_group
 from runtime.ref import ActorRef, PoolRef, Ref
 from runtime.system import ActorSystem
@@ -27,8 +30,10 @@ async def spawn_crew(
 
     `data` says how to reach the data plane; None where the run needs none (`Settings.needs_data`).
     """
-    searcher = await spawn_searcher(system, data, settings.searched_tags) if data else None
-    spawning = _Spawning(system, settings, run_dir, searcher)
+    searched = settings.searched_tags
+    searcher = await spawn_searcher(system, data, searched) if data and searched else None
+    shelf = partial(open_shelf, data) if data and settings.trainer.publish == "store" else None
+    spawning = _Spawning(system, settings, run_dir, searcher, shelf)
     async with task_group() as group:
         for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
             group.start_soon(part)
@@ -40,15 +45,24 @@ async def spawn_crew(
         sink=spawning.actors["sink"],
         trainer=spawning.actors["trainer"],
         topics=system.topics,
+        open_shelf=shelf,
     )
 
 
 class _Spawning:
     """What has been spawned so far, and how to spawn the rest."""
 
-    def __init__(self, system: ActorSystem, settings: Settings, run_dir: Path, searcher: Ref | None) -> None:
+    def __init__(
+        self,
+        system: ActorSystem,
+        settings: Settings,
+        run_dir: Path,
+        searcher: Ref | None,
+        shelf: OpenShelf | None,
+    ) -> None:
         self._system = system
         self._searcher = searcher
+        self._shelf = shelf
         self._settings = settings
         self._run_dir = run_dir
         gpus = 1.0 if settings.model.device == "cuda" else 0.0
@@ -63,6 +77,7 @@ class _Spawning:
             InferenceEngine,
             settings.model,
             settings.engine,
+            self._shelf,
             name="engine",
             copies=1,
             resources=self._half_a_gpu,
@@ -125,6 +140,7 @@ class _Spawning:
             policies,
             self._run_dir,
             settings.seed,
+            self._shelf,
             name="trainer",
             resources=self._half_a_gpu,
         )

@@ -4,7 +4,6 @@
 (`cluster.supervisor`) that outlives it; everything else finds the plan there.
 """
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -12,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import anyio
 import psutil
 
 from bridge.client import BridgeClient
-from bridge.errors import BridgeDown, BridgeError
+from bridge.errors import BridgeError
+from bridge.store.opening import choose_store
 from cluster.run_folder import write_atomically
 from cluster.supervisor import GRACE_S, LOGS, Service, State, held, read_state
 from configs.data import CacheHost, DataSettings
@@ -50,23 +50,8 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose_store(data: DataSettings) -> Choice:
-    """IOWarp where it is installed, else the embedded store. Raises BadInput for one that is not there."""
-    installed = importlib.util.find_spec("iowarp_core") is not None
-    if data.store.kind == "embedded":
-        return Choice("embedded", "asked for")
-    if installed:
-        return Choice("iowarp", "asked for" if data.store.kind == "iowarp" else "iowarp-core is installed")
-    if data.store.kind == "iowarp":
-        raise BadInput(
-            "the store iowarp needs the package iowarp-core: `pip install 'agentfactory[iowarp]'`, "
-            "or choose --store embedded"
-        )
-    return Choice("embedded", "iowarp-core is not installed")
-
-
 def choose_cache(data: DataSettings) -> Choice:
-    """memcached where the program is found, else the embedded cache. Raises BadInput likewise."""
+    """memcached where the program is found, else the embedded cache. Raises BadInput for one that is not."""
     found = shutil.which("memcached") is not None
     elsewhere = any(host.host not in LOOPBACK for host in data.cache.hosts)
     if data.cache.kind == "embedded":
@@ -83,7 +68,7 @@ def choose_cache(data: DataSettings) -> Choice:
 
 def make_plan(data: DataSettings, folder: Path) -> Plan:
     """Decide what runs. Raises BadInput for what cannot."""
-    store, cache = choose_store(data), choose_cache(data)
+    store, cache = choose_store(data.store), choose_cache(data)
     chosen = data.model_copy(
         update={
             "store": data.store.model_copy(update={"kind": store.kind}),
@@ -193,7 +178,7 @@ async def _answering(plan: Plan, folder: Path) -> State:
         if all(service.state == "running" for service in state.services):
             try:
                 await ping(plan, timeout_ms=500)
-            except (BridgeDown, BridgeError):
+            except BridgeError:
                 continue
             return state
         await anyio.sleep(0.05)
@@ -217,9 +202,7 @@ async def _leave_supervisor(folder: Path) -> None:
 def _why(folder: Path) -> str:
     """Which service is to blame, and the last thing it said."""
     state = read_state(folder)
-    blamed: list[Literal["supervisor"] | str] = [
-        service.name for service in (state.services if state else ()) if service.state != "running"
-    ]
+    blamed = [service.name for service in (state.services if state else ()) if service.state != "running"]
     name = blamed[0] if blamed else "supervisor"
     path = folder / LOGS / f"{name}.log"
     try:

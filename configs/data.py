@@ -36,6 +36,8 @@ class StoreSettings(Section):
     folder: str = ".agentfactory/store"
     max_gb: float = Field(default=64.0, gt=0.0)
     """The embedded store refuses to grow further (a sparse file: unused space costs nothing)."""
+    outage_s: float = Field(default=20.0, gt=0.0)
+    """How long a request waits for an IOWarp that went away or is stuck; less than a client waits."""
 
 
 class CacheHost(Section):
@@ -146,3 +148,12 @@ class DataSettings(Section):
     rewards: DataRewards = DataRewards()
     actions: ActionSettings = ActionSettings()
     search: SearchSettings = SearchSettings()
+
+    @model_validator(mode="after")
+    def _the_reason_reaches_the_client(self) -> Self:
+        if self.store.outage_s * 1000 >= self.bridge.request_timeout_ms:
+            raise ValueError(
+                f"store.outage_s ({self.store.outage_s:g} s) must be less than bridge.request_timeout_ms "
+                f"({self.bridge.request_timeout_ms} ms): a client would hear of no answer, not of why"
+            )
+        return self

@@ -188,6 +188,8 @@ class TrainerSettings(Section):
     threads: int = Field(default=1, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     """Optimizer states kept for resuming; adapters of all versions are kept."""
+    publish: Literal["store", "message"] = "message"
+    """How new adapters reach the engines: by the data plane, or in messages through the Coordinator."""
     simulate_s: float | None = Field(default=None, ge=0.0)
     """Take this long and train nothing: for benchmarks of the loop itself."""
 

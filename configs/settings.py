@@ -88,7 +88,7 @@ class Settings(Section):
     @property
     def needs_data(self) -> bool:
         """Whether a run of these settings works with the data plane."""
-        return bool(self.searched_tags)
+        return bool(self.searched_tags) or self.trainer.publish == "store"
 
     def sha256(self) -> str:
         """Digest of every value: two runs with the same digest had the same settings."""

@@ -18,6 +18,10 @@ class AdapterRef(Message):
     """Digest of `adapter_model.safetensors`."""
     folder: str = ""
     """Where the PEFT folder lies on the machine that trained it."""
+    tag: str = ""
+    """The data plane's tag under which its files lie; empty where they travel in messages."""
+    config_sha256: str = ""
+    """Digest of `adapter_config.json`; set where there is a `tag`."""
 
     @property
     def name(self) -> str | None:
@@ -39,6 +43,12 @@ class LoadAdapter(Request[AdapterLoaded]):
     """Content of `adapter_config.json`."""
     weights: bytes
     """Content of `adapter_model.safetensors`."""
+
+
+class FetchAdapter(Request[AdapterLoaded]):
+    """Load an adapter whose files lie in the data plane, where `adapter.tag` says."""
+
+    adapter: AdapterRef
 
 
 class UnloadAdapter(Request[AdapterLoaded]):

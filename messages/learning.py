@@ -11,8 +11,9 @@ class StepReport(Message):
     """One finished training step, and the adapter it made."""
 
     adapter: AdapterRef
-    config_json: bytes
-    weights: bytes
+    config_json: bytes = b""
+    """Empty, like `weights`, where the adapter's files lie in the data plane: see `adapter.tag`."""
+    weights: bytes = b""
     loss: float
     kl_to_base: float = 0.0
     """Mean estimate over policy tokens, nats; 0 where it is not measured."""
@@ -39,3 +40,5 @@ class TrainStep(Request[StepReport]):
     version: int = Field(ge=0)
     """The version that the Trainer must hold; it restores that checkpoint if it does not."""
     groups: tuple[Group, ...]
+    tag: str = ""
+    """Where in the data plane to put the new version's files; empty: answer with them."""

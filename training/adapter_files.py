@@ -1,5 +1,6 @@
 """Where a run keeps its adapters, and reading one back. Imports no torch."""
 
+import hashlib
 from pathlib import Path
 
 from configs.errors import BadInput
@@ -17,6 +18,22 @@ def version_name(version: int) -> str:
 def adapter_folder(run_dir: Path, policy: Policy, version: int) -> Path:
     """The PEFT folder of one version."""
     return run_dir / "adapters" / policy / version_name(version)
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal: how an adapter's files are told apart."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def under_tag(adapter: LoadAdapter, tag: str) -> LoadAdapter:
+    """The same files, with a ref that says under which of the data plane's tags they are to lie."""
+    ref = adapter.adapter
+    located = {
+        "tag": tag,
+        "sha256": ref.sha256 or digest(adapter.weights),
+        "config_sha256": ref.config_sha256 or digest(adapter.config_json),
+    }
+    return adapter.model_copy(update={"adapter": ref.model_copy(update=located)})
 
 
 def read_adapter(run_dir: Path, adapter: AdapterRef) -> LoadAdapter:

@@ -9,7 +9,6 @@ finished versions newer than the one being saved belong to an abandoned line and
 Version 0 is the base model and has no files.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from pydantic import ValidationError
 from messages.adapters import AdapterRef, Policy
 from messages.base import Message
 from messages.learning import StepReport
-from training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_folder, version_name
+from training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_folder, digest, version_name
 from training.errors import CheckpointNotWritten
 
 RECORD_FILE = "record.json"
@@ -128,11 +127,6 @@ class CheckpointStore:
     def _prune(self) -> None:
         for found in self.versions()[: -self._keep]:
             shutil.rmtree(self._checkpoints / version_name(found), ignore_errors=True)
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal: how an adapter's weights are told apart."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:

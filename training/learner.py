@@ -15,8 +15,9 @@ from configs.models import ModelSettings
 from configs.roles import TrainerSettings
 from messages.adapters import AdapterRef, Policy
 from messages.learning import StepReport, TrainStep
+from training.adapter_files import digest
 from training.batches import Batch, Sample, micro_batches, mini_batches
-from training.checkpoints import Checkpoint, CheckpointStore, digest
+from training.checkpoints import Checkpoint, CheckpointStore
 from training.errors import CheckpointMissing
 from training.lora import seeded
 from training.methods.grpo import Grpo

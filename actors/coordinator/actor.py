@@ -13,7 +13,7 @@ Invariants:
 
 import time
 import uuid
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import anyio
@@ -65,7 +65,9 @@ class Coordinator(Actor):
         self._end: RunFinished | RunFailed | None = None
         self._tokens_seen: tuple[float, int] = (0.0, 0)
         self._tokens_per_s = 0.0
+        self._stack = AsyncExitStack()
         self._journal: Journal
+        self._run_id: str
 
     async def start(self) -> None:
         """Take up what the journal says, if there is one."""
@@ -75,6 +77,10 @@ class Coordinator(Actor):
             for entry in read_journal(path):
                 self._state.apply(entry)
         self._journal = Journal(path)
+        self._run_id = self._state.run_id or uuid.uuid4().hex[:12]
+        if self._crew.open_shelf is not None:
+            shelf = await self._stack.enter_async_context(self._crew.open_shelf())
+            self._publisher.use_shelf(shelf, f"adapters/{self._run_dir.name}-{self._run_id}")
         self._assemble()
         if known:
             self._begin.set()  # restarted after a crash, or resumed: nobody needs to say so again
@@ -100,7 +106,8 @@ class Coordinator(Actor):
         )
 
     async def aclose(self) -> None:
-        """Close the journal."""
+        """Close the journal, and the way to the adapters."""
+        await self._stack.aclose()
         if hasattr(self, "_journal"):
             self._journal.close()
 
@@ -148,7 +155,7 @@ class Coordinator(Actor):
         else:
             await self._record.add(
                 RunStarted(
-                    run_id=uuid.uuid4().hex[:12],
+                    run_id=self._run_id,
                     seed=self._settings.seed,
                     at=time.time(),
                     settings_sha256=self._settings.sha256(),
@@ -167,7 +174,7 @@ class Coordinator(Actor):
         unevaluated = [state.steps[v].adapter for v in self._learning.missing_rounds() if v]
         for adapter in (*unevaluated, *state.adapters.values()):  # the newest of each policy last
             if adapter.version:
-                await self._publisher.publish(read_adapter(self._run_dir, adapter))
+                await self._publisher.restore(read_adapter(self._run_dir, adapter))
         await self._rollouts.restore()
 
     async def _finish(self, reason: EndReason) -> None:
@@ -181,6 +188,7 @@ class Coordinator(Actor):
             wall_s=state.wall_s(now),
             at=now,
         )
+        await self._publisher.clear_shelf()
         self._end = finished
         if reason == "drained":  # the run is not over: the journal stays open for `resume`
             await self._crew.topics.publish(finished)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from runtime.engines.base import OpenShelf
 from runtime.ref import PoolRef, Ref
 from runtime.topics import Topics
 
@@ -16,3 +17,5 @@ class Crew(NamedTuple):
     sink: Ref
     trainer: Ref
     topics: Topics
+    open_shelf: OpenShelf | None = None
+    """Where the Trainer puts adapters and the engines fetch them; None where messages carry them."""

@@ -19,7 +19,7 @@ from actors.coordinator.record import Record
 from actors.coordinator.rollouts import Rollouts
 from actors.coordinator.tasks import TaskStock
 from configs.settings import Settings
-from messages.adapters import AdapterRef, LoadAdapter, Policy
+from messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, Policy
 from messages.learning import StepReport, TrainStep
 from messages.runs import RoundFinished, StepFinished
 from messages.tasks import RewardTasks
@@ -122,10 +122,13 @@ class Learning:
     async def _step(self, policy: Policy, groups: tuple[Group, ...]) -> StepReport:
         """Train, then bring the new version into use."""
         version = self._publisher.current(policy).version
-        request = TrainStep(policy=policy, version=version, groups=groups)
+        request = TrainStep(policy=policy, version=version, groups=groups, tag=self._publisher.tag)
         report = await ask_again(self._crew.trainer, request, timeout_s=self._loop.step_timeout_s)
+        adapter = report.adapter
         await self._publisher.publish(
-            LoadAdapter(adapter=report.adapter, config_json=report.config_json, weights=report.weights)
+            FetchAdapter(adapter=adapter)
+            if adapter.tag
+            else LoadAdapter(adapter=adapter, config_json=report.config_json, weights=report.weights)
         )
         return report
 

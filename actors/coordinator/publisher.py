@@ -1,7 +1,8 @@
 """Bringing a new version into use: loaded on every replica, confirmed, and only then sampled with.
 
 Each version has a name of its own, so an engine can never serve an old one under a new name. Where
-a replica refuses, the old version stays in use everywhere.
+a replica refuses, the old version stays in use everywhere. Its files come with the message, or lie on a
+shelf that the replicas fetch them from; there they stay until the version is retired or the run ends.
 """
 
 import time
@@ -11,18 +12,21 @@ from contextlib import suppress
 import anyio
 import structlog
 
+from configs.errors import AgentFactoryError
 from messages.adapters import (
     AdapterPublished,
     AdapterRef,
+    FetchAdapter,
     LoadAdapter,
     Policy,
     UnloadAdapter,
     UsePolicy,
 )
-from runtime.engines.base import UnknownAdapter
+from runtime.engines.base import AdapterShelf, UnknownAdapter
 from runtime.ref import PoolRef, Ref
 from runtime.retry import ask_again
 from runtime.topics import Topics
+from training.adapter_files import under_tag
 
 log = structlog.get_logger("coordinator")
 LOAD_TIMEOUT_S = 120.0
@@ -36,7 +40,10 @@ class PolicyPublisher:
         self._students = students
         self._teacher = teacher
         self._topics = topics
-        self._live: dict[str, LoadAdapter] = {}
+        self._shelf: AdapterShelf | None = None
+        self.tag = ""
+        """Under which new versions are put on the shelf; empty where there is none."""
+        self._live: dict[str, LoadAdapter | FetchAdapter] = {}
         self._current: dict[Policy, AdapterRef] = {
             "student": AdapterRef(policy="student", version=0),
             "teacher": AdapterRef(policy="teacher", version=0),
@@ -48,7 +55,20 @@ class PolicyPublisher:
         """The version in use."""
         return self._current[policy]
 
-    async def publish(self, message: LoadAdapter) -> None:
+    def use_shelf(self, shelf: AdapterShelf, tag: str) -> None:
+        """From now on versions lie on this shelf, under this tag."""
+        self._shelf = shelf
+        self.tag = tag
+
+    async def restore(self, files: LoadAdapter) -> None:
+        """Bring back a version from its files, which the shelf may lack. Raises what `publish` raises."""
+        if self._shelf is None:
+            return await self.publish(files)
+        located = under_tag(files, self.tag)
+        await self._shelf.put(located)
+        await self.publish(FetchAdapter(adapter=located.adapter))
+
+    async def publish(self, message: LoadAdapter | FetchAdapter) -> None:
         """Load everywhere, then use. Raises the engine's error, with nothing changed."""
         began = time.monotonic()
         adapter = message.adapter
@@ -70,8 +90,10 @@ class PolicyPublisher:
             if asked_at < self._reloaded_at:
                 return  # someone did it while we waited
             began = time.monotonic()
-            for message in list(self._live.values()):
-                await self._load(message)
+            for name in list(self._live):
+                message = self._live.get(name)  # it may be retired while the others are loaded
+                if message is not None:
+                    await self._load(message)
             self._reloaded_at = began
 
     async def retire(self, policy: Policy, keep: Iterable[int]) -> None:
@@ -82,12 +104,29 @@ class PolicyPublisher:
                 del self._live[name]
                 for engine in self._engines.members:
                     await self._unload(engine, name)
+                await self._take_off_the_shelf(message.adapter)
+
+    async def clear_shelf(self) -> None:
+        """The run has ended: its folder keeps every version, the shelf none."""
+        if self._shelf is not None:
+            try:
+                await self._shelf.clear(self.tag)
+            except AgentFactoryError as error:
+                log.warning("adapters stay in the data plane", tag=self.tag, reason=str(error))
+
+    async def _take_off_the_shelf(self, adapter: AdapterRef) -> None:
+        if self._shelf is not None and adapter.tag:
+            async with self._reloading:  # which may be fetching it
+                try:
+                    await self._shelf.remove(adapter)
+                except AgentFactoryError as error:  # it goes with the run's tag
+                    log.warning("an adapter stays in the data plane", name=adapter.name, reason=str(error))
 
     async def _unload(self, engine: Ref, name: str) -> None:
         with suppress(UnknownAdapter):  # this replica was restarted meanwhile and never had it
             await ask_again(engine, UnloadAdapter(name=name), timeout_s=LOAD_TIMEOUT_S)
 
-    async def _load(self, message: LoadAdapter) -> None:
+    async def _load(self, message: LoadAdapter | FetchAdapter) -> None:
         for engine in self._engines.members:
             loaded = await ask_again(engine, message, timeout_s=LOAD_TIMEOUT_S)
             if message.adapter.name not in loaded.names:

@@ -3,20 +3,23 @@
 Consumes TrainStep; produces StepReport; waits for its own computation, which runs in a thread;
 unblocked when that ends.
 
-Invariant: a version that was reported is on disk; asked again for the same step, it answers from
-there.
+Invariant: a version that was reported is on disk, and on the shelf where the step names a tag; asked
+again for the same step, it answers from disk.
 """
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
 
 from configs.models import ModelSettings
 from configs.roles import TrainerSettings
-from messages.adapters import Policy
+from messages.adapters import LoadAdapter, Policy
 from messages.learning import StepReport, TrainStep
 from runtime.actor import Actor
+from runtime.engines.base import AdapterShelf, OpenShelf
+from training.adapter_files import under_tag
 
 
 class Trainer(Actor):
@@ -29,20 +32,37 @@ class Trainer(Actor):
         policies: Mapping[Policy, float],
         folder: Path,
         seed: int,
+        open_shelf: OpenShelf | None = None,
     ) -> None:
+        """`open_shelf`: where steps that name a tag put what they make."""
         self._settings = settings
         self._model = model
         self._policies = policies
         self._folder = folder
         self._seed = seed
+        self._open_shelf = open_shelf
+        self._shelf: AdapterShelf | None = None
+        self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        """Load the base model."""
+        """Open the way to the shelf, and load the base model."""
         from training.learner import Learner  # imports torch: only where a Trainer runs
 
+        if self._open_shelf is not None:
+            self._shelf = await self._stack.enter_async_context(self._open_shelf())
         self._learner = Learner(self._model, self._settings, self._policies, self._folder, self._seed)
         await anyio.to_thread.run_sync(self._learner.start)
 
     async def train(self, message: TrainStep) -> StepReport:
-        """Make the next version of a policy."""
-        return await anyio.to_thread.run_sync(self._learner.step, message)
+        """Make the next version of a policy. Raises what the Learner raises, and what the shelf raises."""
+        report = await anyio.to_thread.run_sync(self._learner.step, message)
+        if self._shelf is None or not message.tag:
+            return report
+        files = LoadAdapter(adapter=report.adapter, config_json=report.config_json, weights=report.weights)
+        located = under_tag(files, message.tag)
+        await self._shelf.put(located)
+        return report.model_copy(update={"adapter": located.adapter, "config_json": b"", "weights": b""})
+
+    async def aclose(self) -> None:
+        """Close the way to the shelf."""
+        await self._stack.aclose()

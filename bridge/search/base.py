@@ -5,8 +5,12 @@ from typing import Final, NamedTuple, Protocol
 
 from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
-TAG_PREFIX: Final = ".index/"
-"""Before a tag: the tag that its index is kept under."""
+INDEX_PREFIX: Final = ".index/"
+
+
+def index_tag(tag: str) -> str:
+    """Under which tag the index of a tag lies."""
+    return INDEX_PREFIX + tag
 
 
 class Blobs(Protocol):

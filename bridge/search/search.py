@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import anyio
 
 from bridge.errors import BadName, NoSuchBlob
-from bridge.search.base import TAG_PREFIX, Blobs, Watch
+from bridge.search.base import INDEX_PREFIX, Blobs, Watch
 from bridge.search.embedding import local_embedder
 from bridge.search.indexing import Indexer, Opened
 from bridge.search.table import Row
@@ -100,8 +100,8 @@ class PassageSearch:
 
     async def _update(self, tag: str, watch: Watch | None = None) -> IndexReport:
         """For who holds the tag's lock. What is known when it fails still holds."""
-        if tag.startswith(TAG_PREFIX):
-            raise BadName(f"the tag {tag!r} holds an index, not texts; search {tag[len(TAG_PREFIX) :]!r}")
+        if tag.startswith(INDEX_PREFIX):
+            raise BadName(f"the tag {tag!r} holds an index, not texts; search {tag[len(INDEX_PREFIX) :]!r}")
         indexer = await self._ready()
         known = self._known.get(tag)
         publish = partial(self._publish, tag, time.monotonic())

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from bridge.errors import BlobDamaged, NoSuchBlob
-from bridge.search.base import TAG_PREFIX, Blobs
+from bridge.search.base import Blobs, index_tag
 from bridge.search.embedding import Vectors
 from bridge.search.table import Row
 from messages.base import Message
@@ -92,7 +92,7 @@ class Shelf:
 
     def __init__(self, blobs: Blobs, tag: str) -> None:
         self._blobs = blobs
-        self._tag = TAG_PREFIX + tag
+        self._tag = index_tag(tag)
 
     async def version(self) -> str:
         """Of the manifest; empty if there is none."""

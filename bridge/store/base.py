@@ -56,7 +56,10 @@ class Store(Protocol):
         """What is known of a blob; None if there is none."""
 
     def list(self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000) -> BlobPage:
-        """Blobs whose tag and name match (glob: `*`, `?`, `[abc]`), ordered, a page at a time."""
+        """Blobs whose tag and name match (glob: `*`, `?`, `[abc]`), ordered, a page at a time.
+
+        Tags that begin with a dot match only patterns that do.
+        """
 
     def search(self, tag: str, query: str, k: int = 10) -> Sequence[BlobMatch] | None:
         """At most k blobs of text that hold words of the query, the best first; None: it does not search."""

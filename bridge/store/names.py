@@ -53,7 +53,10 @@ def names_in(key: bytes) -> tuple[str, str] | None:
 
 
 class Pattern:
-    """Glob patterns for a tag and a name: `*`, `?`, `[abc]`, `[!abc]`; case matters."""
+    """Glob patterns for a tag and a name: `*`, `?`, `[abc]`, `[!abc]`; case matters.
+
+    Tags that begin with a dot are hidden, as files are: only a pattern that begins so matches them.
+    """
 
     def __init__(self, tag: str, name: str) -> None:
         for what, text in (("tag pattern", tag), ("name pattern", name)):
@@ -62,6 +65,7 @@ class Pattern:
         self._tag = re.compile(fnmatch.translate(tag)).match
         self._name = re.compile(fnmatch.translate(name)).match
         tag_head, tag_whole = _literal(tag)
+        self._hidden = tag_head.startswith(".")
         head = _part(tag_head.encode())
         if tag_whole:
             head += b"\0" + _part(_literal(name)[0].encode())
@@ -70,7 +74,7 @@ class Pattern:
 
     def matches(self, tag: str, name: str) -> bool:
         """Whether both match."""
-        return bool(self._tag(tag) and self._name(name))
+        return bool(self._tag(tag) and self._name(name)) and (self._hidden or not tag.startswith("."))
 
 
 def write_cursor(key: bytes) -> str:

@@ -1,10 +1,10 @@
-"""Opening the store that the settings name."""
+"""Which store a folder has, and opening it. This is decided here alone."""
 
 import logging
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bridge.errors import StoreError
+from bridge.errors import StoreError, WrongStore
 from bridge.store.blobs import CatalogStore
 from bridge.store.embedded import open_embedded
 from bridge.store.iowarp.runtime import installed
@@ -13,49 +13,68 @@ from configs.data import StoreSettings
 
 _LOG = logging.getLogger(__name__)
 _MARK: Final = "kind"
+_GET_IOWARP: Final = "`pip install 'agentfactory[iowarp]'`"
 
 
-class Opened(NamedTuple):
-    """A store, and why it is this one."""
+class StoreChoice(NamedTuple):
+    """A kind of store, and why this one."""
 
-    store: CatalogStore
-    reason: str
+    kind: str
+    """`iowarp` or `embedded`."""
+    why: str
+
+
+def choose_store(settings: StoreSettings) -> StoreChoice:
+    """Which store the folder has, or is to have. Opens nothing. Raises WrongStore.
+
+    A folder stays of the kind that it was made as: `auto` follows it, another kind is refused, so
+    blobs never seem to be gone because IOWarp was installed or removed meanwhile.
+    """
+    folder = Path(settings.folder)
+    made_as = _made_as(folder)
+    if made_as and settings.kind not in ("auto", made_as):
+        raise WrongStore(f"{folder}: was made as store.kind {made_as}; set that, or take another folder")
+    if "iowarp" in (made_as, settings.kind) and installed() is None:
+        if made_as:
+            raise WrongStore(
+                f"{folder}: was made as store.kind iowarp, which is not installed: {_GET_IOWARP}"
+            )
+        raise WrongStore(
+            f"the store iowarp needs the package iowarp-core: {_GET_IOWARP}, or choose --store embedded"
+        )
+    if made_as and settings.kind == "auto":
+        return StoreChoice(made_as, f"the folder was made as {made_as}")
+    if settings.kind != "auto":
+        return StoreChoice(settings.kind, "asked for")
+    if installed() is None:
+        return StoreChoice("embedded", "iowarp-core is not installed")
+    return StoreChoice("iowarp", "iowarp-core is installed")
 
 
 def open_store(settings: StoreSettings) -> CatalogStore:
-    """Open the store that the settings name. Raises StoreError."""
-    return choose_store(settings).store
+    """Open the store that the folder has or is to have. Raises WrongStore, StoreError.
 
-
-def choose_store(settings: StoreSettings) -> Opened:
-    """Open the store that the settings name, and say why it is this one.
-
-    A folder stays of the kind that it was made as: `auto` follows it, another kind is refused, so
-    blobs never seem to be gone because IOWarp was installed or removed meanwhile. Raises StoreError.
+    An IOWarp that does not start is an error, not a reason to take the embedded store instead: the
+    folder would stay with that for good.
     """
+    kind, why = choose_store(settings)
     folder = Path(settings.folder)
-    mark = folder / _MARK
-    made_as = mark.read_text(encoding="ascii").strip() if mark.exists() else ""
-    if made_as and settings.kind not in ("auto", made_as):
-        raise StoreError(f"{folder}: was made as store.kind {made_as}; set that, or take another folder")
-    opened = _open(folder, made_as or settings.kind, settings.max_gb)
-    if made_as and settings.kind == "auto":
-        opened = opened._replace(reason=f"the folder was made as {made_as}")
-    if not made_as:
-        mark.write_text(f"{opened.store.kind}\n", encoding="ascii")
-    _LOG.info("store %s in %s: %s", opened.store.kind, folder, opened.reason)
-    return opened
-
-
-def _open(folder: Path, kind: str, max_gb: float) -> Opened:
+    made_as = _made_as(folder)
     if kind == "embedded":
-        return Opened(open_embedded(folder, max_gb), "store.kind is embedded")
-    if kind == "iowarp":
-        return Opened(open_iowarp(folder, max_gb), "store.kind is iowarp")
-    if installed() is None:
-        return Opened(open_embedded(folder, max_gb), "IOWarp is not installed for this Python")
-    try:
-        return Opened(open_iowarp(folder, max_gb), "IOWarp is installed and started")
-    except StoreError as error:
-        _LOG.warning("IOWarp is installed but cannot be used, the embedded store takes its place: %s", error)
-        return Opened(open_embedded(folder, max_gb), f"IOWarp is installed but: {error}")
+        store: CatalogStore = open_embedded(folder, settings.max_gb)
+    else:
+        try:
+            store = open_iowarp(folder, settings.max_gb, settings.outage_s)
+        except StoreError as error:
+            if made_as:
+                raise
+            raise StoreError(f"{error}\nMend that, or choose another store: `--store embedded`") from error
+    if not made_as:
+        (folder / _MARK).write_text(f"{kind}\n", encoding="ascii")
+    _LOG.info("store %s in %s: %s", kind, folder, why)
+    return store
+
+
+def _made_as(folder: Path) -> str:
+    mark = folder / _MARK
+    return mark.read_text(encoding="ascii").strip() if mark.exists() else ""

@@ -1,12 +1,15 @@
 """The engine as an actor, so that every Student and Teacher shares its batches.
 
-Consumes Generate, LoadAdapter, UnloadAdapter, AbortGeneration, EndSessions, DescribeEngine;
-produces Completion, AdapterLoaded, EngineStatistics; waits for the engine; unblocked by it, or by
-the asker's deadline, which aborts the request.
+Consumes Generate, LoadAdapter, FetchAdapter, UnloadAdapter, AbortGeneration, EndSessions,
+DescribeEngine; produces Completion, AdapterLoaded, EngineStatistics; waits for the engine, and for the
+shelf that adapters are fetched from; unblocked by them, or by the asker's deadline, which aborts the
+request.
 """
 
+from contextlib import AsyncExitStack
+
 from configs.models import EngineSettings, ModelSettings
-from messages.adapters import AdapterLoaded, LoadAdapter, UnloadAdapter
+from messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter
 from messages.base import Done
 from messages.generation import (
     AbortGeneration,
@@ -17,7 +20,7 @@ from messages.generation import (
     Generate,
 )
 from runtime.actor import Actor
-from runtime.engines.base import EngineFailed, open_engine
+from runtime.engines.base import AdapterRejected, AdapterShelf, EngineFailed, OpenShelf, open_engine
 
 
 class BrokenEngine(Exception):
@@ -29,16 +32,28 @@ class InferenceEngine(Actor):
 
     concurrency = 8192
 
-    def __init__(self, model: ModelSettings, settings: EngineSettings) -> None:
+    def __init__(
+        self, model: ModelSettings, settings: EngineSettings, open_shelf: OpenShelf | None = None
+    ) -> None:
+        """`open_shelf`: where adapters are fetched from; None where they come in messages."""
         self._engine = open_engine(model, settings)
+        self._open_shelf = open_shelf
+        self._shelf: AdapterShelf | None = None
+        self._stack = AsyncExitStack()
+        self._fetched: dict[str | None, AdapterRef] = {}
+        """What was fetched and is loaded, by name: it need not come over the wire again."""
+        self._loaded = AdapterLoaded(names=())
 
     async def start(self) -> None:
-        """Load the model."""
+        """Open the way to the adapters, and load the model."""
+        if self._open_shelf is not None:
+            self._shelf = await self._stack.enter_async_context(self._open_shelf())
         await self._engine.start()
 
     async def aclose(self) -> None:
         """Answer what waits, and free the model."""
         await self._engine.aclose()
+        await self._stack.aclose()
 
     async def generate(self, message: Generate) -> Completion:
         """Continue a prompt. A broken engine ends this actor's life: its supervisor makes a new one."""
@@ -49,11 +64,24 @@ class InferenceEngine(Actor):
 
     async def load_adapter(self, message: LoadAdapter) -> AdapterLoaded:
         """Load a version beside the others."""
-        return AdapterLoaded(names=await self._engine.load_adapter(message))
+        self._loaded = AdapterLoaded(names=await self._engine.load_adapter(message))
+        return self._loaded
+
+    async def fetch_adapter(self, message: FetchAdapter) -> AdapterLoaded:
+        """Load a version whose files lie on the shelf. Raises AdapterRejected, and what the shelf raises."""
+        adapter = message.adapter
+        if self._shelf is None:
+            raise AdapterRejected(f"{adapter.name}: this engine has no way to the data plane")
+        if self._fetched.get(adapter.name) != adapter or adapter.name not in self._loaded.names:
+            await self.load_adapter(await self._shelf.fetch(adapter))
+            self._fetched[adapter.name] = adapter
+        return self._loaded
 
     async def unload_adapter(self, message: UnloadAdapter) -> AdapterLoaded:
         """Drop a version once nothing runs on it."""
-        return AdapterLoaded(names=await self._engine.unload_adapter(message.name))
+        self._fetched.pop(message.name, None)
+        self._loaded = AdapterLoaded(names=await self._engine.unload_adapter(message.name))
+        return self._loaded
 
     async def abort(self, message: AbortGeneration) -> Done:
         """Stop requests."""

@@ -5,11 +5,13 @@ Importing this module imports neither torch nor transformers; `open_engine` does
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from configs.errors import AgentFactoryError
 from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
-from messages.adapters import LoadAdapter
+from messages.adapters import AdapterRef, LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
 
 
@@ -71,6 +73,30 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Answer everything that waits with EngineClosed, and free the model."""
+
+
+class AdapterShelf(Protocol):
+    """Where adapters lie between the Trainer and the engines, on whatever machines those are.
+
+    A ref's `tag`, policy and version say where. All wait for a shelf that is away, within its own limit,
+    and raise its own error then.
+    """
+
+    async def put(self, adapter: LoadAdapter) -> None:
+        """Make its files available to every engine; those that are there already stay."""
+
+    async def fetch(self, adapter: AdapterRef) -> LoadAdapter:
+        """Its files, which are the ones that the ref means by digest. Raises AdapterRejected."""
+
+    async def remove(self, adapter: AdapterRef) -> None:
+        """Remove its files; none is no error."""
+
+    async def clear(self, tag: str) -> None:
+        """Remove all of a run's files."""
+
+
+OpenShelf = Callable[[], AbstractAsyncContextManager[AdapterShelf]]
+"""Opens the way to the shelf, for as long as the block lasts. An actor takes it to its own process."""
 
 
 def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:

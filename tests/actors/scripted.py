@@ -10,6 +10,7 @@ from messages.adapters import AdapterRef, LoadAdapter
 from messages.base import Message, Request
 from messages.generation import Generate
 from runtime.engines.actor import InferenceEngine
+from runtime.engines.base import OpenShelf
 from runtime.engines.chat import ChatFormat
 from runtime.engines.simulated import ScriptedEngine
 from training.seed.tokenizer import save_tokenizer
@@ -34,8 +35,14 @@ class WhatWasSeen(Request[Seen]):
 class ScriptedInference(InferenceEngine):
     """Follows a script instead of a model."""
 
-    def __init__(self, model: ModelSettings, script: Script, seconds_per_request: float = 0.0) -> None:
-        super().__init__(model, SimulatedEngineSettings())
+    def __init__(
+        self,
+        model: ModelSettings,
+        script: Script,
+        seconds_per_request: float = 0.0,
+        open_shelf: OpenShelf | None = None,
+    ) -> None:
+        super().__init__(model, SimulatedEngineSettings(), open_shelf)
         chat = ChatFormat.load(model.locate())
         self._scripted = ScriptedEngine(
             lambda prompt, adapter: script(chat.decode(prompt), adapter), chat, seconds_per_request

@@ -16,11 +16,13 @@ from actors.sink.segments import read_trajectories
 from actors.student.actor import Student
 from actors.teacher.actor import Teacher
 from actors.verifier.actor import Verifier
+from cluster.adapters import StoredAdapters
+from configs.data import DataSettings
 from configs.errors import AgentFactoryError
 from configs.load import load_settings
 from configs.models import ModelSettings
 from configs.settings import Settings
-from messages.adapters import AdapterRef
+from messages.adapters import AdapterRef, LoadAdapter
 from messages.learning import StepReport, TrainStep
 from messages.runs import (
     DrainRun,
@@ -33,11 +35,13 @@ from messages.runs import (
     StepFinished,
 )
 from runtime.actor import Actor
+from runtime.engines.base import AdapterShelf, OpenShelf
 from runtime.errors import ActorDown
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
+from tests.actors.data_plane import Plane
 from tests.actors.scripted import Script, ScriptedInference, model_folder, use_the_tool
-from training.adapter_files import adapter_folder
+from training.adapter_files import adapter_folder, under_tag
 
 ROUNDS, BATCH, K, HELD_OUT = 3, 3, 4, 5
 
@@ -45,9 +49,10 @@ ROUNDS, BATCH, K, HELD_OUT = 3, 3, 4, 5
 class FakeTrainer(Actor):
     """Makes empty adapters."""
 
-    def __init__(self, run_dir: Path, fail_at: int = -1) -> None:
+    def __init__(self, run_dir: Path, fail_at: int = -1, open_shelf: OpenShelf | None = None) -> None:
         self._run_dir = run_dir
         self._fail_at = fail_at
+        self._open_shelf = open_shelf
 
     async def train(self, message: TrainStep) -> StepReport:
         if message.version == self._fail_at:
@@ -57,7 +62,13 @@ class FakeTrainer(Actor):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "adapter_config.json").write_bytes(b"{}")
         (folder / "adapter_model.safetensors").write_bytes(b"")
-        return StepReport(adapter=adapter, config_json=b"{}", weights=b"", loss=0.0, train_s=0.01)
+        files = LoadAdapter(adapter=adapter, config_json=b"{}", weights=b"")
+        if self._open_shelf is None:
+            return StepReport(adapter=adapter, config_json=b"{}", weights=b"", loss=0.0, train_s=0.01)
+        files = under_tag(files, message.tag)
+        async with self._open_shelf() as shelf:
+            await shelf.put(files)
+        return StepReport(adapter=files.adapter, loss=0.0, train_s=0.01)
 
 
 class Stage:
@@ -122,10 +133,13 @@ async def stage(
     fail_at: int = -1,
     seconds: float = 0.0,
     transport: Literal["local", "ray"] = "local",
+    open_shelf: OpenShelf | None = None,
 ) -> AsyncIterator[Stage]:
     folder.mkdir(exist_ok=True)
     async with ActorSystem.open(transport, backoff_s=0.01) as system:
-        engines = await system.spawn_pool(ScriptedInference, model, script, seconds, name="engine", copies=1)
+        engines = await system.spawn_pool(
+            ScriptedInference, model, script, seconds, open_shelf, name="engine", copies=1
+        )
         crew = Crew(
             engines=engines,
             teacher=await system.spawn(
@@ -136,8 +150,9 @@ async def stage(
             ),
             verifier=await system.spawn(Verifier, chosen.verifier, True, name="verifier"),
             sink=await system.spawn(TrajectorySink, chosen.sink, folder / "trajectories", None, name="sink"),
-            trainer=await system.spawn(FakeTrainer, folder, fail_at, name="trainer"),
+            trainer=await system.spawn(FakeTrainer, folder, fail_at, open_shelf, name="trainer"),
             topics=system.topics,
+            open_shelf=open_shelf,
         )
         coordinator = await system.spawn(Coordinator, chosen, folder, crew, name="coordinator")
         yield Stage(system, coordinator, folder)
@@ -195,12 +210,35 @@ async def test_a_run_outlives_a_sigkill_of_any_process(
     await kill_twice(tmp_path, model, victim, "ray")
 
 
+@pytest.mark.parametrize("victim", ["trainer", "engine-0", "coordinator"])
+async def test_a_run_whose_adapters_lie_on_a_shelf_outlives_a_death_and_leaves_none_there(
+    tmp_path: Path, model: ModelSettings, victim: str
+) -> None:
+    plane = Plane()
+
+    @asynccontextmanager
+    async def open_shelf() -> AsyncIterator[AdapterShelf]:
+        async with plane.open(DataSettings()) as tiers:
+            yield StoredAdapters(tiers)
+
+    await kill_twice(tmp_path, model, victim, "local", open_shelf)
+    assert plane.store.puts.count("student/v0003/adapter_model.safetensors") == 1
+    assert plane.store.blobs == {}
+    assert plane.open_now == 0
+
+
 async def kill_twice(
-    tmp_path: Path, model: ModelSettings, victim: str, transport: Literal["local", "ray"]
+    tmp_path: Path,
+    model: ModelSettings,
+    victim: str,
+    transport: Literal["local", "ray"],
+    open_shelf: OpenShelf | None = None,
 ) -> None:
     """Kill at the first lease and at some later one; the run must not show it."""
     chosen = settings()
-    async with stage(tmp_path / "run", model, chosen, seconds=0.05, transport=transport) as run:
+    async with stage(
+        tmp_path / "run", model, chosen, seconds=0.05, transport=transport, open_shelf=open_shelf
+    ) as run:
         leases = await run.system.topics.subscribe(GroupLeased)
         ending = asyncio.create_task(run.until_the_end())
         await leases.take()

@@ -85,9 +85,10 @@ class MemoryStore:
             if re.match(fnmatch.translate(tag_pattern), key[0])
             and re.match(fnmatch.translate(name_pattern), key[1])
         ]
-        start = int(after or 0)
-        more = str(start + limit) if start + limit < len(matching) else ""
-        return BlobPage(blobs=tuple(matching[start : start + limit]), next=more)
+        left = [info for info in matching if f"{info.tag}\0{info.name}" > after]
+        page = left[:limit]
+        more = f"{page[-1].tag}\0{page[-1].name}" if len(left) > limit else ""
+        return BlobPage(blobs=tuple(page), next=more)
 
     async def get(self, tag: str, name: str) -> bytes:
         self.reads += 1
@@ -106,11 +107,11 @@ class MemoryStore:
 
         yield pieces()
 
-    async def destroy(self, tags: Sequence[str]) -> int:
-        gone = [key for key in self.blobs if key[0] in tags]
-        for key in gone:
-            del self.blobs[key]
-        return len(gone)
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        return sum(self.blobs.pop((tag, name), None) is not None for name in names)
+
+    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """There is no cache in front of it."""
 
     def named(self, tag: str) -> dict[str, bytes]:
         """The bytes under a tag."""

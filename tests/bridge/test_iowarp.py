@@ -208,23 +208,35 @@ def test_what_a_killed_process_left_half_done_is_cleared_away(tmp_path: Path) ->
 
 
 def test_a_folder_stays_of_the_kind_that_it_was_made_as(tmp_path: Path) -> None:
-    store, reason = choose_store(StoreSettings(kind="embedded", folder=str(tmp_path), max_gb=0.1))
-    assert (store.kind, reason) == ("embedded", "store.kind is embedded")
-    store.close()
+    open_store(StoreSettings(kind="embedded", folder=str(tmp_path), max_gb=0.1)).close()
     with pytest.raises(StoreError, match="made as store"):
         open_store(StoreSettings(kind="iowarp", folder=str(tmp_path)))
-    store, reason = choose_store(StoreSettings(kind="auto", folder=str(tmp_path), max_gb=0.1))
-    assert (store.kind, reason) == ("embedded", "the folder was made as embedded")
-    store.close()
-
-
-def test_auto_takes_iowarp_where_it_starts_and_says_why_not_elsewhere(tmp_path: Path) -> None:
-    store, reason = choose_store(StoreSettings(folder=str(tmp_path / "a"), max_gb=0.1))
-    assert (store.kind, reason) == ("iowarp", "IOWarp is installed and started")
-    store.close()
-    (tmp_path / "b" / "iowarp" / "config.yaml").mkdir(parents=True)  # it cannot be configured here
-    store, reason = choose_store(StoreSettings(folder=str(tmp_path / "b"), max_gb=0.1))
+    chosen = StoreSettings(kind="auto", folder=str(tmp_path), max_gb=0.1)
+    assert choose_store(chosen) == ("embedded", "the folder was made as embedded")
+    store = open_store(chosen)
     assert store.kind == "embedded"
-    assert "IOWarp is installed but: IOWarp does not start" in reason
-    put(store, "t", "a", b"x")
+    store.close()
+
+
+def test_an_iowarp_that_does_not_start_is_said_and_binds_the_folder_to_nothing(tmp_path: Path) -> None:
+    (tmp_path / "iowarp" / "config.yaml").mkdir(parents=True)  # it cannot be configured here
+    chosen = StoreSettings(folder=str(tmp_path), max_gb=0.1)
+    assert choose_store(chosen) == ("iowarp", "iowarp-core is installed")
+    with pytest.raises(StoreError, match=r"IOWarp does not start: (.|\n)*\nMend that, or .*--store embedded"):
+        open_store(chosen)
+    store = open_store(StoreSettings(kind="embedded", folder=str(tmp_path), max_gb=0.1))
+    assert (store.kind, choose_store(chosen).kind) == ("embedded", "embedded")
+    store.close()
+
+
+def test_a_request_in_an_outage_fails_with_the_reason_before_its_client_gives_up(tmp_path: Path) -> None:
+    store = open_iowarp(tmp_path, 0.1, outage_s=0.5)
+    put(store, "t", "a", b"x" * 100_000)
+    config = tmp_path / "iowarp" / "config.yaml"
+    config.unlink()
+    config.mkdir()  # so it does not come back
+    assert store.warp.runtime.pid is not None
+    os.kill(store.warp.runtime.pid, signal.SIGKILL)
+    with pytest.raises(StoreError, match="IOWarp is down and does not come back"):
+        get(store, "t", "a")
     store.close()

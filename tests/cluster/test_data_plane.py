@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from agentfactory.data import ActionRefused, DataPlane
+from bridge.client import BridgeClient
 from cluster.services import CannotStart, down, make_plan, running_plan, up
 from cluster.supervisor import Service, State, Supervisor, held, read_state
 from configs.data import BridgeSettings, CacheHost, CacheSettings, DataSettings, StoreSettings, UriSettings
@@ -100,6 +101,35 @@ async def test_what_is_ingested_can_be_queried_got_pruned_and_destroyed(tmp_path
         assert await data.destroy("docs") == 2
         with pytest.raises(ActionRefused, match=r"no blob 'setup_guide.md' under 'docs'"):
             await data.get("docs", "setup_guide.md")
+
+
+async def test_indexes_are_hidden_and_go_with_their_tag_and_what_is_ingested_again_is_cached_again(
+    tmp_path: Path,
+) -> None:
+    docs = documents(tmp_path)
+    chosen = settings(tmp_path)
+    async with running(chosen), DataPlane.open(chosen) as data, BridgeClient(chosen.bridge) as client:
+        await data.ingest(f"folder::{docs}", tag="docs")
+        await data.prune("docs")
+        again = await data.ingest(f"folder::{docs}", tag="docs")
+        assert sorted(again.unchanged) == ["empty", "setup_guide.md"]
+        assert [blob.blob_name for blob in await data.query("docs")] == ["empty", "setup_guide.md"]
+        await client.put(".index/docs", "manifest", b"{}")
+        assert {blob.tag async for blob in data.list()} == {"docs"}
+        assert {blob.tag async for blob in data.list(hidden=True)} == {"docs", ".index/docs"}
+        assert {blob.tag async for blob in data.list(".index/*")} == {".index/docs"}
+        assert await data.destroy("docs") == 2
+        assert [blob async for blob in data.list(hidden=True)] == []
+
+
+async def test_a_plan_follows_what_the_store_s_folder_was_made_as(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)):
+        pass
+    plan = make_plan(settings(tmp_path, store="auto"), tmp_path)
+    assert plan.data.store.kind == "embedded"
+    assert plan.state.store == "embedded (the folder was made as embedded)"
+    with pytest.raises(BadInput, match=r"was made as store\.kind embedded"):
+        make_plan(settings(tmp_path, store="iowarp"), tmp_path)
 
 
 async def test_a_plain_client_s_bundle_and_destroy_go_through_the_cache(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from configs.data import DataSettings, StoreSettings
 from configs.errors import SettingsError
 from configs.load import YamlValue, load_settings, preset_names, read_stored
 from configs.settings import Settings
@@ -106,6 +108,19 @@ def test_stored_settings_are_read_back_as_they_were(tmp_path: Path) -> None:
     assert read_stored(path) == settings
     with pytest.raises(SettingsError, match=r"nothing\.json: cannot be read"):
         read_stored(tmp_path / "nothing.json")
+
+
+def test_a_client_waits_longer_than_the_store_does_for_an_outage() -> None:
+    assert DataSettings().store.outage_s * 1000 < DataSettings().bridge.request_timeout_ms
+    with pytest.raises(ValidationError, match=r"must be less than bridge\.request_timeout_ms"):
+        DataSettings(store=StoreSettings(outage_s=30.0))
+
+
+def test_adapters_by_the_store_need_the_data_plane_and_no_search() -> None:
+    by_store = load_settings("laptop", {"trainer.publish": "store"})
+    assert (by_store.needs_data, by_store.searched_tags) == (True, ())
+    assert not load_settings("laptop").needs_data
+    assert load_settings("3070ti").trainer.publish == "store"
 
 
 def test_a_section_stands_for_itself() -> None:

@@ -109,6 +109,15 @@ def test_a_trajectory_lines_its_tokens_up() -> None:
     assert TRAJECTORY.oldest_version == 2
 
 
+def test_what_an_older_writer_stored_is_read() -> None:
+    """Version 1 knew neither a task's source nor where in the data plane an adapter lies."""
+    task = TASK.model_dump(exclude={"source"})
+    adapter = {"policy": "student", "version": 3, "sha256": "ab", "folder": "runs/a"}
+    stored = TRAJECTORY.model_dump(mode="json") | {"schema_version": 1, "task": task}
+    assert Trajectory.model_validate(stored).task.source is None
+    assert (AdapterRef.model_validate(adapter).tag, AdapterRef.model_validate(adapter).version) == ("", 3)
+
+
 def test_an_adapter_is_named_by_policy_and_version() -> None:
     assert AdapterRef(policy="student", version=0).name is None
     assert AdapterRef(policy="student", version=3).name == "student-v3"

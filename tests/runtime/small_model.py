@@ -30,7 +30,7 @@ class Model(NamedTuple):
     reference: Qwen2ForCausalLM
 
 
-def make_model(folder: Path) -> Model:
+def make_model(folder: Path, heads: int = 4) -> Model:
     """A small Qwen2 with random weights."""
     save_tokenizer(folder)
     torch.manual_seed(3)
@@ -39,8 +39,8 @@ def make_model(folder: Path) -> Model:
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
         max_position_embeddings=512,
         initializer_range=0.2,
         eos_token_id=EOS_ID,

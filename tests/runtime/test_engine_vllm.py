@@ -47,7 +47,7 @@ SETTINGS = VllmEngineSettings(max_context=128, max_batch=16, max_lora_rank=8, co
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return make_model(tmp_path_factory.mktemp("model"))
+    return make_model(tmp_path_factory.mktemp("model"), heads=2)  # vLLM has no kernel for smaller heads
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -147,7 +147,7 @@ async def test_an_adapter_that_does_not_fit_is_rejected_and_the_engine_goes_on(
     with pytest.raises(AdapterRejected, match="sha256"):
         await limited(engine.load_adapter(broken))
     wide = make_adapter(model, tmp_path / "wide", version=3, r=16)
-    with pytest.raises(AdapterRejected, match="its rank is 16, engine.max_lora_rank is 8"):
+    with pytest.raises(AdapterRejected, match=r"its rank is 16, engine\.max_lora_rank is 8"):
         await limited(engine.load_adapter(wide.load))
     assert engine.statistics().adapters == ()
     assert (await limited(engine.generate(request("Task: 1\n")))).token_ids

@@ -14,7 +14,6 @@ from bridge.errors import StoreError
 from bridge.store.iowarp.frames import Head, receive, send
 from bridge.store.iowarp.runtime import START_LIMIT_S, IOWarpRuntime
 
-REQUEST_LIMIT_S: Final = 30.0
 _WINDOW: Final = 64
 _BOOTSTRAP: Final = (
     "import sys; sys.path[:] = {path!r}; from bridge.store.iowarp.launch import die_with_parent; "
@@ -31,7 +30,9 @@ class LinkBroken(StoreError):
 class Link:
     """A client process. Threads may share it; it ends with the thread that made it."""
 
-    def __init__(self, runtime: IOWarpRuntime) -> None:
+    def __init__(self, runtime: IOWarpRuntime, limit_s: float) -> None:
+        """`limit_s`: a request that the runtime does not complete in that time ends the process."""
+        self._limit_s = limit_s
         ours, theirs = socket.socketpair()
         self._socket = ours
         self._window = threading.BoundedSemaphore(_WINDOW)
@@ -41,7 +42,7 @@ class Link:
         bootstrap = _BOOTSTRAP.format(path=sys.path, parent=os.getpid())
         with theirs, runtime.open_log() as log:
             self.process: Final = subprocess.Popen(
-                [sys.executable, "-c", bootstrap, str(theirs.fileno()), str(REQUEST_LIMIT_S)],
+                [sys.executable, "-c", bootstrap, str(theirs.fileno()), str(limit_s)],
                 env=runtime.environment(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -65,7 +66,7 @@ class Link:
     def submit(self, head: Head, data: bytes = b"") -> Future[Answer]:
         """Send a request; its answer comes later. Raises LinkBroken."""
         future: Future[Answer] = Future()
-        if not self._window.acquire(timeout=REQUEST_LIMIT_S):
+        if not self._window.acquire(timeout=self._limit_s):
             raise LinkBroken("IOWarp does not keep up")
         with self._sending:
             if self._broken:

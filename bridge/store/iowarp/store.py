@@ -53,12 +53,15 @@ class IOWarpStore(CatalogStore):
         )
 
 
-def open_iowarp(folder: Path, max_gb: float) -> IOWarpStore:
-    """Open the store on an IOWarp of its own in `folder`, which is made. Raises StoreError."""
+def open_iowarp(folder: Path, max_gb: float, outage_s: float = 20.0) -> IOWarpStore:
+    """Open the store on an IOWarp of its own in `folder`, which is made. Raises StoreError.
+
+    `outage_s`: how long requests wait for an IOWarp that went away.
+    """
     max_bytes = int(max_gb * (1 << 30))
     ledger = Ledger(folder, max(64 << 20, max_bytes // _CATALOG_SHARE))
     try:
-        warp = IOWarp(folder / "iowarp", max_gb)
+        warp = IOWarp(folder / "iowarp", max_gb, outage_s)
         warp.start()
     except BaseException:
         ledger.close()

@@ -18,11 +18,10 @@ from typing import Final
 
 from bridge.errors import StoreError
 from bridge.store.iowarp.frames import Head
-from bridge.store.iowarp.link import REQUEST_LIMIT_S, Answer, Link, LinkBroken
+from bridge.store.iowarp.link import Answer, Link, LinkBroken
 from bridge.store.iowarp.runtime import START_LIMIT_S, IOWarpRuntime
 
 _LOG = logging.getLogger(__name__)
-_LIMIT_S: Final = 2 * REQUEST_LIMIT_S
 _AT_ONCE: Final = 32
 _REST_S: Final = 1.0
 """After a start that failed."""
@@ -33,10 +32,12 @@ Request = tuple[Head, bytes]
 class IOWarp:
     """A supervised IOWarp over a folder."""
 
-    def __init__(self, folder: Path, max_gb: float) -> None:
+    def __init__(self, folder: Path, max_gb: float, outage_s: float) -> None:
+        """`outage_s`: how long a request waits for a runtime that went away or does not complete it."""
         self.runtime: Final = IOWarpRuntime(folder, max_gb)
         self.restarts = 0
         """Times that the runtime or its client had to be started again."""
+        self._outage_s = outage_s
         self._link: Link | None = None
         self._trouble: Exception | None = None
         self._changed = threading.Condition()
@@ -61,20 +62,20 @@ class IOWarp:
 
     def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
         """Requests, many under way at once; the answers in their order. Raises StoreError."""
-        ends = time.monotonic() + _LIMIT_S
+        ends = time.monotonic() + self._outage_s
         answers: list[Answer] = []
         while len(answers) < len(requests):
             part = requests[len(answers) : len(answers) + _AT_ONCE]
             link = self._current(ends)
             try:
                 futures = [link.submit(head, data) for head, data in part]
-                answers += [future.result(_LIMIT_S) for future in futures]
+                answers += [future.result(max(0.0, ends - time.monotonic())) for future in futures]
             except (LinkBroken, TimeoutError) as error:
                 self._lose(link)
                 if time.monotonic() > ends:
                     raise StoreError(f"IOWarp does not answer; see {self.runtime.log}") from error
             else:
-                ends = time.monotonic() + _LIMIT_S
+                ends = time.monotonic() + self._outage_s
         for head, _ in answers:
             if head[0] == "refused":
                 raise StoreError(str(head[1]))
@@ -118,7 +119,7 @@ class IOWarp:
         while not self._stopping:
             try:
                 self.runtime.start()
-                link = Link(self.runtime)
+                link = Link(self.runtime, self._outage_s)
             except (StoreError, OSError) as error:
                 self.runtime.kill()
                 self._say(None, error)

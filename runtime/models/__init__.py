@@ -1,0 +1,16 @@
+"""Models that answer messages with text, whoever runs them, behind one interface.
+
+    async with open_model(OllamaModelSettings()) as model:
+        reply = await model.chat([UserMessage(text="hi")])
+        async with model.stream([UserMessage(text="hi")]) as pieces:
+            async for piece in pieces: ...
+
+`model` holds what all share (limits, retries, deadlines, truncation, usage and cost); each file
+that ends in `_backend` speaks one language and is imported only when it is asked for.
+"""
+
+from runtime.models.model import ChatModel
+from runtime.models.opening import TRAINING, capabilities_of, open_model, require
+from runtime.models.stream import ReplyStream
+
+__all__ = ["TRAINING", "ChatModel", "ReplyStream", "capabilities_of", "open_model", "require"]

@@ -1,0 +1,167 @@
+"""A GGUF file in this process, by llama-cpp-python.
+
+The library computes in a thread of its own and serves one request at a time; a request that is given
+up ends at its next token, and the next one waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from configs.chat_models import LlamaCppModelSettings
+from configs.errors import SettingsError
+from messages.chat import Capabilities, ChatRequest, JsonObject
+from runtime.models.backend import Assembly, ClientBackend, Pieces
+from runtime.models.errors import BrokenReply, ContextTooLong, ModelClosed, ModelError, RequestRefused
+from runtime.models.openai_shape import Chunk, read_chunk, write_messages, write_tools
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+CAPABILITIES = Capabilities(
+    streaming=True,
+    tools=True,
+    json_schema=True,
+    temperature=True,
+    top_p=True,
+    top_k=True,
+    seed=True,
+    stop=True,
+)
+_END = object()
+
+
+class LlamaCppBackend(ClientBackend):
+    """One model file."""
+
+    package, extra = "llama_cpp", "llama-cpp"
+    capabilities = CAPABILITIES
+
+    def __init__(self, settings: LlamaCppModelSettings) -> None:
+        super().__init__()
+        self._file = Path(settings.file).expanduser()
+        self.name = self._file.name
+        self._settings = settings
+        self._model: Llama | None = None
+        self._free = asyncio.Lock()
+        if not self._file.is_file():
+            raise SettingsError(f"there is no model file {settings.file!r}; expected a GGUF file")
+
+    def _connect(self) -> None:
+        """Load the file. Raises SettingsError where it is none."""
+        from llama_cpp import Llama
+
+        settings = self._settings
+        try:
+            self._model = Llama(
+                model_path=str(self._file),
+                n_ctx=settings.context_tokens,
+                n_gpu_layers=settings.gpu_layers,
+                n_threads=settings.threads,
+                chat_format=settings.chat_format,
+                verbose=False,
+            )
+        except (ValueError, RuntimeError, OSError) as error:
+            raise SettingsError(f"{self._file}: llama.cpp cannot load this file: {error}") from error
+
+    async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
+        """See `Backend.pieces`."""
+        assembly = Assembly()
+        async with self._free:
+            if self._model is None:
+                raise ModelClosed(f"{self.name} is not loaded")
+            thread = _Thread(self._model.create_chat_completion, _body(request))
+            try:
+                while (chunk := await thread.next()) is not None:
+                    text = read_chunk(assembly, Chunk.model_validate(chunk))
+                    if text:
+                        yield text
+            finally:
+                await thread.stop()
+        yield assembly.reply()
+
+    def translate(self, error: Exception) -> ModelError | None:
+        """See `Backend.translate`."""
+        if isinstance(error, json.JSONDecodeError | ValidationError):
+            return BrokenReply(f"{self.name}: not a reply that can be read: {error}")
+        if isinstance(error, ValueError):
+            kind = ContextTooLong if "context window" in str(error) else RequestRefused
+            return kind(f"{self.name}: {error}")
+        if isinstance(error, RuntimeError):
+            return BrokenReply(f"{self.name}: llama.cpp failed: {error}")
+        return None
+
+    async def aclose(self) -> None:
+        """Free the model once nothing runs on it."""
+        async with self._free:
+            model, self._model = self._model, None
+            if model is not None:
+                await asyncio.to_thread(model.close)
+
+
+class _Thread:
+    """Runs a blocking iterator beside the event loop."""
+
+    def __init__(self, make: Callable[..., Iterator[object]], arguments: JsonObject) -> None:
+        self._make = make
+        self._arguments = arguments
+        self._items: asyncio.Queue[object] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._stopped = threading.Event()
+        self._ended = asyncio.Event()
+        threading.Thread(target=self._run, name="llama_cpp", daemon=True).start()
+
+    async def next(self) -> object | None:
+        """The next item, None at the end; raises what the iterator raised."""
+        item = await self._items.get()
+        if isinstance(item, Exception):
+            raise item
+        return None if item is _END else item
+
+    async def stop(self) -> None:
+        """Ask it to stop at its next item; comes back when it has."""
+        self._stopped.set()
+        await self._ended.wait()
+
+    def _run(self) -> None:
+        try:
+            for item in self._make(**self._arguments):
+                if self._stopped.is_set():
+                    break
+                self._hand(item)
+            self._hand(_END)
+        except Exception as error:
+            self._hand(error)
+        finally:
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _hand(self, item: object) -> None:
+        self._loop.call_soon_threadsafe(self._items.put_nowait, item)
+
+
+def _body(request: ChatRequest) -> JsonObject:
+    sampling = request.sampling
+    body: JsonObject = {
+        "messages": write_messages(request.messages),
+        "stream": True,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": 0.0,
+        "repeat_penalty": 1.0,
+        "max_tokens": sampling.max_tokens,
+        "stop": list(sampling.stop),
+        "seed": sampling.seed,
+    }
+    if request.tools:
+        body["tools"] = write_tools(request.tools)
+    if request.output_schema is not None:
+        body["response_format"] = {"type": "json_object", "schema": request.output_schema}
+    return body

@@ -1,0 +1,107 @@
+"""Both tiers together: what is destroyed is in neither, whoever puts meanwhile."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from bridge.cache.embedded import EmbeddedCache
+from bridge.cache.tier import CacheTier
+from bridge.store.names import Pattern
+from bridge.tiers import Tiers, WriteThrough, destroy_in_both
+from configs.data import CacheSettings
+from tests.bridge.memory import MemoryStore
+
+
+class Interrupted(MemoryStore):
+    """While names are deleted, another process puts some of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other: WriteThrough
+        self.before: tuple[str, ...] = ()
+        self.after: tuple[str, ...] = ()
+
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        before, self.before = self.before, ()
+        for name in before:
+            await self.other.put(tag, name, b"before it was deleted")
+        count = await super().delete(tag, names)
+        after, self.after = self.after, ()
+        for name in after:
+            await self.other.put(tag, name, b"after it was deleted")
+        return count
+
+
+@pytest.fixture
+async def store() -> Interrupted:
+    return Interrupted()
+
+
+@pytest.fixture
+async def tiers(store: Interrupted) -> AsyncIterator[Tiers]:
+    """Two processes over one cache; the other one's writes come in between."""
+    cache = EmbeddedCache(16 << 20)
+    ours, others = CacheTier(CacheSettings(), [cache]), CacheTier(CacheSettings(), [cache])
+    store.other = WriteThrough(Tiers(store, others))
+    yield Tiers(store, ours)
+    await ours.aclose()
+    await others.aclose()
+
+
+async def cached(tiers: Tiers, tag: str, name: str) -> bytes | None:
+    async def nothing() -> None: ...
+
+    value, _ = await tiers.cache.read_through(tag, name, nothing)
+    return value
+
+
+async def test_no_put_that_races_with_a_destroy_leaves_a_stale_value(
+    tiers: Tiers, store: Interrupted
+) -> None:
+    for name in ("a", "b", "c"):
+        await WriteThrough(tiers).put("t", name, b"old")
+    store.before, store.after = ("a", "new"), ("b", "newer")
+    await destroy_in_both(tiers, ["t"])
+    for name in ("a", "b", "c", "new", "newer"):
+        stored = store.blobs.get(("t", name))
+        assert await cached(tiers, "t", name) in (None, stored and stored[1]), name
+    assert "c" not in store.named("t")
+    assert await cached(tiers, "t", "newer") == b"after it was deleted"
+
+
+async def test_a_tag_of_many_pages_is_destroyed_whole_with_its_index_and_no_other(
+    tiers: Tiers, store: Interrupted
+) -> None:
+    names = [f"{number:05}" for number in range(2500)]
+    for name in names:
+        await store.put("t*", name, b"x")
+    through = WriteThrough(tiers)
+    for tag in ("t*", "tt", ".index/t*", ".index/tt"):
+        await through.put(tag, "a", b"x")
+    assert await destroy_in_both(tiers, ["t*"]) == 2501
+    assert {tag for tag, _ in store.blobs} == {"tt", ".index/tt"}
+    assert await cached(tiers, ".index/t*", "a") is None
+    assert await cached(tiers, "tt", "a") == b"x"
+
+
+async def test_what_is_kept_is_cached_again_unless_the_store_has_another(
+    tiers: Tiers, store: Interrupted
+) -> None:
+    through = WriteThrough(tiers)
+    info = await through.put("t", "a", b"mine")
+    await tiers.cache.prune("t", ["a"])
+    await through.keep("t", "a", b"mine", info.sha256)
+    assert await cached(tiers, "t", "a") == b"mine"
+    await tiers.cache.prune("t", ["a"])
+    await store.put("t", "a", b"another")
+    await through.keep("t", "a", b"mine", info.sha256)
+    assert await cached(tiers, "t", "a") is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shown"),
+    [("*", False), ("?index/*", False), (".*", True), (".index/docs", True), ("[.]index/docs", True)],
+)
+def test_a_tag_that_begins_with_a_dot_shows_itself_to_patterns_that_do(pattern: str, shown: bool) -> None:
+    assert Pattern(pattern, "*").matches(".index/docs", "manifest") is shown
+    assert Pattern("*", "*").matches("docs", ".hidden")

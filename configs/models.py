@@ -46,7 +46,14 @@ class ModelSettings(Section):
         return self.source
 
 
-class TransformersEngineSettings(Section):
+class EngineSection(Section):
+    """What all engines have in common."""
+
+    copies: int = Field(default=1, ge=1)
+    """Replicas, each with the whole model."""
+
+
+class TransformersEngineSettings(EngineSection):
     """Continuous batching on transformers: the laptop's engine."""
 
     kind: Literal["transformers"] = "transformers"
@@ -62,7 +69,7 @@ class TransformersEngineSettings(Section):
     """Processor threads of the engine."""
 
 
-class SimulatedEngineSettings(Section):
+class SimulatedEngineSettings(EngineSection):
     """An engine that answers from a script in a fixed time: for benchmarks and tests."""
 
     kind: Literal["simulated"] = "simulated"
@@ -70,7 +77,7 @@ class SimulatedEngineSettings(Section):
     reply: str = "Answer: 0"
 
 
-class VllmEngineSettings(Section):
+class VllmEngineSettings(EngineSection):
     """vLLM: one replica on the GPUs that it is given, or on the processor where there is none."""
 
     kind: Literal["vllm"] = "vllm"
@@ -78,7 +85,7 @@ class VllmEngineSettings(Section):
     """Sequences decoded together."""
     max_context: int = Field(default=2048, ge=16)
     """Prompt and completion together, tokens."""
-    max_adapters: int = Field(default=4, ge=1)
+    max_adapters: int = Field(default=6, ge=1)
     """Adapters that one batch may mix: the versions in use, of the Student and of the Teacher."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 16
     tensor_parallel: int = Field(default=1, ge=1)

@@ -174,9 +174,13 @@ class VllmEngine:
         if self._closed:
             return
         self._closed = True
-        if self._llm is not None:
-            await self._llm.abort(list(self._running))
-            await asyncio.to_thread(self._llm.shutdown, SHUTDOWN_S)
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            await llm.abort(list(self._running))
+            if llm.output_handler is not None:  # else it takes the end of vLLM's process for a fault
+                llm.output_handler.cancel()
+                await asyncio.wait((llm.output_handler,))
+            await asyncio.to_thread(llm.shutdown, SHUTDOWN_S)
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
 
     async def _output(self, llm: AsyncLLM, request: Generate, lora: LoRARequest | None) -> RequestOutput:
@@ -280,7 +284,7 @@ class VllmEngine:
 def _start(model: ModelSettings, settings: VllmEngineSettings) -> AsyncLLM:
     """Start vLLM's processes and wait for them. Blocks. Raises EngineFailed, SettingsError."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cpu_cache_gb))
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     try:
@@ -294,13 +298,17 @@ def _start(model: ModelSettings, settings: VllmEngineSettings) -> AsyncLLM:
 
 
 def _arguments(model: ModelSettings, settings: VllmEngineSettings) -> AsyncEngineArgs:
+    from transformers import AutoConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
 
+    source = model.locate()
+    config = AutoConfig.from_pretrained(source).get_text_config()
+    longest = getattr(config, "max_position_embeddings", None) or settings.max_context
     return AsyncEngineArgs(
-        model=model.locate(),
+        model=source,
         dtype=model.dtype,
         quantization="bitsandbytes" if model.quantize == "nf4" else None,
-        max_model_len=settings.max_context,
+        max_model_len=min(settings.max_context, longest),
         max_num_seqs=settings.max_batch,
         tensor_parallel_size=settings.tensor_parallel,
         gpu_memory_utilization=settings.gpu_memory,

@@ -14,10 +14,12 @@ from actors.verifier.actor import Verifier
 from cluster.adapters import open_shelf
 from cluster.data_plane import spawn_data_access, spawn_searcher
 from configs.data import DataSettings
+from configs.models import VllmEngineSettings
 from configs.settings import Settings
 from messages.adapters import Policy
 from runtime.engines.actor import InferenceEngine
 from runtime.engines.base import OpenShelf
+from runtime.engines.pool import EnginePool
 from runtime.groups import task_group
 from runtime.ref import ActorRef, PoolRef, Ref
 from runtime.system import ActorSystem
@@ -78,19 +80,26 @@ class _Spawning:
     async def engine_and_its_users(self) -> None:
         """The engine first: Students and Teacher hold refs to it."""
         settings = self._settings
-        self.pools["engine"] = await self._system.spawn_pool(
+        replicas = await self._system.spawn_pool(
             InferenceEngine,
             settings.model,
             settings.engine,
             self._shelf,
             name="engine",
-            copies=1,
-            resources=self._half_a_gpu,
+            copies=settings.engine.copies,
+            resources=self._gpus_of_a_replica(),
             mailbox=8192,
         )
+        self.pools["engine"] = EnginePool("engine", replicas.members)
         async with task_group() as group:
             group.start_soon(self._students)
             group.start_soon(self._teacher)
+
+    def _gpus_of_a_replica(self) -> Resources:
+        engine = self._settings.engine
+        if isinstance(engine, VllmEngineSettings) and engine.tensor_parallel > 1:
+            return Resources(gpus=engine.tensor_parallel)
+        return self._half_a_gpu
 
     async def _students(self) -> None:
         settings, engine = self._settings.student, self.pools["engine"]

@@ -48,7 +48,14 @@ class ModelSettings(Section):
         return self.source
 
 
-class TransformersEngineSettings(Section):
+class EngineSection(Section):
+    """What all engines have in common."""
+
+    copies: int = Field(default=1, ge=1)
+    """Replicas, each with the whole model."""
+
+
+class TransformersEngineSettings(EngineSection):
     """Continuous batching on transformers: the laptop's engine."""
 
     kind: Literal["transformers"] = "transformers"
@@ -64,7 +71,7 @@ class TransformersEngineSettings(Section):
     """Processor threads of the engine."""
 
 
-class SimulatedEngineSettings(Section):
+class SimulatedEngineSettings(EngineSection):
     """An engine that answers from a script in a fixed time: for benchmarks and tests."""
 
     kind: Literal["simulated"] = "simulated"
@@ -72,4 +79,28 @@ class SimulatedEngineSettings(Section):
     reply: str = "Answer: 0"
 
 
-EngineSettings = Annotated[TransformersEngineSettings | SimulatedEngineSettings, Field(discriminator="kind")]
+class VllmEngineSettings(EngineSection):
+    """vLLM: one replica on the GPUs that it is given, or on the processor where there is none."""
+
+    kind: Literal["vllm"] = "vllm"
+    max_batch: int = Field(default=256, ge=1)
+    """Sequences decoded together."""
+    max_context: int = Field(default=2048, ge=16)
+    """Prompt and completion together, tokens."""
+    max_adapters: int = Field(default=6, ge=1)
+    """Adapters that one batch may mix: the versions in use, of the Student and of the Teacher."""
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 16
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that share one replica."""
+    gpu_memory: float = Field(default=0.45, gt=0.0, lt=1.0)
+    """Share of each GPU's memory; the Trainer needs the rest where it shares the GPU."""
+    cpu_cache_gb: int = Field(default=1, ge=1)
+    """Key-value cache where there is no GPU."""
+    compile: bool = True
+    """Compile the model and capture CUDA graphs: minutes at the start, faster ever after."""
+    start_timeout_s: float = Field(default=900.0, gt=0.0)
+
+
+EngineSettings = Annotated[
+    TransformersEngineSettings | VllmEngineSettings | SimulatedEngineSettings, Field(discriminator="kind")
+]

@@ -27,6 +27,7 @@ from messages.turns import ToolResult, Turn
 from runtime.actor import Actor
 from runtime.engines.base import PromptTooLong
 from runtime.engines.chat import ChatFormat
+from runtime.engines.pool import EnginePool
 from runtime.ref import Ref
 from runtime.tools.base import Tool
 from runtime.tools.python import PythonTool
@@ -77,6 +78,8 @@ class Student(Actor):
     async def use_policy(self, message: UsePolicy) -> None:
         """Sample with this version from the next turn on; an older one is ignored."""
         self._policy = _newer(self._policy, message.adapter)
+        if isinstance(self._engine, EnginePool):
+            self._engine.avoid(message.avoid)
 
     async def solve(self, message: SolveTask) -> Solution:
         """Run one episode to its end."""

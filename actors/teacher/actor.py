@@ -28,6 +28,7 @@ from messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task,
 from messages.turns import Turn
 from runtime.actor import Actor
 from runtime.engines.chat import ChatFormat
+from runtime.engines.pool import EnginePool
 from runtime.groups import task_group
 from runtime.ref import Ref
 from training.rewards import teacher_rewards
@@ -83,6 +84,8 @@ class Teacher(Actor):
         """Propose with this version from now on; an older one is ignored."""
         if message.adapter.version > self._policy.version:
             self._policy = message.adapter
+        if isinstance(self._engine, EnginePool):
+            self._engine.avoid(message.avoid)
 
     async def propose(self, message: ProposeTasks) -> Proposals:
         """Up to `count` tasks; fewer when the model keeps repeating itself."""

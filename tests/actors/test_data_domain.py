@@ -185,7 +185,7 @@ async def test_the_store_is_believed_and_not_the_transcript(model: ModelSettings
         assert verdict.explanation == "the store: docs/hello.txt is missing (and 3 more)"
         await plane.store.put(f"{honest.space}docs", "extra", b"")
         assert (await here.judge(honest)).explanation == "the store: docs/extra is too much"
-        await plane.store.destroy([f"{honest.space}docs"])
+        await plane.store.delete(f"{honest.space}docs", list(plane.store.named(f"{honest.space}docs")))
         for blob in (task().goal or StoreGoal(blobs=())).blobs:
             await plane.store.put(f"{honest.space}docs", blob.name, b"forged")
         assert "has other bytes" in (await here.judge(honest)).explanation

@@ -5,8 +5,9 @@ folder, text is checked) and stores nothing, so a broken file among thousands le
 sends what the store does not have yet.
 
 Invariants:
-  - at most `concurrency` blobs are under way, over all calls; each takes the memory of a few pieces, or of
-    `whole_bytes` if it is sent whole; conversions take turns, `CONVERSIONS` at a time;
+  - at most `concurrency` large blobs or batches of small ones (`BATCH_BLOBS` of `SMALL_BYTES`) are under
+    way, over all calls; a large blob takes the memory of a few pieces, or of `whole_bytes` if it is sent
+    whole; conversions take turns, `CONVERSIONS` at a time;
   - every blob is reported exactly once: stored, unchanged or failed;
   - a blob that changed while it was read is not stored, and what was stored under its name stays.
 """
@@ -132,16 +133,21 @@ class Ingest:
                 return found
 
     async def _put_batch(self, call: Tally, batch: Sequence[PlannedBlob]) -> None:
-        """Put small blobs, read in one go, or a single large one."""
+        """Put small blobs, read in one go and sent together, or a single large one."""
         local = [blob for blob in batch if self._goes_whole(blob)]
         loaded = await anyio.to_thread.run_sync(_load_all, local) if local and not call.stopped else {}
-        for blob in batch:
+
+        async def put(blob: PlannedBlob) -> None:
             if call.stopped:
                 return
             try:
                 await self._put_one(call, blob, loaded.get(blob.name))
             except AgentFactoryError as error:
                 call.failed(blob, error)
+
+        async with anyio.create_task_group() as group:
+            for blob in batch:
+                group.start_soon(put, blob)
 
     def _goes_whole(self, blob: PlannedBlob) -> bool:
         return blob.source.size <= self._whole_bytes and not isinstance(blob.source, StoredSource)

@@ -94,7 +94,7 @@ class UriSettings(Section):
     """Folders that `file::`, `folder::` and `hdf5::` may read from."""
     schemes: tuple[str, ...] = ("file", "folder", "hdf5", "mem", "string")
     concurrency: int = Field(default=16, ge=1)
-    """Files of a folder that are ingested at once."""
+    """Files of a folder that are ingested at once; of small ones, batches."""
     temp_folder: str = ""
     """Where tables are kept while they are converted; empty for the system's own place."""
 

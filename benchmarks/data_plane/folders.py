@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from agentfactory.data import DataPlane
 from benchmarks.figures import Figures, median
 from cluster.supervisor import read_state
@@ -60,21 +58,29 @@ def copy(source: Path, target: Path) -> float:
     return time.perf_counter() - began
 
 
+def own_mb(pid: int) -> int:
+    """Memory of a process that is its own: without what it maps of files, which the kernel takes back."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) >> 10
+    return 0
+
+
 class Peaks:
-    """The largest resident memory of each process, MB."""
+    """The most memory that each process has of its own (`own_mb`), MB."""
 
     def __init__(self, state_folder: Path) -> None:
         state = read_state(state_folder)
         services = state.services if state else ()
-        self._processes = {service.name: psutil.Process(service.pid) for service in services if service.pid}
-        self._processes["client"] = psutil.Process()
+        self._processes = {service.name: service.pid for service in services if service.pid}
+        self._processes["client"] = os.getpid()
         self.mb = dict.fromkeys(self._processes, 0)
 
     async def watch(self) -> None:
         """Look at them until cancelled."""
         while True:
-            for name, process in self._processes.items():
-                self.mb[name] = max(self.mb[name], process.memory_info().rss >> 20)
+            for name, pid in self._processes.items():
+                self.mb[name] = max(self.mb[name], own_mb(pid))
             await asyncio.sleep(WATCH_S)
 
 

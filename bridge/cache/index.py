@@ -22,8 +22,8 @@ from configs.data import CacheSettings
 
 SHARDS = 64
 REMEMBERED_S = 60.0
-LATER = 1024
-"""Names that wait in this process at most."""
+TOGETHER = 16
+"""Names of one shard that wait in this process at most."""
 _ATTEMPTS = 8
 """To write a shard that other processes write too."""
 _REMEMBERED = 1 << 16
@@ -71,11 +71,10 @@ class Index:
             await self._write_down(shard)
 
     async def add_later(self, blob: Blob) -> None:
-        """Name it at the next `settle`, or when `LATER` names wait: a shard is written once for many."""
-        if self._put_down(blob) is None:
-            return
-        if sum(len(shard.waiting) for shard in self._shards.values()) >= LATER:
-            await self.settle()
+        """Name it at the next `settle`, or when `TOGETHER` names of its shard wait."""
+        shard = self._put_down(blob)
+        if shard is not None and len(shard.waiting) >= TOGETHER:
+            await self._write_down(shard)
 
     async def settle(self) -> None:
         """Name what waits for it."""

@@ -14,6 +14,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import xxhash
+
 from bridge.errors import BlobDamaged, NoSuchBlob, StoreError
 from bridge.store.catalog import Catalog, Entry, Record
 from bridge.store.ledger import Ledger, OutcomeUnknown
@@ -223,7 +225,7 @@ class Upload:
             stored_at=time.time(),
             meta=self._meta,
         )
-        record = Record(info=info, chunk_bytes=self._store.shelf.chunk_bytes)
+        record = Record(info=info, chunk_bytes=self._store.shelf.chunk_bytes, checksum="xxh3")
         try:
             self._store.finish(Entry(record, tuple(self._sums)), self._label)
         except OutcomeUnknown:
@@ -242,7 +244,7 @@ class Upload:
             self._store.forsake(Bundle(self._label, len(self._sums), self._kept))
 
     def _keep(self, data: bytes) -> None:
-        self._sums.append(zlib.crc32(data))
+        self._sums.append(_xxh3(data))
         try:
             self._store.shelf.put(self._label, len(self._sums) - 1, data)
         except BaseException:
@@ -258,7 +260,7 @@ class Upload:
 class Reading:
     """A `BlobReader`. For one thread at a time.
 
-    Every chunk is checked by its CRC-32, and a blob read from its beginning to its end in order by
+    Every chunk is checked by its checksum, and a blob read from its beginning to its end in order by
     its SHA-256 too, unless the caller does that.
     """
 
@@ -267,6 +269,7 @@ class Reading:
         self._bundle = entry.record.bundle
         self._chunk_bytes = entry.record.chunk_bytes
         self._sums = entry.sums
+        self._sum = _xxh3 if entry.record.checksum == "xxh3" else zlib.crc32
         self._shelf = shelf
         self._unpin = unpin
         self._digest = hashlib.sha256() if digest else None
@@ -299,7 +302,7 @@ class Reading:
         if self._last[0] != number:
             size = min(self._chunk_bytes, self.info.size - number * self._chunk_bytes)
             data = self._shelf.get(self._bundle.label, number, size)
-            if len(data) != size or zlib.crc32(data) != self._sums[number]:
+            if len(data) != size or self._sum(data) != self._sums[number]:
                 raise self._damaged(f"bytes {number * self._chunk_bytes} and on are not what was put")
             self._last = (number, data)
         return self._last[1]
@@ -313,3 +316,8 @@ class Reading:
 
     def _damaged(self, why: str) -> BlobDamaged:
         return BlobDamaged(f"{self.info.tag[:60]!r}/{self.info.name[:60]!r}: {why}; put it again")
+
+
+def _xxh3(data: bytes) -> int:
+    """32 bits of XXH3: it finds accidents; SHA-256 over the whole blob finds the rest."""
+    return int(xxhash.xxh3_64_intdigest(data)) & 0xFFFFFFFF

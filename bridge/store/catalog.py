@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bridge.store.ledger import Ledger, Txn, fetch, rows
 from bridge.store.names import Pattern, key_of, names_in, prefix_of, read_cursor, write_cursor
@@ -29,6 +29,8 @@ class Record(Message):
 
     info: BlobInfo
     chunk_bytes: int
+    checksum: Literal["crc32", "xxh3"] = "crc32"
+    """Of each chunk, 32 bits. New records have xxh3."""
 
     @property
     def bundle(self) -> Bundle:
@@ -39,7 +41,7 @@ class Record(Message):
 
 
 class Entry(NamedTuple):
-    """A record with the CRC-32 of each chunk."""
+    """A record with the checksum of each chunk."""
 
     record: Record
     sums: tuple[int, ...]

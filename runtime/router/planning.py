@@ -61,9 +61,13 @@ def plan(situation: Situation) -> Plan:
     return Plan(tuple(name for name, _ in ordered), skipped)
 
 
+EXACT = 9
+"""Decimals of money that count: sums of binary fractions are off beyond them."""
+
+
 def over_budget(estimate: Estimate, left: Purse, whose: str) -> str | None:
     """Why an ask that takes at most this does not fit; None if it does."""
-    if left.cost is not None and estimate.max_cost > left.cost:
+    if left.cost is not None and round(estimate.max_cost - left.cost, EXACT) > 0:
         return f"could cost {estimate.max_cost:.6g}, and {max(0.0, left.cost):.6g} is left of {whose} budget"
     if left.tokens is not None and estimate.max_tokens > left.tokens:
         return (

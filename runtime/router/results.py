@@ -14,8 +14,10 @@ from typing import Protocol, TypeVar
 
 import structlog
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from configs.chat_models import ChatSection
+from configs.errors import BadInput
 from configs.router import RouterSettings
 from messages.base import Message
 from messages.chat import ChatReply, ChatRequest
@@ -170,14 +172,17 @@ def chain_key(settings: RouterSettings) -> str:
 
 
 def task_key(request: ChatRequest, chain: str) -> str:
-    """What identifies a task: see the module."""
+    """What identifies a task: see the module. Raises BadInput for text that is not Unicode."""
     messages = tuple(
         message.model_copy(update={"text": unicodedata.normalize("NFC", message.text).strip()})
         for message in request.messages
     )
     normal = request.model_copy(update={"messages": messages})
-    return _sha256(chain + "\n" + normal.model_dump_json())
+    try:
+        return _sha256(chain + "\n" + normal.model_dump_json())
+    except PydanticSerializationError as error:
+        raise BadInput("the request holds text that is not Unicode; no model can be sent it") from error
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()

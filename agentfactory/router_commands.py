@@ -4,22 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agentfactory.data import data_folder
-from bridge.tiers import BlobCache
-from cluster.data_plane import open_tiers
-from cluster.services import running_plan
-from configs.data import DataSettings
+from cluster.services import Plan, running_plan
 from configs.errors import BadInput
 from configs.load import load_section, load_settings
 from configs.router import RouterSettings
 from messages.routing import Considered, Routed, RouteDecision
 from runtime.router import NoAnswer, Router
 from runtime.telemetry import LogSettings, configure_logging
+
+if TYPE_CHECKING:
+    from bridge.tiers import BlobCache
 
 COLOURS = {"taken": "green", "unsure": "yellow", "failed": "red", "skipped": "dim", "not_needed": "dim"}
 COLUMNS = ("model", "outcome", "confidence", "expected", "cost", "seconds", "why")
@@ -30,11 +30,11 @@ def route(task: str, *, models: str | None, preset: str, explain: bool, as_json:
     if not task.strip():
         raise BadInput("the task is empty; say what is to be answered")
     settings = RouterSettings() if models is None else load_section(Path(models), RouterSettings)
-    data = load_settings(preset).data
+    plan = running_plan(Path(load_settings(preset).data.folder).resolve())
     console = Console(stderr=as_json)
     configure_logging(LogSettings(level="error", format="console"))
     try:
-        routed = asyncio.run(_routed(task, settings, data))
+        routed = asyncio.run(_routed(task, settings, plan))
     except NoAnswer as error:
         if explain:
             show_decision(console, error.decision)
@@ -42,24 +42,25 @@ def route(task: str, *, models: str | None, preset: str, explain: bool, as_json:
     if as_json:
         print(routed.model_dump_json())
     else:
-        console.print(routed.reply.text, markup=False, highlight=False, soft_wrap=True)
+        print(routed.reply.text)
     if explain:
         show_decision(console, routed.decision)
     return 0
 
 
-async def _routed(task: str, settings: RouterSettings, data: DataSettings) -> Routed:
-    async with _cache(data) as tier, Router(settings, tier=tier) as router:
+async def _routed(task: str, settings: RouterSettings, plan: Plan | None) -> Routed:
+    async with _cache(plan) as tier, Router(settings, tier=tier) as router:
         return await router.ask(task)
 
 
 @asynccontextmanager
-async def _cache(data: DataSettings) -> AsyncIterator[BlobCache | None]:
-    """The cache of the data plane that is up; None where none is."""
-    plan = running_plan(data_folder(data))
+async def _cache(plan: Plan | None) -> "AsyncIterator[BlobCache | None]":
+    """The cache of the data plane that is up, if one is."""
     if plan is None:
         yield None
         return
+    from cluster.data_plane import open_tiers  # slow to import, and seldom needed here
+
     async with open_tiers(plan.data) as tiers:
         yield tiers.cache
 
@@ -69,13 +70,13 @@ def show_decision(console: Console, decision: RouteDecision) -> None:
     rows = [_row(each) for each in decision.considered]
     if not console.is_terminal:
         for row in (COLUMNS, *rows) if rows else ():
-            console.print("\t".join(row), markup=False, highlight=False, soft_wrap=True)
+            print("\t".join(row), file=console.file)
     elif rows:
         table = Table(*COLUMNS, box=None, pad_edge=False)
         for seen, row in zip(decision.considered, rows, strict=True):
             table.add_row(*map(escape, row), style=COLOURS[seen.outcome])
         console.print(table)
-    console.print(_summary(decision), markup=False, highlight=False, soft_wrap=True)
+    print(_summary(decision), file=console.file)
 
 
 def _row(seen: Considered) -> tuple[str, ...]:

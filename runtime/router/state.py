@@ -18,7 +18,7 @@ from configs.errors import CannotWrite
 from configs.router import BudgetSettings
 from messages.routing import CalibrationBin, Estimate
 from runtime.router.calibration import bin_of, bounds_of
-from runtime.router.errors import StateDamaged, UnknownDecision
+from runtime.router.errors import RouterClosed, StateDamaged, UnknownDecision
 from runtime.router.estimating import History
 from runtime.router.planning import Purse, over_budget
 
@@ -207,6 +207,8 @@ class State:
         """SQLite's errors in our words."""
         try:
             yield
+        except sqlite3.ProgrammingError as error:
+            raise RouterClosed(f"{self.path}: the router was closed meanwhile") from error
         except sqlite3.OperationalError as error:
             raise CannotWrite(
                 f"{self.path}: cannot be used ({error}); check its folder and the disk"

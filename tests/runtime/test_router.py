@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import pickle
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -202,6 +203,7 @@ async def test_when_all_fail_one_error_holds_each_ones_reason(servers: Servers) 
                 await router.route(request())
             assert servers.asked() == [asks, asks]
         report = router.report()
+    assert pickle.loads(pickle.dumps(caught.value)).decision == caught.value.decision
     assert caught.value.decision.model is None
     assert outcomes(caught.value.decision.considered) == {"a": "failed", "b": "failed"}
     assert (report.requests, report.unanswered) == (2, 2)
@@ -493,6 +495,22 @@ async def test_a_request_that_is_given_up_stays_counted_and_the_model_usable(ser
         assert router.report().day_cost == pytest.approx(1.0)
         servers[0].gate.set()
         assert (await router.route(request())).decision.model == "a"
+
+
+async def test_what_is_under_way_when_the_router_closes_fails_plainly_and_stays_counted(
+    servers: Servers,
+) -> None:
+    await servers.add(0.9)
+    servers[0].gate.clear()
+    async with Router(servers.settings()) as router:
+        ask = asyncio.create_task(router.route(request()))
+        async with asyncio.timeout(10):
+            await servers[0].arrived.wait()
+    servers[0].gate.set()
+    await asyncio.wait([ask], timeout=10)
+    assert isinstance(ask.exception(), RouterClosed)
+    async with Router(servers.settings()) as router:
+        assert router.report().day_cost == pytest.approx(1.0)
 
 
 async def test_the_seed_model_says_by_its_own_tokens_how_sure_it_is(tmp_path: Path) -> None:

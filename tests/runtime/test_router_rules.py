@@ -4,6 +4,8 @@ import doctest
 import math
 import random
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +26,7 @@ from runtime.router.planning import Candidate, Plan, Purse, Situation, plan
 from runtime.router.results import chain_key, task_key
 from runtime.router.state import FILE, State, Waiting
 
+ROOT = Path(__file__).parents[2]
 DAY = "2026-01-31"
 
 
@@ -247,6 +250,27 @@ def test_the_days_budget_holds_whatever_two_processes_do_and_in_whatever_order(
             open_cost = sum(most.max_cost for most in under_way)
             assert one.spent(DAY).cost == other.spent(DAY).cost == pytest.approx(cost + open_cost)
     assert refused > 0
+
+
+GREEDY_PROCESS = """
+import sys
+from pathlib import Path
+from configs.router import BudgetSettings
+from messages.routing import Estimate
+from runtime.router.state import State
+with State(Path(sys.argv[1])) as state:
+    budget, most = BudgetSettings(day_cost=1.0), Estimate(max_cost=0.01)
+    print(sum(state.reserve("day", most, budget) is None for _ in range(50)))
+"""
+
+
+def test_processes_that_spend_at_the_same_time_share_one_budget(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", GREEDY_PROCESS, str(tmp_path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(4)]
+    granted = [int(process.communicate(timeout=60)[0]) for process in running]
+    assert sum(granted) == 100
+    with State(tmp_path) as state:
+        assert state.spent("day").cost == pytest.approx(1.0)
 
 
 def test_spending_outlives_the_process_and_a_new_day_begins_at_nothing(tmp_path: Path) -> None:

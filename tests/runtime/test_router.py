@@ -497,6 +497,25 @@ async def test_a_request_that_is_given_up_stays_counted_and_the_model_usable(ser
         assert (await router.route(request())).decision.model == "a"
 
 
+async def test_a_trial_that_is_given_up_leaves_the_model_to_the_next_request(servers: Servers) -> None:
+    await servers.add(0.9)
+    servers[0].script = [Act(status=500), Act()]
+    async with Router(servers.settings(circuit={"open_after": 1, "pause_s": 1e-6})) as router:
+        with pytest.raises(NoAnswer):
+            await router.route(request())
+        servers[0].gate.clear()
+        servers[0].arrived.clear()
+        trial = asyncio.create_task(router.route(request()))
+        async with asyncio.timeout(10):
+            await servers[0].arrived.wait()
+        with pytest.raises(NoAnswer, match="being tried again by another request"):
+            await router.route(request())
+        trial.cancel()
+        await asyncio.wait([trial], timeout=10)
+        servers[0].gate.set()
+        assert (await router.route(request())).decision.model == "a"
+
+
 async def test_what_is_under_way_when_the_router_closes_fails_plainly_and_stays_counted(
     servers: Servers,
 ) -> None:

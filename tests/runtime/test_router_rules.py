@@ -259,16 +259,28 @@ from configs.router import BudgetSettings
 from messages.routing import Estimate
 from runtime.router.state import State
 with State(Path(sys.argv[1])) as state:
-    budget, most = BudgetSettings(day_cost=1.0), Estimate(max_cost=0.01)
-    print(sum(state.reserve("day", most, budget) is None for _ in range(50)))
+    budget, most = BudgetSettings(day_cost=1.0), Estimate(max_cost=0.001)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(sum(state.reserve("day", most, budget) is None for _ in range(500)))
 """
 
 
 def test_processes_that_spend_at_the_same_time_share_one_budget(tmp_path: Path) -> None:
     command = [sys.executable, "-c", GREEDY_PROCESS, str(tmp_path)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(4)]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(3)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     granted = [int(process.communicate(timeout=60)[0]) for process in running]
-    assert sum(granted) == 100
+    assert sum(granted) == 1000
     with State(tmp_path) as state:
         assert state.spent("day").cost == pytest.approx(1.0)
 

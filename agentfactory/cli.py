@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from agentfactory import __version__
 from agentfactory.data_cli import add_data_commands
+from agentfactory.router_cli import add_router_commands
 from configs.errors import AgentFactoryError, BadInput
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run_dir", metavar="RUN_DIR")
     report.set_defaults(command=_report)
     add_data_commands(commands.add_parser)
+    add_router_commands(commands.add_parser)
     return parser
 
 

@@ -3,15 +3,18 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import SettingsError
+from configs.section import Section
 from configs.settings import Settings
 
 PRESETS = Path(__file__).parent / "presets"
 
+SectionT = TypeVar("SectionT", bound=Section)
 YamlValue = None | bool | int | float | str | list["YamlValue"] | dict[str, "YamlValue"]
 
 
@@ -34,6 +37,16 @@ def load_settings(name_or_file: str = "laptop", overrides: Mapping[str, YamlValu
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(describe(error, where=str(path), model=Settings)) from error
+
+
+def load_section(path: Path, section: type[SectionT]) -> SectionT:
+    """Read a YAML file that holds one section. Raises SettingsError, which names the file and the key."""
+    if not path.is_file():
+        raise SettingsError(f"{path}: there is no such settings file")
+    try:
+        return section.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise SettingsError(describe(error, where=str(path), model=section)) from error
 
 
 def read_stored(path: Path) -> Settings:

@@ -105,6 +105,15 @@ class ChatModel:
             reply, attempts = await self._guard.retried(attempt, asked.tokens, deadline)
         return reply.model_copy(update={"attempts": attempts})
 
+    def measure(self, request: ChatRequest) -> Usage:
+        """Tokens before anything is sent: of the prompt, counted or estimated, and the most to come.
+
+        Raises Unsupported or ContextTooLong, as asking would.
+        """
+        _, asked = self._prepare(request)
+        most = request.sampling.max_tokens
+        return Usage(prompt_tokens=asked.prompt_tokens, completion_tokens=most, estimated=True)
+
     @asynccontextmanager
     async def stream(
         self,

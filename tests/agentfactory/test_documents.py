@@ -24,6 +24,7 @@ ELSEWHERE = {
     "make evolve": "make",
     "make test": "make",
     "make bench": "make",
+    "agentfactory evolve laptop --engine vllm": "tests/agentfactory/test_vllm_run.py",
     "ray start --head": "tests/cluster",
     "ray start --address HEAD:6379": "tests/cluster",
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",

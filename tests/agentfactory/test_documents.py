@@ -50,8 +50,8 @@ def small_preset(folder: Path, name: str = "small.yaml", base: str = "laptop") -
         "runtime": {"transport": "local"},
     }
     for key, value in TINY.items():
-        section, _, name = key.partition(".")
-        values.setdefault(section, {})[name] = yaml.safe_load(str(value))  # type: ignore[index]
+        section, _, field = key.partition(".")
+        values.setdefault(section, {})[field] = yaml.safe_load(str(value))  # type: ignore[index]
     endpoint, cache = f"tcp://127.0.0.1:{free_port()}", {"port": free_port()}
     values["data"] = {"bridge": {"endpoints": [endpoint]}, "cache": {"hosts": [cache]}}
     (folder / name).write_text(yaml.safe_dump(values))

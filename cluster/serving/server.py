@@ -113,10 +113,13 @@ async def serve(plan: Plan, watch: Callable[[str], None] = lambda _: None) -> No
     keys = keys_of(plan.serving)
     with bind(plan.serving) as listening:
         watch(f"loading {_name(plan.model)}")
-        async with ActorSystem.open("local") as system, opened(system, plan) as service:
+        async with (
+            ActorSystem.open("local") as system,
+            opened(system, plan) as service,
+            running(service, keys, listening) as server,
+        ):
             watch(f"serving {', '.join(service.names)} on {url_of(listening)}")
-            async with running(service, keys, listening) as server:
-                await _end_of(server, system)
+            await _end_of(server, system)
 
 
 @asynccontextmanager
@@ -135,6 +138,7 @@ async def running(service: Service, keys: tuple[str, ...], listening: socket.soc
     )
     serving = asyncio.create_task(server.serve([listening]), name="http")
     try:
+        await server.up.wait()
         yield server
     finally:
         server.should_exit = True
@@ -146,8 +150,17 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.up = asyncio.Event()
+        """Set when it answers, and listens to signals."""
         self.ended = asyncio.Event()
         """Set when it has been asked to end."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which tells nobody."""
+        try:
+            await super().startup(sockets)
+        finally:
+            self.up.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -12,10 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from cluster.serving.errors import refused
 from messages.chat import (
+    FUNCTION_NAME,
+    NO_PARAMETERS,
     AssistantMessage,
     ConversationMessage,
     FunctionCall,
     FunctionSpec,
+    JsonObject,
     SystemMessage,
     ToolMessage,
     UserMessage,
@@ -48,14 +51,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class TextPart(_Part):
-    """A piece of text."""
+class ContentPart(_Part):
+    """A piece of a message; only text is read."""
 
-    type: Literal["text"]
-    text: str
+    type: str
+    text: str = ""
 
 
-Content = str | tuple[TextPart, ...]
+Content = str | tuple[ContentPart, ...]
 
 
 class CalledFunction(_Part):
@@ -106,11 +109,29 @@ class ToolTurn(_Part):
 Turn = Annotated[SystemTurn | UserTurn | AssistantTurn | ToolTurn, Field(discriminator="role")]
 
 
-class Tool(_Part):
+class OfferedFunction(_Part):
     """A function that may be called."""
 
+    name: str = Field(pattern=FUNCTION_NAME)
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+class Tool(_Part):
+    """Of the kinds of tools there is one."""
+
     type: Literal["function"]
-    function: FunctionSpec
+    function: OfferedFunction
+
+    @property
+    def spec(self) -> FunctionSpec:
+        """The function in our form. Raises ApiError."""
+        asked = self.function
+        if asked.strict:
+            raise refused("tools: no engine here holds calls to their schema; leave `strict` out", "tools")
+        parameters = NO_PARAMETERS if asked.parameters is None else asked.parameters
+        return FunctionSpec(name=asked.name, description=asked.description or "", parameters=parameters)
 
 
 class StreamOptions(_Part):
@@ -212,7 +233,7 @@ class ChatBody(_Generation):
     def functions(self) -> tuple[FunctionSpec, ...]:
         """The functions that may be called."""
         offered = () if self.tool_choice == "none" else self.tools or ()
-        return tuple(tool.function for tool in offered)
+        return tuple(tool.spec for tool in offered)
 
     @property
     def sampling(self) -> SamplingSettings:
@@ -298,4 +319,9 @@ def _message(turn: Turn, names: dict[str, str]) -> ConversationMessage:
 
 
 def _text(content: Content) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
+    if isinstance(content, str):
+        return content
+    for part in content:
+        if part.type != "text":
+            raise refused(f"messages: only text is read here, found {part.type!r}", "messages")
+    return "".join(part.text for part in content)

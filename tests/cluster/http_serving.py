@@ -14,9 +14,9 @@ from configs.models import SEED_MODEL, ModelSettings, SimulatedEngineSettings
 from configs.serving import ServingSettings
 from messages.generation import Completion, EngineStatistics, Generate
 from runtime.engines.actor import InferenceEngine
-from runtime.engines.base import Engine, OnTokens
+from runtime.engines.base import Engine, EngineError, OnTokens
 from runtime.engines.chat import ChatFormat
-from runtime.engines.simulated import ScriptedEngine
+from runtime.engines.simulated import Reply, ScriptedEngine
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
 
@@ -34,8 +34,10 @@ class EngineOf(InferenceEngine):
 class HeldEngine(ScriptedEngine):
     """Tells of its first token, and ends when the test says so."""
 
-    def __init__(self, text: str = "Answer: 4") -> None:
-        super().__init__(lambda prompt, adapter: text, SEED)
+    def __init__(
+        self, script: Reply | Sequence[str | EngineError] = lambda prompt, adapter: "Answer: 4"
+    ) -> None:
+        super().__init__(script, SEED)
         self.asked = asyncio.Semaphore(0)
         self.cancelled = asyncio.Event()
         self.go_on = asyncio.Event()

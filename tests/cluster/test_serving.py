@@ -1,4 +1,4 @@
-"""`agentfactory serve` through OpenAI's own client: the shipped seed model, a run's adapters, real processes."""
+"""`agentfactory serve` through OpenAI's own client: the seed model, a run's adapters, real processes."""
 
 import asyncio
 import json
@@ -218,7 +218,9 @@ def test_texts_become_unit_vectors_in_both_encodings(client: OpenAI) -> None:
         ({"tool_choice": "required"}, "tool_choice"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_its_name(client: OpenAI, more: dict[str, object], param: str) -> None:
+def test_what_cannot_be_done_is_refused_by_its_name(
+    client: OpenAI, more: dict[str, object], param: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as refusal:
         client.chat.completions.create(model="seed", messages=asking(), **more)  # type: ignore[call-overload]
     assert refusal.value.param == param
@@ -272,7 +274,9 @@ def test_an_engine_that_was_restarted_gets_its_adapters_again(run_dir: Path) -> 
     from runtime.system import ActorSystem
 
     async def main() -> tuple[str, str]:
-        plan = Plan(ModelSettings(), TransformersEngineSettings(), ServingSettings(embedder="ngrams"), run_dir)
+        plan = Plan(
+            ModelSettings(), TransformersEngineSettings(), ServingSettings(embedder="ngrams"), run_dir
+        )
         body = CompletionBody.model_validate({"model": "student-v3", "prompt": "Task: 1+1\n", **PLAIN})
         prompt = tuple(token for token in range(40, 60))
         async with ActorSystem.open("local", backoff_s=0.0) as system, opened(system, plan) as service:

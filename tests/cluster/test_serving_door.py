@@ -93,14 +93,28 @@ async def test_requests_in_hand_are_finished_when_the_server_ends() -> None:
 
 
 async def _closed(url: httpx.URL, then: asyncio.Event) -> None:
-    """Set the event once nobody new is let in."""
-    with suppress(ConnectionRefusedError):
+    """Set the event once nobody new is let in, and the server has had time to break off what it has."""
+    with suppress(ConnectionError):
         async with asyncio.timeout(LIMIT_S):
             while True:
                 _, writer = await asyncio.open_connection(url.host, url.port)
                 writer.close()
                 await writer.wait_closed()
+    await asyncio.sleep(0.3)
     then.set()
+
+
+async def test_a_request_that_does_not_finish_in_time_is_cut_off_when_the_server_ends() -> None:
+    engine = HeldEngine()
+    async with served(engine, drain_s=0) as there:
+        client = AsyncOpenAI(base_url=there.url, api_key="none", max_retries=0)
+        whole = asyncio.create_task(ask(client))
+        async with asyncio.timeout(LIMIT_S):
+            await engine.asked.acquire()
+    with pytest.raises(openai.APIError):
+        await whole
+    assert engine.cancelled.is_set()
+    await client.close()
 
 
 async def test_one_request_too_many_is_told_to_come_again() -> None:

@@ -6,6 +6,7 @@ observation with the reward for errors. What goes wrong in the data plane itself
 
 from pydantic import ValidationError
 
+from actors.spaces import Space
 from configs.data import DataRewards
 from configs.errors import AgentFactoryError
 from messages.base import Request
@@ -52,12 +53,20 @@ class DataEnvironment:
     """
 
     def __init__(
-        self, ingestor: Ref, retriever: Ref, rewards: DataRewards, *, timeout_s: float = 600.0
+        self,
+        ingestor: Ref,
+        retriever: Ref,
+        rewards: DataRewards,
+        *,
+        timeout_s: float = 600.0,
+        space: Space | None = None,
     ) -> None:
+        """`space` keeps the agent to a part of the store of its own; None: it acts on all of it."""
         self._ingestor = ingestor
         self._retriever = retriever
         self._rewards = rewards
         self._timeout_s = timeout_s
+        self._space = space
         self._closed = self._over = False
         self._begin(None)
 
@@ -111,7 +120,13 @@ class DataEnvironment:
             request = request_type.model_validate(dict(action.params))
         except ValidationError as error:
             return self._refusal("BadParameters", f"{action.name}: {_in_words(error)}")
-        if action.name in _OF_THE_INGESTOR:
+        if self._space is None:
+            return await self._carry_out(action.name, request)
+        result = await self._carry_out(action.name, self._space.inside(request))
+        return self._space.outside(result)
+
+    async def _carry_out(self, name: str, request: Request[StepResult]) -> StepResult:
+        if name in _OF_THE_INGESTOR:
             return await self._ingestor.ask(request, timeout_s=self._timeout_s)
         return await ask_again(self._retriever, request, timeout_s=self._timeout_s)
 

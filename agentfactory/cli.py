@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="any other setting, such as loop.max_staleness=0",
     )
+    evolve.add_argument("--engine", choices=("transformers", "vllm", "simulated"), help="who runs the model")
     _add_run_options(evolve)
     evolve.set_defaults(command=_evolve)
 
@@ -104,6 +105,8 @@ def _evolve(options: argparse.Namespace) -> int:
     from agentfactory.commands import evolve
 
     changes = dict(_assignment(text) for text in options.set)
+    if options.engine:
+        changes["engine.kind"] = options.engine
     return evolve(
         preset=options.preset,
         rounds=options.rounds,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from actors.coordinator.journal import read_journal
 from actors.coordinator.state import RunState
+from actors.spaces import DataAccess, clear, new_space
 from actors.student.actor import Student
 from agentfactory.data import DataPlane
 from agentfactory.report.result import run_result
 from cluster.crew import spawn_coordinator, spawn_crew
-from cluster.data_plane import spawn_searcher
+from cluster.data_plane import spawn_data_access, spawn_searcher
 from cluster.run_folder import JOURNAL, create_run_folder, hold, open_run_folder, write_atomically
 from configs.data import DataSettings
 from configs.errors import AgentFactoryError, BadInput
@@ -126,8 +127,9 @@ class Factory:
         if run_dir is not None:
             folder, settings = open_run_folder(Path(run_dir))
             adapter = read_state(folder, settings).adapters["student"]
-        asked = task if isinstance(task, Task) else _task(task)
+        asked = task if isinstance(task, Task) else _task(task, settings.curriculum.domains[0])
         async with ActorSystem.open("local", stall_s=settings.runtime.stall_s) as system:
+            data = await self._data_access(system, settings) if asked.domain == "data" else None
             self.on_starting("engine")
             engine = await system.spawn(InferenceEngine, settings.model, settings.engine, name="engine")
             searcher = None
@@ -135,12 +137,18 @@ class Factory:
                 searcher = await spawn_searcher(system, (await self._open_data(settings.data)).settings, tags)
             self.on_starting("student")
             student = await system.spawn(
-                Student, settings.student, settings.model, engine, searcher, name="student"
+                Student, settings.student, settings.model, engine, searcher, data, name="student"
             )
             if folder is not None and adapter.version:
                 await engine.ask(read_adapter(folder, adapter), timeout_s=SOLVE_TIMEOUT_S)
-            request = SolveTask(episode_id=uuid.uuid4().hex, task=asked, adapter=adapter, pinned=True)
-            return await student.ask(request, timeout_s=SOLVE_TIMEOUT_S)
+            episode_id = uuid.uuid4().hex
+            space = new_space("solve", episode_id) if data else ""
+            request = SolveTask(episode_id=episode_id, task=asked, adapter=adapter, pinned=True, space=space)
+            try:
+                return await student.ask(request, timeout_s=SOLVE_TIMEOUT_S)
+            finally:
+                if data:
+                    await clear(data, [space])
 
     async def data(self) -> DataPlane:
         """The data plane: the one that is up, or one of this factory's own, opened when first asked for.
@@ -179,6 +187,9 @@ class Factory:
     async def destroy(self, *tags: str) -> int:
         """Remove tags and all their blobs for good; how many blobs."""
         return await (await self.data()).destroy(*tags)
+
+    async def _data_access(self, system: ActorSystem, settings: Settings) -> DataAccess:
+        return await spawn_data_access(system, (await self._open_data(settings.data)).settings)
 
     async def _open_data(self, settings: DataSettings) -> DataPlane:
         async with self._opening_data:
@@ -304,12 +315,12 @@ def read_state(folder: Path, settings: Settings) -> RunState:
     return state
 
 
-def _task(text: str) -> Task:
+def _task(text: str, domain: str) -> Task:
     if not text.strip():
         raise BadInput("the task is empty; expected something to solve, such as 'What is 12*(7+5)?'")
     return Task(
         id=uuid.uuid4().hex[:12],
-        domain="math",
+        domain=domain,
         description=text.strip(),
         difficulty=0.5,
         reference_kind="none",

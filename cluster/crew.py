@@ -6,17 +6,20 @@ from pathlib import Path
 from actors.coordinator.actor import Coordinator
 from actors.coordinator.crew import Crew
 from actors.sink.actor import TrajectorySink
+from actors.spaces import DataAccess
 from actors.student.actor import Student
 from actors.teacher.actor import Teacher
 from actors.trainer.actor import Trainer
 from actors.verifier.actor import Verifier
 from cluster.adapters import open_shelf
-from cluster.data_plane import spawn_searcher
+from cluster.data_plane import spawn_data_access, spawn_searcher
 from configs.data import DataSettings
+from configs.models import VllmEngineSettings
 from configs.settings import Settings
 from messages.adapters import Policy
 from runtime.engines.actor import InferenceEngine
 from runtime.engines.base import OpenShelf
+from runtime.engines.pool import EnginePool
 from runtime.groups import task_group
 from runtime.ref import ActorRef, PoolRef, Ref
 from runtime.system import ActorSystem
@@ -32,8 +35,9 @@ async def spawn_crew(
     """
     searched = settings.searched_tags
     searcher = await spawn_searcher(system, data, searched) if data and searched else None
+    access = await spawn_data_access(system, data) if data and "data" in settings.curriculum.domains else None
     shelf = partial(open_shelf, data) if data and settings.trainer.publish == "store" else None
-    spawning = _Spawning(system, settings, run_dir, searcher, shelf)
+    spawning = _Spawning(system, settings, run_dir, searcher, access, shelf)
     async with task_group() as group:
         for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
             group.start_soon(part)
@@ -46,6 +50,7 @@ async def spawn_crew(
         trainer=spawning.actors["trainer"],
         topics=system.topics,
         open_shelf=shelf,
+        data=access,
     )
 
 
@@ -58,10 +63,12 @@ class _Spawning:
         settings: Settings,
         run_dir: Path,
         searcher: Ref | None,
+        data: DataAccess | None,
         shelf: OpenShelf | None,
     ) -> None:
         self._system = system
         self._searcher = searcher
+        self._data = data
         self._shelf = shelf
         self._settings = settings
         self._run_dir = run_dir
@@ -73,19 +80,26 @@ class _Spawning:
     async def engine_and_its_users(self) -> None:
         """The engine first: Students and Teacher hold refs to it."""
         settings = self._settings
-        self.pools["engine"] = await self._system.spawn_pool(
+        replicas = await self._system.spawn_pool(
             InferenceEngine,
             settings.model,
             settings.engine,
             self._shelf,
             name="engine",
-            copies=1,
-            resources=self._half_a_gpu,
+            copies=settings.engine.copies,
+            resources=self._gpus_of_a_replica(),
             mailbox=8192,
         )
+        self.pools["engine"] = EnginePool("engine", replicas.members)
         async with task_group() as group:
             group.start_soon(self._students)
             group.start_soon(self._teacher)
+
+    def _gpus_of_a_replica(self) -> Resources:
+        engine = self._settings.engine
+        if isinstance(engine, VllmEngineSettings) and engine.tensor_parallel > 1:
+            return Resources(gpus=engine.tensor_parallel)
+        return self._half_a_gpu
 
     async def _students(self) -> None:
         settings, engine = self._settings.student, self.pools["engine"]
@@ -95,6 +109,7 @@ class _Spawning:
             self._settings.model,
             engine,
             self._searcher,
+            self._data,
             name="student",
             copies=settings.copies,
             mailbox=8192,
@@ -110,6 +125,7 @@ class _Spawning:
             engine,
             archive,
             self._searcher,
+            Path(self._settings.data.locate_library()),
             name="teacher",
         )
 
@@ -117,7 +133,12 @@ class _Spawning:
         """The graders are walled in like the tools, or allowed to be weak like them."""
         settings, weak = self._settings.verifier, self._settings.student.sandbox.allow_weak
         self.pools["verifier"] = await self._system.spawn_pool(
-            Verifier, settings, weak, name="verifier", copies=settings.copies
+            Verifier,
+            settings,
+            weak,
+            self._data.retriever if self._data else None,
+            name="verifier",
+            copies=settings.copies,
         )
 
     async def sink(self) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from actors.ingestor.actor import Ingestor
 from actors.retriever.actor import Retriever
 from actors.searcher.actor import Searcher
+from actors.spaces import DataAccess
 from bridge.cache.base import CacheBackend
 from bridge.cache.memcached import MemcachedBackend
 from bridge.cache.tier import CacheTier
@@ -16,6 +17,8 @@ from bridge.tiers import Tiers
 from configs.data import CacheSettings, DataSettings
 from runtime.ref import ActorRef, PoolRef
 from runtime.system import ActorSystem
+
+LIBRARY_SCHEMES = ("file", "folder", "mem", "string")
 
 
 @asynccontextmanager
@@ -56,3 +59,14 @@ async def spawn_searcher(system: ActorSystem, settings: DataSettings, warm: tupl
     """
     blobs = partial(BridgeClient, settings.bridge)
     return await system.spawn(Searcher, settings.search, blobs, warm, name="searcher")
+
+
+async def spawn_data_access(system: ActorSystem, settings: DataSettings) -> DataAccess:
+    """The data plane for tasks of the `data` domain: its Ingestors read the library and nothing else.
+
+    Raises SettingsError for a library that is not there, and what `spawn_data_actors` raises.
+    """
+    library = settings.locate_library()
+    uris = settings.uris.model_copy(update={"roots": (library,), "schemes": LIBRARY_SCHEMES})
+    ingestors, retrievers = await spawn_data_actors(system, settings.model_copy(update={"uris": uris}))
+    return DataAccess(ingestors, retrievers, settings.rewards, library)

@@ -1,10 +1,14 @@
 """The data plane's settings: the bridge, the store behind it, the caches in front, and URIs."""
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.errors import SettingsError
 from configs.section import Section
+
+LIBRARY = Path(__file__).parent / "library"
 
 
 class BridgeSettings(Section):
@@ -148,6 +152,9 @@ class DataSettings(Section):
     rewards: DataRewards = DataRewards()
     actions: ActionSettings = ActionSettings()
     search: SearchSettings = SearchSettings()
+    library: str = ""
+    """The folder whose folders the tasks of the `data` domain are about; empty: the one that ships with
+    the project."""
 
     @model_validator(mode="after")
     def _the_reason_reaches_the_client(self) -> Self:
@@ -157,3 +164,10 @@ class DataSettings(Section):
                 f"({self.bridge.request_timeout_ms} ms): a client would hear of no answer, not of why"
             )
         return self
+
+    def locate_library(self) -> str:
+        """The absolute path of the library. Raises SettingsError for a folder that is not there."""
+        path = Path(self.library).expanduser().resolve() if self.library else LIBRARY
+        if not path.is_dir():
+            raise SettingsError(f"data.library: there is no folder {self.library!r}")
+        return str(path)

@@ -13,13 +13,15 @@ LOADING = Lock()
 """Hold it around `from_pretrained`: transformers loads through state that all threads share, and the
 engine and the Trainer of a local run load at the same time."""
 SEED_MODEL = Path(__file__).parent / "models" / "seed"
+SEEDS = {"seed": SEED_MODEL, "seed-data": SEED_MODEL.with_name("seed-data")}
+"""The models that ship with the project: one for arithmetic, one for errands in the data plane."""
 
 
 class ModelSettings(Section):
     """The base model that all policies adapt."""
 
     source: str = "seed"
-    """`seed` (the small model that ships with the project), a folder, or a hub name."""
+    """`seed` or `seed-data` (small models that ship with the project), a folder, or a hub name."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     quantize: Literal["none", "nf4"] = "none"
@@ -27,8 +29,8 @@ class ModelSettings(Section):
 
     def locate(self) -> str:
         """The folder or hub name to load from. Raises SettingsError for a folder that is not one."""
-        if self.source == "seed":
-            return str(SEED_MODEL)
+        if self.source in SEEDS:
+            return str(SEEDS[self.source])
         path = Path(self.source).expanduser()
         looks_like_a_path = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1
         if path.is_dir():
@@ -40,13 +42,20 @@ class ModelSettings(Section):
             return str(path)
         if looks_like_a_path or "/" not in self.source:
             raise SettingsError(
-                f"model.source: there is no model folder {self.source!r}; expected `seed`, an "
-                "existing folder, or a hub name such as Qwen/Qwen2.5-7B-Instruct"
+                f"model.source: there is no model folder {self.source!r}; expected `seed`, "
+                "`seed-data`, an existing folder, or a hub name such as Qwen/Qwen2.5-7B-Instruct"
             )
         return self.source
 
 
-class TransformersEngineSettings(Section):
+class EngineSection(Section):
+    """What all engines have in common."""
+
+    copies: int = Field(default=1, ge=1)
+    """Replicas, each with the whole model."""
+
+
+class TransformersEngineSettings(EngineSection):
     """Continuous batching on transformers: the laptop's engine."""
 
     kind: Literal["transformers"] = "transformers"
@@ -62,7 +71,7 @@ class TransformersEngineSettings(Section):
     """Processor threads of the engine."""
 
 
-class SimulatedEngineSettings(Section):
+class SimulatedEngineSettings(EngineSection):
     """An engine that answers from a script in a fixed time: for benchmarks and tests."""
 
     kind: Literal["simulated"] = "simulated"
@@ -70,4 +79,28 @@ class SimulatedEngineSettings(Section):
     reply: str = "Answer: 0"
 
 
-EngineSettings = Annotated[TransformersEngineSettings | SimulatedEngineSettings, Field(discriminator="kind")]
+class VllmEngineSettings(EngineSection):
+    """vLLM: one replica on the GPUs that it is given, or on the processor where there is none."""
+
+    kind: Literal["vllm"] = "vllm"
+    max_batch: int = Field(default=256, ge=1)
+    """Sequences decoded together."""
+    max_context: int = Field(default=2048, ge=16)
+    """Prompt and completion together, tokens."""
+    max_adapters: int = Field(default=6, ge=1)
+    """Adapters that one batch may mix: the versions in use, of the Student and of the Teacher."""
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 16
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that share one replica."""
+    gpu_memory: float = Field(default=0.45, gt=0.0, lt=1.0)
+    """Share of each GPU's memory; the Trainer needs the rest where it shares the GPU."""
+    cpu_cache_gb: int = Field(default=1, ge=1)
+    """Key-value cache where there is no GPU."""
+    compile: bool = True
+    """Compile the model and capture CUDA graphs: minutes at the start, faster ever after."""
+    start_timeout_s: float = Field(default=900.0, gt=0.0)
+
+
+EngineSettings = Annotated[
+    TransformersEngineSettings | VllmEngineSettings | SimulatedEngineSettings, Field(discriminator="kind")
+]

@@ -36,6 +36,15 @@ class RetrieveSettings(Section):
     timeout_s: float = Field(default=30.0, gt=0.0)
 
 
+class DataToolSettings(Section):
+    """The tools of the `data` domain: the actions of the data plane."""
+
+    max_chars: int = Field(default=1500, ge=40)
+    """Length of one observation, in characters."""
+    timeout_s: float = Field(default=60.0, gt=0.0)
+    """An action that takes longer fails the episode."""
+
+
 class NoveltySettings(Section):
     """How near-duplicates are recognised, over all rounds."""
 
@@ -89,6 +98,7 @@ class StudentSettings(Section):
     generate_timeout_s: float = Field(default=120.0, gt=0.0)
     sandbox: SandboxSettings = SandboxSettings()
     retrieve: RetrieveSettings = RetrieveSettings()
+    data: DataToolSettings = DataToolSettings()
 
 
 class VerifierSettings(Section):

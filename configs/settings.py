@@ -11,6 +11,7 @@ from configs.models import (
     ModelSettings,
     SimulatedEngineSettings,
     TransformersEngineSettings,
+    VllmEngineSettings,
 )
 from configs.roles import (
     CurriculumSettings,
@@ -70,16 +71,34 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        if isinstance(self.engine, TransformersEngineSettings):
+        if isinstance(self.engine, TransformersEngineSettings | VllmEngineSettings):
             longest = self.student.max_tokens_per_turn
             if longest >= self.engine.max_context:
                 raise ValueError(
                     f"student.max_tokens_per_turn ({longest}) must be smaller than "
                     f"engine.max_context ({self.engine.max_context})"
                 )
+        if isinstance(self.engine, VllmEngineSettings):
+            self._adapters_fit(self.engine)
         if isinstance(self.engine, SimulatedEngineSettings) and self.trainer.simulate_s is None:
             raise ValueError("a simulated engine needs trainer.simulate_s: there is nothing to train")
         return self
+
+    def _adapters_fit(self, engine: VllmEngineSettings) -> None:
+        """Of each policy that learns, a version is loaded while one is in use, and the one before that
+        still sampled with where staleness allows it."""
+        each = 2 + min(1, self.loop.max_staleness)
+        needed = each * (2 if self.teacher.train else 1)
+        if engine.max_adapters < needed:
+            raise ValueError(
+                f"engine.max_adapters ({engine.max_adapters}) must be at least {needed}: that many versions "
+                "are loaded at once with these loop.max_staleness and teacher.train"
+            )
+        if self.trainer.lora.rank > engine.max_lora_rank:
+            raise ValueError(
+                f"engine.max_lora_rank ({engine.max_lora_rank}) must be at least trainer.lora.rank "
+                f"({self.trainer.lora.rank})"
+            )
 
     @property
     def searched_tags(self) -> tuple[str, ...]:
@@ -90,7 +109,8 @@ class Settings(Section):
     @property
     def needs_data(self) -> bool:
         """Whether a run of these settings works with the data plane."""
-        return bool(self.searched_tags) or self.trainer.publish == "store"
+        by_store = self.trainer.publish == "store"
+        return bool(self.searched_tags) or by_store or "data" in self.curriculum.domains
 
     def sha256(self) -> str:
         """Digest of every value: two runs with the same digest had the same settings."""

@@ -58,9 +58,11 @@ class UnloadAdapter(Request[AdapterLoaded]):
 
 
 class UsePolicy(Message):
-    """From now on sample with this version; sent only after every replica confirmed it."""
+    """From now on sample with this version; sent only after the engine's replicas confirmed it."""
 
     adapter: AdapterRef
+    avoid: tuple[str, ...] = ()
+    """Replicas that could not load it: nothing is to be asked of them."""
 
 
 class AdapterPublished(Event):

@@ -21,6 +21,8 @@ class Solution(Message):
     """None where no answer could be read from the model's text."""
     turns: tuple[Turn, ...]
     stop_reason: StopReason
+    space: str = ""
+    """What the tags in the store begin with that this attempt worked under; empty: it had none."""
     confidence: float = Field(default=0.0, ge=0.0, le=1.0)
     """Geometric mean probability of the tokens of the last turn."""
     duration_s: float = Field(default=0.0, ge=0.0)
@@ -48,6 +50,8 @@ class SolveTask(Request[Solution]):
     temperature: float | None = Field(default=None, ge=0.0)
     """Overrides the Student's own setting."""
     seed: int | None = None
+    space: str = ""
+    """What the tags of this attempt begin with in the store, so that no two attempts ever meet."""
 
 
 class EpisodeFailed(Event):

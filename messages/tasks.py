@@ -13,6 +13,23 @@ ReferenceKind = Literal["computed", "majority", "given", "none"]
 """Where a reference answer came from: computed and checked, voted by the Student, or supplied."""
 
 
+class ExpectedBlob(Message):
+    """A blob that must be there."""
+
+    tag: str
+    """As the task names it, without what sets the episode's tags apart."""
+    name: str
+    sha256: str
+    """Hexadecimal digest of the bytes."""
+
+
+class StoreGoal(Message):
+    """What an episode must leave in the store: these blobs under its tags, and no others."""
+
+    blobs: tuple[ExpectedBlob, ...] = Field(min_length=1)
+    """At least one: an empty store is what every episode begins with."""
+
+
 class Task(Message):
     """One thing to solve."""
 
@@ -28,6 +45,8 @@ class Task(Message):
     """1 − the highest cosine similarity to any task proposed before, over all rounds."""
     created_at: float = 0.0
     """Seconds since the epoch."""
+    goal: StoreGoal | None = None
+    """What the store must hold at the end; None where the answer is all that counts."""
     source: PassageRef | None = None
     """The passage that the Teacher had at hand when it wrote the task."""
 

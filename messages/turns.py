@@ -24,6 +24,8 @@ class ToolResult(Message):
     ok: bool
     failure: Literal["", "error", "timeout", "memory", "output", "forbidden", "unknown_tool", "crashed"] = ""
     """Why `ok` is false; empty otherwise."""
+    reward: float | None = None
+    """What the environment gave for this step; None for a tool that is no environment."""
     duration_s: float = Field(default=0.0, ge=0.0)
 
 

@@ -96,10 +96,14 @@ class PoolRef:
     def __reduce__(self) -> tuple[object, ...]:
         return PoolRef, (self.name, self.members)
 
+    def candidates(self) -> tuple[ActorRef, ...]:
+        """The members that are not gone. Once all are gone, all."""
+        return tuple(member for member in self.members if not member.gone) or self.members
+
     def least_loaded(self) -> ActorRef:
-        """The member with the fewest asks pending; equals take turns. Once all are gone, any."""
+        """The member with the fewest asks pending; equals take turns."""
         self._turn += 1
-        members = tuple(member for member in self.members if not member.gone) or self.members
+        members = self.candidates()
         first = self._turn % len(members)
         return min((*members[first:], *members[:first]), key=lambda member: member.pending)
 
@@ -113,7 +117,7 @@ class PoolRef:
 
     async def broadcast(self, message: Message) -> None:
         """Send to every member that is not gone. Raises, at the end, the first error that a send met."""
-        members = [member for member in self.members if not member.gone] or self.members
+        members = PoolRef.candidates(self)
         errors: list[ActorDown | ActorStopped] = []
         for member in members:
             try:

@@ -22,11 +22,13 @@ import structlog
 from actors.coordinator.crew import Crew
 from actors.coordinator.episodes import EpisodeRunner, GroupRunner
 from actors.coordinator.evaluator import Evaluator
+from actors.coordinator.held_out import held_out
 from actors.coordinator.journal import FILE, Journal, read_journal
 from actors.coordinator.learning import EndReason, Learning
 from actors.coordinator.publisher import PolicyPublisher
 from actors.coordinator.record import Record
 from actors.coordinator.rollouts import Rollouts
+from actors.coordinator.spaces import Spaces
 from actors.coordinator.state import RunState
 from actors.coordinator.tasks import TaskStock
 from configs.errors import AgentFactoryError, CannotWrite
@@ -88,7 +90,8 @@ class Coordinator(Actor):
     def _assemble(self) -> None:
         settings, crew, publisher = self._settings, self._crew, self._publisher
         self._record = Record(self._journal, self._state, crew.topics)
-        episodes = EpisodeRunner(settings.loop, crew.students, publisher, crew.topics)
+        self._spaces = Spaces(crew.data, self._state)
+        episodes = EpisodeRunner(settings.loop, crew.students, publisher, crew.topics, self._spaces)
         groups = GroupRunner(
             settings.loop,
             settings.rewards,
@@ -100,7 +103,10 @@ class Coordinator(Actor):
         half_a_batch = max(1, settings.loop.batch_groups // 2)
         stock = TaskStock(crew.teacher, publisher, self._state.curriculum, half_a_batch)
         self._rollouts = Rollouts(settings.loop, self._record, groups, stock, publisher)
-        self._evaluator = Evaluator(settings.evaluation, settings.rewards, episodes, crew.verifier, crew.sink)
+        tasks = held_out(settings.evaluation, settings.curriculum.domains, settings.data)
+        self._evaluator = Evaluator(
+            tasks, settings.evaluation, settings.rewards, episodes, crew.verifier, crew.sink
+        )
         self._learning = Learning(
             settings, self._record, crew, publisher, self._rollouts, stock, self._evaluator
         )
@@ -162,10 +168,12 @@ class Coordinator(Actor):
                 )
             )
         structlog.contextvars.bind_contextvars(run_id=state.run_id)
+        await self._spaces.sweep()
         async with task_group() as rollouts:
             rollouts.start_soon(self._rollouts.admit, rollouts)
             reason = await self._learning.run()
             rollouts.cancel_scope.cancel()
+        await self._spaces.sweep()
         await self._finish(reason)
 
     async def _restore(self) -> None:

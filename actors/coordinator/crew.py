@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from actors.spaces import DataAccess
 from runtime.engines.base import OpenShelf
 from runtime.ref import PoolRef, Ref
 from runtime.topics import Topics
@@ -19,3 +20,5 @@ class Crew(NamedTuple):
     topics: Topics
     open_shelf: OpenShelf | None = None
     """Where the Trainer puts adapters and the engines fetch them; None where messages carry them."""
+    data: DataAccess | None = None
+    """For tasks of the `data` domain; None where there are none."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import structlog
 
 from actors.coordinator.publisher import PolicyPublisher
+from actors.coordinator.spaces import Spaces
 from configs.errors import AgentFactoryError
 from configs.roles import LoopSettings, RewardWeights
 from messages.adapters import AdapterRef
@@ -33,8 +34,15 @@ class EpisodeRunner:
     """Gives episodes to Students, again where an attempt fails."""
 
     def __init__(
-        self, settings: LoopSettings, students: Ref, publisher: PolicyPublisher, topics: Topics
+        self,
+        settings: LoopSettings,
+        students: Ref,
+        publisher: PolicyPublisher,
+        topics: Topics,
+        spaces: Spaces,
     ) -> None:
+        self.spaces = spaces
+        """Where the solutions' spaces are to be cleared once they are judged."""
         self._settings = settings
         self._students = students
         self._publisher = publisher
@@ -47,6 +55,8 @@ class EpisodeRunner:
             if not request.pinned:
                 newest = self._publisher.current("student")
                 request = request.model_copy(update={"adapter": newest})
+            space = self.spaces.new(request.task, request.episode_id)
+            request = request.model_copy(update={"space": space})
             try:
                 return await self._students.ask(request, timeout_s=self._settings.episode_timeout_s)
             except AgentFactoryError as error:
@@ -59,6 +69,7 @@ class EpisodeRunner:
                 )
                 log.warning("episode failed", **failed.model_dump())
                 await self._topics.publish(failed)
+                await self.spaces.clear([space])
                 await self._publisher.reload()
         return None
 
@@ -122,7 +133,10 @@ class GroupRunner:
 
     async def _judge(self, task: Task, solutions: list[Solution]) -> GroupVerdict:
         message = JudgeGroup(task=task, solutions=tuple(solutions))
-        verdict = await ask_again(self._verifier, message, timeout_s=JUDGE_TIMEOUT_S)
+        try:
+            verdict = await ask_again(self._verifier, message, timeout_s=JUDGE_TIMEOUT_S)
+        finally:
+            await self._episodes.spaces.clear(solution.space for solution in solutions)
         for episode_id, reason in verdict.failed:
             log.warning("grading failed", episode_id=episode_id, reason=reason)
         return verdict

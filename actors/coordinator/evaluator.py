@@ -1,6 +1,7 @@
 """pass@1 on the fixed held-out set, sampled the same way for every version."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import structlog
@@ -19,7 +20,6 @@ from runtime.ref import Ref
 from runtime.retry import ask_again
 from training.rewards import episode_rewards
 from training.statistics import wilson_interval
-from training.tasks import arithmetic
 
 log = structlog.get_logger("coordinator")
 JUDGE_TIMEOUT_S = 120.0
@@ -56,6 +56,7 @@ class Evaluator:
 
     def __init__(
         self,
+        tasks: Sequence[Task],
         settings: EvaluationSettings,
         weights: RewardWeights,
         episodes: EpisodeRunner,
@@ -67,7 +68,7 @@ class Evaluator:
         self._episodes = episodes
         self._verifier = verifier
         self._sink = sink
-        self._tasks = held_out(settings)
+        self._tasks = tasks
         self.running = 0
         """Episodes under way."""
 
@@ -107,6 +108,7 @@ class Evaluator:
         try:
             solution = await self._episodes.solve(request)
             verdict = await self._judge(task, solution) if solution is not None else None
+            await self._episodes.spaces.clear([solution.space] if solution is not None else [])
         finally:
             self.running -= 1
         if solution is None or verdict is None:
@@ -124,18 +126,3 @@ class Evaluator:
         except AgentFactoryError as error:
             log.warning("grading failed", episode_id=solution.episode_id, reason=str(error))
             return None
-
-
-def held_out(settings: EvaluationSettings) -> list[Task]:
-    """The held-out tasks: the same for every run with these settings, and never trained on."""
-    return [
-        Task(
-            id=f"held-out-{number}",
-            domain="math",
-            description=task.text,
-            difficulty=task.difficulty,
-            reference=task.answer,
-            reference_kind="computed",
-        )
-        for number, task in enumerate(arithmetic.held_out_tasks(settings.tasks, settings.seed))
-    ]

@@ -1,8 +1,9 @@
 """Bringing a new version into use: loaded on every replica, confirmed, and only then sampled with.
 
-Each version has a name of its own, so an engine can never serve an old one under a new name. Where
-a replica refuses, the old version stays in use everywhere. Its files come with the message, or lie on a
-shelf that the replicas fetch them from; there they stay until the version is retired or the run ends.
+Each version has a name of its own, so an engine can never serve an old one under a new name. A replica
+that cannot load a version is taken out until it can; where none can, the old version stays in use. A
+version's files come with the message, or lie on a shelf that the replicas fetch them from; there they stay
+until the version is retired or the run ends.
 """
 
 import time
@@ -22,8 +23,9 @@ from messages.adapters import (
     UnloadAdapter,
     UsePolicy,
 )
-from runtime.engines.base import AdapterShelf, UnknownAdapter
-from runtime.ref import PoolRef, Ref
+from runtime.engines.base import AdapterRejected, AdapterShelf, UnknownAdapter
+from runtime.groups import task_group
+from runtime.ref import ActorRef, PoolRef, Ref
 from runtime.retry import ask_again
 from runtime.topics import Topics
 from training.adapter_files import under_tag
@@ -48,6 +50,8 @@ class PolicyPublisher:
             "student": AdapterRef(policy="student", version=0),
             "teacher": AdapterRef(policy="teacher", version=0),
         }
+        self._out: frozenset[str] = frozenset()
+        """Replicas that lack a version in use."""
         self._reloading = anyio.Lock()
         self._reloaded_at = -1.0
 
@@ -69,17 +73,16 @@ class PolicyPublisher:
         await self.publish(FetchAdapter(adapter=located.adapter))
 
     async def publish(self, message: LoadAdapter | FetchAdapter) -> None:
-        """Load everywhere, then use. Raises the engine's error, with nothing changed."""
+        """Load everywhere, then use. Where no replica takes it: raises the error, with nothing changed."""
         began = time.monotonic()
         adapter = message.adapter
-        await self._load(message)
         assert adapter.name is not None
+        self._out |= await self._load(message)
         self._live[adapter.name] = message
         self._current[adapter.policy] = adapter
-        if adapter.policy == "student":
-            await self._students.broadcast(UsePolicy(adapter=adapter))
-        else:
-            await self._teacher.tell(UsePolicy(adapter=adapter))
+        if self._out:
+            await self._load_all()  # once more, and whatever else they lack
+        await self._announce(adapter)
         load_s = time.monotonic() - began
         await self._topics.publish(AdapterPublished(adapter=adapter, load_s=load_s))
 
@@ -89,12 +92,12 @@ class PolicyPublisher:
         async with self._reloading:
             if asked_at < self._reloaded_at:
                 return  # someone did it while we waited
-            began = time.monotonic()
-            for name in list(self._live):
-                message = self._live.get(name)  # it may be retired while the others are loaded
-                if message is not None:
-                    await self._load(message)
+            began, out = time.monotonic(), self._out
+            await self._load_all()
             self._reloaded_at = began
+            if self._out or out:  # also for whoever was restarted meanwhile
+                for adapter in self._current.values():
+                    await self._announce(adapter)
 
     async def retire(self, policy: Policy, keep: Iterable[int]) -> None:
         """Unload the versions of a policy other than these; waits for what still runs on them."""
@@ -126,8 +129,40 @@ class PolicyPublisher:
         with suppress(UnknownAdapter):  # this replica was restarted meanwhile and never had it
             await ask_again(engine, UnloadAdapter(name=name), timeout_s=LOAD_TIMEOUT_S)
 
-    async def _load(self, message: LoadAdapter | FetchAdapter) -> None:
-        for engine in self._engines.members:
-            loaded = await ask_again(engine, message, timeout_s=LOAD_TIMEOUT_S)
-            if message.adapter.name not in loaded.names:
-                log.error("replica did not confirm", engine=engine.name, adapter=message.adapter.name)
+    async def _announce(self, adapter: AdapterRef) -> None:
+        message = UsePolicy(adapter=adapter, avoid=tuple(sorted(self._out)))
+        if adapter.policy == "student":
+            await self._students.broadcast(message)
+        else:
+            await self._teacher.tell(message)
+
+    async def _load_all(self) -> None:
+        """Give every replica every live version; those that then lack one are out."""
+        out: set[str] = set()
+        for name in list(self._live):
+            message = self._live.get(name)  # it may be retired while the others are loaded
+            if message is not None:
+                out |= await self._load(message)
+        self._out = frozenset(out)
+
+    async def _load(self, message: LoadAdapter | FetchAdapter) -> frozenset[str]:
+        """Load on every replica; who could not. Raises the first error if nobody could."""
+        name = message.adapter.name
+        errors: dict[str, AgentFactoryError] = {}
+
+        async def load(engine: ActorRef) -> None:
+            try:
+                loaded = await ask_again(engine, message, timeout_s=LOAD_TIMEOUT_S)
+                if name not in loaded.names:
+                    errors[engine.name] = AdapterRejected(f"{engine.name} did not confirm {name}")
+            except AgentFactoryError as error:
+                errors[engine.name] = error
+
+        async with task_group() as group:
+            for engine in self._engines.members:
+                group.start_soon(load, engine)
+        if len(errors) == len(self._engines.members):
+            raise next(iter(errors.values()))
+        for engine_name, error in errors.items():
+            log.error("a replica is taken out", engine=engine_name, adapter=name, reason=str(error))
+        return frozenset(errors)

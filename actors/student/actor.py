@@ -9,10 +9,13 @@ tokenized twice; an episode ends after `max_turns` at the latest, whatever the m
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 
+from actors.spaces import DataAccess
+from actors.student.data_tools import data_tools
 from actors.student.prompts import opening
 from configs.errors import SettingsError
 from configs.models import ModelSettings
@@ -24,6 +27,7 @@ from messages.turns import ToolResult, Turn
 from runtime.actor import Actor
 from runtime.engines.base import PromptTooLong
 from runtime.engines.chat import ChatFormat
+from runtime.engines.pool import EnginePool
 from runtime.ref import Ref
 from runtime.tools.base import Tool
 from runtime.tools.python import PythonTool
@@ -41,12 +45,21 @@ class Student(Actor):
     concurrency = 8192  # a new policy must not queue behind episodes: `_slots` bounds those
 
     def __init__(
-        self, settings: StudentSettings, model: ModelSettings, engine: Ref, searcher: Ref | None = None
+        self,
+        settings: StudentSettings,
+        model: ModelSettings,
+        engine: Ref,
+        searcher: Ref | None = None,
+        data: DataAccess | None = None,
     ) -> None:
-        """`searcher` answers Search, for the retrieve tool. Raises SettingsError if it is missing."""
+        """`searcher` answers Search, for the retrieve tool. Raises SettingsError if it is missing.
+
+        `data` carries out the actions of tasks of the `data` domain.
+        """
         self._settings = settings
         self._model = model
         self._engine = engine
+        self._data = data
         self._tools = _tools(settings, searcher)
         self._toolbox = ToolBox(self._tools)
         self._slots = anyio.Semaphore(settings.concurrent_episodes)
@@ -65,6 +78,8 @@ class Student(Actor):
     async def use_policy(self, message: UsePolicy) -> None:
         """Sample with this version from the next turn on; an older one is ignored."""
         self._policy = _newer(self._policy, message.adapter)
+        if isinstance(self._engine, EnginePool):
+            self._engine.avoid(message.avoid)
 
     async def solve(self, message: SolveTask) -> Solution:
         """Run one episode to its end."""
@@ -72,7 +87,8 @@ class Student(Actor):
         async with self._slots:
             began = time.monotonic()
             try:
-                turns, answer, stop_reason = await self._episode(message)
+                async with self._tools_for(message) as tools:
+                    turns, answer, stop_reason = await self._episode(message, tools)
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._engine.tell(EndSessions(sessions=(message.episode_id,)))
@@ -82,14 +98,29 @@ class Student(Actor):
             answer=answer,
             turns=tuple(turns),
             stop_reason=stop_reason,
+            space=message.space,
             confidence=_confidence(turns[-1].logprobs),
             duration_s=time.monotonic() - began,
         )
 
-    async def _episode(self, message: SolveTask) -> tuple[list[Turn], str | None, StopReason]:
+    @asynccontextmanager
+    async def _tools_for(self, message: SolveTask) -> AsyncIterator[tuple[Tool, ...]]:
+        """The tools of the task's domain. Raises SettingsError without what a data task needs."""
+        if message.task.domain != "data":
+            yield self._tools
+            return
+        if self._data is None or not message.space:
+            raise SettingsError("a task of the data domain needs the data plane, and a space of its own")
+        async with data_tools(self._data, self._settings.data, message) as tools:
+            yield tools
+
+    async def _episode(
+        self, message: SolveTask, tools: tuple[Tool, ...]
+    ) -> tuple[list[Turn], str | None, StopReason]:
+        toolbox = self._toolbox if tools is self._tools else ToolBox(tools)
         turns: list[Turn] = []
         history: tuple[int, ...] = ()
-        added = self._chat.opening(opening(message.task.description, self._tools))
+        added = self._chat.opening(opening(message.task.description, tools))
         for number in range(self._settings.max_turns):
             adapter = message.adapter if message.pinned else self._policy
             started_at, began = time.time(), time.monotonic()
@@ -101,7 +132,7 @@ class Student(Actor):
                 return turns, None, "token_limit"
             text = self._chat.decode(completion.token_ids)
             reply = parse_reply(text)
-            result = await self._toolbox.call(reply.call) if reply.call else None
+            result = await toolbox.call(reply.call) if reply.call else None
             turns.append(
                 Turn(
                     prompt_ids=added,

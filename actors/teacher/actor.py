@@ -17,6 +17,7 @@ import anyio
 
 from actors.teacher.domains import CheckedTask, Domain, domain_named
 from actors.teacher.novelty import NoveltyArchive
+from configs.data import LIBRARY
 from configs.errors import BadInput, SettingsError
 from configs.models import ModelSettings
 from configs.roles import TeacherSettings
@@ -27,6 +28,7 @@ from messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task,
 from messages.turns import Turn
 from runtime.actor import Actor
 from runtime.engines.chat import ChatFormat
+from runtime.engines.pool import EnginePool
 from runtime.groups import task_group
 from runtime.ref import Ref
 from training.rewards import teacher_rewards
@@ -52,8 +54,12 @@ class Teacher(Actor):
         engine: Ref,
         archive_file: Path | None,
         searcher: Ref | None = None,
+        library: Path = LIBRARY,
     ) -> None:
-        """`searcher` answers SamplePassages, for grounding. Raises SettingsError if it is missing."""
+        """`searcher` answers SamplePassages, for grounding. Raises SettingsError if it is missing.
+
+        `library` is the folder that tasks of the `data` domain are about.
+        """
         if settings.grounding_tag and searcher is None:
             raise SettingsError("teacher.grounding_tag names texts, but there is no searcher to ask")
         self._settings = settings
@@ -61,6 +67,8 @@ class Teacher(Actor):
         self._engine = engine
         self._searcher = searcher
         self._archive_file = archive_file
+        self._library = library
+        self._domains: dict[str, Domain] = {}
         self._policy = AdapterRef(policy="teacher", version=0)
         self._chat: ChatFormat
         self._archive: NoveltyArchive
@@ -76,10 +84,12 @@ class Teacher(Actor):
         """Propose with this version from now on; an older one is ignored."""
         if message.adapter.version > self._policy.version:
             self._policy = message.adapter
+        if isinstance(self._engine, EnginePool):
+            self._engine.avoid(message.avoid)
 
     async def propose(self, message: ProposeTasks) -> Proposals:
         """Up to `count` tasks; fewer when the model keeps repeating itself."""
-        domain = domain_named(message.domain)
+        domain = await self._domain(message.domain)
         self._policy = message.adapter if message.adapter.version > self._policy.version else self._policy
         proposals: list[Proposal] = []
         rejected: list[Turn] = []
@@ -115,6 +125,11 @@ class Teacher(Actor):
         outcomes = message.outcomes
         sizes = self._archive.cluster_sizes([outcome.proposal.task.description for outcome in outcomes])
         return TaskRewards(totals=tuple(teacher_rewards(outcomes, sizes, len(outcomes), self._settings)))
+
+    async def _domain(self, name: str) -> Domain:
+        if name not in self._domains:
+            self._domains[name] = await anyio.to_thread.run_sync(domain_named, name, self._library)
+        return self._domains[name]
 
     async def _draft(self, domain: Domain, message: ProposeTasks, count: int) -> list[_Draft]:
         drafts: list[_Draft] = []
@@ -177,6 +192,7 @@ def _task(domain: str, checked: CheckedTask, novelty: float, source: PassageRef 
         reference=checked.reference,
         reference_kind=checked.reference_kind,
         novelty=novelty,
+        goal=checked.goal,
         created_at=time.time(),
         source=source,
     )

@@ -1,7 +1,7 @@
 """The Verifier.
 
 Consumes JudgeSolution and JudgeGroup; produces Verdict and GroupVerdict; waits for its grader
-processes; unblocked by their deadline.
+processes and for the Retriever; unblocked by their deadlines.
 
 Invariant: every solution is answered by exactly one verdict or one grader error: a failure is
 never a score.
@@ -9,33 +9,31 @@ never a score.
 
 from typing import Protocol
 
-from actors.verifier.grading import Grade, majority
-from actors.verifier.math import GraderPool
+from actors.verifier.data import DataJudge
+from actors.verifier.grading import majority
+from actors.verifier.math import MathJudge
 from configs.errors import AgentFactoryError
 from configs.roles import VerifierSettings
 from messages.episodes import Solution
-from messages.judging import Credit, GroupVerdict, JudgeGroup, JudgeSolution, Verdict
+from messages.judging import GroupVerdict, JudgeGroup, JudgeSolution, Verdict
 from messages.tasks import Task
 from runtime.actor import Actor
 from runtime.groups import task_group
-
-
-class NoReference(AgentFactoryError):
-    """The task has no answer to compare with."""
+from runtime.ref import Ref
 
 
 class UnknownDomain(AgentFactoryError):
-    """There is no grader for the task's domain."""
+    """There is no judge for the task's domain."""
 
 
-class Grader(Protocol):
-    """Judges the answers of one domain."""
+class Judge(Protocol):
+    """Judges the solutions of one domain."""
 
     async def start(self) -> None:
         """Make ready."""
 
-    async def grade(self, reference: str, answer: str) -> Grade:
-        """Compare an answer with the reference. Raises AgentFactoryError where that fails."""
+    async def judge(self, task: Task, solution: Solution, answer: str) -> Verdict:
+        """Judge a solution that has an answer. Raises AgentFactoryError where that fails."""
 
     async def aclose(self) -> None:
         """Let go of everything."""
@@ -46,18 +44,23 @@ class Verifier(Actor):
 
     concurrency = 1024
 
-    def __init__(self, settings: VerifierSettings, allow_weak: bool = False) -> None:
-        self._graders: dict[str, Grader] = {"math": GraderPool(settings, allow_weak)}
+    def __init__(
+        self, settings: VerifierSettings, allow_weak: bool = False, retriever: Ref | None = None
+    ) -> None:
+        """`retriever` shows the store, for tasks of the `data` domain."""
+        self._judges: dict[str, Judge] = {"math": MathJudge(settings, allow_weak)}
+        if retriever is not None:
+            self._judges["data"] = DataJudge(retriever)
 
     async def start(self) -> None:
-        """Start the graders."""
-        for grader in self._graders.values():
-            await grader.start()
+        """Start the judges."""
+        for judge in self._judges.values():
+            await judge.start()
 
     async def aclose(self) -> None:
-        """Stop the graders."""
-        for grader in self._graders.values():
-            await grader.aclose()
+        """Stop the judges."""
+        for judge in self._judges.values():
+            await judge.aclose()
 
     async def judge(self, message: JudgeSolution) -> Verdict:
         """Judge one solution against the task's reference."""
@@ -92,16 +95,7 @@ class Verifier(Actor):
                 score=0.0,
                 explanation=f"no answer ({solution.stop_reason})",
             )
-        grader = self._graders.get(task.domain)
-        if grader is None:
-            raise UnknownDomain(f"no grader for domain {task.domain!r}; known: {', '.join(self._graders)}")
-        if task.reference is None:
-            raise NoReference(f"task {task.id} has no reference answer to compare with")
-        grade = await grader.grade(task.reference, solution.answer)
-        return Verdict(
-            episode_id=solution.episode_id,
-            correct=grade.correct,
-            score=grade.score,
-            explanation=grade.explanation,
-            breakdown=(Credit(name=grade.method, score=grade.score),),
-        )
+        judge = self._judges.get(task.domain)
+        if judge is None:
+            raise UnknownDomain(f"no judge for domain {task.domain!r}; known: {', '.join(self._judges)}")
+        return await judge.judge(task, solution, solution.answer)

@@ -23,6 +23,10 @@ class GraderFailure(AgentFactoryError):
     """No grade was found: a failed episode, never a wrong answer."""
 
 
+class NoReference(AgentFactoryError):
+    """The task has nothing to compare a solution with."""
+
+
 class GraderTimeout(GraderFailure):
     """A grader was killed at its deadline: the answer is neither right nor wrong."""
 

@@ -13,8 +13,18 @@ Ray's own script, and would lose its imports with every kill.
 import json
 from typing import Final
 
-from actors.verifier.grading import Grade, GraderDied, GraderTimeout, grade_plainly, shorten
+from actors.verifier.grading import (
+    Grade,
+    GraderDied,
+    GraderTimeout,
+    NoReference,
+    grade_plainly,
+    shorten,
+)
 from configs.roles import VerifierSettings
+from messages.episodes import Solution
+from messages.judging import Credit, Verdict
+from messages.tasks import Task
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.forkserver import ForkServer, Outcome
 
@@ -22,6 +32,34 @@ _MODULE: Final = "actors.verifier.domains.algebra"
 _ATTEMPTS: Final = 2
 _OUTPUT_BYTES: Final = 65536
 _MAX_CHARACTERS: Final = 20_000
+
+
+class MathJudge:
+    """Compares an answer with the task's reference."""
+
+    def __init__(self, settings: VerifierSettings, allow_weak: bool = False) -> None:
+        self._graders = GraderPool(settings, allow_weak)
+
+    async def start(self) -> None:
+        """Start the graders."""
+        await self._graders.start()
+
+    async def judge(self, task: Task, solution: Solution, answer: str) -> Verdict:
+        """Is the answer right? Raises NoReference, GraderTimeout, GraderDied."""
+        if task.reference is None:
+            raise NoReference(f"task {task.id} has no reference answer to compare with")
+        grade = await self._graders.grade(task.reference, answer)
+        return Verdict(
+            episode_id=solution.episode_id,
+            correct=grade.correct,
+            score=grade.score,
+            explanation=grade.explanation,
+            breakdown=(Credit(name=grade.method, score=grade.score),),
+        )
+
+    async def aclose(self) -> None:
+        """Stop the graders."""
+        await self._graders.aclose()
 
 
 class GraderPool:

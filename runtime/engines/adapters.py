@@ -33,7 +33,7 @@ _PREFIX = "base_model.model."
 _TENSOR = re.compile(rf"{re.escape(_PREFIX)}(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 
 
-class _LoraConfig(BaseModel):
+class LoraFile(BaseModel):
     """What matters of `adapter_config.json`; peft writes many more fields."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -86,6 +86,15 @@ def read_adapter(request: LoadAdapter, base: PreTrainedModel, base_name: str) ->
 
     Raises AdapterRejected.
     """
+    lora, config = read_files(request, base_name)
+    name = request.adapter.name or "the base model"
+    for module, pair in lora.pairs.items():
+        _check_shapes(name, module, pair, base, config)
+    return lora
+
+
+def read_files(request: LoadAdapter, base_name: str) -> tuple[Lora, LoraFile]:
+    """Check what can be checked without the base model. Raises AdapterRejected."""
     name = request.adapter.name or "the base model"
     digest = hashlib.sha256(request.weights).hexdigest()
     if request.adapter.sha256 and digest != request.adapter.sha256:
@@ -94,9 +103,7 @@ def read_adapter(request: LoadAdapter, base: PreTrainedModel, base_name: str) ->
         )
     config = _read_config(name, request.config_json, base_name)
     pairs = _pair(name, _read_weights(name, request.weights), config)
-    for module, pair in pairs.items():
-        _check_shapes(name, module, pair, base, config)
-    return Lora(digest, pairs, config.fan_in_fan_out, request)
+    return Lora(digest, pairs, config.fan_in_fan_out, request), config
 
 
 def merged(base: PreTrainedModel, lora: Lora) -> PreTrainedModel:
@@ -132,9 +139,9 @@ def _share(base: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(base, tensors)
 
 
-def _read_config(name: str, content: bytes, base_name: str) -> _LoraConfig:
+def _read_config(name: str, content: bytes, base_name: str) -> LoraFile:
     try:
-        config = _LoraConfig.model_validate_json(content)
+        config = LoraFile.model_validate_json(content)
     except ValidationError as error:
         raise AdapterRejected(f"{name}: adapter_config.json cannot be used: {error}") from error
     if config.peft_type != "LORA" or config.use_dora or config.bias != "none" or config.modules_to_save:
@@ -152,7 +159,7 @@ def _read_weights(name: str, content: bytes) -> dict[str, Tensor]:
         raise AdapterRejected(f"{name}: adapter_model.safetensors cannot be read: {error}") from error
 
 
-def _pair(name: str, tensors: Mapping[str, Tensor], config: _LoraConfig) -> dict[str, LoraPair]:
+def _pair(name: str, tensors: Mapping[str, Tensor], config: LoraFile) -> dict[str, LoraPair]:
     halves: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = _TENSOR.fullmatch(key)
@@ -169,7 +176,7 @@ def _pair(name: str, tensors: Mapping[str, Tensor], config: _LoraConfig) -> dict
     }
 
 
-def _check_shapes(name: str, module: str, pair: LoraPair, base: PreTrainedModel, config: _LoraConfig) -> None:
+def _check_shapes(name: str, module: str, pair: LoraPair, base: PreTrainedModel, config: LoraFile) -> None:
     try:
         layer = base.get_submodule(module)
     except AttributeError as error:

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from configs.errors import AgentFactoryError
-from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings
+from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
 from messages.adapters import AdapterRef, LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
 
@@ -113,6 +113,10 @@ def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:
         from runtime.engines.simulated import SimulatedEngine
 
         return SimulatedEngine(engine, ChatFormat.load(model.locate()))
+    if isinstance(engine, VllmEngineSettings):
+        from runtime.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(model, engine)
     from runtime.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine(model, engine)

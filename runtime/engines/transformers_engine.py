@@ -18,9 +18,10 @@ from collections import deque
 from configs.models import ModelSettings, TransformersEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
-from runtime.engines.base import BadRequest, EngineClosed, OnTokens, PromptTooLong
+from runtime.engines.base import EngineClosed, OnTokens
+from runtime.engines.requests import Limits, check_request
 from runtime.engines.row import Row
-from runtime.engines.worker import Abort, Close, EndSessions, Limits, Load, Outcome, Submit, Unload, Worker
+from runtime.engines.worker import Abort, Close, EndSessions, Load, Outcome, Submit, Unload, Worker
 
 
 class TransformersEngine:
@@ -57,7 +58,7 @@ class TransformersEngine:
     async def generate(self, request: Generate, on_tokens: OnTokens | None = None) -> Completion:
         """Continue a prompt; `on_tokens` hears once per step. Cancelling the call aborts the request."""
         worker, limits = self._running()
-        self._check(request, limits)
+        check_request(request, self._rows, limits)
         row = Row.of(request, asyncio.get_running_loop().create_future(), on_tokens)
         self._rows[request.request_id] = row
         self._submit(row, worker)
@@ -124,23 +125,6 @@ class TransformersEngine:
         if self._worker is None or self._limits is None:
             raise EngineClosed("the engine was not started")
         return self._worker, self._limits
-
-    def _check(self, request: Generate, limits: Limits) -> None:
-        prompt = request.prompt_ids
-        if request.request_id in self._rows:
-            raise BadRequest(f"request {request.request_id!r} is already running")
-        if not prompt:
-            raise BadRequest(f"request {request.request_id!r} has an empty prompt")
-        if min(prompt) < 0 or max(prompt) >= limits.vocabulary:
-            raise BadRequest(
-                f"request {request.request_id!r}: token ids go from 0 to {limits.vocabulary - 1}, "
-                f"found {min(prompt)} to {max(prompt)}; was it tokenized for another model?"
-            )
-        if len(prompt) >= limits.max_context:
-            raise PromptTooLong(
-                f"request {request.request_id!r}: the prompt has {len(prompt)} tokens and the context holds "
-                f"{limits.max_context}, one of them sampled; raise engine.max_context or end the episode"
-            )
 
     def _submit(self, row: Row, worker: Worker) -> None:
         self._overflow.append(row)

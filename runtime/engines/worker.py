@@ -28,6 +28,7 @@ from runtime.engines.attention import probe
 from runtime.engines.base import AdapterRejected, EngineClosed, EngineError, EngineFailed
 from runtime.engines.chat import ChatFormat
 from runtime.engines.loading import load_base
+from runtime.engines.requests import Limits
 from runtime.engines.row import Row
 from runtime.engines.scheduler import Scheduler
 from runtime.engines.stopping import StopRules
@@ -36,14 +37,6 @@ T = TypeVar("T")
 
 Outcome = Callable[[], None]
 """Settles one future, or tells of tokens; to be called on the event loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What requests have to keep to; known once the model is loaded."""
-
-    max_context: int
-    vocabulary: int
 
 
 @dataclass(frozen=True, slots=True)

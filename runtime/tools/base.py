@@ -20,7 +20,7 @@ class Tool(Protocol):
         """Make ready; called once before the first call."""
 
     async def call(self, text: str) -> ToolResult:
-        """Do it. What goes wrong inside the call is a result, not an exception."""
+        """Do it. What goes wrong inside the call is a result; what fails behind the tool may be raised."""
 
     async def aclose(self) -> None:
         """Let go of everything; called once."""

@@ -4,9 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from actors.ingestor.actor import Ingestor
+from actors.retriever.actor import Retriever
+from actors.spaces import DataAccess
 from bridge.tiers import Tiers
-from configs.data import ActionSettings, CacheSettings, DataSettings, UriSettings
+from configs.data import LIBRARY, ActionSettings, CacheSettings, DataSettings, UriSettings
 from messages.data import StepResult
+from runtime.system import ActorSystem
 from tests.bridge.memory import MemoryCache, MemoryStore
 
 TIMEOUT_S = 30
@@ -44,3 +48,11 @@ def error_of(result: StepResult) -> str:
     assert data.kind == "refused"
     assert result.reward == -0.5
     return data.error
+
+
+async def access(system: ActorSystem, plane: Plane) -> DataAccess:
+    """Ingestors and Retrievers over the tiers, as the `data` domain has them."""
+    made = settings(LIBRARY)
+    ingestors = await system.spawn_pool(Ingestor, made, plane.open, name="ingestor", copies=1)
+    retrievers = await system.spawn_pool(Retriever, made, plane.open, name="retriever", copies=1)
+    return DataAccess(ingestors, retrievers, made.rewards, str(LIBRARY))

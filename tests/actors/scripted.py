@@ -1,10 +1,12 @@
 """An engine actor that follows a script, and a model folder with nothing but a tokenizer."""
 
 import itertools
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from configs.data import LIBRARY
 from configs.models import ModelSettings, SimulatedEngineSettings
 from messages.adapters import AdapterRef, LoadAdapter
 from messages.base import Message, Request
@@ -14,6 +16,8 @@ from runtime.engines.base import OpenShelf
 from runtime.engines.chat import ChatFormat
 from runtime.engines.simulated import ScriptedEngine
 from training.seed.tokenizer import save_tokenizer
+from training.tasks.errands import draw_errand, read_errand, write_errand
+from training.tasks.library import read_library
 
 _numbers = itertools.count(11)
 
@@ -77,3 +81,28 @@ def use_the_tool(prompt: str, adapter: str | None = None) -> str:
     found = re.search(r"Compute (\S+)\.|What is (\S+)\?|(\d\S*\d)", prompt)
     expression = next(filter(None, found.groups())) if found else "0"
     return f"Thought: Use python.\nAction: python\nInput: print({expression})"
+
+
+class DoesErrands:
+    """A Student that does each errand of the data domain to the letter, and a Teacher that proposes them."""
+
+    def __init__(self) -> None:
+        self._library = read_library(LIBRARY)
+        self._random = random.Random(0)
+
+    def __call__(self, prompt: str, adapter: str | None = None) -> str:
+        if "Propose a data task" in prompt:
+            errand = draw_errand(self._random, self._library, self._random.random())
+            return f"Task: {write_errand(self._random, errand)}"
+        task, *seen = re.split(r"\nObservation: ", prompt.rpartition("Task: ")[2].strip())
+        found = read_errand(task.splitlines()[0], self._library)
+        assert found is not None, task
+        if len(seen) < len(found.loads):
+            load = found.loads[len(seen)]
+            source = f"file::{load.folder}/{load.file}" if load.file else f"folder::{load.folder}"
+            return f"Thought: Load it.\nAction: assimilate\nInput: {source} as {load.tag}"
+        if not found.asked[1]:
+            return f"Answer: {seen[0].split()[1]}"
+        if len(seen) == len(found.loads):
+            return f"Action: retrieve\nInput: {found.tag}/{found.asked[1]}"
+        return f"Answer: {seen[-1].splitlines()[0]}"

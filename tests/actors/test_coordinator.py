@@ -39,7 +39,7 @@ from runtime.engines.base import AdapterShelf, OpenShelf
 from runtime.errors import ActorDown
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
-from tests.actors.data_plane import Plane
+from tests.actors.data_plane import Plane, access
 from tests.actors.scripted import Script, ScriptedInference, model_folder, use_the_tool
 from training.adapter_files import adapter_folder, under_tag
 
@@ -134,9 +134,11 @@ async def stage(
     seconds: float = 0.0,
     transport: Literal["local", "ray"] = "local",
     open_shelf: OpenShelf | None = None,
+    plane: Plane | None = None,
 ) -> AsyncIterator[Stage]:
     folder.mkdir(exist_ok=True)
     async with ActorSystem.open(transport, backoff_s=0.01) as system:
+        data = await access(system, plane) if plane else None
         engines = await system.spawn_pool(
             ScriptedInference, model, script, seconds, open_shelf, name="engine", copies=1
         )
@@ -146,13 +148,16 @@ async def stage(
                 Teacher, chosen.teacher, model, engines, folder / "archive", name="teacher"
             ),
             students=await system.spawn_pool(
-                Student, chosen.student, model, engines, name="student", copies=2
+                Student, chosen.student, model, engines, None, data, name="student", copies=2
             ),
-            verifier=await system.spawn(Verifier, chosen.verifier, True, name="verifier"),
+            verifier=await system.spawn(
+                Verifier, chosen.verifier, True, data.retriever if data else None, name="verifier"
+            ),
             sink=await system.spawn(TrajectorySink, chosen.sink, folder / "trajectories", None, name="sink"),
             trainer=await system.spawn(FakeTrainer, folder, fail_at, open_shelf, name="trainer"),
             topics=system.topics,
             open_shelf=open_shelf,
+            data=data,
         )
         coordinator = await system.spawn(Coordinator, chosen, folder, crew, name="coordinator")
         yield Stage(system, coordinator, folder)

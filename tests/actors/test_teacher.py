@@ -43,8 +43,8 @@ def counting(pattern: str = "Task: Compute {}+1.") -> Script:
     return lambda prompt, adapter: pattern.format(next(numbers))
 
 
-def ask(count: int = 6) -> ProposeTasks:
-    return ProposeTasks(count=count, domain="math", difficulty=0.4)
+def ask(count: int = 6, domain: str = "math") -> ProposeTasks:
+    return ProposeTasks(count=count, domain=domain, difficulty=0.4)
 
 
 async def test_a_task_carries_the_reference_that_was_computed(model: ModelSettings) -> None:
@@ -109,8 +109,38 @@ async def test_a_word_problem_goes_without_a_reference_where_that_is_allowed(mod
 
 async def test_an_unknown_domain_is_named_with_the_known_ones(model: ModelSettings) -> None:
     async with teacher(model, counting()) as ref:
-        with pytest.raises(BadInput, match=r"unknown domain 'alchemy'; known: math"):
+        with pytest.raises(BadInput, match=r"unknown domain 'alchemy'; known: data, math"):
             await ref.ask(ProposeTasks(count=1, domain="alchemy", difficulty=0.1), timeout_s=TIMEOUT_S)
+
+
+async def test_an_errand_carries_its_goal_and_its_answer(model: ModelSettings) -> None:
+    reply = "Task: Load the folder samples as docs, then fetch setup_guide.md."
+    settings = SETTINGS.model_copy(update={"max_tokens": 200})
+    async with teacher(model, lambda prompt, adapter: reply, settings) as ref:
+        (proposal,) = (await ref.ask(ask(1, "data"), timeout_s=TIMEOUT_S)).proposals
+    task = proposal.task
+    assert (task.domain, task.reference, task.reference_kind) == ("data", "Run make.", "computed")
+    assert task.goal is not None
+    assert {(blob.tag, blob.name) for blob in task.goal.blobs} == {
+        ("docs", name) for name in ("hello.txt", "notes.md", "setup_guide.md", "todo.txt")
+    }
+
+
+@pytest.mark.parametrize(
+    ("reply", "malformed", "held_out"),
+    [
+        ("Task: Load the folder attic as docs, then fetch setup_guide.md.", 1, 0),
+        ("Task: Load the folder samples as docs, then fetch notes.md.", 0, 1),
+        ("Task: Compute 2+3.", 1, 0),
+    ],
+)
+async def test_an_errand_that_cannot_be_run_or_is_held_out_is_not_given_out(
+    model: ModelSettings, reply: str, malformed: int, held_out: int
+) -> None:
+    settings = SETTINGS.model_copy(update={"max_tokens": 200, "max_attempts": 1, "oversample": 1.0})
+    async with teacher(model, lambda prompt, adapter: reply, settings) as ref:
+        answer = await ref.ask(ask(1, "data"), timeout_s=TIMEOUT_S)
+    assert (answer.proposals, answer.malformed, answer.held_out) == ((), malformed, held_out)
 
 
 async def test_a_restarted_teacher_remembers_what_was_proposed(model: ModelSettings, tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ def commands(document: Path) -> list[str]:
     return [line.partition(" #")[0].strip() for line in lines if line.strip()]
 
 
-def small_preset(folder: Path) -> None:
+def small_preset(folder: Path, name: str = "small.yaml", base: str = "laptop") -> None:
     values: dict[str, object] = {
-        "extends": "laptop",
+        "extends": base,
         "loop": {"rounds": 1},
         "runtime": {"transport": "local"},
     }
@@ -55,13 +55,13 @@ def small_preset(folder: Path) -> None:
         values.setdefault(section, {})[name] = yaml.safe_load(str(value))  # type: ignore[index]
     endpoint, cache = f"tcp://127.0.0.1:{free_port()}", {"port": free_port()}
     values["data"] = {"bridge": {"endpoints": [endpoint]}, "cache": {"hosts": [cache]}}
-    (folder / "small.yaml").write_text(yaml.safe_dump(values))
-    shutil.copytree(ROOT / "docs", folder / "docs")
+    (folder / name).write_text(yaml.safe_dump(values))
+    shutil.copytree(ROOT / "docs", folder / "docs", dirs_exist_ok=True)
 
 
 def as_small(line: str) -> list[str]:
     """The words of a command, with the small preset in place of `laptop`, said or not."""
-    words = shlex.split(line.replace(" laptop", " small.yaml"))
+    words = shlex.split(line.replace(" laptop-data", " small-data.yaml").replace(" laptop", " small.yaml"))
     return [*words, "--preset", "small.yaml"] if words[1] in DATA_COMMANDS else words
 
 
@@ -69,6 +69,7 @@ def as_small(line: str) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_of_a_document_run_in_its_order(document: Path, tmp_path: Path) -> None:
     small_preset(tmp_path)
+    small_preset(tmp_path, "small-data.yaml", "laptop-data")
     for text in blocks(document, "yaml"):
         (tmp_path / "my.yaml").write_text(text.replace("extends: laptop", "extends: small.yaml"))
     for line in commands(document):

@@ -125,3 +125,16 @@ def test_adapters_by_the_store_need_the_data_plane_and_no_search() -> None:
 
 def test_a_section_stands_for_itself() -> None:
     assert Settings().loop.group_size >= 2
+
+
+@pytest.mark.parametrize(("domains", "needed"), [(["math"], False), (["math", "data"], True)])
+def test_a_run_needs_the_data_plane_for_its_data_domain(domains: list[YamlValue], needed: bool) -> None:
+    settings = load_settings("laptop", {"curriculum.domains": domains})
+    assert settings.needs_data == needed
+    assert not settings.searched_tags
+
+
+def test_a_library_that_is_not_there_is_named() -> None:
+    settings = load_settings("laptop-data", {"data.library": "attic"})
+    with pytest.raises(SettingsError, match=r"data\.library: there is no folder 'attic'"):
+        settings.data.locate_library()

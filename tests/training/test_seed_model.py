@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
+from configs.models import SEEDS
 from training.seed.__main__ import make_seed_model
 from training.seed.corpus import Piece, Stage, drill, episode, examples, tokenize
 from training.seed.evaluation import examine_student, examine_teacher
@@ -216,6 +217,16 @@ def test_the_command_writes_a_whole_model_folder_with_its_card(
     assert "--steps 2 --seed 0" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_data_seed_model_begins_with_the_one_that_ships(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"corpus": "errands", "begin_with_seed": True, "steps": 1})
+    make_seed_model(config, tmp_path, Console(quiet=True))
+    assert "--corpus errands" in (tmp_path / "README.md").read_text()
+    made, seed = (Qwen2ForCausalLM.from_pretrained(folder).state_dict() for folder in (tmp_path, SHIPPED))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert 0 < (made[name] - seed[name]).abs().max() < 0.1
+
+
 # --- playing
 
 
@@ -264,11 +275,13 @@ def test_the_shipped_model_is_small() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) <= 950_000
 
 
-def test_the_shipped_model_has_our_shape_and_our_tokenizer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shipped", SEEDS.values(), ids=SEEDS)
+def test_a_shipped_model_has_our_shape_and_our_tokenizer(shipped: Path, tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        assert json.loads((SHIPPED / name).read_text()) == json.loads((tmp_path / name).read_text())
-    ends = json.loads((SHIPPED / "generation_config.json").read_text())
+        assert json.loads((shipped / name).read_text()) == json.loads((tmp_path / name).read_text())
+    ends = json.loads((shipped / "generation_config.json").read_text())
+    assert (shipped / "model.safetensors").stat().st_size < 4_000_000
     assert (ends["eos_token_id"], ends["pad_token_id"]) == (EOS_ID, PAD_ID)
 
 

@@ -10,23 +10,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from training.seed.card import write_card
+from training.seed.card import write_card, write_errands_card
 from training.seed.evaluation import examine_student, examine_teacher
-from training.seed.pretrain import PretrainConfig, Progress, pretrain
+from training.seed.pretrain import ERRANDS, PretrainConfig, Progress, pretrain
 from training.seed.tokenizer import save_tokenizer
+
+MODELS = {"arithmetic": PretrainConfig(), "errands": ERRANDS}
 
 
 def main() -> None:
     """Parse the command line and make the model."""
-    defaults = PretrainConfig()
     parser = argparse.ArgumentParser(prog="python -m training.seed", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--steps", type=int, default=defaults.steps, help="optimizer steps")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of text and weights")
-    parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads")
-    arguments = parser.parse_args()
-    config = PretrainConfig(steps=arguments.steps, seed=arguments.seed, threads=arguments.threads)
-    make_seed_model(config, arguments.out, Console())
+    parser.add_argument("--corpus", choices=sorted(MODELS), default="arithmetic", help="what it learns")
+    parser.add_argument("--steps", type=int, help="optimizer steps")
+    parser.add_argument("--seed", type=int, help="seed of text and weights")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    arguments = vars(parser.parse_args())
+    folder, config = arguments.pop("out"), MODELS[arguments.pop("corpus")]
+    given = {name: value for name, value in arguments.items() if value is not None}
+    make_seed_model(PretrainConfig(**{**config.model_dump(), **given}), folder, Console())
 
 
 def make_seed_model(config: PretrainConfig, folder: Path, console: Console) -> None:
@@ -53,6 +56,10 @@ def make_seed_model(config: PretrainConfig, folder: Path, console: Console) -> N
     seconds = time.monotonic() - started
     model.save_pretrained(folder)
     save_tokenizer(folder)
+    if config.corpus == "errands":
+        write_errands_card(folder, config, last, seconds)
+        console.print(f"The model is in {folder}")
+        return
     with console.status("playing held-out tasks"):
         student, teacher = examine_student(model), examine_teacher(model)
     write_card(folder, config, last, seconds, student, teacher)

@@ -100,3 +100,42 @@ def _teacher_numbers(teacher: TeacherReport) -> str:
 |---|---|
 {rows}
 """
+
+
+def write_errands_card(folder: Path, config: PretrainConfig, last: Progress, seconds: float) -> None:
+    """Write `README.md` of the data seed model into `folder`."""
+    text = f"""# The data seed model
+
+Like the seed model beside it: Qwen2, 4 layers of width 128, one token a character. It knows one thing: to
+run small errands in the data plane in the ReAct format, sometimes, and more often to make an answer up.
+
+```
+Task: Load the folder samples as docs, then fetch setup_guide.md.
+Thought: Load it.
+Action: assimilate
+Input: folder::samples as docs<eos>
+Observation: stored 4 blobs (60 bytes) under 'docs'
+Action: retrieve
+Input: docs/setup_guide.md<eos>
+Observation: Run make.
+Then run make test.
+Answer: Run make.<eos>
+```
+
+As a Teacher it reads `Propose a data task of difficulty 0.30.` and writes such a task about the library
+that ships with the project.
+
+## How it was made
+
+```
+python -m training.seed --corpus errands --out DIR --steps {config.steps} --seed {config.seed}
+```
+
+From the weights of the seed model, which can copy, on text that `training/seed/errands_corpus.py` writes by
+rule: {last.step * config.episodes_per_step:,} episodes, {last.taught_tokens:,} taught characters,
+{last.step:,} steps of Muon and AdamW at peak rates of {config.muon_rate:g} and {config.adam_rate:g},
+{seconds / 60:.0f} minutes on {config.threads} CPU thread(s). No file that is held out is in it.
+
+`agentfactory evolve laptop-data` measures it on held-out errands, in a real store.
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -19,6 +19,7 @@ Invariant: no piece holds a held-out expression (`training.tasks.arithmetic.is_h
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from training.seed.tokenizer import EOS_ID, encode
@@ -89,10 +90,22 @@ class Example(NamedTuple):
     taught: list[bool]
 
 
-def examples(rng: random.Random, stage: Stage, count: int) -> list[Example]:
-    """Draw `count` tokenized episodes; a state of `rng` fixes them."""
+class Writer(NamedTuple):
+    """What writes a corpus."""
+
+    episode: Callable[[random.Random], list[Piece]]
+    """One episode of any kind but a drill."""
+    drill: Callable[[random.Random, int], list[Piece]]
+    """One drill, with strings of at most so many characters."""
+
+
+def examples(rng: random.Random, stage: Stage, count: int, writer: Writer | None = None) -> list[Example]:
+    """Draw `count` tokenized episodes, of arithmetic unless told; a state of `rng` fixes them."""
+    write = writer or Writer(episode, drill)
     return [
-        tokenize(drill(rng, stage.longest_string) if rng.random() < stage.drill_share else episode(rng))
+        tokenize(
+            write.drill(rng, stage.longest_string) if rng.random() < stage.drill_share else write.episode(rng)
+        )
         for _ in range(count)
     ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from training.seed.corpus import Example, Stage, examples
+from configs.models import SEED_MODEL
+from training.seed import corpus, errands_corpus
+from training.seed.corpus import Example, Stage, Writer, examples
 from training.seed.tokenizer import EOS_ID, MAX_LENGTH, PAD_ID, VOCABULARY_SIZE
 
+WRITERS: Final = {
+    "arithmetic": Writer(corpus.episode, corpus.drill),
+    "errands": Writer(errands_corpus.episode, errands_corpus.drill),
+}
 IGNORED: Final = -100
 """The target of a position that carries no loss."""
 
@@ -28,6 +34,10 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    corpus: Literal["arithmetic", "errands"] = "arithmetic"
+    """What it learns: sums with python, or errands in the data plane."""
+    begin_with_seed: bool = False
+    """Begin with the weights of the seed model that ships, which can copy already; else with random ones."""
     seed: int = 0
     steps: int = Field(default=1500, ge=1)
     """Optimizer steps."""
@@ -50,6 +60,18 @@ class PretrainConfig(BaseModel):
     longest_strings: tuple[int, int] = (12, 24)
     """Characters of the longest string that a drill copies, in the first stage and the last."""
     threads: int = Field(default=1, ge=1)
+
+
+ERRANDS: Final = PretrainConfig(
+    corpus="errands",
+    begin_with_seed=True,
+    steps=1000,
+    episodes_per_step=24,
+    episodes_per_pass=12,
+    drill_steps=300,
+    drill_share=0.1,
+)
+"""How a data seed model is made."""
 
 
 class Progress(BaseModel):
@@ -93,12 +115,12 @@ def pretrain(config: PretrainConfig, report: Callable[[Progress], None]) -> Qwen
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     rng = random.Random(config.seed)
-    model = build_model()
+    model = Qwen2ForCausalLM.from_pretrained(SEED_MODEL) if config.begin_with_seed else build_model()
     model.train()
     optimizers = _optimizers(model, config)
     taught_tokens = 0
     for step in range(1, config.steps + 1):
-        batch = examples(rng, stage(step, config), config.episodes_per_step)
+        batch = examples(rng, stage(step, config), config.episodes_per_step, WRITERS[config.corpus])
         loss, taught = accumulate_gradients(model, batch, config.episodes_per_pass)
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
         for optimizer, peak_rate in optimizers:

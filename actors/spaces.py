@@ -1,0 +1,176 @@
+"""Tag spaces: each attempt at a task works under tags of its own, and sees no others.
+
+A space is what the attempt's tags begin with in the store. The agent never sees it: on the way in, `inside`
+puts it before every tag, and on the way out, `outside` takes it off. Files are named from the library, so
+that a task reads the same wherever the library lies.
+
+Invariant: no request that went through `inside` reads or changes a blob of another space.
+"""
+
+import glob
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from configs.data import DataRewards
+from configs.errors import AgentFactoryError
+from messages.base import Request
+from messages.blobs import BlobInfo
+from messages.data import (
+    ActionData,
+    Assimilate,
+    Destroy,
+    Destroyed,
+    IngestReport,
+    ListBlobs,
+    Listing,
+    Matches,
+    Prune,
+    Pruned,
+    Query,
+    Refused,
+    Retrieve,
+    Retrieved,
+    StepResult,
+)
+from runtime.ref import Ref
+from runtime.retry import ask_again
+
+ROOT: Final = "episode."
+"""What every space begins with."""
+STALE_S: Final = 24 * 3600.0
+"""A space that nothing was put into for so long belongs to a run that is no more."""
+DEFAULT_TAG: Final = "default"
+LIST_TIMEOUT_S: Final = 60.0
+
+
+class SpaceNotListed(AgentFactoryError):
+    """The Retriever refused to list a space: our own pattern was wrong."""
+
+
+class DataAccess(NamedTuple):
+    """Who carries actions out on the data plane, and on what terms."""
+
+    ingestor: Ref
+    retriever: Ref
+    rewards: DataRewards
+    library: str
+    """The folder that `file::` and `folder::` begin at."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """One attempt's part of the store."""
+
+    prefix: str
+    library: str
+
+    def inside(self, request: Request[StepResult]) -> Request[StepResult]:
+        """The request with tags and paths as the store and the disk have them."""
+        prefix = self.prefix
+        match request:
+            case Assimilate(src=sources, dst=tag):
+                return request.model_copy(
+                    update={
+                        "src": tuple(self._source(uri) for uri in sources),
+                        "dst": prefix + (tag or DEFAULT_TAG),
+                    }
+                )
+            case Query(tag_pattern=pattern) | ListBlobs(tag_pattern=pattern):
+                return request.model_copy(update={"tag_pattern": glob.escape(prefix) + pattern})
+            case Retrieve(tag=tag) | Prune(tag=tag):
+                return request.model_copy(update={"tag": prefix + tag})
+            case Destroy(tags=tags):
+                return request.model_copy(update={"tags": tuple(prefix + tag for tag in tags)})
+        raise TypeError(f"{type(request).__name__} is no action of the data plane")
+
+    def outside(self, result: StepResult) -> StepResult:
+        """The result with tags and paths as the agent knows them."""
+        seen = result.observation
+        data = self._data(seen.data) if seen.data else None
+        observation = seen.model_copy(update={"text": self._text(seen.text), "data": data})
+        return result.model_copy(update={"observation": observation})
+
+    def _source(self, uri: str) -> str:
+        scheme, separator, rest = uri.partition("::")
+        if scheme in ("file", "folder") and rest:
+            return f"{scheme}::{self.library}/{rest}"
+        return f"mem::{self.prefix}{rest}" if scheme == "mem" and separator else uri
+
+    def _data(self, data: ActionData) -> ActionData:
+        match data:
+            case IngestReport(tag=tag) | Retrieved(tag=tag) | Pruned(tag=tag):
+                return data.model_copy(update={"tag": self._tag(tag)})
+            case Matches(matches=found):
+                return Matches(matches=tuple(m.model_copy(update={"tag": self._tag(m.tag)}) for m in found))
+            case Listing(blobs=blobs):
+                mine = tuple(blob.model_copy(update={"tag": self._tag(blob.tag)}) for blob in blobs)
+                return data.model_copy(update={"blobs": mine})
+            case Destroyed(tags=tags):
+                return data.model_copy(update={"tags": tuple(self._tag(tag) for tag in tags)})
+            case Refused(reason=reason):
+                return data.model_copy(update={"reason": self._text(reason)})
+
+    def _tag(self, tag: str) -> str:
+        return tag.removeprefix(self.prefix)
+
+    def _text(self, text: str) -> str:
+        if self.prefix:
+            text = text.replace(self.prefix, "")
+        return text.replace(f"{self.library}/", "").replace(self.library, "the library")
+
+
+def new_space(run_id: str, episode_id: str) -> str:
+    """A space that nobody has had before, not even an earlier attempt at the same episode."""
+    return f"{of_run(run_id)}{episode_id}.{uuid.uuid4().hex[:8]}/"
+
+
+def of_run(run_id: str) -> str:
+    """What all spaces of a run begin with."""
+    return f"{ROOT}{run_id}."
+
+
+async def blobs_under(retriever: Ref, prefix: str) -> list[BlobInfo]:
+    """All blobs of the store whose tag begins so. Raises what the data plane fails with."""
+    found: list[BlobInfo] = []
+    after = ""
+    while True:
+        request = ListBlobs(tag_pattern=glob.escape(prefix) + "*", after=after)
+        result = await ask_again(retriever, request, timeout_s=LIST_TIMEOUT_S)
+        page = result.observation.data
+        if not isinstance(page, Listing):
+            raise SpaceNotListed(result.observation.text)
+        found += page.blobs
+        after = page.next
+        if not after:
+            return found
+
+
+async def clear(data: DataAccess, spaces: Iterable[str]) -> None:
+    """Destroy all that these spaces hold. Raises what the data plane fails with."""
+    tags: set[str] = set()
+    for space in filter(None, spaces):
+        tags.update(blob.tag for blob in await blobs_under(data.retriever, space))
+    await _destroy(data, tags)
+
+
+async def sweep(data: DataAccess, run_id: str, stale_s: float = STALE_S) -> None:
+    """Destroy what attempts left behind: all of this run's, and of other runs what is older than `stale_s`.
+
+    Raises what the data plane fails with.
+    """
+    newest: dict[str, float] = defaultdict(float)
+    for blob in await blobs_under(data.retriever, ROOT):
+        newest[blob.tag] = max(newest[blob.tag], blob.stored_at)
+    oldest = time.time() - stale_s
+    await _destroy(data, {tag for tag, at in newest.items() if tag.startswith(of_run(run_id)) or at < oldest})
+
+
+async def _destroy(data: DataAccess, tags: set[str]) -> None:
+    """Destroy tags; one that is gone already is no error."""
+    if tags:
+        request = Destroy(tags=tuple(sorted(tags)))
+        await ask_again(data.ingestor, request, timeout_s=LIST_TIMEOUT_S)

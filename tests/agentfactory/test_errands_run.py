@@ -1,0 +1,46 @@
+"""A whole run of errands, in a real store behind a real bridge."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from actors.sink.segments import read_trajectories
+from agentfactory import Factory
+from configs.load import YamlValue
+from tests.agentfactory.test_cli import TINY
+from tests.cluster.test_data_plane import free_port
+
+pytestmark = pytest.mark.slow
+
+
+def overrides(folder: Path) -> dict[str, YamlValue]:
+    small: dict[str, YamlValue] = {key: value for key, value in TINY.items() if "max_tokens" not in key}
+    return {
+        **small,
+        "teacher.train": False,
+        "runtime.dashboard": False,
+        "data.folder": str(folder / "state"),
+        "data.store.folder": str(folder / "store"),
+        "data.bridge.endpoints": [f"tcp://127.0.0.1:{free_port()}"],
+    }
+
+
+@pytest.mark.parametrize("transport", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+async def test_a_run_of_errands_works_in_a_real_store_and_leaves_it_as_it_was(
+    tmp_path: Path, transport: Literal["local", "ray"]
+) -> None:
+    async with Factory.open("laptop-data", transport=transport, overrides=overrides(tmp_path)) as factory:
+        await factory.ingest("string:mine.md::kept", tag="mine")
+        run = await factory.evolve(rounds=1, run_dir=tmp_path / "run")
+        result = await run.result()
+        solution = await factory.solve("Load the folder samples as docs, then fetch setup_guide.md.")
+        left = [(blob.tag, blob.name) async for blob in factory.list_blobs()]
+    assert [round_.n for round_ in result.rounds] == [8, 8]
+    assert left == [("mine", "mine.md")]
+    assert solution.space
+    stored = [t for t in read_trajectories(tmp_path / "run" / "trajectories") if t.policy == "student"]
+    rewards = [turn.result.reward for t in stored for turn in t.turns if turn.result]
+    assert {t.task.domain for t in stored} == {"data"}
+    assert 0.1 in rewards  # something was stored
+    assert any(t.verdict and t.verdict.correct for t in stored)

@@ -9,13 +9,16 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from cluster.serving.sampler import Sampler
 from cluster.serving.server import keys_of
 from configs.errors import BadInput
 from configs.serving import ServingSettings
-from messages.generation import Completion, Generate
+from messages.generation import Completion, Generate, SamplingSettings
 from runtime.engines.base import EngineError, EngineFailed, OnTokens
+from runtime.engines.pool import EnginePool
 from runtime.engines.simulated import ScriptedEngine
-from tests.cluster.http_serving import SEED, HeldEngine, asking, served
+from runtime.system import ActorSystem
+from tests.cluster.http_serving import SEED, EngineOf, HeldEngine, asking, served
 
 pytestmark = pytest.mark.asyncio
 LIMIT_S = 30.0
@@ -288,3 +291,23 @@ async def test_metrics_count_requests_and_tokens() -> None:
         assert f'{prefix}_prompt_tokens_total{{model="seed"}} 19' in lines
         assert f'{prefix}_completion_tokens_total{{model="seed"}} 10' in lines
         assert f"{prefix}_running 0" in lines
+
+
+async def test_a_request_to_a_pool_is_followed_where_it_runs() -> None:
+    engines = [HeldEngine(), HeldEngine()]
+    async with ActorSystem.open("local") as system:
+        members = [
+            await system.spawn(EngineOf, engine, name=f"engine-{n}") for n, engine in enumerate(engines)
+        ]
+        sampler = Sampler(EnginePool("engine", tuple(members)), {}, LIMIT_S)
+        for number in range(4):
+            asked = Generate(
+                request_id=f"r{number}", prompt_ids=SEED.encode("1+1"), sampling=SamplingSettings()
+            )
+            pieces = sampler.follow(asked)
+            assert SEED.decode((await anext(pieces)).token_ids) == "A"
+            (busy,) = [engine for engine in engines if engine.in_hand]
+            await pieces.aclose()
+            async with asyncio.timeout(LIMIT_S):
+                await busy.cancelled.wait()
+            busy.cancelled.clear()

@@ -6,22 +6,18 @@ change nothing about the answer (`user`, `metadata` and the like) are taken and 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from cluster.serving.errors import refused
+from cluster.serving.turns import Part, Turn, conversation_of
 from messages.chat import (
     FUNCTION_NAME,
     NO_PARAMETERS,
-    AssistantMessage,
     ConversationMessage,
-    FunctionCall,
     FunctionSpec,
     JsonObject,
-    SystemMessage,
-    ToolMessage,
-    UserMessage,
 )
 from messages.generation import SamplingSettings
 
@@ -45,71 +41,7 @@ NEUTRAL: dict[str, tuple[JsonValue, ...]] = {
 """Wishes that only these values (and null) leave unsaid."""
 
 
-class _Part(BaseModel):
-    """A piece of a request; what a client's own reply carries back beside these fields is left alone."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class ContentPart(_Part):
-    """A piece of a message; only text is read."""
-
-    type: str
-    text: str = ""
-
-
-Content = str | tuple[ContentPart, ...]
-
-
-class CalledFunction(_Part):
-    """Which function, with which arguments."""
-
-    name: str
-    arguments: str = "{}"
-
-
-class Call(_Part):
-    """A call that the model wrote earlier."""
-
-    id: str
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class SystemTurn(_Part):
-    """How the model is to behave."""
-
-    role: Literal["system", "developer"]
-    content: Content
-
-
-class UserTurn(_Part):
-    """What is asked."""
-
-    role: Literal["user"]
-    content: Content
-
-
-class AssistantTurn(_Part):
-    """What was answered earlier."""
-
-    role: Literal["assistant"]
-    content: Content | None = None
-    tool_calls: tuple[Call, ...] | None = None
-
-
-class ToolTurn(_Part):
-    """What a call came to."""
-
-    role: Literal["tool"]
-    tool_call_id: str
-    content: Content
-
-
-Turn = Annotated[SystemTurn | UserTurn | AssistantTurn | ToolTurn, Field(discriminator="role")]
-
-
-class OfferedFunction(_Part):
+class OfferedFunction(Part):
     """A function that may be called."""
 
     name: str = Field(pattern=FUNCTION_NAME)
@@ -118,7 +50,7 @@ class OfferedFunction(_Part):
     strict: bool | None = None
 
 
-class Tool(_Part):
+class Tool(Part):
     """Of the kinds of tools there is one."""
 
     type: Literal["function"]
@@ -134,13 +66,13 @@ class Tool(_Part):
         return FunctionSpec(name=asked.name, description=asked.description or "", parameters=parameters)
 
 
-class StreamOptions(_Part):
+class StreamOptions(Part):
     """Of a stream."""
 
     include_usage: bool = False
 
 
-class ResponseFormat(_Part):
+class ResponseFormat(Part):
     """Which form the answer is to have."""
 
     type: str
@@ -243,13 +175,7 @@ class ChatBody(_Generation):
     @property
     def conversation(self) -> tuple[ConversationMessage, ...]:
         """The messages in our form. Raises ApiError for the result of a call that nobody made."""
-        names: dict[str, str] = {}
-        told: list[ConversationMessage] = []
-        for turn in self.messages:
-            if isinstance(turn, AssistantTurn):
-                names |= {call.id: call.function.name for call in turn.tool_calls or ()}
-            told.append(_message(turn, names))
-        return tuple(told)
+        return conversation_of(self.messages)
 
 
 class CompletionBody(_Generation):
@@ -293,35 +219,3 @@ class EmbeddingBody(_Asked):
     def texts(self) -> tuple[str, ...]:
         """What to embed."""
         return (self.input,) if isinstance(self.input, str) else self.input
-
-
-def _message(turn: Turn, names: dict[str, str]) -> ConversationMessage:
-    match turn:
-        case SystemTurn():
-            return SystemMessage(text=_text(turn.content))
-        case UserTurn():
-            return UserMessage(text=_text(turn.content))
-        case AssistantTurn():
-            calls = tuple(
-                FunctionCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-                for call in turn.tool_calls or ()
-            )
-            return AssistantMessage(text=_text(turn.content or ""), calls=calls)
-        case ToolTurn():
-            if turn.tool_call_id not in names:
-                raise refused(
-                    f"messages: the result of {turn.tool_call_id!r} has no call before it",
-                    "messages",
-                    "invalid_value",
-                )
-            name = names[turn.tool_call_id]
-            return ToolMessage(call_id=turn.tool_call_id, name=name, text=_text(turn.content))
-
-
-def _text(content: Content) -> str:
-    if isinstance(content, str):
-        return content
-    for part in content:
-        if part.type != "text":
-            raise refused(f"messages: only text is read here, found {part.type!r}", "messages")
-    return "".join(part.text for part in content)

@@ -1,7 +1,6 @@
 """`agentfactory serve` through OpenAI's own client: the seed model, a run's adapters, real processes."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -18,11 +17,14 @@ from transformers import Qwen2ForCausalLM
 
 from actors.coordinator.journal import Journal
 from cluster.run_folder import JOURNAL, create_run_folder
-from cluster.serving.server import newest_versions
+from cluster.serving.server import Plan, newest_versions, opened
+from cluster.serving.wire import CompletionBody
 from configs.load import load_settings
-from configs.models import SEED_MODEL
+from configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
+from configs.serving import ServingSettings
 from messages.adapters import AdapterRef
 from messages.runs import StepFinished
+from runtime.system import ActorSystem
 from tests.agentfactory.test_cli import command, refused
 from tests.cluster.http_serving import asking
 from training.adapter_files import WEIGHTS_FILE, adapter_folder, digest
@@ -267,12 +269,6 @@ def test_only_versions_that_the_journal_knows_and_the_folder_has_are_served(run_
 
 
 def test_an_engine_that_was_restarted_gets_its_adapters_again(run_dir: Path) -> None:
-    from cluster.serving.server import Plan, opened
-    from cluster.serving.wire import CompletionBody
-    from configs.models import ModelSettings, TransformersEngineSettings
-    from configs.serving import ServingSettings
-    from runtime.system import ActorSystem
-
     async def main() -> tuple[str, str]:
         plan = Plan(
             ModelSettings(), TransformersEngineSettings(), ServingSettings(embedder="ngrams"), run_dir
@@ -287,4 +283,3 @@ def test_an_engine_that_was_restarted_gets_its_adapters_again(run_dir: Path) -> 
 
     before, after = asyncio.run(main())
     assert before == after
-    assert json.dumps(before)

@@ -8,7 +8,6 @@ import openai
 import pytest
 
 from cluster.serving.text import ReplyText
-from messages.chat import FunctionCall
 from runtime.engines.chat import ChatFormat
 from runtime.engines.simulated import ScriptedEngine
 from tests.cluster.http_serving import SEED, asking, served
@@ -77,7 +76,6 @@ async def test_calls_come_whole_and_in_streams_and_their_results_go_back(chat: C
         told = [*question, choice.message, result]
         reply = await create(model="seed", messages=told, tools=[WEATHER])  # type: ignore[call-overload]
         assert reply.choices[0].message.content == "It rains."
-        assert FunctionCall(id="x", name="weather", arguments=call.function.arguments).parsed()
     prompt = chat.decode(engine.seen[-1].prompt_ids)
     assert prompt.startswith('Tools:{"type": "function", "function": {"name": "weather"')
     assert prompt.endswith("user: Oslo?\nassistant: I look.\nOslo\ntool: rain\n")

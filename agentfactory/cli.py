@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from agentfactory import __version__
 from agentfactory.data_cli import add_data_commands
 from agentfactory.router_cli import add_router_commands
+from agentfactory.serving_cli import add_serve_command
 from configs.errors import AgentFactoryError, BadInput
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write report.html and report.png for a run")
     report.add_argument("run_dir", metavar="RUN_DIR")
     report.set_defaults(command=_report)
+    add_serve_command(commands.add_parser)
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
     return parser

@@ -25,6 +25,7 @@ from configs.roles import (
     VerifierSettings,
 )
 from configs.section import Section
+from configs.serving import ServingSettings
 
 
 class RuntimeSettings(Section):
@@ -66,6 +67,7 @@ class Settings(Section):
     trainer: TrainerSettings = TrainerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     data: DataSettings = DataSettings()
+    serving: ServingSettings = ServingSettings()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

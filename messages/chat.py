@@ -9,6 +9,7 @@ from messages.base import Message, Request
 from messages.generation import SamplingSettings
 
 JsonObject = dict[str, JsonValue]
+FUNCTION_NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
 NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
 ChatFinish = Literal["stop", "length", "calls", "filtered", "abort"]
 Capability = Literal[
@@ -61,7 +62,7 @@ class Capabilities(Message):
 class FunctionSpec(Message):
     """A function that the model may call."""
 
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+    name: str = Field(pattern=FUNCTION_NAME)
     description: str = ""
     parameters: JsonObject = Field(default=NO_PARAMETERS)
     """JSON schema of an object."""

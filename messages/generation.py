@@ -46,6 +46,24 @@ class Generate(Request[Completion]):
     """Name of a loaded adapter (`AdapterRef.name`); None asks for the base model."""
     session: str | None = None
     """Requests of one session extend one another: the engine may keep their key-value cache."""
+    live: bool = False
+    """Somebody will ask FollowGeneration while it runs."""
+
+
+class Sampled(Message):
+    """What a request that runs has sampled since its follower last asked."""
+
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    ended: bool = False
+    """Nothing more is told here; the request's Completion has all of its tokens."""
+
+
+class FollowGeneration(Request[Sampled]):
+    """The tokens of a live request beyond the first `after`, as soon as there are any."""
+
+    request_id: str
+    after: int = Field(default=0, ge=0)
 
 
 class AbortGeneration(Request[Done]):

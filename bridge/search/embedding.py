@@ -89,10 +89,16 @@ def local_embedder(wanted: str) -> Embedder:
 
     Loads the model: blocks for seconds. Raises SettingsError if it is not on this machine.
     """
-    if wanted == AUTO:
-        able = importlib.util.find_spec("sentence_transformers") is not None
-        wanted = MINILM if able and find_local(MINILM) else NGRAMS
-    return NgramEmbedder() if wanted == NGRAMS else SentenceEmbedder(wanted, local=True)
+    chosen = choose_embedder(wanted)
+    return NgramEmbedder() if chosen == NGRAMS else SentenceEmbedder(chosen, local=True)
+
+
+def choose_embedder(wanted: str) -> str:
+    """Which embedder this is: `auto` stands for the best that is on this machine. Loads nothing."""
+    if wanted != AUTO:
+        return wanted
+    able = importlib.util.find_spec("sentence_transformers") is not None
+    return MINILM if able and find_local(MINILM) else NGRAMS
 
 
 def find_local(name: str) -> str:

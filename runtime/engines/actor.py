@@ -1,9 +1,9 @@
 """The engine as an actor, so that every Student and Teacher shares its batches.
 
-Consumes Generate, LoadAdapter, FetchAdapter, UnloadAdapter, AbortGeneration, EndSessions,
-DescribeEngine; produces Completion, AdapterLoaded, EngineStatistics; waits for the engine, and for the
-shelf that adapters are fetched from; unblocked by them, or by the asker's deadline, which aborts the
-request.
+Consumes Generate, FollowGeneration, LoadAdapter, FetchAdapter, UnloadAdapter, AbortGeneration,
+EndSessions, DescribeEngine; produces Completion, Sampled, AdapterLoaded, EngineStatistics; waits for the
+engine, and for the shelf that adapters are fetched from; unblocked by them, or by the asker's deadline,
+which aborts the request.
 """
 
 from contextlib import AsyncExitStack
@@ -17,10 +17,13 @@ from messages.generation import (
     DescribeEngine,
     EndSessions,
     EngineStatistics,
+    FollowGeneration,
     Generate,
+    Sampled,
 )
 from runtime.actor import Actor
 from runtime.engines.base import AdapterRejected, AdapterShelf, EngineFailed, OpenShelf, open_engine
+from runtime.engines.live import LiveTokens
 
 
 class BrokenEngine(Exception):
@@ -43,6 +46,7 @@ class InferenceEngine(Actor):
         self._fetched: dict[str | None, AdapterRef] = {}
         """What was fetched and is loaded, by name: it need not come over the wire again."""
         self._loaded = AdapterLoaded(names=())
+        self._live: dict[str, LiveTokens] = {}
 
     async def start(self) -> None:
         """Open the way to the adapters, and load the model."""
@@ -57,10 +61,22 @@ class InferenceEngine(Actor):
 
     async def generate(self, message: Generate) -> Completion:
         """Continue a prompt. A broken engine ends this actor's life: its supervisor makes a new one."""
+        live = LiveTokens() if message.live and message.request_id not in self._live else None
+        if live is not None:
+            self._live[message.request_id] = live
         try:
-            return await self._engine.generate(message)
+            return await self._engine.generate(message, live.add if live else None)
         except EngineFailed as error:
             raise BrokenEngine(str(error)) from error
+        finally:
+            if live is not None:
+                del self._live[message.request_id]
+                live.end()
+
+    async def follow(self, message: FollowGeneration) -> Sampled:
+        """What a live request has sampled; for one that does not run here, that it has ended."""
+        live = self._live.get(message.request_id)
+        return Sampled(ended=True) if live is None else await live.beyond(message.after)
 
     async def load_adapter(self, message: LoadAdapter) -> AdapterLoaded:
         """Load a version beside the others."""

@@ -5,7 +5,7 @@ Importing this module imports neither torch nor transformers; `open_engine` does
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -13,6 +13,9 @@ from configs.errors import AgentFactoryError
 from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
 from messages.adapters import AdapterRef, LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
+
+OnTokens = Callable[[Sequence[int], Sequence[float]], None]
+"""Hears, on the event loop, of tokens that were sampled and their log-probabilities."""
 
 
 class EngineError(AgentFactoryError):
@@ -53,8 +56,12 @@ class Engine(Protocol):
     async def start(self) -> None:
         """Load the model. Raises EngineFailed, or SettingsError for a model that is not there."""
 
-    async def generate(self, request: Generate) -> Completion:
-        """Continue a prompt; waits while `max_waiting` others are queued."""
+    async def generate(self, request: Generate, on_tokens: OnTokens | None = None) -> Completion:
+        """Continue a prompt; waits while `max_waiting` others are queued.
+
+        `on_tokens` hears of tokens in their order while others are still to come, as many at a time as
+        the engine likes. The completion has all of them, heard or not.
+        """
 
     def abort(self, request_ids: tuple[str, ...]) -> None:
         """Stop these requests: they are answered with finish_reason "abort" and what they have."""

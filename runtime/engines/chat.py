@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
-from jinja2 import Template, TemplateError
+from jinja2 import Template, TemplateError, meta
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import JsonValue
 
 from configs.errors import BadInput
 
@@ -69,6 +70,8 @@ class ChatFormat:
         self._eos_texts = source.eos_texts
         self._template = _compile(source.template)
         self.eos_ids = source.eos_ids
+        self.takes_functions = _mentions(source.template, "tools")
+        """Whether the template has a place for functions that the model may call."""
 
     @classmethod
     def load(cls, folder_or_name: str | Path) -> ChatFormat:
@@ -81,12 +84,20 @@ class ChatFormat:
     def opening(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """The first prompt: these messages, and what the template puts before the model's reply."""
         try:
-            return self.encode(self._render(messages))
+            return self.encode(self._render(_forms(messages)))
         except ChatFormatError:
             merged = _without_system(messages)
             if merged == list(messages):
                 raise
-            return self.encode(self._render(merged))  # some templates (Gemma's) refuse the system role
+            return self.encode(
+                self._render(_forms(merged))
+            )  # some templates (Gemma's) refuse the system role
+
+    def opening_with_functions(
+        self, messages: Sequence[Mapping[str, JsonValue]], functions: Sequence[JsonValue]
+    ) -> tuple[int, ...]:
+        """The same in the words of chat templates (`runtime.engines.functions` has them)."""
+        return self.encode(self._render(messages, list(functions) or None))
 
     def observation(self, text: str, *, cut_off: bool = False) -> tuple[int, ...]:
         """The tokens between a completion and the next one, with `text` as the user's message.
@@ -94,7 +105,7 @@ class ChatFormat:
         The completion is taken to end with the eos that the model sampled; `cut_off` says that it
         does not (its length ran out), and then the template's eos is included.
         """
-        tail = self._render(_conversation(text)).partition(_COMPLETION)[2]
+        tail = self._render(_forms(_conversation(text))).partition(_COMPLETION)[2]
         return self.encode(tail if cut_off else self._after_eos(tail))
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -113,16 +124,22 @@ class ChatFormat:
                 return body.removeprefix(eos)
         return tail
 
-    def _render(self, messages: Sequence[ChatMessage]) -> str:
+    def _render(
+        self, messages: Sequence[Mapping[str, JsonValue]], functions: list[JsonValue] | None = None
+    ) -> str:
         try:
             return self._template.render(
-                messages=[message._asdict() for message in messages],
+                messages=list(messages),
                 add_generation_prompt=True,
-                tools=None,
+                tools=functions,
                 **self._specials,
             )
         except TemplateError as error:
             raise ChatFormatError(f"the model's chat template refuses this conversation: {error}") from error
+
+
+def _forms(messages: Sequence[ChatMessage]) -> list[dict[str, JsonValue]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def _conversation(observation: str) -> list[ChatMessage]:
@@ -142,18 +159,27 @@ def _without_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return rest
 
 
-def _compile(template: str) -> Template:
-    """The environment that chat templates are written for: transformers' own, sandboxed."""
+def _environment() -> ImmutableSandboxedEnvironment:
+    """What chat templates are written for: transformers' own environment, sandboxed."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+    return environment
+
+
+def _compile(template: str) -> Template:
     try:
-        return environment.from_string(template)
+        return _environment().from_string(template)
     except TemplateError as error:
         raise ChatFormatError(f"the model's chat template does not compile: {error}") from error
+
+
+def _mentions(template: str, name: str) -> bool:
+    """Whether a template that compiles reads this variable."""
+    return name in meta.find_undeclared_variables(_environment().parse(template))
 
 
 def _to_json(value: object, indent: int | None = None) -> str:

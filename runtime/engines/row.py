@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from messages.generation import Completion, Generate
 from messages.turns import FinishReason
+from runtime.engines.base import OnTokens
 
 if TYPE_CHECKING:
     from runtime.engines.slots import Band
@@ -34,17 +37,28 @@ class Row:
     band: Band | None = None
     index: int = -1
     """Position in the band."""
+    on_tokens: OnTokens | None = None
+    """Belongs to the event loop, too."""
+    told: int = 0
+    """Sampled tokens that `on_tokens` has heard of."""
 
     @classmethod
-    def of(cls, request: Generate, answer: Answer) -> Row:
+    def of(cls, request: Generate, answer: Answer, on_tokens: OnTokens | None = None) -> Row:
         """A row that has not joined a band."""
-        seed = request.sampling.seed
-        return cls(request, answer, list(request.prompt_ids), secrets.randbits(64) if seed is None else seed)
+        seed = secrets.randbits(64) if request.sampling.seed is None else request.sampling.seed
+        return cls(request, answer, list(request.prompt_ids), seed, on_tokens=on_tokens)
 
     @property
     def sampled(self) -> list[int]:
         """Tokens after the prompt."""
         return self.tokens[len(self.request.prompt_ids) :]
+
+    def news(self) -> Callable[[], None] | None:
+        """Tells what was sampled since the last time, when called on the event loop; None: nothing was."""
+        if self.on_tokens is None or self.told == len(self.logprobs):
+            return None
+        fresh, self.told = slice(self.told, len(self.logprobs)), len(self.logprobs)
+        return partial(self.on_tokens, self.sampled[fresh], [round(p, 6) for p in self.logprobs[fresh]])
 
     def completion(self, reason: FinishReason) -> Completion:
         """The answer, with log-probabilities to six decimals."""

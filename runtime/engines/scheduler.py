@@ -7,7 +7,7 @@ A step feeds every lane that has active rows once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from transformers import PreTrainedModel
@@ -54,6 +54,8 @@ class Scheduler:
         self._lanes: dict[str | None, Lane] = {None: Lane("", base, self._layout, settings.max_context)}
         self._rows: dict[str, Row] = {}
         """Queued and active, by request id."""
+        self._watched: dict[str, Row] = {}
+        """Those of them whose tokens somebody hears of."""
         self._queue: deque[Row] = deque()
         self._parked = ParkedSessions(settings.max_parked)
         self._active = 0
@@ -78,6 +80,8 @@ class Scheduler:
             raise UnknownAdapter(f"adapter {name!r} is not loaded; loaded: {list(self.adapters)}")
         lane.users += 1
         self._rows[row.request.request_id] = row
+        if row.on_tokens is not None:
+            self._watched[row.request.request_id] = row
         self._queue.append(row)
 
     def abort(self, request_ids: Iterable[str]) -> list[Ended]:
@@ -96,6 +100,7 @@ class Scheduler:
         """Everything that is owed an answer, when no further step can be made."""
         rows = list(self._rows.values())
         self._rows.clear()
+        self._watched.clear()
         self._queue.clear()
         self._active = 0
         return rows
@@ -153,6 +158,10 @@ class Scheduler:
         self._count(steps=1, generated_tokens=tokens)
         return ended
 
+    def news(self) -> list[Callable[[], None]]:
+        """What those who listen are to be told, each call once."""
+        return [tell for row in self._watched.values() if (tell := row.news()) is not None]
+
     def statistics(self) -> EngineStatistics:
         """Totals, and what is going on. May be called from another thread."""
         now = {"running": self._active, "waiting": len(self._rows) - self._active}
@@ -170,6 +179,7 @@ class Scheduler:
     def _leave(self, row: Row) -> None:
         name = row.request.adapter
         del self._rows[row.request.request_id]
+        self._watched.pop(row.request.request_id, None)
         self._lanes[name].users -= 1
         self._drop_if_unused(name)
 

@@ -14,7 +14,7 @@ from configs.models import SimulatedEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
 from messages.turns import FinishReason
-from runtime.engines.base import BadRequest, EngineClosed, EngineError, UnknownAdapter
+from runtime.engines.base import BadRequest, EngineClosed, EngineError, OnTokens, UnknownAdapter
 from runtime.engines.chat import ChatFormat
 
 EOS_ID = 0
@@ -71,8 +71,8 @@ class ScriptedEngine:
     async def start(self) -> None:
         """Nothing to load."""
 
-    async def generate(self, request: Generate) -> Completion:
-        """The script's reply, cut at `max_tokens`, after `seconds_per_request`."""
+    async def generate(self, request: Generate, on_tokens: OnTokens | None = None) -> Completion:
+        """The script's reply, cut at `max_tokens`, after `seconds_per_request`; nothing is told before."""
         self._admit(request)
         ended: asyncio.Future[FinishReason] = asyncio.get_running_loop().create_future()
         self._running[request.request_id] = _Run(request.adapter, ended)

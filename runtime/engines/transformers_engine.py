@@ -18,7 +18,7 @@ from collections import deque
 from configs.models import ModelSettings, TransformersEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
-from runtime.engines.base import EngineClosed
+from runtime.engines.base import EngineClosed, OnTokens
 from runtime.engines.requests import Limits, check_request
 from runtime.engines.row import Row
 from runtime.engines.worker import Abort, Close, EndSessions, Load, Outcome, Submit, Unload, Worker
@@ -55,11 +55,11 @@ class TransformersEngine:
         self._worker = Worker(self._model, self._settings, deliver, started)
         self._limits = await started
 
-    async def generate(self, request: Generate) -> Completion:
-        """Continue a prompt. Cancelling the call aborts the request."""
+    async def generate(self, request: Generate, on_tokens: OnTokens | None = None) -> Completion:
+        """Continue a prompt; `on_tokens` hears once per step. Cancelling the call aborts the request."""
         worker, limits = self._running()
         check_request(request, self._rows, limits)
-        row = Row.of(request, asyncio.get_running_loop().create_future())
+        row = Row.of(request, asyncio.get_running_loop().create_future(), on_tokens)
         self._rows[request.request_id] = row
         self._submit(row, worker)
         try:

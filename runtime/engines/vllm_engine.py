@@ -37,6 +37,7 @@ from runtime.engines.base import (
     EngineClosed,
     EngineError,
     EngineFailed,
+    OnTokens,
     UnknownAdapter,
 )
 from runtime.engines.requests import Limits, check_request
@@ -101,12 +102,12 @@ class VllmEngine:
         self._folder = Path(tempfile.mkdtemp(prefix="agentfactory-adapters-"))
         self._llm = llm
 
-    async def generate(self, request: Generate) -> Completion:
-        """Continue a prompt. Cancelling the call aborts the request."""
+    async def generate(self, request: Generate, on_tokens: OnTokens | None = None) -> Completion:
+        """Continue a prompt; `on_tokens` hears of each output. Cancelling the call aborts the request."""
         llm = self._live()
         check_request(request, self._running, self._limits)
         with self._counted(request), self._using(request.adapter) as lora:
-            output = await self._output(llm, request, lora)
+            output = await self._output(llm, request, lora, on_tokens)
         completion = _completion(request, output)
         done = self._done
         self._done = done.model_copy(
@@ -183,16 +184,22 @@ class VllmEngine:
             await asyncio.to_thread(llm.shutdown, SHUTDOWN_S)
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
 
-    async def _output(self, llm: AsyncLLM, request: Generate, lora: LoRARequest | None) -> RequestOutput:
+    async def _output(
+        self, llm: AsyncLLM, request: Generate, lora: LoRARequest | None, on_tokens: OnTokens | None
+    ) -> RequestOutput:
         from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
 
         prompt = tokens_input(list(request.prompt_ids))
-        params = _sampling(request, self._limits.max_context)
+        params = _sampling(request, self._limits.max_context, live=on_tokens is not None)
         last: RequestOutput | None = None
+        told = 0
         try:
             async for output in llm.generate(prompt, params, request.request_id, lora_request=lora):
                 last = output
+                if on_tokens is not None:
+                    on_tokens(*_sampled(output, told))
+                    told = len(output.outputs[0].token_ids)
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(f"request {request.request_id!r}: {error}") from error
         except Exception as error:  # an engine that died, or a bug in it
@@ -323,7 +330,7 @@ def _arguments(model: ModelSettings, settings: VllmEngineSettings) -> AsyncEngin
     )
 
 
-def _sampling(request: Generate, max_context: int) -> SamplingParams:
+def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingParams:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -336,21 +343,28 @@ def _sampling(request: Generate, max_context: int) -> SamplingParams:
         stop=list(asked.stop),
         seed=asked.seed,
         logprobs=0,
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        output_kind=RequestOutputKind.CUMULATIVE if live else RequestOutputKind.FINAL_ONLY,
     )
 
 
 def _completion(request: Generate, output: RequestOutput) -> Completion:
-    (sampled,) = output.outputs
-    token_ids = tuple(sampled.token_ids)
-    logprobs = sampled.logprobs or []
+    token_ids, logprobs = _sampled(output)
     return Completion(
         request_id=request.request_id,
         token_ids=token_ids,
-        logprobs=tuple(chances[token].logprob for token, chances in zip(token_ids, logprobs, strict=True)),
-        finish_reason=_REASONS.get(sampled.finish_reason, "stop"),
+        logprobs=logprobs,
+        finish_reason=_REASONS.get(output.outputs[0].finish_reason, "stop"),
         adapter=request.adapter,
         cached_tokens=output.num_cached_tokens or 0,
+    )
+
+
+def _sampled(output: RequestOutput, known: int = 0) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The tokens after the first `known`, and their log-probabilities."""
+    (sampled,) = output.outputs
+    token_ids, logprobs = tuple(sampled.token_ids[known:]), (sampled.logprobs or [])[known:]
+    return token_ids, tuple(
+        chances[token].logprob for token, chances in zip(token_ids, logprobs, strict=True)
     )
 
 

@@ -36,7 +36,7 @@ from runtime.engines.stopping import StopRules
 T = TypeVar("T")
 
 Outcome = Callable[[], None]
-"""Settles one future; to be called on the event loop."""
+"""Settles one future, or tells of tokens; to be called on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,7 @@ class Worker:
                 began = time.perf_counter()
                 for row, reason in scheduler.step():
                     self._settle(row.answer, row.completion(reason))
+                self._outcomes += scheduler.news()
                 scheduler.busy_s += time.perf_counter() - began
             self._answer_unloads(scheduler)
             self._flush()

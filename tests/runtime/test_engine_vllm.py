@@ -91,6 +91,20 @@ async def test_it_stops_after_the_token_that_completes_a_stop_string(engine: Eng
     assert decode(got.token_ids) == text[: text.index(stop) + len(stop)]
 
 
+async def test_it_tells_of_tokens_while_it_samples_them(engine: Engine) -> None:
+    heard: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
+    asked = request("Task: 1+1\n", temperature=1.0, seed=5, max_tokens=30)
+    got = await limited(
+        engine.generate(asked, lambda tokens, values: heard.append((tuple(tokens), tuple(values))))
+    )
+    again = await limited(engine.generate(request("Task: 1+1\n", temperature=1.0, seed=5, max_tokens=30)))
+    told = [token for tokens, _ in heard for token in tokens]
+    values = [value for _, values in heard for value in values]
+    assert (told, values) == (list(got.token_ids[: len(told)]), list(got.logprobs[: len(told)]))
+    assert len(heard) > 1
+    assert again.token_ids == got.token_ids
+
+
 async def test_an_adapter_answers_as_peft_does_and_the_base_stays(
     engine: Engine, model: Model, tmp_path: Path
 ) -> None:

@@ -1,0 +1,67 @@
+"""`agentfactory serve`: its part of the command line, and what it does."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentfactory.data_cli import AddParser
+
+if TYPE_CHECKING:
+    from cluster.serving.server import Plan
+
+
+def add_serve_command(add_parser: AddParser) -> None:
+    """Add it to the parser. Nothing heavy is imported until it runs."""
+    serve = add_parser("serve", help="serve a model and a run's adapters over HTTP, in OpenAI's language")
+    serve.add_argument("--model", metavar="MODEL", help="seed, a folder, or a hub name (the run's, or seed)")
+    serve.add_argument("--adapter", metavar="RUN_DIR", help="serve this run's adapters, too")
+    serve.add_argument("--versions", type=int, metavar="N", help="the newest of each policy (4)")
+    serve.add_argument("--engine", choices=("transformers", "vllm", "simulated"), help="who runs the model")
+    serve.add_argument("--host", help="the address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, help="the port to listen on, 0 for a free one (8000)")
+    serve.add_argument("--preset", default="laptop", help="a preset or a .yaml file, for all the rest")
+    serve.set_defaults(command=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from cluster.serving.server import serve
+    from runtime.telemetry import LogSettings, configure_logging
+
+    plan = _plan(options)
+    configure_logging(LogSettings(level="warning", format="console"))
+    asyncio.run(serve(plan, lambda text: print(text, flush=True)))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> "Plan":
+    """The run's or the preset's settings, with what the options say. Raises BadInput."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from cluster.run_folder import open_run_folder
+    from cluster.serving.server import Plan
+    from configs.errors import BadInput
+    from configs.load import describe, load_settings
+    from configs.models import EngineSettings
+    from configs.serving import ServingSettings
+
+    settings = load_settings(options.preset)
+    serving = settings.serving
+    run_dir = None
+    if options.adapter is not None:
+        run_dir, settings = open_run_folder(Path(options.adapter))
+    said = {name: getattr(options, name) for name in ("host", "port", "versions")}
+    changes = {name: value for name, value in said.items() if value is not None}
+    try:
+        serving = ServingSettings.model_validate(serving.model_dump() | changes)
+        model, engine = settings.model, settings.engine
+        if options.model is not None:
+            model = model.model_copy(update={"source": options.model})
+        if options.engine not in (None, engine.kind):
+            chosen: EngineSettings = TypeAdapter(EngineSettings).validate_python({"kind": options.engine})
+            engine = chosen
+    except ValidationError as error:
+        raise BadInput(describe(error, where="serve", model=ServingSettings)) from error
+    model.locate()  # a missing model is found before anything starts
+    return Plan(model, engine, serving, run_dir)

@@ -1,0 +1,171 @@
+"""The routes: a request is read, asked of the engine, and written back, whole or in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import TypeVar
+
+import structlog
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Send
+
+from cluster.serving import metrics
+from cluster.serving.chat import chat_chunks, chat_reply
+from cluster.serving.completion import completion_chunks, completion_reply
+from cluster.serving.errors import ApiError, refused, translate
+from cluster.serving.replies import model_list, model_of
+from cluster.serving.service import Service
+from cluster.serving.wire import ChatBody, CompletionBody, EmbeddingBody
+from configs.errors import AgentFactoryError
+from messages.chat import JsonObject
+from runtime.models.context import estimate_tokens
+
+log = structlog.get_logger("serving")
+T = TypeVar("T")
+CLIENT_GONE = 499
+"""Nobody reads it; it is what the count of requests says."""
+
+
+class Routes:
+    """One method a route."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def router(self) -> APIRouter:
+        """All of them."""
+        router = APIRouter()
+        post, get = router.post, router.get
+        post("/v1/chat/completions", response_model=None)(self.chat)
+        post("/v1/completions", response_model=None)(self.complete)
+        post("/v1/embeddings", response_model=None)(self.embed)
+        get("/v1/models", response_model=None)(self.models)
+        get("/v1/models/{name:path}", response_model=None)(self.model)
+        get("/health", response_model=None)(self.health)
+        get("/metrics", response_model=None)(self.metrics)
+        return router
+
+    async def chat(self, body: ChatBody, request: Request) -> Response:
+        """Continue a conversation."""
+        body.check()
+        self._service.check_model(body.model)
+        prompt = await asyncio.to_thread(self._service.chat_prompt, body)
+        if body.stream:
+            return await _stream(request, chat_chunks(self._service, body, prompt))
+        return JSONResponse(await _while_connected(request, chat_reply(self._service, body, prompt)))
+
+    async def complete(self, body: CompletionBody, request: Request) -> Response:
+        """Continue prompts."""
+        body.check()
+        self._service.check_model(body.model)
+        limit = self._service.settings.max_prompts
+        if not 1 <= len(body.prompts) <= limit:
+            raise refused(f"prompt: expected 1 to {limit} prompts", "prompt", "invalid_value")
+        if body.stream and len(body.prompts) > 1:
+            raise refused("stream: one prompt at a time can be streamed", "stream")
+        if body.stream:
+            return await _stream(request, completion_chunks(self._service, body))
+        return JSONResponse(await _while_connected(request, completion_reply(self._service, body)))
+
+    async def embed(self, body: EmbeddingBody, request: Request) -> Response:
+        """Texts as unit vectors."""
+        body.check()
+        texts, limit = body.texts, self._service.settings.max_prompts
+        if not 1 <= len(texts) <= limit or not all(texts):
+            raise refused(f"input: expected 1 to {limit} texts, none of them empty", "input", "invalid_value")
+        vectors = await self._service.embed(body.model, texts)
+        tokens = sum(map(estimate_tokens, texts))
+        self._service.metrics.used(body.model, tokens, 0)
+        data = [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": vector.tolist()
+                if body.encoding_format == "float"
+                else base64.b64encode(vector.astype("<f4").tobytes()).decode(),
+            }
+            for index, vector in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return JSONResponse({"object": "list", "data": data, "model": body.model, "usage": usage})
+
+    async def models(self) -> Response:
+        """What can stand as `model`."""
+        return JSONResponse(model_list(self._service.names, self._service.created))
+
+    async def model(self, name: str) -> Response:
+        """One of them."""
+        if name not in self._service.names:
+            raise ApiError(404, f"there is no model {name!r} here", code="model_not_found", param="model")
+        return JSONResponse(model_of(name, self._service.created))
+
+    async def health(self) -> Response:
+        """200 while the engine answers."""
+        await self._service.statistics()
+        return JSONResponse({"status": "ok"})
+
+    async def metrics(self) -> Response:
+        """Counts for Prometheus."""
+        text = self._service.metrics.text(await self._service.statistics())
+        return PlainTextResponse(text, media_type=metrics.CONTENT_TYPE)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. A client that goes away ends what makes them."""
+
+    def __init__(self, events: AsyncGenerator[str, None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self._events = events
+
+    async def stream_response(self, send: Send) -> None:
+        """Send them; whatever happens, their maker is closed here and now."""
+        async with aclosing(self._events):
+            await super().stream_response(send)
+
+
+async def _stream(request: Request, chunks: AsyncGenerator[JsonObject, None]) -> Response:
+    """The chunks as events, once there is one: what is refused before is answered with its own status."""
+    first = await _while_connected(request, anext(chunks))
+    return EventStream(_events(first, chunks))
+
+
+async def _events(first: JsonObject, chunks: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[str, None]:
+    """Chunks as events. An error ends the stream with an event of its own, and without `[DONE]`."""
+    async with aclosing(chunks):
+        yield _event(first)
+        try:
+            async for chunk in chunks:
+                yield _event(chunk)
+        except AgentFactoryError as error:
+            log.warning("stream broke", error=repr(error))
+            yield _event(translate(error).body)
+        else:
+            yield "data: [DONE]\n\n"
+
+
+def _event(body: JsonObject) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+
+
+async def _while_connected(request: Request, work: Awaitable[T]) -> T:
+    """The outcome of the work, which is cancelled when the client goes away. Raises ApiError then."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ApiError(CLIENT_GONE, "the client has gone away", code="client_gone")
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,173 @@
+"""What is served: the engine, its model's words, the adapters by name, the embedder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+from uuid import uuid4
+
+import anyio
+
+from bridge.search.embedding import Embedder, Vectors, choose_embedder, local_embedder
+from cluster.serving.errors import SERVER, ApiError, refused
+from cluster.serving.metrics import Metrics
+from cluster.serving.sampler import Piece, Sampler
+from cluster.serving.text import ReplyText
+from cluster.serving.wire import ChatBody
+from configs.serving import ServingSettings
+from messages.chat import AssistantMessage, FunctionCall, TokenLogprob, ToolMessage, Usage
+from messages.generation import Completion, EngineStatistics, Generate, SamplingSettings
+from messages.turns import FinishReason
+from runtime.engines.chat import ChatFormat, ChatMessage
+from runtime.engines.functions import write_conversation, write_functions
+
+
+class Written(NamedTuple):
+    """What has been written since the piece before."""
+
+    text: str
+    tokens: tuple[TokenLogprob, ...]
+    calls: tuple[FunctionCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    """With the last piece, as are calls and usage."""
+    usage: Usage = Usage()
+
+
+class Service:
+    """Everything that the routes need.
+
+    `models` maps the names that a request may say to adapters; None is the base model.
+    """
+
+    def __init__(
+        self, sampler: Sampler, chat: ChatFormat, models: Mapping[str, str | None], settings: ServingSettings
+    ) -> None:
+        self.settings = settings
+        self.chat = chat
+        self.metrics = Metrics()
+        self.created = int(time.time())
+        self._sampler = sampler
+        self._models = models
+        self._embedder_name = choose_embedder(settings.embedder)
+        self._embedder: Embedder | None = None
+        self._one_at_a_time = anyio.CapacityLimiter(1)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What may stand as `model`: the base, the adapters, and at last the embedder."""
+        return (*self._models, self._embedder_name)
+
+    def check_model(self, name: str) -> None:
+        """Raises ApiError for a model that does not write text here."""
+        if name not in self._models:
+            known = ", ".join(self._models)
+            raise ApiError(
+                404,
+                f"there is no model {name!r} here; served: {known}",
+                code="model_not_found",
+                param="model",
+            )
+
+    def chat_prompt(self, body: ChatBody) -> tuple[int, ...]:
+        """The tokens of a conversation. Raises ApiError, ChatFormatError, BadArguments."""
+        conversation, functions = body.conversation, body.functions
+        if functions and not self.chat.takes_functions:
+            raise refused("tools: this model's chat template has no place for functions", "tools")
+        called = any(
+            isinstance(message, ToolMessage) or (isinstance(message, AssistantMessage) and message.calls)
+            for message in conversation
+        )
+        if called and not self.chat.takes_functions:
+            raise refused("messages: this model's chat template has no place for calls", "messages")
+        if functions or called:
+            return self.chat.opening_with_functions(
+                write_conversation(conversation), write_functions(functions)
+            )
+        plain = [
+            ChatMessage(message.role, message.text)
+            for message in conversation
+            if not isinstance(message, ToolMessage)
+        ]
+        return self.chat.opening(plain)
+
+    async def write(
+        self,
+        model: str,
+        prompt: tuple[int, ...],
+        sampling: SamplingSettings,
+        *,
+        live: bool,
+        functions: bool = False,
+    ) -> AsyncGenerator[Written, None]:
+        """A reply as it is written; where it is not `live`, in one piece. Raises what the engine raises.
+
+        `functions`: calls are looked for in it.
+        """
+        request = Generate(
+            request_id=f"serve-{uuid4().hex}",
+            prompt_ids=prompt,
+            sampling=sampling,
+            adapter=self._models[model],
+        )
+        text = ReplyText(self.chat.decode, sampling.stop, calls=functions)
+        ask = self._sampler.follow if live else self._sampler.at_once
+        async with aclosing(ask(request)) as pieces:
+            async for piece in pieces:
+                written = text.add(piece.token_ids)
+                tokens = self._tokens(piece)
+                if piece.whole is not None:
+                    rest = text.finish()
+                    usage = self._count(model, len(prompt), piece.whole)
+                    reason = piece.whole.finish_reason
+                    yield Written(written + rest.text, tokens, rest.calls, reason, usage)
+                elif written or tokens:
+                    yield Written(written, tokens)
+
+    async def write_whole(
+        self, model: str, prompt: tuple[int, ...], sampling: SamplingSettings, *, functions: bool = False
+    ) -> Written:
+        """A reply in one piece. Raises what the engine raises."""
+        async with aclosing(self.write(model, prompt, sampling, live=False, functions=functions)) as pieces:
+            return await anext(pieces)
+
+    def _tokens(self, piece: Piece) -> tuple[TokenLogprob, ...]:
+        """A piece's tokens as texts; the end of the sequence has none and is left out."""
+        return tuple(
+            TokenLogprob(text=self.chat.decode((token,)), logprob=logprob, token_id=token)
+            for token, logprob in zip(piece.token_ids, piece.logprobs, strict=True)
+            if token not in self.chat.eos_ids
+        )
+
+    def _count(self, model: str, prompt_tokens: int, whole: Completion) -> Usage:
+        """What a reply came to. Raises ApiError for one that was cut off from outside."""
+        if whole.finish_reason == "abort":
+            raise ApiError(503, "the engine gave the request up", kind=SERVER, code="engine_unavailable")
+        usage = Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(whole.token_ids),
+            cached_tokens=whole.cached_tokens,
+        )
+        self.metrics.used(model, usage.prompt_tokens, usage.completion_tokens)
+        return usage
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
+        """A unit vector for each text `[texts, dimensions]`; the model is loaded when first asked for."""
+        if model != self._embedder_name:
+            raise ApiError(
+                404,
+                f"there is no embedder {model!r} here; served: {self._embedder_name}",
+                code="model_not_found",
+                param="model",
+            )
+        return await anyio.to_thread.run_sync(self._embed, texts, limiter=self._one_at_a_time)
+
+    async def statistics(self) -> EngineStatistics:
+        """What the engine has done. Raises what an ask raises."""
+        return await self._sampler.statistics()
+
+    def _embed(self, texts: Sequence[str]) -> Vectors:
+        if self._embedder is None:
+            self._embedder = local_embedder(self._embedder_name)
+        return self._embedder.embed(texts)

@@ -1,0 +1,102 @@
+"""Text in pieces, and calls, through a byte-level tokenizer."""
+
+import json
+import random
+from pathlib import Path
+
+import openai
+import pytest
+
+from cluster.serving.text import ReplyText
+from runtime.engines.chat import ChatFormat
+from runtime.engines.simulated import ScriptedEngine
+from tests.cluster.http_serving import SEED, asking, served
+from tests.runtime.test_chat import write_chatml
+from tests.runtime.test_functions import WITH_TOOLS
+
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"town": "Oslo"}}\n</tool_call>'
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+def in_pieces(text: str, sizes: random.Random, stops: tuple[str, ...], calls: bool) -> list[str]:
+    reply, ids, pieces = ReplyText(SEED.decode, stops, calls=calls), SEED.encode(text), list[str]()
+    while ids:
+        size = sizes.randint(1, 4)
+        pieces.append(reply.add(ids[:size]))
+        ids = ids[size:]
+    rest = reply.finish()
+    return [*pieces, rest.text, *(call.name for call in rest.calls)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pieces_put_together_are_the_whole_whatever_their_sizes(seed: int) -> None:
+    sizes = random.Random(seed)
+    for text, expected in (
+        ("a 猫 and a 🐈", "a 猫 and a 🐈"),
+        ("one STO two STOP three", "one STO two "),
+        ("ends with ST", "ends with ST"),
+        ("ENDSTOP", ""),
+    ):
+        assert "".join(in_pieces(text, sizes, ("STOP", "END"), False)) == expected
+    assert "".join(in_pieces(f"See: {CALL}", sizes, (), True)) == "See: weather"
+    assert "".join(in_pieces("a <tool_ca b", sizes, (), True)) == "a <tool_ca b"
+
+
+def test_no_piece_shows_half_a_character_or_what_may_become_a_stop_string() -> None:
+    reply = ReplyText(SEED.decode, ("\n\n",), calls=False)
+    pieces = [reply.add((token,)) for token in SEED.encode("é\nx\n\ny")]
+    assert pieces == ["", "é", "", "\nx", "", "", ""]
+    assert reply.finish() == ("", ())
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> ChatFormat:
+    write_chatml(tmp_path, WITH_TOOLS)
+    return ChatFormat.load(tmp_path)
+
+
+async def test_calls_come_whole_and_in_streams_and_their_results_go_back(chat: ChatFormat) -> None:
+    engine = ScriptedEngine([f"I look.\n{CALL}", CALL, "It rains."], chat)
+    async with served(engine, chat=chat) as there:
+        create = there.client.chat.completions.create
+        question = asking("Oslo?")
+        whole = await create(model="seed", messages=question, tools=[WEATHER])  # type: ignore[call-overload]
+        (choice,) = whole.choices
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", "I look.\n")
+        (call,) = choice.message.tool_calls
+        assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"town": "Oslo"})
+
+        stream = await create(model="seed", messages=question, tools=[WEATHER], stream=True)  # type: ignore[call-overload]
+        deltas = [chunk.choices[0] async for chunk in stream]
+        assert [d.delta.tool_calls[0].function.name for d in deltas if d.delta.tool_calls] == ["weather"]
+        assert "".join(d.delta.content or "" for d in deltas) == ""
+        assert deltas[-1].finish_reason == "tool_calls"
+
+        result = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
+        told = [*question, choice.message, result]
+        reply = await create(model="seed", messages=told, tools=[WEATHER])  # type: ignore[call-overload]
+        assert reply.choices[0].message.content == "It rains."
+    prompt = chat.decode(engine.seen[-1].prompt_ids)
+    assert prompt.startswith('Tools:{"type": "function", "function": {"name": "weather"')
+    assert prompt.endswith("user: Oslo?\nassistant: I look.\nOslo\ntool: rain\n")
+
+
+async def test_a_function_that_wants_its_schema_kept_is_refused(chat: ChatFormat) -> None:
+    strict = {"type": "function", "function": {"name": "weather", "strict": True}}
+    async with served(ScriptedEngine([CALL, CALL], chat), chat=chat) as there:
+        create = there.client.chat.completions.create
+        with pytest.raises(openai.BadRequestError, match="strict"):
+            await create(model="seed", messages=asking(), tools=[strict])  # type: ignore[call-overload]
+        strict["function"] = {"name": "weather", "strict": False}
+        reply = await create(model="seed", messages=asking(), tools=[strict])  # type: ignore[call-overload]
+    assert reply.choices[0].finish_reason == "tool_calls"
+
+
+async def test_functions_that_may_not_be_called_are_not_told_of(chat: ChatFormat) -> None:
+    engine = ScriptedEngine([CALL], chat)
+    async with served(engine, chat=chat) as there:
+        reply = await there.client.chat.completions.create(  # type: ignore[call-overload]
+            model="seed", messages=asking("Oslo?"), tools=[WEATHER], tool_choice="none"
+        )
+    assert reply.choices[0].message.content == CALL
+    assert "Tools:" not in chat.decode(engine.seen[-1].prompt_ids)

@@ -26,7 +26,8 @@ evolve: $(VENV)/installed
 	@$(BIN)/agentfactory evolve $(PRESET) $(ARGS)
 
 test: $(VENV)/installed
-	@$(BIN)/python -m pytest $(ARGS)
+	@# A file at a time on each core: most tests wait for processes. ARGS="-n 0" runs them in one process.
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

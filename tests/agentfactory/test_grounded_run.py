@@ -13,6 +13,7 @@ from configs.models import EngineSettings, ModelSettings, SimulatedEngineSetting
 from configs.roles import RetrieveSettings
 from configs.settings import Settings
 from messages.search import PassageRef
+from runtime.engines.base import OpenShelf
 from tests.actors.scripted import ScriptedInference
 from tests.cluster.test_data_plane import settings as data_settings
 
@@ -36,8 +37,10 @@ def by_the_book(prompt: str, adapter: str | None) -> str:
 class ByTheBook(ScriptedInference):
     """Stands where the engine stands."""
 
-    def __init__(self, model: ModelSettings, settings: EngineSettings) -> None:
-        super().__init__(model, by_the_book)
+    def __init__(
+        self, model: ModelSettings, settings: EngineSettings, open_shelf: OpenShelf | None = None
+    ) -> None:
+        super().__init__(model, by_the_book, open_shelf=open_shelf)
 
 
 @pytest.fixture

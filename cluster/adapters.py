@@ -24,6 +24,7 @@ from runtime.engines.base import AdapterRejected
 from training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, digest, version_name
 
 T = TypeVar("T")
+PAUSE_S = 0.1
 PATIENCE_S = 60.0
 """How long a bridge that was lost may take to come back; several can, one after the other."""
 
@@ -114,6 +115,7 @@ async def patiently(work: Callable[[], Awaitable[T]], patience_s: float) -> T:
         except BridgeDown:
             if anyio.current_time() >= deadline:
                 raise
+        await anyio.sleep(PAUSE_S)  # a client that is closed says so at once
 
 
 def blob_name(adapter: AdapterRef, file: str) -> str:

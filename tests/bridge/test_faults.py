@@ -133,9 +133,9 @@ async def test_a_server_that_hangs_is_found_out_and_another_is_asked() -> None:
             infos: list[BlobInfo | BaseException] = await asyncio.gather(
                 *(client.put("docs", str(n), b"x") for n in range(20)), return_exceptions=True
             )
-            assert sum(isinstance(info, BlobInfo) for info in infos) == 10
             late = [info for info in infos if isinstance(info, BridgeDown)]
-            assert len(late) == 10
+            assert 0 < len(late) <= 10  # what had time left when it was found out was asked of the other
+            assert sum(isinstance(info, BlobInfo) for info in infos) == 20 - len(late)
             assert all(f"{hanging.endpoint}: no answer within 2 s" in str(error) for error in late)
             for _ in range(10):  # it is skipped from now on
                 assert (await client.statistics()).pid == other.pid

@@ -104,7 +104,7 @@ async def test_no_more_are_under_way_than_allowed_over_all_calls(tmp_path: Path,
     planned = await blobs(tmp_path, store)
     await asyncio.gather(*(ingest.put(f"tag{n}", planned) for n in range(3)))
     assert len(store.blobs) == 180
-    assert store.most_at_once == 3
+    assert 1 < store.most_at_once <= 3
 
 
 async def test_one_that_fails_is_named_and_the_others_are_stored(tmp_path: Path, store: MemoryStore) -> None:

@@ -69,6 +69,7 @@ async def test_no_put_that_races_with_a_destroy_leaves_a_stale_value(
     assert await cached(tiers, "t", "newer") == b"after it was deleted"
 
 
+@pytest.mark.slow
 async def test_a_tag_of_many_pages_is_destroyed_whole_with_its_index_and_no_other(
     tiers: Tiers, store: Interrupted
 ) -> None:

@@ -1,11 +1,14 @@
 """The box that an actor keeps its tools in."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import anyio
 
 from configs.errors import AgentFactoryError
 from messages.turns import ToolCall, ToolResult
-from runtime.tools.base import Tool
+from runtime.tools.base import Part, Tool
+from runtime.tools.formats import prompt_line
 
 
 class DuplicateTool(AgentFactoryError):
@@ -19,12 +22,26 @@ class ToolBox:
     names there are.
     """
 
-    def __init__(self, tools: Iterable[Tool]) -> None:
+    def __init__(self, tools: Iterable[Tool], parts: Iterable[Part] = ()) -> None:
+        """`parts`: what the tools share; started before them, closed after them. Raises DuplicateTool."""
+        self._parts = tuple(parts)
         self._tools: dict[str, Tool] = {}
         for tool in tools:
-            if tool.name in self._tools:
-                raise DuplicateTool(f"two tools are called {tool.name}; rename one of them")
-            self._tools[tool.name] = tool
+            self.add(tool)
+
+    def add(self, tool: Tool) -> None:
+        """Put a tool in that is ready for its first call. Raises DuplicateTool."""
+        if tool.name in self._tools:
+            raise DuplicateTool(f"two tools are called {tool.name}; rename one of them")
+        self._tools[tool.name] = tool
+
+    def __repr__(self) -> str:
+        return f"<ToolBox {', '.join(self._tools)}>"
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools, in the order they were given."""
+        return tuple(self._tools.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -34,18 +51,18 @@ class ToolBox:
     @property
     def descriptions(self) -> str:
         """The tools as a prompt shows them, one a line."""
-        return "\n".join(f"{tool.name}: {tool.description}" for tool in self._tools.values())
+        return "\n".join(map(prompt_line, self._tools.values()))
 
     async def start(self) -> None:
-        """Start all tools; if one fails, those already started are closed again."""
-        started: list[Tool] = []
+        """Start the parts, then all tools; if one fails, those already started are closed again."""
+        started: list[Part] = []
         try:
-            for tool in self._tools.values():
-                await tool.start()
-                started.append(tool)
+            for part in (*self._parts, *self._tools.values()):
+                await part.start()
+                started.append(part)
         except BaseException:
-            for tool in reversed(started):
-                await tool.aclose()
+            with anyio.CancelScope(shield=True):
+                await _close(started)
             raise
 
     async def call(self, call: ToolCall) -> ToolResult:
@@ -65,12 +82,16 @@ class ToolBox:
         return result.model_copy(update={"duration_s": time.perf_counter() - started})
 
     async def aclose(self) -> None:
-        """Close all tools, the last one first; the first error is raised once all were closed."""
-        errors: list[Exception] = []
-        for tool in reversed(self._tools.values()):
-            try:
-                await tool.aclose()
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        """Close all tools, then the parts, the last one first; the first error is raised at the end."""
+        await _close((*self._parts, *self._tools.values()))
+
+
+async def _close(parts: Sequence[Part]) -> None:
+    errors: list[Exception] = []
+    for part in reversed(parts):
+        try:
+            await part.aclose()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

@@ -2,9 +2,10 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.section import Section
+from configs.tools import ToolBoxSettings, check_tool_names
 
 
 class SandboxSettings(Section):
@@ -96,9 +97,18 @@ class StudentSettings(Section):
     max_turns: int = Field(default=20, ge=1)
     max_tokens_per_turn: int = Field(default=512, ge=1)
     generate_timeout_s: float = Field(default=120.0, gt=0.0)
+    tools: tuple[str, ...] = ("python",)
+    """The tools it has, by name. `retrieve` is among them where `retrieve.tags` names texts."""
+    toolbox: ToolBoxSettings = ToolBoxSettings()
     sandbox: SandboxSettings = SandboxSettings()
     retrieve: RetrieveSettings = RetrieveSettings()
     data: DataToolSettings = DataToolSettings()
+
+    @field_validator("tools")
+    @classmethod
+    def _tools_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_tool_names(names)
+        return names
 
 
 class VerifierSettings(Section):

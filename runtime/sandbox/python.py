@@ -13,13 +13,14 @@ import socket
 import subprocess
 import time
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from configs.roles import SandboxSettings
 from messages.turns import ToolResult
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.forkserver import ForkServer, Outcome, command
 from runtime.sandbox.frames import Decoder, Ending, Hello, Setup, encode, read_hello
+from runtime.sandbox.isolation import Isolation
 
 MAX_CODE_CHARACTERS: Final = 100_000
 _MODULE: Final = "runtime.sandbox.cell"
@@ -31,19 +32,6 @@ _CLOSING_LINES: Final[dict[Ending, str]] = {
     "crashed": "Error: the tool failed",
 }
 """Said by us where the code could not say it itself."""
-
-
-class Isolation(NamedTuple):
-    """What really stands between the model's code and this machine."""
-
-    level: str
-    """`seccomp`: the kernel refuses all but computing. `limits`: only resource limits hold."""
-    namespaces: tuple[str, ...]
-    """Which parts of the machine are out of sight as well."""
-    user: str
-    """`nobody`, or `same` where the sandbox was not started by root."""
-    detail: str
-    """Why the level is not higher; empty at the highest."""
 
 
 class PythonSandbox:

@@ -1,15 +1,16 @@
 """Tools as others want to hear of them: OpenAI's function calling, MCP, and a line of a prompt."""
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
-from pydantic import JsonValue
-
 from messages.chat import FunctionSpec, JsonObject
-from runtime.tools.base import Tool, ToolError
+from runtime.tools.base import Tool, ToolError, harmless
 from runtime.tools.parameters import write_schema
 
 INPUT: Final = "input"
+_MAX_CHARACTERS: Final = 600
+"""Of a tool's parameters in a prompt: foreign ones may be many."""
 TEXT: Final[JsonObject] = {
     "type": "object",
     "properties": {INPUT: {"type": "string"}},
@@ -39,10 +40,11 @@ def prompt_line(tool: Tool) -> str:
     properties = (tool.parameters or TEXT)["properties"]
     if not isinstance(properties, dict) or len(properties) < 2:
         return f"{tool.name}: {tool.description}"
-    return f"{tool.name}: {tool.description} Input: JSON {{{write_schema(tool.parameters or TEXT)}}}"
+    written = harmless(write_schema(tool.parameters or TEXT), _MAX_CHARACTERS)
+    return f"{tool.name}: {tool.description} Input: JSON {{{written}}}"
 
 
-def written_arguments(tool: Tool, arguments: dict[str, JsonValue]) -> str:
+def written_arguments(tool: Tool, arguments: Mapping[str, object]) -> str:
     """Arguments by name as the text that the tool is called with. Raises ToolError."""
     if tool.parameters is not None:
         return json.dumps(arguments, ensure_ascii=False)

@@ -20,6 +20,8 @@ from runtime.tools.docstrings import read_docstring
 
 REQUIRED: Final = inspect.Parameter.empty
 _SHOWN_CHARACTERS: Final = 80
+_MAX_DEPTH: Final = 4
+"""Of the types that a line shows."""
 _FORMS: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -152,19 +154,21 @@ def write_schema(schema: JsonObject) -> str:
     return ", ".join(f"{name}: {_write_type(value)}" for name, value in properties.items())
 
 
-def _write_type(schema: object) -> str:
-    if not isinstance(schema, dict):
+def _write_type(schema: object, depth: int = 0) -> str:
+    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
         return "any"
     default = f" = {json.dumps(schema['default'])}" if "default" in schema else ""
+    kind = schema.get("type", "object" if "$ref" in schema else "any")
     if isinstance(schema.get("enum"), list):
-        return " | ".join(json.dumps(value) for value in schema["enum"]) + default
-    if isinstance(schema.get("anyOf"), list):
-        return " | ".join(_write_type(part) for part in schema["anyOf"]) + default
-    kind = schema.get(
-        "type", "object" if "$ref" in schema else json.dumps(schema.get("const", "any")).strip('"')
-    )
-    if kind == "array":
-        kind = f"[{_write_type(schema.get('items'))}]"
+        kind = " | ".join(json.dumps(value) for value in schema["enum"])
+    elif isinstance(schema.get("anyOf"), list):
+        kind = " | ".join(_write_type(part, depth + 1) for part in schema["anyOf"])
+    elif "const" in schema:
+        kind = json.dumps(schema["const"])
+    elif kind == "array":
+        kind = f"[{_write_type(schema.get('items'), depth + 1)}]"
+    elif isinstance(kind, list):
+        kind = " | ".join(map(str, kind))
     return f"{kind}{default}"
 
 

@@ -43,6 +43,10 @@ class ToolBox:
         """The tools, in the order they were given."""
         return tuple(self._tools.values())
 
+    def find(self, name: str) -> Tool | None:
+        """The tool of this name."""
+        return self._tools.get(name)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The tools, in the order they were given."""

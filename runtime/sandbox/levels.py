@@ -91,4 +91,6 @@ async def _probe(level: Level, settings: CommandSandboxSettings, folder: Path) -
     if level == "limits" or (ending == "ok" and running.status == 0):
         return Found(level, True, "")
     said = (output or complaint).decode("utf-8", "replace").strip()
-    return Found(level, False, f"a process inside {said}" if output else said or f"the probe ended by {ending}")
+    return Found(
+        level, False, f"a process inside {said}" if output else said or f"the probe ended by {ending}"
+    )

@@ -14,8 +14,8 @@ from runtime.sandbox import landlock, layout
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.forkserver import command
 from runtime.sandbox.frames import Ending
-from runtime.sandbox.pipes import Ended, Pipes
 from runtime.sandbox.ownership import hand_over
+from runtime.sandbox.pipes import Ended, Pipes
 from runtime.sandbox.plan import UP, Plan, Target, encode
 from runtime.sandbox.processes import children, memory_bytes
 
@@ -122,9 +122,7 @@ class Running:
         while await asyncio.to_thread(memory_bytes, self.pid, limit_bytes) <= limit_bytes:
             await asyncio.sleep(_WATCH_S)
 
-    async def _first_limit(
-        self, end: "asyncio.Task[None]", tasks: "list[asyncio.Task[None]]"
-    ) -> Ending:
+    async def _first_limit(self, end: "asyncio.Task[None]", tasks: "list[asyncio.Task[None]]") -> Ending:
         """Wait for the program's end and its last output, or for the first limit that is broken."""
         _, stdout, stderr, memory = tasks
         waiting: set[asyncio.Task[None]] = {end, stdout, stderr, memory}
@@ -160,11 +158,15 @@ class Running:
                     await loop.sock_sendall(self._control, encode(plan))
                 said = await self._hear()
         except TimeoutError as error:
-            raise SandboxError(f"the {self._level} sandbox was not up within {START_TIMEOUT_S:g} s") from error
+            raise SandboxError(
+                f"the {self._level} sandbox was not up within {START_TIMEOUT_S:g} s"
+            ) from error
         if said != UP:
             await self.kill()
             complaint = said or (await self.pipes.stderr.read(_CHUNK)).strip()
-            raise SandboxError(f"the {self._level} sandbox does not come up: {complaint.decode('utf-8', 'replace')}")
+            raise SandboxError(
+                f"the {self._level} sandbox does not come up: {complaint.decode('utf-8', 'replace')}"
+            )
 
     async def _hear(self) -> bytes:
         try:

@@ -22,7 +22,9 @@ class Pipes:
 
     async def connect(self, process: "subprocess.Popen[bytes]") -> None:
         """Take them over from a process that was made with pipes."""
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin is not None, "made without pipes"
+        assert process.stdout is not None, "made without pipes"
+        assert process.stderr is not None, "made without pipes"
         loop = asyncio.get_running_loop()
         writing, protocol = await loop.connect_write_pipe(FlowControlMixin, process.stdin)
         self._transports.append(writing)

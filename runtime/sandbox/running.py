@@ -119,7 +119,8 @@ class Running:
     async def outgrows_memory(self) -> None:
         """Return once all its processes together hold more memory than allowed."""
         limit_bytes = self._settings.memory_mb * _MB
-        while await asyncio.to_thread(memory_bytes, self.pid, limit_bytes) <= limit_bytes:
+        # The kernel tells nobody, so it has to be asked.
+        while await asyncio.to_thread(memory_bytes, self.pid, limit_bytes) <= limit_bytes:  # noqa: ASYNC110
             await asyncio.sleep(_WATCH_S)
 
     async def _first_limit(self, end: "asyncio.Task[None]", tasks: "list[asyncio.Task[None]]") -> Ending:
@@ -158,21 +159,24 @@ class Running:
                     await loop.sock_sendall(self._control, encode(plan))
                 said = await self._hear()
         except TimeoutError as error:
-            raise SandboxError(
-                f"the {self._level} sandbox was not up within {START_TIMEOUT_S:g} s"
-            ) from error
+            limit = f"{START_TIMEOUT_S:g} s"
+            raise SandboxError(f"the {self._level} sandbox was not up within {limit}") from error
         if said != UP:
-            await self.kill()
-            complaint = said or (await self.pipes.stderr.read(_CHUNK)).strip()
-            raise SandboxError(
-                f"the {self._level} sandbox does not come up: {complaint.decode('utf-8', 'replace')}"
-            )
+            complaint = (said or await self._last_words()).decode("utf-8", "replace").strip()
+            raise SandboxError(f"the {self._level} sandbox does not come up: {complaint}")
 
     async def _hear(self) -> bytes:
         try:
             return await asyncio.get_running_loop().sock_recv(self._control, 4096)
         except ConnectionError:
             return b""
+
+    async def _last_words(self) -> bytes:
+        """What a launcher said on standard error that could say nothing else."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DEATH_TIMEOUT_S):
+                return await self.pipes.stderr.read(_CHUNK)
+        return b""
 
     async def _kill(self) -> None:
         # Namespaces die with their first process, bubblewrap's child. Elsewhere the launcher kills once

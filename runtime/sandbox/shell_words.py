@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -77,6 +78,6 @@ def _scripts(name: str, words: tuple[str, ...]) -> Iterator[str]:
     if name == "eval":
         yield " ".join(words[1:])
     if name in SHELLS or name == "su":
-        for option, script in zip(words[1:], words[2:], strict=False):
+        for option, script in pairwise(words):
             if re.fullmatch(r"-[a-zA-Z]*c|--command", option):
                 yield script

@@ -57,7 +57,7 @@ class Workspace:
                 return reader.read(max_bytes)
 
     def write_bytes(self, path: str, data: bytes) -> None:
-        """Put a file there, whole or not at all, with the folders that it needs. Raises Refused or OSError."""
+        """Put a file there, whole or not at all, with its folders. Raises Refused or OSError."""
         parts = _parts(path)
         with self._folder(parts[:-1], path) as folder:
             with suppress(FileNotFoundError):
@@ -87,7 +87,10 @@ class Workspace:
 
     def _entries(self, folder: int, path: PurePosixPath, recursive: bool) -> Iterator[Entry]:
         for name in sorted(os.listdir(folder)):
-            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            try:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # removed in between
             is_folder = stat.S_ISDIR(found.st_mode)
             if is_folder or stat.S_ISREG(found.st_mode):
                 yield Entry(str(path / name), is_folder, 0 if is_folder else found.st_size)

@@ -55,7 +55,7 @@ def _watch(child: int, control: socket.socket) -> int:
     for number in range(3):
         os.dup2(null, number)
     ended = os.pidfd_open(child)
-    select.select([ended, control], [], [])
+    select.select([ended, control.fileno()], [], [])
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # without a race: nobody behind the filter can leave the group
     code = NO_WALLS

@@ -37,7 +37,9 @@ def environment(workdir: Path) -> dict[str, str]:
     return {"PATH": os.pathsep.join(dict.fromkeys(folders)), "HOME": str(workdir), "LANG": "C.UTF-8"}
 
 
-def wrapped(program: str, settings: CommandSandboxSettings, workdir: Path, launcher: Sequence[str]) -> list[str]:
+def wrapped(
+    program: str, settings: CommandSandboxSettings, workdir: Path, launcher: Sequence[str]
+) -> list[str]:
     """The launcher's command line behind bubblewrap: own namespaces, own root, all read-only but three."""
     root = os.geteuid() == 0
     tmp_bytes = str(settings.tmp_mb * _MB)

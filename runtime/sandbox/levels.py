@@ -76,11 +76,8 @@ def _missing(level: Level) -> str:
 
 
 async def _probe(level: Level, settings: CommandSandboxSettings, folder: Path) -> Found:
-    folder.chmod(0o755)
     workdir, canary = folder / "work", folder / "canary"
-    workdir.mkdir()
-    canary.write_text("outside\n")
-    canary.chmod(0o666)
+    _lay_out(folder, workdir, canary)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target: Target = {"file": str(canary), "port": listener.getsockname()[1], "pid": os.getpid()}
         running = await Running.start([], workdir, settings, level, 5, target)
@@ -90,5 +87,15 @@ async def _probe(level: Level, settings: CommandSandboxSettings, folder: Path) -
             await asyncio.shield(running.kill())
     if level == "limits" or (ending == "ok" and running.status == 0):
         return Found(level, True, "")
-    said = (output or complaint).decode("utf-8", "replace").strip()
-    return Found(level, False, f"a process inside {said}" if output else said or f"the probe ended by {ending}")
+    if output:
+        return Found(level, False, f"a process inside {output.decode('utf-8', 'replace')}")
+    said = complaint.decode("utf-8", "replace").strip()
+    return Found(level, False, said or f"the probe ended by {ending}")
+
+
+def _lay_out(folder: Path, workdir: Path, canary: Path) -> None:
+    """Open to all users, so that only the sandbox's walls stand before the canary."""
+    folder.chmod(0o755)
+    workdir.mkdir()
+    canary.write_text("outside\n")
+    canary.chmod(0o666)

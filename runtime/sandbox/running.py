@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.forkserver import command
 from runtime.sandbox.frames import Ending
 from runtime.sandbox.ownership import hand_over
+from runtime.sandbox.pipes import Ended, Pipes
 from runtime.sandbox.plan import UP, Plan, Target, encode
 from runtime.sandbox.processes import children, memory_bytes
 
@@ -30,17 +32,17 @@ class Running:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: subprocess.Popen[bytes],
         control: socket.socket,
         settings: CommandSandboxSettings,
         level: Level,
     ) -> None:
-        assert process.stdin and process.stdout and process.stderr
-        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
+        self.pipes = Pipes()
         self._process = process
         self._control = control
         self._settings = settings
         self._level = level
+        self._ended = Ended(process.pid)
         self._killing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -60,12 +62,13 @@ class Running:
         ours.setblocking(False)
         try:
             with theirs:
-                process = await _spawn(theirs, settings, level, workdir)
+                process = _spawn(theirs, settings, level, workdir)
         except OSError as error:
             ours.close()
             raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
         running = cls(process, ours, settings, level)
         try:
+            await running.pipes.connect(process)
             await running._come_up(plan)
         except BaseException:
             await asyncio.shield(running.kill())
@@ -75,7 +78,7 @@ class Running:
     @property
     def status(self) -> int:
         """Exit code, or 128 + n where signal n ended it. Ask once it has ended."""
-        code = self._process.returncode
+        code = self._process.poll()
         assert code is not None, "it still runs"
         return code if code >= 0 else 128 - code
 
@@ -90,11 +93,11 @@ class Running:
         ending: Ending = "ok"
         tasks = [
             asyncio.create_task(self._feed(stdin)),
-            asyncio.create_task(self._collect(self.stdout, outputs[0])),
-            asyncio.create_task(self._collect(self.stderr, outputs[1])),
+            asyncio.create_task(self._collect(self.pipes.stdout, outputs[0])),
+            asyncio.create_task(self._collect(self.pipes.stderr, outputs[1])),
             asyncio.create_task(self.outgrows_memory()),
         ]
-        end = asyncio.create_task(self._process.wait())
+        end = asyncio.create_task(_until(self._ended))
         try:
             async with asyncio.timeout(timeout_s):
                 ending = await self._first_limit(end, tasks)
@@ -116,15 +119,14 @@ class Running:
     async def outgrows_memory(self) -> None:
         """Return once all its processes together hold more memory than allowed."""
         limit_bytes = self._settings.memory_mb * _MB
-        while await asyncio.to_thread(memory_bytes, self.pid, limit_bytes) <= limit_bytes:
+        # The kernel tells nobody, so it has to be asked.
+        while await asyncio.to_thread(memory_bytes, self.pid, limit_bytes) <= limit_bytes:  # noqa: ASYNC110
             await asyncio.sleep(_WATCH_S)
 
-    async def _first_limit(
-        self, end: "asyncio.Task[int]", tasks: "list[asyncio.Task[None]]"
-    ) -> Ending:
+    async def _first_limit(self, end: "asyncio.Task[None]", tasks: "list[asyncio.Task[None]]") -> Ending:
         """Wait for the program's end and its last output, or for the first limit that is broken."""
         _, stdout, stderr, memory = tasks
-        waiting: set[asyncio.Task[None] | asyncio.Task[int]] = {end, stdout, stderr, memory}
+        waiting: set[asyncio.Task[None]] = {end, stdout, stderr, memory}
         while not (end.done() and stdout.done() and stderr.done()):
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -137,9 +139,9 @@ class Running:
 
     async def _feed(self, stdin: bytes) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # it need not read all, or at all
-            self.stdin.write(stdin)
-            await self.stdin.drain()
-        self.stdin.close()
+            self.pipes.stdin.write(stdin)
+            await self.pipes.stdin.drain()
+        self.pipes.stdin.close()
 
     async def _collect(self, stream: asyncio.StreamReader, output: bytearray) -> None:
         limit = self._settings.output_bytes
@@ -157,11 +159,11 @@ class Running:
                     await loop.sock_sendall(self._control, encode(plan))
                 said = await self._hear()
         except TimeoutError as error:
-            raise SandboxError(f"the {self._level} sandbox was not up within {START_TIMEOUT_S:g} s") from error
+            limit = f"{START_TIMEOUT_S:g} s"
+            raise SandboxError(f"the {self._level} sandbox was not up within {limit}") from error
         if said != UP:
-            await self.kill()
-            complaint = said or (await self.stderr.read(_CHUNK)).strip()
-            raise SandboxError(f"the {self._level} sandbox does not come up: {complaint.decode('utf-8', 'replace')}")
+            complaint = (said or await self._last_words()).decode("utf-8", "replace").strip()
+            raise SandboxError(f"the {self._level} sandbox does not come up: {complaint}")
 
     async def _hear(self) -> bytes:
         try:
@@ -169,40 +171,49 @@ class Running:
         except ConnectionError:
             return b""
 
+    async def _last_words(self) -> bytes:
+        """What a launcher said on standard error that could say nothing else."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DEATH_TIMEOUT_S):
+                return await self.pipes.stderr.read(_CHUNK)
+        return b""
+
     async def _kill(self) -> None:
         # Namespaces die with their first process, bubblewrap's child. Elsewhere the launcher kills once
         # its client is gone.
         self._control.close()
-        if self._process.returncode is None and self._level == "bubblewrap":
+        if not self._ended.is_set() and self._level == "bubblewrap":
             for pid in children(self.pid):
                 _kill_now(pid)
         try:
             async with asyncio.timeout(_DEATH_TIMEOUT_S):
-                await self._process.wait()
+                await self._ended.wait()
         except TimeoutError:
             _kill_now(self.pid)
-            await self._process.wait()
-        self.stdin.close()
+            await self._ended.wait()
+        self._process.wait()  # it has ended: this only takes its exit code
+        self.pipes.close()
 
 
 class OutputTooLong(Exception):
     """The program has written more than allowed."""
 
 
-async def _spawn(
+def _spawn(
     theirs: socket.socket, settings: CommandSandboxSettings, level: Level, workdir: Path
-) -> asyncio.subprocess.Process:
+) -> "subprocess.Popen[bytes]":
     launcher = [*command("runtime.sandbox.launcher"), str(theirs.fileno())]
     if level == "bubblewrap":
         program = layout.bubblewrap()
         if program is None:
             raise SandboxError("bubblewrap is not installed")
         launcher = layout.wrapped(program, settings, workdir, launcher)
-    return await asyncio.create_subprocess_exec(
-        *launcher,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    # On the loop's own thread: the kernel kills the sandbox when its maker's thread ends.
+    return subprocess.Popen(
+        launcher,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         pass_fds=(theirs.fileno(),),
         env={},
         cwd="/",
@@ -249,3 +260,7 @@ def _prepare(workdir: Path) -> Path:
 def _kill_now(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, 9)
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

@@ -6,6 +6,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from configs.sandbox import CommandSandboxSettings
 from configs.section import Section
 
 ToolName = Literal[
@@ -133,6 +134,10 @@ class ToolBoxSettings(Section):
 
     workspace: str = ".agentfactory/workspace"
     """Folder of files, notes and skills. Each episode works in a folder of its own below it."""
+    sandbox: CommandSandboxSettings = CommandSandboxSettings()
+    """Limits of the programs that shell, test_runner and pyexe start; the longest of their times counts."""
+    rules: str = ""
+    """A YAML file of safety rules of one's own, beside those that ship."""
     math: MathToolSettings = MathToolSettings()
     files: FileToolSettings = FileToolSettings()
     data_view: DataViewSettings = DataViewSettings()

@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from messages.chat import JsonObject
 from messages.turns import ToolResult
+from runtime.sandbox.errors import Refused
 from runtime.tools.base import ToolError, failed
 from runtime.tools.docstrings import read_docstring
 from runtime.tools.parameters import BadSignature, Parameters
@@ -34,9 +35,9 @@ from runtime.tools.parameters import BadSignature, Parameters
 class FunctionTool:
     """A function that can be called with a text.
 
-    A plain function is run in a thread. A ToolError of the function is an observation, so is a result of
-    another type than the function promises; any other error is raised. A `str` is the observation itself, a
-    `ToolResult` is taken as it is, all else is written as JSON.
+    A plain function is run in a thread. A ToolError or a Refused of the function is an observation, so is a
+    result of another type than the function promises; any other error is raised. A `str` is the observation
+    itself, a `ToolResult` is taken as it is, all else is written as JSON.
     """
 
     def __init__(self, function: Callable[..., object], owner: object | None = None) -> None:
@@ -68,6 +69,8 @@ class FunctionTool:
             value = await self._run(arguments)
         except ToolError as error:
             return failed(str(error), error.failure)
+        except Refused as error:
+            return failed(str(error), "forbidden")
         if isinstance(value, ToolResult):
             return value
         try:

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.sandbox import AuditSettings
 from configs.section import Section
 
 
@@ -22,6 +23,7 @@ class SandboxSettings(Section):
     """Calls that run at the same time in one Student."""
     allow_weak: bool = False
     """Go on where the kernel offers no isolation beyond resource limits."""
+    audit: AuditSettings = AuditSettings()
 
 
 class RetrieveSettings(Section):

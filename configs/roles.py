@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.sandbox import AuditSettings
 from configs.section import Section
 from configs.tools import ToolBoxSettings, check_tool_names
 
@@ -23,6 +24,7 @@ class SandboxSettings(Section):
     """Calls that run at the same time in one Student."""
     allow_weak: bool = False
     """Go on where the kernel offers no isolation beyond resource limits."""
+    audit: AuditSettings = AuditSettings()
 
 
 class RetrieveSettings(Section):

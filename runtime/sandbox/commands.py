@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from configs.sandbox import CommandSandboxSettings, Level
+from runtime.sandbox.audit import AuditLog
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.frames import Ending
 from runtime.sandbox.isolation import Isolation
@@ -54,6 +55,7 @@ class CommandSandbox:
         self._starting = asyncio.Lock()
         self._isolation: Isolation | None = None
         self._level: Level = "limits"
+        self._audit = AuditLog(settings.audit)
         self._running: set[Running] = set()
         self._closed = False
 
@@ -99,6 +101,7 @@ class CommandSandbox:
             if ending == "ok" and status:
                 ending = "timeout" if status == _CPU_TIME_USED_UP else "error"
             duration_s = time.perf_counter() - started
+        self._audit.record("command", argv, self._level, ending, duration_s)
         return CommandResult(status, _text(stdout), _text(stderr), ending, duration_s)
 
     @asynccontextmanager
@@ -119,6 +122,7 @@ class CommandSandbox:
         """Kill all that runs."""
         self._closed = True
         await asyncio.gather(*(running.kill() for running in list(self._running)))
+        await self._audit.aclose()
 
 
 def _text(data: bytes) -> str:

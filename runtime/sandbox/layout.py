@@ -9,7 +9,7 @@ from typing import Final
 
 from configs.sandbox import CommandSandboxSettings
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[2]
 _SYSTEM: Final = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store",
     "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime",
@@ -17,6 +17,7 @@ _SYSTEM: Final = (
 )  # fmt: skip
 """Not /etc as a whole: who lives here, and their secrets, are none of a program's business."""
 _OURS: Final = ("runtime/__init__.py", "runtime/sandbox")
+"""What a launcher and a session are made of."""
 _MB: Final = 2**20
 
 
@@ -27,7 +28,8 @@ def bubblewrap() -> str | None:
 
 def readable(settings: CommandSandboxSettings) -> list[str]:
     """The system's programs and libraries, this Python, and what the settings add."""
-    paths = (*_SYSTEM, sys.prefix, sys.base_prefix, *settings.readable)
+    ours = (str(ROOT / name) for name in _OURS)
+    paths = (*_SYSTEM, sys.prefix, sys.base_prefix, *ours, *settings.readable)
     return [path for path in dict.fromkeys(map(os.path.abspath, paths)) if os.path.exists(path)]
 
 
@@ -53,7 +55,7 @@ def wrapped(
     command += ["--proc", "/proc", "--dev", "/dev"]
     for path in ("/dev/shm", "/tmp"):
         command += ["--perms", "1777", "--size", tmp_bytes, "--tmpfs", path]
-    shown = [*readable(settings), *(str(_ROOT / name) for name in _OURS)]
+    shown = readable(settings)
     command += _parents([*shown, str(workdir)])
     for path in shown:
         command += _shown(path)

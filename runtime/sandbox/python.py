@@ -17,6 +17,7 @@ from typing import Final
 
 from configs.roles import SandboxSettings
 from messages.turns import ToolResult
+from runtime.sandbox.audit import AuditLog
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.forkserver import ForkServer, Outcome, command
 from runtime.sandbox.frames import Decoder, Ending, Hello, Setup, encode, read_hello
@@ -39,6 +40,7 @@ class PythonSandbox:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
+        self._audit = AuditLog(settings.audit)
         self._server = ForkServer(_MODULE, _setup(settings), settings.max_parallel)
 
     def __repr__(self) -> str:
@@ -68,11 +70,15 @@ class PythonSandbox:
             outcome = await self._server.call(code, limit_s)
         except SandboxError as error:
             outcome = Outcome("crashed", str(error))
-        return _result(outcome, time.perf_counter() - started)
+        duration_s = time.perf_counter() - started
+        isolation = self.isolation
+        self._audit.record("python", [code], isolation.level if isolation else "", outcome.ending, duration_s)
+        return _result(outcome, duration_s)
 
     async def aclose(self) -> None:
         """Kill what runs. A call that comes later is answered as crashed."""
         await self._server.aclose()
+        await self._audit.aclose()
 
 
 @cache

@@ -83,6 +83,11 @@ class Running:
         return code if code >= 0 else 128 - code
 
     @property
+    def ended(self) -> bool:
+        """Whether its first process is dead."""
+        return self._ended.is_set()
+
+    @property
     def pid(self) -> int:
         """The process that all others of the call descend from."""
         return self._process.pid

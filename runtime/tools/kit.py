@@ -105,15 +105,15 @@ class ToolKit:
     async def box(self, episode: str = "") -> AsyncIterator[ToolBox]:
         """The tools of one episode, ready for use; without an episode, those that work in `files/`."""
         if OF_AN_EPISODE.isdisjoint(self._names):
-            yield self._box(self._tools)
+            yield ToolBox(self._chosen(self._tools))
             return
         folder = self._root / "episodes" / _folder_name(episode) if episode else self._root / "files"
         workspace = await anyio.to_thread.run_sync(Workspace, folder)
         session = PythonSession(self._programs, workspace.root)
         try:
-            box = self._box({**self._tools, **self._open_own(workspace, session)})
-            if "promote_skill" in self._names:
-                box.add(self._promotion(workspace, box).promote_skill)
+            box = ToolBox(())
+            for tool in self._chosen({**self._tools, **self._open_own(workspace, session, box)}):
+                box.add(tool)
             yield box
         finally:
             with anyio.CancelScope(shield=True):
@@ -126,10 +126,10 @@ class ToolKit:
         if self._started is not None:
             await self._started.aclose()
 
-    def _box(self, tools: Mapping[str, Tool]) -> ToolBox:
+    def _chosen(self, tools: Mapping[str, Tool]) -> tuple[Tool, ...]:
         """The tools that are on, in the settings' order; then the mounted ones, then the skills."""
-        named = [tools[name] for name in self._names if name in tools]
-        return ToolBox((*named, *self._mounted.values(), *self._skills.values()))
+        named = [tools[name] for name in self._names]
+        return (*named, *self._mounted.values(), *self._skills.values())
 
     def _open_shared(self, searcher: Ref | None, open_embedder: Callable[[], Embedder] | None) -> None:
         settings, box = self._settings, self._settings.toolbox
@@ -166,7 +166,8 @@ class ToolKit:
         self._parts.append(memory)
         self._tools["memory"] = memory.memory
 
-    def _open_own(self, workspace: Workspace, session: PythonSession) -> dict[str, Tool]:
+    def _open_own(self, workspace: Workspace, session: PythonSession, own: ToolBox) -> dict[str, Tool]:
+        """The tools of one episode; `own` is the box that they go into."""
         box = self._settings.toolbox
         files = FileTools(box.files, workspace, self._rules)
         return {
@@ -177,6 +178,7 @@ class ToolKit:
             "shell": Shell(box.shell, workspace, self._sandbox, self._rules).shell,
             "test_runner": TestRunner(box.test_runner, workspace, self._sandbox, self._rules).test_runner,
             "pyexe": PyExe(session, box.files.max_chars).pyexe,
+            "promote_skill": self._promotion(workspace, own).promote_skill,
         }
 
     def _promotion(self, workspace: Workspace, box: ToolBox) -> Promotion:

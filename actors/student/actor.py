@@ -131,7 +131,7 @@ class Student(Actor):
                     raise  # the task itself does not fit: nobody's episode
                 return turns, None, "token_limit"
             text = self._chat.decode(completion.token_ids)
-            reply = parse_reply(text)
+            reply = parse_reply(text, toolbox.signatures)
             results = await toolbox.call_all(reply.calls, self._settings.max_calls_per_turn)
             turns.append(
                 Turn(

@@ -8,6 +8,7 @@ from configs.errors import AgentFactoryError
 from messages.turns import ToolCall, ToolResult
 from runtime.groups import task_group
 from runtime.tools.base import Tool
+from runtime.tools.shapes import Signatures
 
 _TOO_MANY: Final = ToolResult(
     output="Error: too many calls in one reply; write this one again later", ok=False, failure="forbidden"
@@ -36,6 +37,11 @@ class ToolBox:
     def names(self) -> tuple[str, ...]:
         """The tools, in the order they were given."""
         return tuple(self._tools)
+
+    @property
+    def signatures(self) -> Signatures:
+        """Each tool's name with its parameters in order, for what reads calls out of text."""
+        return dict.fromkeys(self._tools, ())
 
     @property
     def descriptions(self) -> str:

@@ -3,6 +3,7 @@
 from messages.turns import Turn
 from runtime.engines.chat import ChatMessage
 from runtime.tools.base import Tool
+from runtime.tools.formats import prompt_line
 
 GUIDE = """\
 You solve tasks step by step and may call tools. Reply in exactly one of these two forms.
@@ -24,7 +25,7 @@ Tools:
 
 def opening(description: str, tools: tuple[Tool, ...]) -> list[ChatMessage]:
     """The conversation as it stands before the Student's first turn."""
-    listing = "\n".join(f"- {tool.name}: {tool.description}" for tool in tools)
+    listing = "\n".join(f"- {prompt_line(tool)}" for tool in tools)
     return [
         ChatMessage("system", GUIDE.format(tools=listing)),
         ChatMessage("user", f"Task: {description}"),

@@ -1,14 +1,16 @@
 """The retrieve tool: passages of stored texts that speak of a question."""
 
 import json
-from typing import Final
+from typing import Final, Literal
 
 from configs.errors import AgentFactoryError, SettingsError
 from configs.roles import RetrieveSettings
+from messages.chat import JsonObject
 from messages.search import Passage, Search
 from messages.turns import ToolResult
 from runtime.errors import AskTimeout
 from runtime.ref import Ref
+from runtime.tools.parameters import Parameter, Parameters
 
 NOTHING: Final = "(no passage fits)"
 """The observation after a search that found nothing."""
@@ -37,6 +39,11 @@ class RetrieveTool:
             f"looks a question up in stored texts ({first}) and answers with passages, each after the name "
             f"of the text it comes from.{more}"
         )
+
+        tags: object = Literal[settings.tags]
+        self.parameters: JsonObject | None = Parameters(
+            {"question": Parameter(str), "tag": Parameter(tags, first, "whose texts are searched")}
+        ).schema
 
     def __repr__(self) -> str:
         return f"<RetrieveTool {', '.join(self._settings.tags)}>"

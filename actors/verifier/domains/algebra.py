@@ -19,7 +19,6 @@ from math_verify.grader import should_treat_as_complex
 from math_verify.parser import NormalizationConfig, latex2sympy, normalize_latex
 from sympy import Basic, Expr, MatrixBase
 
-from actors.verifier.domains.expressions import MAX_CHARACTERS, Unreadable, check_size, read_expression
 from actors.verifier.grading import (
     Grade,
     Number,
@@ -30,6 +29,7 @@ from actors.verifier.grading import (
     shorten,
     wrong,
 )
+from runtime.expressions import MAX_CHARACTERS, Unreadable, check_size, read_expression
 from runtime.sandbox.frames import Ending, Setup
 from runtime.sandbox.zygote import Job, serve
 

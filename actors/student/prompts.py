@@ -1,5 +1,6 @@
 """What the Student is told before it starts."""
 
+from messages.turns import Turn
 from runtime.engines.chat import ChatMessage
 from runtime.tools.base import Tool
 from runtime.tools.formats import prompt_line
@@ -29,3 +30,14 @@ def opening(description: str, tools: tuple[Tool, ...]) -> list[ChatMessage]:
         ChatMessage("system", GUIDE.format(tools=listing)),
         ChatMessage("user", f"Task: {description}"),
     ]
+
+
+def observation(turn: Turn) -> str:
+    """What the tools said to a turn's calls; where there are several, in their order and named."""
+    if len(turn.results) == 1:
+        return f"Observation: {turn.results[0].output}"
+    said = (
+        f"{number} ({call.tool}): {result.output}"
+        for number, (call, result) in enumerate(zip(turn.calls, turn.results, strict=True), start=1)
+    )
+    return "Observation:\n" + "\n".join(said)

@@ -75,6 +75,23 @@ class Workspace:
                     os.unlink(new, dir_fd=folder)
                 raise
 
+    def remove(self, path: str) -> None:
+        """Take a file away, or a folder that is empty. Raises Refused or OSError."""
+        parts = _parts(path)
+        root = os.open(self.root, _FOLDER)
+        try:
+            folder = _open_beneath(root, parts[:-1], _FOLDER, path) if parts[:-1] else os.dup(root)
+        finally:
+            os.close(root)
+        try:
+            found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                os.rmdir(parts[-1], dir_fd=folder)
+            else:
+                os.unlink(parts[-1], dir_fd=folder)
+        finally:
+            os.close(folder)
+
     def list(self, path: str = ".", *, recursive: bool = False, limit: int = 10_000) -> tuple[Entry, ...]:
         """What a folder holds, by name; links are left out. Raises Refused or OSError."""
         entries: list[Entry] = []

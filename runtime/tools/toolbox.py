@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import anyio
 
 from configs.errors import AgentFactoryError
 from messages.turns import ToolCall, ToolResult
-from runtime.tools.base import Part, Tool
+from runtime.groups import task_group
+from runtime.tools.base import Part, Tool, failed
 from runtime.tools.formats import prompt_line
+from runtime.tools.shapes import Signatures
+
+_TOO_MANY: Final = failed("too many calls in one reply; write this one again later", "forbidden")
 
 
 class DuplicateTool(AgentFactoryError):
@@ -57,6 +62,11 @@ class ToolBox:
         return tuple(self._tools)
 
     @property
+    def signatures(self) -> Signatures:
+        """Each tool's name with its parameters in order, for what reads calls out of text."""
+        return {name: _parameters(tool) for name, tool in self._tools.items()}
+
+    @property
     def descriptions(self) -> str:
         """The tools as a prompt shows them, one a line."""
         return "\n".join(map(prompt_line, self._tools.values()))
@@ -89,9 +99,32 @@ class ToolBox:
             return result
         return result.model_copy(update={"duration_s": time.perf_counter() - started})
 
+    async def call_all(self, calls: Sequence[ToolCall], at_most: int) -> tuple[ToolResult, ...]:
+        """Carry out the calls of one reply at the same time; a result for each, in their order.
+
+        Calls beyond the first `at_most` are refused. They start in their order, so that a tool that
+        takes one call at a time takes them in it. What a tool raises cancels the others.
+        """
+        results = [_TOO_MANY] * len(calls)
+
+        async def one(index: int, call: ToolCall) -> None:
+            results[index] = await self.call(call)
+
+        if len(calls) == 1:
+            return (await self.call(calls[0]),)
+        async with task_group() as group:
+            for index, call in enumerate(calls[:at_most]):
+                group.start_soon(one, index, call)
+        return tuple(results)
+
     async def aclose(self) -> None:
         """Close all tools, then the parts, the last one first; the first error is raised at the end."""
         await _close((*self._parts, *self._tools.values()))
+
+
+def _parameters(tool: Tool) -> tuple[str, ...]:
+    properties = tool.parameters.get("properties") if tool.parameters else None
+    return tuple(properties) if isinstance(properties, dict) else ()
 
 
 async def _close(parts: Sequence[Part]) -> None:

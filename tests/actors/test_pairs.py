@@ -28,7 +28,7 @@ LEAST = 200
 LIMIT_S = 120.0
 SETTINGS = VerifierSettings(graders=2, timeout_s=30.0)
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+on_the_modules_loop = pytest.mark.asyncio(loop_scope="module")
 
 
 class Pair(NamedTuple):
@@ -104,6 +104,7 @@ def _complaint(pair: Pair, verdict: Verdict, right: str) -> str:
     return f"{pair.task.id}: {pair.solution.answer!r} is {right}; the judge says: {verdict.explanation}"
 
 
+@on_the_modules_loop
 async def test_it_judges_as_people_do(judge: tuple[str, Judge]) -> None:
     domain, made = judge
     pairs = read_pairs(domain)

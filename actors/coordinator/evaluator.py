@@ -91,7 +91,7 @@ class Evaluator:
             n=n,
             failed=len(self._tasks) - n,
             mean_reward=sum(t.rewards.total for t in done) / n if n else 0.0,
-            tool_use=sum(any(turn.call for turn in t.turns) for t in done) / n if n else 0.0,
+            tool_use=sum(any(turn.calls for turn in t.turns) for t in done) / n if n else 0.0,
             duration_s=time.monotonic() - began,
         )
 

@@ -119,7 +119,7 @@ def test_there_are_enough_pairs_of_both_kinds_and_none_twice(domain: str) -> Non
     assert len(pairs) >= LEAST
     assert all(sum(pair.correct is correct for pair in pairs) >= LEAST // 4 for correct in (True, False))
     told = [
-        (p.task.id, p.solution.answer, tuple(t.result for t in p.solution.turns), p.solution.space)
+        (p.task.id, p.solution.answer, tuple(t.results for t in p.solution.turns), p.solution.space)
         for p in pairs
     ]
     assert len(set(told)) == len(told)

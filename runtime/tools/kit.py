@@ -11,7 +11,7 @@ In the workspace's folder lie `files/` (of whoever works without an episode: the
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,8 @@ from runtime.tools.forked import Forked
 from runtime.tools.math import MathTool
 from runtime.tools.mcp_client import McpServer
 from runtime.tools.memory import Embedder, MemoryTool
+from runtime.tools.plan_tool import NAME as PLAN
+from runtime.tools.plan_tool import PlanTool
 from runtime.tools.promotion import Promotion
 from runtime.tools.pyexe import PyExe
 from runtime.tools.python import PythonTool
@@ -47,6 +49,7 @@ from runtime.tools.toolbox import ToolBox
 
 OF_AN_EPISODE: Final = frozenset({
     "list_files", "read_file", "write_file", "data_view", "shell", "test_runner", "pyexe", "promote_skill",
+    "plan",
 })  # fmt: skip
 """Tools that work with files, or keep a state."""
 _DATA_VIEW_JOBS: Final = 2
@@ -112,8 +115,13 @@ class ToolKit:
         session = PythonSession(self._programs, workspace.root)
         try:
             box = ToolBox(())
-            for tool in self._chosen({**self._tools, **self._open_own(workspace, session, box)}):
+            inner = ToolBox(())  # for plans: without plan itself
+            own = self._open_own(workspace, session, inner)
+            own["promote_skill"] = self._promotion(workspace, (box, inner)).promote_skill
+            for tool in self._chosen({**self._tools, **own}):
                 box.add(tool)
+                if tool.name != PLAN:
+                    inner.add(tool)
             yield box
         finally:
             with anyio.CancelScope(shield=True):
@@ -166,8 +174,8 @@ class ToolKit:
         self._parts.append(memory)
         self._tools["memory"] = memory.memory
 
-    def _open_own(self, workspace: Workspace, session: PythonSession, own: ToolBox) -> dict[str, Tool]:
-        """The tools of one episode; `own` is the box that they go into."""
+    def _open_own(self, workspace: Workspace, session: PythonSession, inner: ToolBox) -> dict[str, Tool]:
+        """The tools of one episode; `inner` is the box whose tools plans may call."""
         box = self._settings.toolbox
         files = FileTools(box.files, workspace, self._rules)
         return {
@@ -178,16 +186,17 @@ class ToolKit:
             "shell": Shell(box.shell, workspace, self._sandbox, self._rules).shell,
             "test_runner": TestRunner(box.test_runner, workspace, self._sandbox, self._rules).test_runner,
             "pyexe": PyExe(session, box.files.max_chars).pyexe,
-            "promote_skill": self._promotion(workspace, own).promote_skill,
+            PLAN: PlanTool(inner, box.plan, workspace),
         }
 
-    def _promotion(self, workspace: Workspace, box: ToolBox) -> Promotion:
+    def _promotion(self, workspace: Workspace, boxes: Sequence[ToolBox]) -> Promotion:
         def put(skill: SkillTool) -> None:
-            there = box.find(skill.name)
+            there = boxes[0].find(skill.name)
             if skill.name in TOOL_NAMES or (there is not None and not isinstance(there, SkillTool)):
                 raise ToolError(f"there is a tool {skill.name} already; choose another name")
             self._skills[skill.name] = skill
-            box.put(skill)
+            for box in boxes:
+                box.put(skill)
 
         return Promotion(workspace, self._shelf, self._python.sandbox, put)
 

@@ -59,6 +59,20 @@ class InferenceEngine(Actor):
         await self._engine.aclose()
         await self._stack.aclose()
 
+    def measures(self) -> dict[str, float]:
+        """What the engine does, for Ray's metrics."""
+        seen = self._engine.statistics()
+        return {
+            "engine_running": seen.running,
+            "engine_waiting": seen.waiting,
+            "engine_adapters": len(seen.adapters),
+            "engine_requests_total": seen.requests,
+            "engine_generated_tokens_total": seen.generated_tokens,
+            "engine_prompt_tokens_total": seen.prompt_tokens,
+            "engine_cached_tokens_total": seen.cached_tokens,
+            "engine_busy_s_total": seen.busy_s,
+        }
+
     async def generate(self, message: Generate) -> Completion:
         """Continue a prompt. A broken engine ends this actor's life: its supervisor makes a new one."""
         live = LiveTokens() if message.live and message.request_id not in self._live else None

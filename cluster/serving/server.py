@@ -35,9 +35,6 @@ from runtime.engines.chat import ChatFormat
 from runtime.system import ActorSystem
 from training.adapter_files import WEIGHTS_FILE, adapter_folder, read_adapter
 
-START_S = 1200.0
-"""How long an engine may take to load its model."""
-
 
 class Plan(NamedTuple):
     """What to serve, and where."""
@@ -99,7 +96,7 @@ async def opened(system: ActorSystem, plan: Plan) -> AsyncIterator[Service]:
         plan.engine,
         name="engine",
         mailbox=4 * plan.serving.max_requests,
-        start_timeout_s=START_S,
+        start_timeout_s=plan.engine.start_timeout_s,
     )
     sampler = Sampler(engine, files, plan.serving.timeout_s)
     await sampler.load_all()

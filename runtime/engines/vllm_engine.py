@@ -13,13 +13,14 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ from runtime.engines.base import (
     UnknownAdapter,
 )
 from runtime.engines.requests import Limits, check_request
+from runtime.engines.vllm_log import cause_in, is_about_memory, keep_log
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -53,7 +55,17 @@ log = structlog.get_logger("engine")
 
 INSTALL = "install it with `pip install 'agentfactory[vllm]'`, or use engine.kind transformers"
 SHUTDOWN_S = 10.0
+FREED_S = 10.0
+"""How long the memory of an engine that has just died may take to be free again."""
+LESS = (
+    "lower engine.max_context, engine.max_batch or engine.max_adapters; change engine.gpu_memory (on a "
+    "processor engine.cpu_cache_gb); or take a smaller or quantized model (model.quantize)"
+)
 _REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
+
+
+class OutOfMemory(EngineFailed):
+    """Model, caches and adapters need more memory than there is."""
 
 
 @dataclass(eq=False)
@@ -80,7 +92,9 @@ class VllmEngine:
         self._folder = Path()
         self._numbers = itertools.count(1)
         self._adapters: dict[str, _Adapter] = {}
-        self._running: set[str] = set()
+        self._running: dict[str, asyncio.Timeout] = {}
+        """Requests, and what ends each of them when the engine is closed."""
+        self._nothing_runs = asyncio.Event()
         self._loading = asyncio.Lock()
         self._done = EngineStatistics()
         self._busy_since = 0.0
@@ -93,7 +107,7 @@ class VllmEngine:
             raise EngineClosed("an engine starts once; make a new one")
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
-                llm = await asyncio.to_thread(_start, self._model, self._settings)
+                llm = await self._start()
         except TimeoutError:
             limit_s = self._settings.start_timeout_s
             raise EngineFailed(f"vLLM did not start within {limit_s:g} s (engine.start_timeout_s)") from None
@@ -106,8 +120,13 @@ class VllmEngine:
         """Continue a prompt; `on_tokens` hears of each output. Cancelling the call aborts the request."""
         llm = self._live()
         check_request(request, self._running, self._limits)
-        with self._counted(request), self._using(request.adapter) as lora:
-            output = await self._output(llm, request, lora, on_tokens)
+        with self._using(request.adapter) as lora:
+            try:
+                async with asyncio.timeout(None) as until_closed:
+                    with self._counted(request, until_closed):
+                        output = await self._output(llm, request, lora, on_tokens)
+            except TimeoutError:
+                raise EngineClosed("the engine was closed while this ran") from None
         completion = _completion(request, output)
         done = self._done
         self._done = done.model_copy(
@@ -177,12 +196,31 @@ class VllmEngine:
         self._closed = True
         llm, self._llm = self._llm, None
         if llm is not None:
-            await llm.abort(list(self._running))
+            for request in self._running.values():
+                request.reschedule(0)
+            if self._running:
+                self._nothing_runs.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._nothing_runs.wait(), SHUTDOWN_S)
             if llm.output_handler is not None:  # else it takes the end of vLLM's process for a fault
                 llm.output_handler.cancel()
                 await asyncio.wait((llm.output_handler,))
             await asyncio.to_thread(llm.shutdown, SHUTDOWN_S)
+            del llm
+            await asyncio.to_thread(gc.collect)  # it would complain if it were found at the interpreter's end
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
+
+    async def _start(self) -> AsyncLLM:
+        """Start vLLM; where memory is short, once more when what died before has let go of it."""
+        try:
+            return await asyncio.to_thread(_start, self._model, self._settings)
+        except OutOfMemory as error:
+            log.warning("vLLM found too little memory and is started again", cause=str(error))
+        await asyncio.sleep(FREED_S)
+        try:
+            return await asyncio.to_thread(_start, self._model, self._settings)
+        except OutOfMemory as error:
+            raise SettingsError(f"{self._model.source}: does not fit: {error}; {LESS}") from error
 
     async def _output(
         self, llm: AsyncLLM, request: Generate, lora: LoRARequest | None, on_tokens: OnTokens | None
@@ -245,16 +283,17 @@ class VllmEngine:
                 adapter.idle.set()
 
     @contextmanager
-    def _counted(self, request: Generate) -> Iterator[None]:
+    def _counted(self, request: Generate, until_closed: asyncio.Timeout) -> Iterator[None]:
         if not self._running:
             self._busy_since = time.monotonic()
-        self._running.add(request.request_id)
+        self._running[request.request_id] = until_closed
         try:
             yield
         finally:
             busy_s = self._busy()
-            self._running.discard(request.request_id)
+            del self._running[request.request_id]
             if not self._running:
+                self._nothing_runs.set()
                 self._done = self._done.model_copy(update={"busy_s": busy_s})
 
     def _busy(self) -> float:
@@ -289,7 +328,8 @@ class VllmEngine:
 
 
 def _start(model: ModelSettings, settings: VllmEngineSettings) -> AsyncLLM:
-    """Start vLLM's processes and wait for them. Blocks. Raises EngineFailed, SettingsError."""
+    """Start vLLM's processes and wait for them. Blocks. Raises OutOfMemory, EngineFailed, SettingsError."""
+    log_file = keep_log()
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cpu_cache_gb))
@@ -298,10 +338,16 @@ def _start(model: ModelSettings, settings: VllmEngineSettings) -> AsyncLLM:
         from vllm.v1.engine.async_llm import AsyncLLM
     except ImportError as error:
         raise SettingsError(f"engine.kind: vllm is not installed ({error}); {INSTALL}") from error
+    known = log_file.stat().st_size
     try:
         return AsyncLLM.from_engine_args(_arguments(model, settings))
-    except Exception as error:
-        raise EngineFailed(f"vLLM could not start with {model.source!r}: {error}") from error
+    except Exception as error:  # whatever is wrong: vLLM's own processes have logged it
+        cause = cause_in(log_file.read_text(errors="replace")[known:]) or str(error)
+        if is_about_memory(cause):
+            raise OutOfMemory(cause) from error
+        raise EngineFailed(
+            f"vLLM could not start with {model.source!r}: {cause}; its log: {log_file}"
+        ) from error
 
 
 def _arguments(model: ModelSettings, settings: VllmEngineSettings) -> AsyncEngineArgs:

@@ -9,15 +9,18 @@ import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 
 from configs.models import ModelSettings, VllmEngineSettings
+from messages.generation import Completion
 from runtime.engines.base import (
     AdapterRejected,
     BadRequest,
     Engine,
     EngineClosed,
+    EngineFailed,
     PromptTooLong,
     UnknownAdapter,
     open_engine,
@@ -205,3 +208,33 @@ async def test_a_closed_engine_says_so(model: Model) -> None:
     await engine.aclose()
     with pytest.raises(EngineClosed, match="closed"):
         await engine.generate(request("Task:"))
+
+
+async def test_requests_of_an_engine_whose_processes_are_killed_fail_with_the_reason(model: Model) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    engine = open_engine(ModelSettings(source=str(model.folder)), SETTINGS)
+    await asyncio.wait_for(engine.start(), START_S)
+    running = [
+        asyncio.ensure_future(engine.generate(request("Task:", max_tokens=110, temperature=1.0, seed=seed)))
+        for seed in range(4)
+    ]
+    await asyncio.sleep(0)
+    for process in set(psutil.Process().children(recursive=True)) - before:
+        process.kill()
+    got = await limited(asyncio.gather(*running, return_exceptions=True))
+    assert {type(each) for each in got} == {EngineFailed}
+    assert all("vLLM" in str(each) for each in got)
+    with pytest.raises(EngineFailed, match="died"):
+        await limited(engine.generate(request("Task:")))
+    await limited(engine.aclose())
+
+
+async def test_closing_answers_what_runs(engine: Engine) -> None:
+    """The last one of this file: the engine is gone afterwards."""
+    asked = [request("Task:", max_tokens=110, temperature=1.0, seed=seed) for seed in range(8)]
+    running = [asyncio.ensure_future(engine.generate(each)) for each in asked]
+    await asyncio.sleep(0)
+    await limited(engine.aclose())
+    got = await limited(asyncio.gather(*running, return_exceptions=True))
+    assert EngineClosed in {type(each) for each in got}
+    assert {type(each) for each in got} <= {EngineClosed, Completion}

@@ -98,6 +98,8 @@ class VllmEngineSettings(EngineSection):
     """Share of each GPU's memory; the Trainer needs the rest where it shares the GPU."""
     cpu_cache_gb: int = Field(default=1, ge=1)
     """Key-value cache where there is no GPU."""
+    sleep: bool = False
+    """Leave the GPU's memory to the Trainer while it works, for a GPU that cannot hold both at once."""
     compile: bool = True
     """Compile the model and capture CUDA graphs: minutes at the start, faster ever after."""
 

@@ -72,6 +72,14 @@ class AbortGeneration(Request[Done]):
     request_ids: tuple[str, ...]
 
 
+class SleepEngine(Request[Done]):
+    """Finish what runs, let what comes wait, and give the GPU's memory to others until WakeEngine."""
+
+
+class WakeEngine(Request[Done]):
+    """Take the memory back and go on; nothing to do for an engine that is awake."""
+
+
 class EndSessions(Message):
     """The engine may drop the caches of these sessions."""
 

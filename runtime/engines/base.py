@@ -75,6 +75,12 @@ class Engine(Protocol):
     async def unload_adapter(self, name: str) -> tuple[str, ...]:
         """Take no more requests for it, wait for those it has, drop it; returns the names loaded now."""
 
+    async def sleep(self) -> None:
+        """Give back the memory of the GPU, as far as the library can, while nothing runs."""
+
+    async def wake(self) -> None:
+        """Take it again; without `sleep` before, nothing happens."""
+
     def statistics(self) -> EngineStatistics:
         """What was done since the start, and what is running."""
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import os
 import shutil
 import tempfile
 import time
@@ -27,7 +26,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from configs.errors import SettingsError
 from configs.models import ModelSettings, VllmEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
@@ -42,30 +40,18 @@ from runtime.engines.base import (
     UnknownAdapter,
 )
 from runtime.engines.requests import Limits, check_request
-from runtime.engines.vllm_log import cause_in, is_about_memory, keep_log
+from runtime.engines.vllm_start import start_llm
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
-    from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.lora.request import LoRARequest
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
 log = structlog.get_logger("engine")
 
-INSTALL = "install it with `pip install 'agentfactory[vllm]'`, or use engine.kind transformers"
 SHUTDOWN_S = 10.0
-FREED_S = 10.0
-"""How long the memory of an engine that has just died may take to be free again."""
-LESS = (
-    "lower engine.max_context, engine.max_batch or engine.max_adapters; change engine.gpu_memory (on a "
-    "processor engine.cpu_cache_gb); or take a smaller or quantized model (model.quantize)"
-)
 _REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
-
-
-class OutOfMemory(EngineFailed):
-    """Model, caches and adapters need more memory than there is."""
 
 
 @dataclass(eq=False)
@@ -107,7 +93,7 @@ class VllmEngine:
             raise EngineClosed("an engine starts once; make a new one")
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
-                llm = await self._start()
+                llm = await start_llm(self._model, self._settings)
         except TimeoutError:
             limit_s = self._settings.start_timeout_s
             raise EngineFailed(f"vLLM did not start within {limit_s:g} s (engine.start_timeout_s)") from None
@@ -183,6 +169,16 @@ class VllmEngine:
         await self._drop(name, adapter)
         return tuple(self._adapters)
 
+    async def sleep(self) -> None:
+        """Move the weights to the processor's memory and drop the caches, where `engine.sleep` is set."""
+        if self._settings.sleep:
+            await self._live().sleep(level=1)
+
+    async def wake(self) -> None:
+        """Bring them back."""
+        if self._settings.sleep and await self._live().is_sleeping():
+            await self._live().wake_up()
+
     def statistics(self) -> EngineStatistics:
         """Since the start."""
         return self._done.model_copy(
@@ -209,18 +205,6 @@ class VllmEngine:
             del llm
             await asyncio.to_thread(gc.collect)  # it would complain if it were found at the interpreter's end
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
-
-    async def _start(self) -> AsyncLLM:
-        """Start vLLM; where memory is short, once more when what died before has let go of it."""
-        try:
-            return await asyncio.to_thread(_start, self._model, self._settings)
-        except OutOfMemory as error:
-            log.warning("vLLM found too little memory and is started again", cause=str(error))
-        await asyncio.sleep(FREED_S)
-        try:
-            return await asyncio.to_thread(_start, self._model, self._settings)
-        except OutOfMemory as error:
-            raise SettingsError(f"{self._model.source}: does not fit: {error}; {LESS}") from error
 
     async def _output(
         self, llm: AsyncLLM, request: Generate, lora: LoRARequest | None, on_tokens: OnTokens | None
@@ -325,55 +309,6 @@ class VllmEngine:
         (folder / "adapter_config.json").write_bytes(request.config_json)
         (folder / "adapter_model.safetensors").write_bytes(request.weights)
         return _Adapter(LoRARequest(f"{name}-{number}", number, str(folder)), lora.sha256)
-
-
-def _start(model: ModelSettings, settings: VllmEngineSettings) -> AsyncLLM:
-    """Start vLLM's processes and wait for them. Blocks. Raises OutOfMemory, EngineFailed, SettingsError."""
-    log_file = keep_log()
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cpu_cache_gb))
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    try:
-        from vllm.v1.engine.async_llm import AsyncLLM
-    except ImportError as error:
-        raise SettingsError(f"engine.kind: vllm is not installed ({error}); {INSTALL}") from error
-    known = log_file.stat().st_size
-    try:
-        return AsyncLLM.from_engine_args(_arguments(model, settings))
-    except Exception as error:  # whatever is wrong: vLLM's own processes have logged it
-        cause = cause_in(log_file.read_text(errors="replace")[known:]) or str(error)
-        if is_about_memory(cause):
-            raise OutOfMemory(cause) from error
-        raise EngineFailed(
-            f"vLLM could not start with {model.source!r}: {cause}; its log: {log_file}"
-        ) from error
-
-
-def _arguments(model: ModelSettings, settings: VllmEngineSettings) -> AsyncEngineArgs:
-    from transformers import AutoConfig
-    from vllm.engine.arg_utils import AsyncEngineArgs
-
-    source = model.locate()
-    config = AutoConfig.from_pretrained(source).get_text_config()
-    longest = getattr(config, "max_position_embeddings", None) or settings.max_context
-    return AsyncEngineArgs(
-        model=source,
-        dtype=model.dtype,
-        quantization="bitsandbytes" if model.quantize == "nf4" else None,
-        max_model_len=min(settings.max_context, longest),
-        max_num_seqs=settings.max_batch,
-        tensor_parallel_size=settings.tensor_parallel,
-        gpu_memory_utilization=settings.gpu_memory,
-        enforce_eager=not settings.compile,
-        enable_lora=True,
-        max_loras=settings.max_adapters,
-        max_cpu_loras=settings.max_adapters,
-        max_lora_rank=settings.max_lora_rank,
-        enable_prefix_caching=True,
-        logprobs_mode="processed_logprobs",
-        disable_log_stats=True,
-    )
 
 
 def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingParams:

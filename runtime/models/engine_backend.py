@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from uuid import uuid4
 
 from configs.chat_models import EngineModelSettings
@@ -15,10 +16,9 @@ from messages.chat import (
     Capabilities,
     ChatRequest,
     ConversationMessage,
-    SystemMessage,
+    FunctionCall,
     TokenLogprob,
     Usage,
-    UserMessage,
 )
 from messages.generation import Completion, Generate
 from runtime.engines.base import (
@@ -30,7 +30,10 @@ from runtime.engines.base import (
     UnknownAdapter,
     open_engine,
 )
-from runtime.engines.chat import ChatFormat, ChatFormatError, ChatMessage
+from runtime.engines.chat import ChatFormat, ChatFormatError
+from runtime.engines.functions import open_conversation
+from runtime.engines.live import LiveTokens
+from runtime.engines.reply_text import ReplyText
 from runtime.models.backend import Backend, BackendReply, Pieces
 from runtime.models.context import estimate_prompt
 from runtime.models.errors import (
@@ -42,6 +45,8 @@ from runtime.models.errors import (
 )
 
 CAPABILITIES = Capabilities(
+    streaming=True,
+    tools=True,
     logprobs=True,
     token_ids=True,
     adapters=True,
@@ -51,6 +56,7 @@ CAPABILITIES = Capabilities(
     seed=True,
     stop=True,
 )
+"""At most: a model whose chat template has no place for functions takes none, and says so once started."""
 
 
 def open_backend(settings: EngineModelSettings) -> EngineBackend:
@@ -76,25 +82,49 @@ class EngineBackend(Backend):
     async def start(self) -> None:
         """Read the chat template; load the model of an engine of its own."""
         source = self._source
-        self._format = await asyncio.to_thread(ChatFormat.load, source) if isinstance(source, str) else source
+        chat = await asyncio.to_thread(ChatFormat.load, source) if isinstance(source, str) else source
+        self._format = chat
+        self.capabilities = CAPABILITIES.model_copy(update={"tools": chat.takes_functions})
         if self._owned:
             await self._engine.start()
 
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
-        """The whole answer at once: an engine answers when it is done."""
-        prompt = self._prompt(request.messages)
+        """Text as the engine tells of it."""
+        prompt = open_conversation(self._chat, request.messages, request.tools)
         asked = Generate(
             request_id=f"chat-{uuid4().hex}",
             prompt_ids=prompt,
             sampling=request.sampling,
             adapter=request.adapter,
         )
-        completion = await self._engine.generate(asked)
-        yield self._read(request, completion, len(prompt))
+        text = ReplyText(self._chat.decode, request.sampling.stop, calls=bool(request.tools))
+        written: list[str] = []
+        heard = LiveTokens()
+        answer = asyncio.ensure_future(self._engine.generate(asked, heard.add if live else None))
+        answer.add_done_callback(partial(_ended, heard))
+        try:
+            known, ended = 0, False
+            while not ended:
+                fresh = await heard.beyond(known)
+                known, ended = known + len(fresh.token_ids), fresh.ended
+                if piece := text.add(fresh.token_ids):
+                    written.append(piece)
+                    yield piece
+            completion = await answer
+        finally:
+            answer.cancel()
+        last = text.add(completion.token_ids[known:])
+        rest = text.finish()
+        if last + rest.text:
+            written.append(last + rest.text)
+            yield written[-1]
+        yield self._reply(request, completion, "".join(written), rest.calls, len(prompt))
 
     def count(self, messages: Sequence[ConversationMessage]) -> int:
-        """Exact, once started."""
-        return estimate_prompt(messages) if self._format is None else len(self._prompt(messages))
+        """Exact, once started; functions are not counted."""
+        if self._format is None:
+            return estimate_prompt(messages)
+        return len(open_conversation(self._format, messages, ()))
 
     def translate(self, error: Exception) -> ModelError | None:
         """See `Backend.translate`."""
@@ -118,15 +148,19 @@ class EngineBackend(Backend):
             raise ModelClosed(f"{self.name} was not started")
         return self._format
 
-    def _prompt(self, messages: Sequence[ConversationMessage]) -> tuple[int, ...]:
-        return self._chat.opening([_plain(message) for message in messages])
-
-    def _read(self, request: ChatRequest, completion: Completion, prompt_tokens: int) -> BackendReply:
-        text = _before_stop(self._chat.decode(completion.token_ids), request.sampling.stop)
+    def _reply(
+        self,
+        request: ChatRequest,
+        completion: Completion,
+        text: str,
+        calls: tuple[FunctionCall, ...],
+        prompt_tokens: int,
+    ) -> BackendReply:
         tokens = zip(completion.token_ids, completion.logprobs, strict=True) if request.logprobs else ()
         return BackendReply(
             text,
-            completion.finish_reason,
+            "calls" if calls else completion.finish_reason,
+            calls,
             model=completion.adapter or self.name,
             usage=Usage(
                 prompt_tokens=prompt_tokens,
@@ -140,16 +174,8 @@ class EngineBackend(Backend):
         )
 
 
-def _plain(message: ConversationMessage) -> ChatMessage:
-    """Messages of tools have been refused before: an engine has none."""
-    if isinstance(message, SystemMessage):
-        return ChatMessage("system", message.text)
-    if isinstance(message, UserMessage):
-        return ChatMessage("user", message.text)
-    return ChatMessage("assistant", message.text)
-
-
-def _before_stop(text: str, stop: tuple[str, ...]) -> str:
-    """An engine keeps the stop string that it wrote; every other backend leaves it out."""
-    ends = [at for at in (text.find(word) for word in stop) if at >= 0]
-    return text[: min(ends)] if ends else text
+def _ended(heard: LiveTokens, answer: asyncio.Future[Completion]) -> None:
+    """Nothing more will be heard; an error that nobody waits for any more is seen here."""
+    heard.end()
+    if not answer.cancelled():
+        answer.exception()

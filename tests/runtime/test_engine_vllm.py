@@ -12,7 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+import torch
 
+from configs.errors import SettingsError
 from configs.models import ModelSettings, VllmEngineSettings
 from messages.generation import Completion
 from runtime.engines.base import (
@@ -199,6 +201,14 @@ async def test_bad_requests_are_refused_by_what_is_wrong(engine: Engine) -> None
     ):
         with pytest.raises(error, match=words):
             await limited(engine.generate(request(prompt)))
+
+
+async def test_where_vllm_cannot_sleep_that_is_said_at_the_start(model: Model) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("vLLM can sleep on a GPU")
+    engine = open_engine(ModelSettings(source=str(model.folder)), VllmEngineSettings(sleep=True))
+    with pytest.raises(SettingsError, match=r"engine\.sleep: vLLM cannot sleep on this device"):
+        await engine.start()
 
 
 async def test_a_closed_engine_says_so(model: Model) -> None:

@@ -36,7 +36,7 @@ async def spawn_crew(
     searcher = await spawn_searcher(system, data, searched) if data and searched else None
     access = await spawn_data_access(system, data) if data and "data" in settings.curriculum.domains else None
     shelf = partial(open_shelf, data) if data and settings.trainer.publish == "store" else None
-    gpus = await reserve_gpus(system, settings)
+    gpus = await reserve_gpus(system, settings.model, settings.engine, trains=True)
     spawning = _Spawning(system, settings, run_dir, searcher, access, shelf, gpus)
     async with task_group() as group:
         for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):

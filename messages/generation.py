@@ -17,6 +17,8 @@ class SamplingSettings(Message):
     max_tokens: int = Field(default=256, ge=1)
     stop: tuple[str, ...] = ()
     """Generation ends after the token that completes any of these strings."""
+    output_schema: str | None = None
+    """JSON Schema, written out, that the text is held to; an engine that cannot do it refuses the request."""
     seed: int | None = None
     """Fixes the sample, whatever else shares the batch (up to floating-point rounding)."""
 

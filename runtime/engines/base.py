@@ -38,6 +38,10 @@ class BadRequest(EngineError):
     """The request cannot be served: empty prompt, unknown token, or an id that is already running."""
 
 
+class SchemaRefused(BadRequest):
+    """This engine cannot hold its output to a JSON schema."""
+
+
 class EngineFailed(EngineError):
     """The engine broke. The message names the original error, which is also its `__cause__`."""
 

@@ -14,7 +14,15 @@ from configs.models import SimulatedEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
 from messages.turns import FinishReason
-from runtime.engines.base import BadRequest, EngineClosed, EngineError, EngineFailed, OnTokens, UnknownAdapter
+from runtime.engines.base import (
+    BadRequest,
+    EngineClosed,
+    EngineError,
+    EngineFailed,
+    OnTokens,
+    SchemaRefused,
+    UnknownAdapter,
+)
 from runtime.engines.chat import ChatFormat
 
 EOS_ID = 0
@@ -74,6 +82,8 @@ class ScriptedEngine:
 
     async def generate(self, request: Generate, on_tokens: OnTokens | None = None) -> Completion:
         """The script's reply, cut at `max_tokens`, after `seconds_per_request`; nothing is told before."""
+        if request.sampling.output_schema is not None:
+            raise SchemaRefused("a script cannot be held to a JSON schema")
         if self.asleep:
             raise EngineFailed(f"request {request.request_id!r} came to an engine that sleeps")
         self._admit(request)

@@ -98,7 +98,7 @@ class VllmEngine:
             limit_s = self._settings.start_timeout_s
             raise EngineFailed(f"vLLM did not start within {limit_s:g} s (engine.start_timeout_s)") from None
         config = llm.model_config
-        self._limits = Limits(config.max_model_len, config.get_vocab_size())
+        self._limits = Limits(config.max_model_len, config.get_vocab_size(), holds_schemas=True)
         self._folder = Path(tempfile.mkdtemp(prefix="agentfactory-adapters-"))
         self._llm = llm
 
@@ -313,9 +313,10 @@ class VllmEngine:
 
 def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingParams:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     asked = request.sampling
+    schema = asked.output_schema
     return SamplingParams(
         temperature=asked.temperature,
         top_p=asked.top_p,
@@ -323,6 +324,7 @@ def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingPar
         max_tokens=min(asked.max_tokens, max_context - len(request.prompt_ids)),
         stop=list(asked.stop),
         seed=asked.seed,
+        structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         logprobs=0,
         output_kind=RequestOutputKind.CUMULATIVE if live else RequestOutputKind.FINAL_ONLY,
     )

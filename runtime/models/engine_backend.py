@@ -6,12 +6,13 @@ whoever trains needs the exact tokens, and asks the engine itself.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from functools import partial
 from uuid import uuid4
 
 from configs.chat_models import EngineModelSettings
-from configs.models import TransformersEngineSettings
+from configs.models import TransformersEngineSettings, VllmEngineSettings
 from messages.chat import (
     Capabilities,
     ChatRequest,
@@ -61,18 +62,31 @@ CAPABILITIES = Capabilities(
 
 def open_backend(settings: EngineModelSettings) -> EngineBackend:
     """One with an engine of its own."""
-    backend = EngineBackend(open_engine(settings.model, settings.engine), settings.model.locate())
-    if isinstance(settings.engine, TransformersEngineSettings):
+    engine = open_engine(settings.model, settings.engine)
+    backend = EngineBackend(engine, settings.model.locate(), capabilities=capabilities(settings))
+    if isinstance(settings.engine, TransformersEngineSettings | VllmEngineSettings):
         backend.context_tokens = settings.engine.max_context
     return backend
+
+
+def capabilities(settings: EngineModelSettings) -> Capabilities:
+    """What the kind of engine can do."""
+    holds_schemas = isinstance(settings.engine, VllmEngineSettings)
+    return CAPABILITIES.model_copy(update={"json_schema": holds_schemas})
 
 
 class EngineBackend(Backend):
     """Speaks to an engine; one that is handed over started, and stays its owner's, or one of its own."""
 
-    capabilities = CAPABILITIES
-
-    def __init__(self, engine: Engine, format_source: ChatFormat | str, *, owned: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        format_source: ChatFormat | str,
+        *,
+        owned: bool = True,
+        capabilities: Capabilities = CAPABILITIES,
+    ) -> None:
+        self.capabilities = capabilities
         self.name = format_source if isinstance(format_source, str) else "engine"
         self._engine = engine
         self._source = format_source
@@ -84,17 +98,18 @@ class EngineBackend(Backend):
         source = self._source
         chat = await asyncio.to_thread(ChatFormat.load, source) if isinstance(source, str) else source
         self._format = chat
-        self.capabilities = CAPABILITIES.model_copy(update={"tools": chat.takes_functions})
+        self.capabilities = self.capabilities.model_copy(update={"tools": chat.takes_functions})
         if self._owned:
             await self._engine.start()
 
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
         """Text as the engine tells of it."""
         prompt = open_conversation(self._chat, request.messages, request.tools)
+        schema = None if request.output_schema is None else json.dumps(request.output_schema)
         asked = Generate(
             request_id=f"chat-{uuid4().hex}",
             prompt_ids=prompt,
-            sampling=request.sampling,
+            sampling=request.sampling.model_copy(update={"output_schema": schema}),
             adapter=request.adapter,
         )
         text = ReplyText(self._chat.decode, request.sampling.stop, calls=bool(request.tools))

@@ -4,7 +4,6 @@ import pytest
 
 from cluster.gpus import parts_of, reserve_gpus
 from configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
-from configs.settings import Settings
 from messages.base import Done, Request
 from runtime.actor import Actor
 from runtime.errors import TransportError
@@ -27,14 +26,14 @@ class Greeter(Actor):
 
 
 def test_on_processors_nothing_is_set_aside() -> None:
-    assert parts_of(Settings()) == ()
+    assert parts_of(ModelSettings(), TransformersEngineSettings(copies=3), trains=True) == ()
 
 
 async def test_the_trainer_shares_the_gpu_of_the_first_replica() -> None:
-    settings = Settings(model=ON_GPUS, engine=TransformersEngineSettings(copies=2))
-    assert parts_of(settings) == (Resources(gpus=1), Resources(gpus=1))
+    engine = TransformersEngineSettings(copies=2)
+    assert parts_of(ON_GPUS, engine, trains=True) == (Resources(gpus=1), Resources(gpus=1))
     async with ActorSystem.open("local") as system:
-        gpus = await reserve_gpus(system, settings)
+        gpus = await reserve_gpus(system, ON_GPUS, engine, trains=True)
     first, second = gpus.replicas
     assert first == gpus.trainer == Resources(gpus=0.5, place=first.place)
     assert second.gpus == 1
@@ -42,13 +41,20 @@ async def test_the_trainer_shares_the_gpu_of_the_first_replica() -> None:
 
 
 async def test_a_replica_of_several_gpus_shares_none() -> None:
-    settings = Settings(model=ON_GPUS, engine=VllmEngineSettings(copies=2, tensor_parallel=4))
-    assert [part.gpus for part in parts_of(settings)] == [4, 4, 1]
+    engine = VllmEngineSettings(copies=2, tensor_parallel=4)
+    assert [part.gpus for part in parts_of(ON_GPUS, engine, trains=True)] == [4, 4, 1]
     async with ActorSystem.open("local") as system:
-        gpus = await reserve_gpus(system, settings)
+        gpus = await reserve_gpus(system, ON_GPUS, engine, trains=True)
     assert [part.gpus for part in gpus.replicas] == [4, 4]
     assert gpus.trainer.gpus == 1
     assert len({part.place for part in (*gpus.replicas, gpus.trainer)}) == 3
+
+
+async def test_where_nothing_trains_each_replica_has_its_gpus_alone() -> None:
+    engine = TransformersEngineSettings(copies=2)
+    async with ActorSystem.open("local") as system:
+        gpus = await reserve_gpus(system, ON_GPUS, engine, trains=False)
+    assert [part.gpus for part in gpus.replicas] == [1, 1]
 
 
 @pytest.mark.ray

@@ -5,6 +5,7 @@ One engine for the file: it takes a minute to start on a processor.
 
 import asyncio
 import importlib.util
+import json
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -94,6 +95,19 @@ async def test_it_stops_after_the_token_that_completes_a_stop_string(engine: Eng
     got = await limited(engine.generate(request("Task: 3\n", max_tokens=30, stop=(stop,))))
     assert got.finish_reason == "stop"
     assert decode(got.token_ids) == text[: text.index(stop) + len(stop)]
+
+
+async def test_output_is_held_to_a_schema(engine: Engine) -> None:
+    schema = json.dumps({"type": "integer", "minimum": 10, "maximum": 99})
+    for seed in range(4):
+        asked = request("Task: 3\n", temperature=1.0, seed=seed, max_tokens=60)
+        held = asked.sampling.model_copy(update={"output_schema": schema})
+        got = await limited(engine.generate(asked.model_copy(update={"sampling": held})))
+        assert got.finish_reason == "stop"
+        assert 10 <= int(decode(got.token_ids[:-1])) <= 99
+    broken = asked.sampling.model_copy(update={"output_schema": '{"type": "nonsense"}'})
+    with pytest.raises(BadRequest):
+        await limited(engine.generate(asked.model_copy(update={"sampling": broken, "request_id": "b"})))
 
 
 async def test_it_tells_of_tokens_while_it_samples_them(engine: Engine) -> None:

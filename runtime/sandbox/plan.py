@@ -4,6 +4,8 @@ import json
 import socket
 from typing import Final, TypedDict, cast
 
+HERE: Final = b"here"
+"""Said by the launcher before it hears the plan: the processes around it exist by then."""
 UP: Final = b"up"
 """Said by the launcher once all walls stand, just before the program."""
 _MAX_BYTES: Final = 4 * 2**20

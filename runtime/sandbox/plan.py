@@ -19,7 +19,7 @@ class Target(TypedDict):
     port: int
     """A TCP port of 127.0.0.1 where somebody listens."""
     pid: int
-    """The process that asked for the probe."""
+    """Another process of the same user."""
 
 
 class Plan(TypedDict):

@@ -3,7 +3,10 @@
 import asyncio
 import os
 import socket
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
@@ -13,6 +16,7 @@ from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.isolation import Isolation
 from runtime.sandbox.plan import Target
 from runtime.sandbox.running import Running
+from runtime.sandbox.walls import NOBODY
 
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 _PROBE_TIMEOUT_S: Final = 20.0
@@ -78,8 +82,8 @@ def _missing(level: Level) -> str:
 async def _probe(level: Level, settings: CommandSandboxSettings, folder: Path) -> Found:
     workdir, canary = folder / "work", folder / "canary"
     _lay_out(folder, workdir, canary)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        target: Target = {"file": str(canary), "port": listener.getsockname()[1], "pid": os.getpid()}
+    with socket.create_server(("127.0.0.1", 0)) as listener, _bystander() as pid:
+        target: Target = {"file": str(canary), "port": listener.getsockname()[1], "pid": pid}
         running = await Running.start([], workdir, settings, level, 5, target)
         try:
             ending, output, complaint = await running.finish(b"", _PROBE_TIMEOUT_S)
@@ -91,6 +95,17 @@ async def _probe(level: Level, settings: CommandSandboxSettings, folder: Path) -
         return Found(level, False, f"a process inside {output.decode('utf-8', 'replace')}")
     said = complaint.decode("utf-8", "replace").strip()
     return Found(level, False, said or f"the probe ended by {ending}")
+
+
+@contextmanager
+def _bystander() -> Iterator[int]:
+    """A process of the user that programs run as, whom they must leave alone all the same."""
+    user = NOBODY if os.geteuid() == 0 else None
+    with subprocess.Popen(["sleep", str(2 * _PROBE_TIMEOUT_S)], user=user, env={"SECRET": "1"}) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def _lay_out(folder: Path, workdir: Path, canary: Path) -> None:

@@ -6,12 +6,13 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from configs.plans import PlanSettings
 from configs.sandbox import CommandSandboxSettings
 from configs.section import Section
 
 ToolName = Literal[
     "python", "pyexe", "shell", "math", "test_runner", "list_files", "read_file", "write_file",
-    "data_view", "memory", "fetch", "retrieve", "promote_skill",
+    "data_view", "memory", "fetch", "retrieve", "promote_skill", "plan",
 ]  # fmt: skip
 TOOL_NAMES: tuple[str, ...] = get_args(ToolName)
 SERVER_NAME = r"^[a-z][a-z0-9_]{0,23}$"
@@ -145,6 +146,7 @@ class ToolBoxSettings(Section):
     test_runner: TestRunnerSettings = TestRunnerSettings()
     memory: MemorySettings = MemorySettings()
     fetch: FetchSettings = FetchSettings()
+    plans: PlanSettings = PlanSettings()
     mcp: tuple[McpServerSettings, ...] = ()
     """Servers whose tools the Student gets, too."""
 

@@ -53,7 +53,7 @@ def _generic(name: str, inner: ast.expr, hint: ast.expr) -> object:
     if base is tuple:
         return tuple[tuple(... if _is_ellipsis(part) else type_of(part) for part in parts)]  # type: ignore[misc]
     if base in (list, set, dict) and len(parts) == (2 if base is dict else 1):
-        return typing.cast(Callable[[object], object], base.__class_getitem__)(  # type: ignore[attr-defined]
+        return typing.cast(Callable[[object], object], base.__class_getitem__)(
             tuple(type_of(part) for part in parts) if base is dict else type_of(parts[0])
         )
     raise UnknownType(ast.unparse(hint))

@@ -11,6 +11,7 @@ rolled back and did not succeed leaves the workspace's files as it found them, e
 import json
 import time
 from collections.abc import Mapping
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -27,7 +28,9 @@ from runtime.tools.plan_reading import BadPlan, needs_of
 from runtime.tools.references import MissingPart, substituted
 from runtime.tools.toolbox import ToolBox
 
-_MB = 2**20
+NAME: Final = "plan"
+"""The tool that carries plans out; a step that names it is refused."""
+_MB: Final = 2**20
 
 
 class PlanExecutor:
@@ -50,7 +53,8 @@ class PlanExecutor:
 
     async def run(self, plan: Plan) -> PlanOutcome:
         """Carry it out. Raises BadPlan before anything has run, and what tools raise."""
-        needs = needs_of(plan, self._toolbox.names, self._settings)
+        names = [name for name in self._toolbox.names if name != NAME]
+        needs = needs_of(plan, names, self._settings)
         snapshot = await self._snapshot() if plan.roll_back else None
         began = time.monotonic()
         running = _Running(plan, needs, self._toolbox, self._settings)

@@ -46,7 +46,8 @@ class Promotion:
         await self._try(skill)
         made = SkillTool(skill, self._sandbox)
         self._put(made)
-        await anyio.to_thread.run_sync(self._shelf.keep, skill)
+        with as_observation(f"skills/{skill.name}.py"):
+            await anyio.to_thread.run_sync(self._shelf.keep, skill)
         return f"it is a tool now: {prompt_line(made)}"
 
     def _read(self, path: str) -> str:

@@ -21,7 +21,7 @@ class PyExe:
 
     @tool
     async def pyexe(self, code: str) -> ToolResult:
-        """Runs Python in the workspace and answers with what it printed; names and files last from call to call.
+        """Runs Python in the workspace and answers with what it printed; names last from call to call.
 
         Args:
             code: statements; the value of a last expression is shown
@@ -31,6 +31,4 @@ class PyExe:
         except SandboxError as error:
             raise ToolError(str(error), "crashed") from error
         output = harmless(result.output, self._max_chars)
-        return result.model_copy(
-            update={"output": output or (NO_OUTPUT if result.ok else "Error: it failed")}
-        )
+        return result.model_copy(update={"output": output or NO_OUTPUT})

@@ -73,7 +73,7 @@ class SkillTool:
 
     def _checked(self, result: ToolResult) -> ToolResult:
         """What the function gave back, under what it printed."""
-        printed, mark, written = result.output.rpartition(_MARK)
+        printed, _, written = result.output.rpartition(_MARK)
         try:
             value = self._skill.result.validate_python(ast.literal_eval(written))
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
@@ -175,8 +175,8 @@ def _type(hint: ast.expr, where: str) -> object:
         return type_of(hint)
     except UnknownType as error:
         raise ToolError(
-            f"the type hint {error} of {where} is not known here; use int, float, str, bool, list, dict, tuple, "
-            "set, Literal, or unions of them"
+            f"the type hint {error} of {where} is not known here; use int, float, str, bool, list, dict, "
+            "tuple, set, Literal, or unions of them"
         ) from error
 
 

@@ -40,6 +40,10 @@ class ToolBox:
             raise DuplicateTool(f"two tools are called {tool.name}; rename one of them")
         self._tools[tool.name] = tool
 
+    def put(self, tool: Tool) -> None:
+        """Put a tool in that is ready, in place of the one of its name if there is one."""
+        self._tools[tool.name] = tool
+
     def __repr__(self) -> str:
         return f"<ToolBox {', '.join(self._tools)}>"
 

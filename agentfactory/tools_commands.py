@@ -1,0 +1,145 @@
+"""What `agentfactory tools`, `tool` and `mcp` do, once their arguments are read."""
+
+import asyncio
+import difflib
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from actors.student.tools import toolkit
+from agentfactory import __version__
+from configs.errors import BadInput
+from configs.load import describe
+from configs.roles import StudentSettings
+from configs.tools import TOOL_NAMES
+from messages.turns import ToolCall, ToolResult
+from runtime.telemetry import LogSettings, configure_logging
+from runtime.tools.catalogue import Listed, catalogue, limits_of
+from runtime.tools.mcp_server import serve_stdio
+from runtime.tools.parameters import write_schema
+from runtime.tools.toolbox import ToolBox
+
+COLUMNS: Final = ("tool", "on", "takes", "what it does")
+_ERROR: Final = "Error: "
+
+
+def show_tools(settings: StudentSettings, *, form: str | None, as_json: bool) -> int:
+    """A table at a terminal, columns parted by tabs elsewhere; or JSON in the form that is asked for."""
+    listed = catalogue(settings)
+    if form or as_json:
+        print(json.dumps([_written(each, form) for each in listed], indent=2, ensure_ascii=False))
+        return 0
+    rows = [
+        (each.name, "yes" if each.on else "-", write_schema(each.parameters), each.description)
+        for each in listed
+    ]
+    console = Console()
+    if not console.is_terminal:
+        for row in (COLUMNS, *rows):
+            print("\t".join(row))
+        return 0
+    table = Table(*COLUMNS, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row), style="" if row[1] == "yes" else "dim")
+    console.print(table)
+    return 0
+
+
+def _written(each: Listed, form: str | None) -> dict[str, object]:
+    if form == "openai":
+        function = {"name": each.name, "description": each.description, "parameters": each.parameters}
+        return {"type": "function", "function": function}
+    if form == "mcp":
+        return {"name": each.name, "description": each.description, "inputSchema": each.parameters}
+    return each._asdict()
+
+
+def run_tool(name: str, arguments: str, settings: StudentSettings, *, as_json: bool) -> int:
+    """Run one tool; the exit code is 1 where it failed."""
+    configure_logging(LogSettings(level="error", format="console"))
+    result, seconds = asyncio.run(_call(name, arguments, settings))
+    if not as_json:
+        print(result.output)
+        return 0 if result.ok else 1
+    printed, error = _parted(name, result)
+    answer = {
+        "ok": result.ok,
+        "result": result.output if result.ok else None,
+        "error": error,
+        "stdout": printed,
+        "limits": limits_of(name, settings),
+        "seconds": round(seconds, 6),
+    }
+    print(json.dumps(answer, ensure_ascii=False))
+    return 0 if result.ok else 1
+
+
+async def _call(name: str, arguments: str, settings: StudentSettings) -> tuple[ToolResult, float]:
+    async with opened_box(settings, _needed(name, settings)) as box:
+        if box.find(name) is None:
+            close = difflib.get_close_matches(name, (*TOOL_NAMES, *box.names), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "`agentfactory tools` lists them"
+            raise BadInput(f"there is no tool {name!r}; {hint}")
+        began = time.perf_counter()
+        result = await box.call(ToolCall(tool=name, input=arguments))
+        return result, time.perf_counter() - began
+
+
+def _needed(name: str, settings: StudentSettings) -> tuple[str, ...]:
+    """The tools to open for one call: itself; for a name of nobody's, whatever may bring it."""
+    if name == "retrieve":
+        raise BadInput("retrieve works in a run, where there is a searcher; here, use `agentfactory search`")
+    return (name,) if name in TOOL_NAMES else ("promote_skill",)
+
+
+def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:
+    """What was printed, and what was wrong."""
+    prints = name in ("python", "pyexe", "shell", "test_runner")
+    if result.ok:
+        return result.output if prints else "", None
+    before, found, error = f"\n{result.output}".rpartition(f"\n{_ERROR}")
+    if not found:
+        return (result.output if prints else ""), result.output
+    return before.removeprefix("\n"), error
+
+
+def serve_mcp(settings: StudentSettings, names: tuple[str, ...] | None) -> int:
+    """Serve tools until the client is gone: those named, or all that work without a run."""
+    configure_logging(LogSettings(level="error", format="console"))
+    asyncio.run(_serve(settings, names or _servable(settings)))
+    return 0
+
+
+async def _serve(settings: StudentSettings, names: tuple[str, ...]) -> None:
+    async with opened_box(settings, names) as box:
+        await serve_stdio(box, __version__)
+
+
+def _servable(settings: StudentSettings) -> tuple[str, ...]:
+    fetch = settings.toolbox.fetch
+    without = {"retrieve"} | (set() if fetch.hosts or fetch.private_hosts else {"fetch"})
+    return tuple(name for name in TOOL_NAMES if name not in without)
+
+
+@asynccontextmanager
+async def opened_box(settings: StudentSettings, names: tuple[str, ...]) -> AsyncIterator[ToolBox]:
+    """A box with these tools and those of MCP servers. Raises BadInput for names that there are not."""
+    try:
+        # Not `model_copy`, which checks nothing.
+        changed = StudentSettings.model_validate({**settings.model_dump(), "tools": names, "retrieve": {}})
+    except ValidationError as error:
+        raise BadInput(describe(error, where="tools", model=StudentSettings)) from error
+    kit = toolkit(changed)
+    await kit.start()
+    try:
+        async with kit.box() as box:
+            yield box
+    finally:
+        await kit.aclose()

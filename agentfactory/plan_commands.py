@@ -11,8 +11,7 @@ from configs.tools import TOOL_NAMES
 from messages.plans import Plan, PlanOutcome
 from runtime.telemetry import LogSettings, configure_logging
 from runtime.tools.plan_reading import needs_of, read_plan
-from runtime.tools.plan_tool import PlanTool, show_outcome
-from runtime.tools.plans import NAME
+from runtime.tools.plan_tool import NAME, PlanTool, show_outcome
 
 MAX_SHOWN = 100_000
 """Characters of an outcome at a terminal."""
@@ -46,7 +45,9 @@ async def _run(plan: Plan, settings: StudentSettings) -> PlanOutcome:
     wanted = {step.tool for step in plan.steps}
     named = {NAME, *wanted.intersection(ours), *(() if wanted.issubset(ours) else ("promote_skill",))}
     async with opened_box(settings, tuple(sorted(named))) as box:
-        needs_of(plan, list(dict.fromkeys((*ours, *box.names))), settings.toolbox.plans)
+        needs_of(
+            plan, [name for name in dict.fromkeys((*ours, *box.names)) if name != NAME], settings.toolbox.plan
+        )
         tool = box.find(NAME)
         if not isinstance(tool, PlanTool):
             raise TypeError(f"the tool {NAME} is {tool!r}")

@@ -36,10 +36,7 @@ def show_tools(settings: StudentSettings, *, form: str | None, as_json: bool) ->
     if form or as_json:
         print(json.dumps([_written(each, form) for each in listed], indent=2, ensure_ascii=False))
         return 0
-    rows = [
-        (each.name, "yes" if each.on else "-", write_schema(each.parameters), each.description)
-        for each in listed
-    ]
+    rows = [_row(each) for each in listed]
     console = Console()
     if not console.is_terminal:
         for row in (COLUMNS, *rows):
@@ -50,6 +47,10 @@ def show_tools(settings: StudentSettings, *, form: str | None, as_json: bool) ->
         table.add_row(*map(escape, row), style="" if row[1] == "yes" else "dim")
     console.print(table)
     return 0
+
+
+def _row(each: Listed) -> tuple[str, ...]:
+    return each.name, "yes" if each.on else "-", write_schema(each.parameters), each.description
 
 
 def _written(each: Listed, form: str | None) -> dict[str, object]:
@@ -82,7 +83,7 @@ def run_tool(name: str, arguments: str, settings: StudentSettings, *, as_json: b
 
 
 async def _call(name: str, arguments: str, settings: StudentSettings) -> tuple[ToolResult, float]:
-    async with opened_box(settings, _needed(name, settings)) as box:
+    async with opened_box(*_needed(name, settings)) as box:
         if box.find(name) is None:
             close = difflib.get_close_matches(name, (*TOOL_NAMES, *box.names), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "`agentfactory tools` lists them"
@@ -92,11 +93,14 @@ async def _call(name: str, arguments: str, settings: StudentSettings) -> tuple[T
         return result, time.perf_counter() - began
 
 
-def _needed(name: str, settings: StudentSettings) -> tuple[str, ...]:
-    """The tools to open for one call: itself; for a name of nobody's, whatever may bring it."""
+def _needed(name: str, settings: StudentSettings) -> tuple[StudentSettings, tuple[str, ...]]:
+    """What to open for one call: the tool alone; for a name that is not ours, servers and skills."""
     if name == "retrieve":
         raise BadInput("retrieve works in a run, where there is a searcher; here, use `agentfactory search`")
-    return (name,) if name in TOOL_NAMES else ("promote_skill",)
+    if name not in TOOL_NAMES:
+        return settings, ("promote_skill",)
+    alone = settings.toolbox.model_copy(update={"mcp": ()})
+    return settings.model_copy(update={"toolbox": alone}), (name,)
 
 
 def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:

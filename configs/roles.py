@@ -1,12 +1,15 @@
 """One section for each role: an actor gets its own and no other."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from configs.sandbox import AuditSettings
 from configs.section import Section
 from configs.tools import ToolBoxSettings, check_tool_names
+
+MAX_EXAMPLES: Final = 3
+"""Worked examples that every domain has for a prompt."""
 
 
 class SandboxSettings(Section):
@@ -66,7 +69,7 @@ class TeacherSettings(Section):
     temperature: float = Field(default=1.0, gt=0.0)
     max_tokens: int = Field(default=64, ge=1)
     require_reference: bool = False
-    """Drop tasks whose answer cannot be computed; otherwise the Student's majority stands in."""
+    """Drop tasks without an answer or a goal to judge by; otherwise the Student's majority stands in."""
     train: bool = True
     """Train the Teacher's own adapter by the frontier reward."""
     oversample: float = Field(default=1.5, ge=1.0, le=16.0)
@@ -84,6 +87,8 @@ class TeacherSettings(Section):
     novelty: NoveltySettings = NoveltySettings()
     grounding_tag: str = ""
     """Each task is asked for with a passage of this tag's texts at hand. Empty: from nothing."""
+    examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
+    """Worked examples in the prompt; 0 for none."""
     grounding_timeout_s: float = Field(default=120.0, gt=0.0)
     """To get passages; the first time the tag's index may have to be made."""
 
@@ -104,6 +109,8 @@ class StudentSettings(Section):
     tools: tuple[str, ...] = ("python",)
     """The tools it has, by name. `retrieve` is among them where `retrieve.tags` names texts."""
     toolbox: ToolBoxSettings = ToolBoxSettings()
+    examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
+    """Worked examples of the task's domain in the prompt; 0 for none."""
     sandbox: SandboxSettings = SandboxSettings()
     retrieve: RetrieveSettings = RetrieveSettings()
     data: DataToolSettings = DataToolSettings()
@@ -126,6 +133,10 @@ class VerifierSettings(Section):
     memory_mb: int = Field(default=1024, ge=128)
     """Memory of one grader process."""
     rel_tolerance: float = Field(default=1e-6, ge=0.0)
+    step_credit: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Most that a wrong answer in mathematics can score by steps that follow; 0 leaves steps unread."""
+    trials: SandboxSettings = SandboxSettings()
+    """Limits of each hidden test that an answer's code is put to; its modules may be imported."""
 
 
 class SinkSettings(Section):

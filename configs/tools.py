@@ -146,7 +146,7 @@ class ToolBoxSettings(Section):
     test_runner: TestRunnerSettings = TestRunnerSettings()
     memory: MemorySettings = MemorySettings()
     fetch: FetchSettings = FetchSettings()
-    plans: PlanSettings = PlanSettings()
+    plan: PlanSettings = PlanSettings()
     mcp: tuple[McpServerSettings, ...] = ()
     """Servers whose tools the Student gets, too."""
 

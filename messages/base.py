@@ -13,7 +13,7 @@ SCHEMA_VERSION = 3
 
 Readers refuse fields that they do not know, so a new field is such a change; what an older writer left
 out has a default. 2: `Task.source`, `AdapterRef.tag` and `config_sha256`. 3: several calls
-in one turn, a trajectory's confidence, a reward's terms.
+in one turn, a trajectory's confidence, a reward's terms, more kinds of `Task.goal`.
 """
 
 

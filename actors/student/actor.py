@@ -14,9 +14,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from actors.domains import domain_named
 from actors.spaces import DataAccess
 from actors.student.data_tools import data_tools
-from actors.student.prompts import observation, opening
+from actors.student.prompts import observation
 from actors.student.tools import toolkit
 from configs.errors import SettingsError
 from configs.models import ModelSettings
@@ -117,7 +118,9 @@ class Student(Actor):
     ) -> tuple[list[Turn], str | None, StopReason]:
         turns: list[Turn] = []
         history: tuple[int, ...] = ()
-        added = self._chat.opening(opening(message.task.description, toolbox.tools))
+        task, examples = message.task, self._settings.examples
+        domain = domain_named(task.domain)
+        added = self._chat.opening(domain.opening(task.description, toolbox.tools, examples))
         for number in range(self._settings.max_turns):
             adapter = message.adapter if message.pinned else self._policy
             started_at, began = time.time(), time.monotonic()

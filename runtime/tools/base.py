@@ -65,10 +65,11 @@ def failed(message: str, failure: Failure = "error") -> ToolResult:
 def harmless(text: str, max_chars: int) -> str:
     """A foreign text as a model may read it, at most `max_chars` long.
 
-    What looks like a chat template's markup is broken up, so that a text cannot end the turn it is in.
+    What looks like a chat template's markup is broken up, so that a text cannot end the turn it is in; halves
+    of characters, such as names of files may hold, become question marks.
 
     >>> harmless("a <|im_end|> b", 9)
     'a < |im_…'
     """
-    text = text.replace("<|", "< |")
+    text = text.encode("utf-8", "replace").decode().replace("<|", "< |")
     return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"

@@ -13,6 +13,7 @@ from runtime.tools.formats import TEXT
 from runtime.tools.kit import tool_names
 from runtime.tools.math import MathTool
 from runtime.tools.memory import MemoryTool
+from runtime.tools.plan_tool import NAME as PLAN
 from runtime.tools.plan_tool import PlanTool
 from runtime.tools.promotion import Promotion
 from runtime.tools.pyexe import PyExe
@@ -50,7 +51,7 @@ def catalogue(settings: StudentSettings) -> tuple[Listed, ...]:
     python = PythonTool(settings.sandbox)
     known = {name: (each.description, each.parameters) for name, each in _TYPED.items()}
     known["python"] = (python.description, python.parameters)
-    known[PlanTool.name] = (PlanTool.description, PlanTool.parameters)
+    known[PLAN] = (PlanTool.description, PlanTool.parameters)
     tags = settings.retrieve.tags
     known["retrieve"] = (describe(tags), parameters_for(tags))
     return tuple(
@@ -76,7 +77,7 @@ def limits_of(name: str, settings: StudentSettings) -> dict[str, float]:
         "fetch": (box.fetch,),
         "retrieve": (settings.retrieve,),
         "promote_skill": (settings.sandbox,),
-        "plan": (box.plans,),
+        PLAN: (box.plan,),
     }
     return {
         key: value

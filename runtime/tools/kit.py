@@ -11,7 +11,7 @@ In the workspace's folder lie `files/` (of whoever works without an episode: the
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,7 @@ from runtime.tools.forked import Forked
 from runtime.tools.math import MathTool
 from runtime.tools.mcp_client import McpServer
 from runtime.tools.memory import Embedder, MemoryTool
+from runtime.tools.plan_tool import NAME as PLAN
 from runtime.tools.plan_tool import PlanTool
 from runtime.tools.promotion import Promotion
 from runtime.tools.pyexe import PyExe
@@ -107,17 +108,20 @@ class ToolKit:
     async def box(self, episode: str = "") -> AsyncIterator[ToolBox]:
         """The tools of one episode, ready for use; without an episode, those that work in `files/`."""
         if OF_AN_EPISODE.isdisjoint(self._names):
-            yield self._box(self._tools)
+            yield ToolBox(self._chosen(self._tools))
             return
         folder = self._root / "episodes" / _folder_name(episode) if episode else self._root / "files"
         workspace = await anyio.to_thread.run_sync(Workspace, folder)
         session = PythonSession(self._programs, workspace.root)
         try:
-            box = self._box({**self._tools, **self._open_own(workspace, session)})
-            if "promote_skill" in self._names:
-                box.add(self._promotion(workspace, box).promote_skill)
-            if "plan" in self._names:
-                box.add(PlanTool(box, self._settings.toolbox.plans, workspace))
+            box = ToolBox(())
+            inner = ToolBox(())  # for plans: without plan itself
+            own = self._open_own(workspace, session, inner)
+            own["promote_skill"] = self._promotion(workspace, (box, inner)).promote_skill
+            for tool in self._chosen({**self._tools, **own}):
+                box.add(tool)
+                if tool.name != PLAN:
+                    inner.add(tool)
             yield box
         finally:
             with anyio.CancelScope(shield=True):
@@ -130,10 +134,10 @@ class ToolKit:
         if self._started is not None:
             await self._started.aclose()
 
-    def _box(self, tools: Mapping[str, Tool]) -> ToolBox:
+    def _chosen(self, tools: Mapping[str, Tool]) -> tuple[Tool, ...]:
         """The tools that are on, in the settings' order; then the mounted ones, then the skills."""
-        named = [tools[name] for name in self._names if name in tools]
-        return ToolBox((*named, *self._mounted.values(), *self._skills.values()))
+        named = [tools[name] for name in self._names]
+        return (*named, *self._mounted.values(), *self._skills.values())
 
     def _open_shared(self, searcher: Ref | None, open_embedder: Callable[[], Embedder] | None) -> None:
         settings, box = self._settings, self._settings.toolbox
@@ -170,7 +174,8 @@ class ToolKit:
         self._parts.append(memory)
         self._tools["memory"] = memory.memory
 
-    def _open_own(self, workspace: Workspace, session: PythonSession) -> dict[str, Tool]:
+    def _open_own(self, workspace: Workspace, session: PythonSession, inner: ToolBox) -> dict[str, Tool]:
+        """The tools of one episode; `inner` is the box whose tools plans may call."""
         box = self._settings.toolbox
         files = FileTools(box.files, workspace, self._rules)
         return {
@@ -181,15 +186,17 @@ class ToolKit:
             "shell": Shell(box.shell, workspace, self._sandbox, self._rules).shell,
             "test_runner": TestRunner(box.test_runner, workspace, self._sandbox, self._rules).test_runner,
             "pyexe": PyExe(session, box.files.max_chars).pyexe,
+            PLAN: PlanTool(inner, box.plan, workspace),
         }
 
-    def _promotion(self, workspace: Workspace, box: ToolBox) -> Promotion:
+    def _promotion(self, workspace: Workspace, boxes: Sequence[ToolBox]) -> Promotion:
         def put(skill: SkillTool) -> None:
-            there = box.find(skill.name)
+            there = boxes[0].find(skill.name)
             if skill.name in TOOL_NAMES or (there is not None and not isinstance(there, SkillTool)):
                 raise ToolError(f"there is a tool {skill.name} already; choose another name")
             self._skills[skill.name] = skill
-            box.put(skill)
+            for box in boxes:
+                box.put(skill)
 
         return Promotion(workspace, self._shelf, self._python.sandbox, put)
 

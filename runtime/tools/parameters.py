@@ -7,6 +7,7 @@ says which one is wrong and what was expected.
 import difflib
 import inspect
 import json
+import re
 import typing
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -18,6 +19,7 @@ from messages.chat import JsonObject
 from runtime.tools.base import ToolError
 from runtime.tools.docstrings import read_docstring
 
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 REQUIRED: Final = inspect.Parameter.empty
 _SHOWN_CHARACTERS: Final = 80
 _MAX_DEPTH: Final = 4
@@ -87,6 +89,8 @@ class Parameters:
     def read(self, text: str) -> dict[str, object]:
         """The arguments in a text. Raises ToolError."""
         given = self._as_object(text)
+        if _LONE_SURROGATE.search(text if given is None else json.dumps(given, ensure_ascii=False)):
+            raise ToolError("the input holds halves of characters, which no text can hold")
         if given is None:
             if not self._names and not text.strip():
                 given = {}

@@ -1,5 +1,7 @@
 """The tool `plan`: several calls of the other tools at once, with one observation."""
 
+from typing import Final
+
 from configs.plans import PlanSettings
 from messages.chat import JsonObject
 from messages.plans import PlanOutcome
@@ -7,10 +9,11 @@ from messages.turns import ToolResult
 from runtime.sandbox.workspace import Workspace
 from runtime.tools.base import failed
 from runtime.tools.plan_reading import BadPlan, read_plan
-from runtime.tools.plans import NAME, PlanExecutor
+from runtime.tools.plans import PlanExecutor
 from runtime.tools.toolbox import ToolBox
 
-_SHORTEST = 40
+NAME: Final = "plan"
+_SHORTEST: Final = 40
 """Characters of each step's output that are shown, however many steps there are."""
 
 
@@ -27,7 +30,7 @@ class PlanTool:
     )
 
     def __init__(self, toolbox: ToolBox, settings: PlanSettings, workspace: Workspace | None = None) -> None:
-        """`toolbox`: it may hold this tool, but no plan can hold another."""
+        """`toolbox`: without this tool itself, so that no plan can hold another."""
         self.executor = PlanExecutor(toolbox, settings, workspace)
         """What carries the plans out."""
         self._max_chars = settings.max_chars

@@ -28,8 +28,6 @@ from runtime.tools.plan_reading import BadPlan, needs_of
 from runtime.tools.references import MissingPart, substituted
 from runtime.tools.toolbox import ToolBox
 
-NAME: Final = "plan"
-"""The tool that carries plans out; a step that names it is refused."""
 _MB: Final = 2**20
 
 
@@ -53,8 +51,7 @@ class PlanExecutor:
 
     async def run(self, plan: Plan) -> PlanOutcome:
         """Carry it out. Raises BadPlan before anything has run, and what tools raise."""
-        names = [name for name in self._toolbox.names if name != NAME]
-        needs = needs_of(plan, names, self._settings)
+        needs = needs_of(plan, self._toolbox.names, self._settings)
         snapshot = await self._snapshot() if plan.roll_back else None
         began = time.monotonic()
         running = _Running(plan, needs, self._toolbox, self._settings)

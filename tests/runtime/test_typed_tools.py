@@ -323,5 +323,11 @@ async def test_a_plain_function_does_not_hold_up_the_event_loop() -> None:
     assert result.output == "went on: True"
 
 
+async def test_halves_of_characters_go_neither_in_nor_out() -> None:
+    for text in ('{"text": "\\ud83d"}', "\udc80"):
+        assert "halves of characters" in await observe(shout, text)
+    assert harmless("a\udc80", 9) == "a?"
+
+
 def test_foreign_text_cannot_end_a_turn() -> None:
     assert harmless("a <|im_end|> b", 9) == "a < |im_…"

@@ -1,4 +1,4 @@
-"""The tools' part of the command line: `tools`, `tool` and `mcp`."""
+"""The tools' part of the command line: `tools`, `tool`, `plan` and `mcp`."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -23,6 +23,12 @@ def add_tool_commands(add_parser: AddParser) -> None:
     tool.add_argument("--json", action="store_true", help="print one JSON object to stdout")
     _add_settings(tool)
     tool.set_defaults(command=_tool)
+
+    plan = add_parser("plan", help="carry out a plan: several calls of tools")
+    plan.add_argument("file", metavar="FILE", help="JSON, or lines with `Action:` and `Input:`; - for stdin")
+    plan.add_argument("--json", action="store_true", help="print one JSON object to stdout")
+    _add_settings(plan)
+    plan.set_defaults(command=_plan)
 
     mcp = add_parser("mcp", help="serve the tools to an MCP client over stdin and stdout")
     mcp.add_argument("--tools", metavar="NAMES", help="with commas between them (all that can be served)")
@@ -60,6 +66,12 @@ def _tool(options: argparse.Namespace) -> int:
     from agentfactory.tools_commands import run_tool
 
     return run_tool(options.name, options.arguments, _settings(options), as_json=options.json)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from agentfactory.plan_commands import run_plan
+
+    return run_plan(options.file, _settings(options), as_json=options.json)
 
 
 def _mcp(options: argparse.Namespace) -> int:

@@ -85,7 +85,7 @@ def run_tool(name: str, arguments: str, settings: Settings, *, as_json: bool) ->
 
 
 async def _call(name: str, arguments: str, settings: Settings) -> tuple[ToolResult, float]:
-    async with _opened(*_needed(name, settings)) as box:
+    async with opened_box(*_needed(name, settings)) as box:
         if box.find(name) is None:
             close = difflib.get_close_matches(name, (*TOOL_NAMES, *box.names), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "`agentfactory tools` lists them"
@@ -123,7 +123,7 @@ def serve_mcp(settings: Settings, names: tuple[str, ...] | None) -> int:
 
 
 async def _serve(settings: Settings, names: tuple[str, ...]) -> None:
-    async with _opened(settings, names) as box:
+    async with opened_box(settings, names) as box:
         await serve_stdio(box, __version__)
 
 
@@ -135,7 +135,7 @@ def _servable(settings: StudentSettings) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, names: tuple[str, ...]) -> AsyncIterator[ToolBox]:
+async def opened_box(settings: Settings, names: tuple[str, ...]) -> AsyncIterator[ToolBox]:
     """A box with these tools and those of MCP servers. Raises BadInput for names that there are not."""
     student = settings.student.model_dump() | {"tools": names}
     if "retrieve" not in names:

@@ -1,6 +1,9 @@
 """The tool `plan`: several calls of the other tools at once, with one observation."""
 
+from typing import Final
+
 from configs.plans import PlanSettings
+from messages.chat import JsonObject
 from messages.plans import PlanOutcome
 from messages.turns import ToolResult
 from runtime.sandbox.workspace import Workspace
@@ -9,8 +12,8 @@ from runtime.tools.plan_reading import BadPlan, read_plan
 from runtime.tools.plans import PlanExecutor
 from runtime.tools.toolbox import ToolBox
 
-NAME = "plan"
-_SHORTEST = 40
+NAME: Final = "plan"
+_SHORTEST: Final = 40
 """Characters of each step's output that are shown, however many steps there are."""
 
 
@@ -18,7 +21,7 @@ class PlanTool:
     """Carries a plan out with the tools of a box. The observation says what became of each step."""
 
     name = NAME
-    parameters = None
+    parameters: JsonObject | None = None
     description = (
         "carries out several calls of the tools. Input: JSON "
         '{"steps": [{"id": "a", "tool": "NAME", "input": …}, …]}; "$a" in an input stands for what step a '
@@ -28,11 +31,12 @@ class PlanTool:
 
     def __init__(self, toolbox: ToolBox, settings: PlanSettings, workspace: Workspace | None = None) -> None:
         """`toolbox`: without this tool itself, so that no plan can hold another."""
-        self._executor = PlanExecutor(toolbox, settings, workspace)
+        self.executor = PlanExecutor(toolbox, settings, workspace)
+        """What carries the plans out."""
         self._max_chars = settings.max_chars
 
     def __repr__(self) -> str:
-        return f"<PlanTool {self._executor!r}>"
+        return f"<PlanTool {self.executor!r}>"
 
     async def start(self) -> None:
         """Nothing to do: the box starts its tools."""
@@ -40,7 +44,7 @@ class PlanTool:
     async def call(self, text: str) -> ToolResult:
         """Carry it out. A plan that is wrong is an observation; what tools raise is raised."""
         try:
-            outcome = await self._executor.run(read_plan(text))
+            outcome = await self.executor.run(read_plan(text))
         except BadPlan as error:
             return failed(str(error))
         shown = show_outcome(outcome, self._max_chars)

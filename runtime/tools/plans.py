@@ -11,6 +11,7 @@ rolled back and did not succeed leaves the workspace's files as it found them, e
 import json
 import time
 from collections.abc import Mapping
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -27,7 +28,7 @@ from runtime.tools.plan_reading import BadPlan, needs_of
 from runtime.tools.references import MissingPart, substituted
 from runtime.tools.toolbox import ToolBox
 
-_MB = 2**20
+_MB: Final = 2**20
 
 
 class PlanExecutor:

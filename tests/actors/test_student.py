@@ -1,6 +1,7 @@
 """The Student's turns, token by token."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -202,3 +203,50 @@ async def test_the_prompt_says_what_each_tool_takes(tmp_path: Path) -> None:
     assert "\n- python: runs Python code" in system.content
     assert "gone. Input: JSON {path: string, content: string}" in system.content
     assert "Compute 1+1." in user.content
+
+
+async def test_several_calls_of_one_reply_are_all_carried_out_and_their_results_are_named_in_order(
+    model: ModelSettings,
+) -> None:
+    calls = (
+        "<tool name=\"python\">import time; time.sleep(0.05); print('one')</tool>\n"
+        '<tool name="python">print(\'two\')</tool>\n<tool name="weather">Oslo</tool>'
+    )
+
+    solution = await solve(model, lambda prompt, adapter: "Answer: 5" if "Observation:" in prompt else calls)
+    first, second = solution.turns
+    assert [call.tool for call in first.calls] == ["python", "python", "weather"]
+    assert [result.ok for result in first.results] == [False, True, False]  # time is not among the modules
+    assert solution.tool_calls == 3
+    read = ChatFormat.load(model.locate()).decode(second.prompt_ids)
+    assert "Observation:\n1 (python): " in read
+    assert "\n2 (python): two\n3 (weather): Error: there is no tool weather" in read
+
+
+async def test_calls_beyond_the_limit_of_a_turn_are_refused_and_the_others_run(model: ModelSettings) -> None:
+    calls = "".join(f'<tool name="python">print({n})</tool>' for n in range(4))
+    settings = SETTINGS.model_copy(update={"max_calls_per_turn": 2, "max_turns": 1})
+    async with student(model, lambda prompt, adapter: calls, settings) as (ref, _):
+        solution = await ref.ask(request(), timeout_s=TIMEOUT_S)
+    results = solution.turns[0].results
+    assert [result.output for result in results[:2]] == ["0", "1"]
+    assert [result.failure for result in results[2:]] == ["forbidden", "forbidden"]
+
+
+async def test_a_student_that_has_the_tool_carries_out_a_plan(model: ModelSettings, tmp_path: Path) -> None:
+    steps = [{"id": "a", "tool": "python", "input": "print(6*7)"}]
+    plan = json.dumps({"steps": [*steps, {"id": "b", "tool": "python", "input": "print($a+1)"}]})
+
+    def script(prompt: str, adapter: str | None) -> str:
+        done = "b (python) done: " in prompt
+        return (
+            f"Answer: {prompt.split('b (python) done: ')[1][:2]}" if done else f"Action: plan\nInput: {plan}"
+        )
+
+    settings = StudentSettings.model_validate(
+        SETTINGS.model_dump()
+        | {"tools": ("python", "plan"), "toolbox": {"workspace": str(tmp_path / "work")}}
+    )
+    async with student(model, script, settings) as (ref, _):
+        solution = await ref.ask(request(), timeout_s=TIMEOUT_S)
+    assert solution.answer == "43"

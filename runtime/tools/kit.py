@@ -147,8 +147,8 @@ class ToolKit:
             self._parts.append(self._python)
         if "python" in self._names:
             self._tools["python"] = self._python
-        if {"shell", "test_runner"} & set(self._names):
-            self._parts.append(self._sandbox)
+        if {"shell", "test_runner", "pyexe"} & set(self._names):
+            self._parts.append(self._sandbox)  # for pyexe, too: what cannot be confined here is said at once
         if "data_view" in self._names:
             self._parts.append(self._tables)
         if "math" in self._names:

@@ -11,7 +11,8 @@ import pytest
 
 from configs.tools import McpServerSettings
 from messages.turns import ToolCall, ToolResult
-from runtime.tools.mcp_client import McpServer, read_arguments, tamed
+from runtime.tools.foreign import read_arguments, tamed
+from runtime.tools.mcp_client import McpServer
 from runtime.tools.toolbox import ToolBox
 from tests.cluster.test_data_plane import free_port
 

@@ -227,7 +227,9 @@ async def _hot_swap(figures: Figures, stand: Stand, adapters: Sequence[LoadAdapt
     askers = [asyncio.ensure_future(ask(Random(number))) for number in range(CONCURRENT)]
     to_first_token: list[float] = []
     for adapter in adapters:
-        await asyncio.sleep(2.0)  # a while without a swap, to compare with
+        known = len(latencies)
+        while len(latencies) < known + 2 * CONCURRENT and not failed:  # some without a swap, to compare with
+            await asyncio.sleep(0.1)
         version = adapter.adapter.version
         swapping, began = True, time.perf_counter()
         await stand.pool.ask(adapter, timeout_s=TIMEOUT_S)

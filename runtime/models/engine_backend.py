@@ -57,7 +57,7 @@ CAPABILITIES = Capabilities(
     seed=True,
     stop=True,
 )
-"""At most: a model whose chat template has no place for functions takes none, and says so once started."""
+"""With tools where the model's chat template has a place for them."""
 
 
 def open_backend(settings: EngineModelSettings) -> EngineBackend:
@@ -70,9 +70,10 @@ def open_backend(settings: EngineModelSettings) -> EngineBackend:
 
 
 def capabilities(settings: EngineModelSettings) -> Capabilities:
-    """What the kind of engine can do."""
+    """What the kind of engine can do, and what the model's chat template has a place for."""
     holds_schemas = isinstance(settings.engine, VllmEngineSettings)
-    return CAPABILITIES.model_copy(update={"json_schema": holds_schemas})
+    takes_functions = ChatFormat.load(settings.model.locate()).takes_functions
+    return CAPABILITIES.model_copy(update={"json_schema": holds_schemas, "tools": takes_functions})
 
 
 class EngineBackend(Backend):
@@ -98,7 +99,8 @@ class EngineBackend(Backend):
         source = self._source
         chat = await asyncio.to_thread(ChatFormat.load, source) if isinstance(source, str) else source
         self._format = chat
-        self.capabilities = self.capabilities.model_copy(update={"tools": chat.takes_functions})
+        tools = chat.takes_functions
+        self.capabilities = self.capabilities.model_copy(update={"tools": tools})
         if self._owned:
             await self._engine.start()
 

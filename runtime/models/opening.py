@@ -62,7 +62,7 @@ def require(settings: ChatModelSettings, needs: tuple[Capability, ...], who: str
 
 
 def capabilities_of(settings: ChatModelSettings) -> Capabilities:
-    """What a model of these settings can do; nothing is loaded for it."""
+    """What a model of these settings can do; no model is loaded for it."""
     match settings:
         case OpenAIModelSettings():
             return openai_backend.capabilities(settings)

@@ -38,9 +38,7 @@ async def sandboxed_python(figures: Figures) -> None:
     """One call after the other, each beside the same call in a bare worker; then as many as there can be."""
     sandbox = PythonSandbox(SandboxSettings(max_parallel=PARALLEL))
     await sandbox.start()
-    with subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", WARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as worker:
+    with _bare_worker() as worker:
         bare, walled = [], []
         for _ in range(CALLS):
             bare.append(_ask(worker))
@@ -58,6 +56,11 @@ async def sandboxed_python(figures: Figures) -> None:
     figures.add("python_sandboxed", 1000 * median(walled), "ms")
     figures.add("python_sandbox_adds", 1000 * (median(walled) - median(bare)), "ms", "<=", 5)
     figures.add("python_calls", rate, "calls/s", ">=", 200)
+
+
+def _bare_worker() -> "subprocess.Popen[str]":
+    command = [sys.executable, "-I", "-S", "-c", WARM]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _ask(worker: "subprocess.Popen[str]") -> float:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, get_args
 
 from configs.sandbox import CommandSandboxSettings, Level
 from runtime.sandbox import landlock, layout
+from runtime.sandbox.breakout import NEW
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.isolation import Isolation
 from runtime.sandbox.plan import Target
@@ -89,6 +90,8 @@ async def _probe(level: Level, settings: CommandSandboxSettings, folder: Path) -
             ending, output, complaint = await running.finish(b"", _PROBE_TIMEOUT_S)
         finally:
             await asyncio.shield(running.kill())
+    if level != "limits" and os.path.exists(f"{canary}{NEW}"):  # noqa: ASYNC240
+        return Found(level, False, "a process inside made a file outside")
     if level == "limits" or (ending == "ok" and running.status == 0):
         return Found(level, True, "")
     if output:

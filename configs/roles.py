@@ -147,17 +147,6 @@ class SinkSettings(Section):
     """Requests, each of a whole group, committed with one fsync."""
 
 
-class RewardWeights(Section):
-    """R = w_u·uncertainty + w_t·tool_use + w_n·novelty + w_c·correctness."""
-
-    uncertainty: float = Field(default=0.3, ge=0.0)
-    tool_use: float = Field(default=0.3, ge=0.0)
-    novelty: float = Field(default=0.2, ge=0.0)
-    correctness: float = Field(default=0.2, ge=0.0)
-    shuffle: bool = False
-    """Deal the group's rewards out at random: the control that shows a gain to be learning."""
-
-
 class CurriculumSettings(Section):
     """Which domain, and how hard."""
 

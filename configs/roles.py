@@ -93,6 +93,17 @@ class TeacherSettings(Section):
     """To get passages; the first time the tag's index may have to be made."""
 
 
+class ConfidenceSettings(Section):
+    """How sure the Student is taken to be of its answers."""
+
+    self_critique: bool = False
+    """Ask the model, too, once for each answer: that costs a call, which is not trained on."""
+    critique_weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of what the model says in the confidence; the rest goes by the probabilities of its tokens."""
+    max_tokens: int = Field(default=64, ge=1)
+    """Of the model's reply about itself."""
+
+
 class StudentSettings(Section):
     """The Student: who solves tasks."""
 
@@ -112,6 +123,7 @@ class StudentSettings(Section):
     examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
     """Worked examples of the task's domain in the prompt; 0 for none."""
     sandbox: SandboxSettings = SandboxSettings()
+    confidence: ConfidenceSettings = ConfidenceSettings()
     retrieve: RetrieveSettings = RetrieveSettings()
     data: DataToolSettings = DataToolSettings()
 
@@ -145,17 +157,6 @@ class SinkSettings(Section):
     segment_mb: int = Field(default=64, ge=1)
     max_batch: int = Field(default=64, ge=1)
     """Requests, each of a whole group, committed with one fsync."""
-
-
-class RewardWeights(Section):
-    """R = w_u·uncertainty + w_t·tool_use + w_n·novelty + w_c·correctness."""
-
-    uncertainty: float = Field(default=0.3, ge=0.0)
-    tool_use: float = Field(default=0.3, ge=0.0)
-    novelty: float = Field(default=0.2, ge=0.0)
-    correctness: float = Field(default=0.2, ge=0.0)
-    shuffle: bool = False
-    """Deal the group's rewards out at random: the control that shows a gain to be learning."""
 
 
 class CurriculumSettings(Section):

@@ -7,7 +7,6 @@ Invariants: every turn records the exact tokens and the version that sampled the
 tokenized twice; an episode ends after `max_turns` at the latest, whatever the model writes.
 """
 
-import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import anyio
 
 from actors.domains import domain_named
 from actors.spaces import DataAccess
+from actors.student.confidence import QUESTION, combined, read_critique, token_confidence
 from actors.student.data_tools import data_tools
 from actors.student.prompts import observation
 from actors.student.tools import toolkit
@@ -87,6 +87,7 @@ class Student(Actor):
             try:
                 async with self._tools_for(message) as toolbox:
                     turns, answer, stop_reason = await self._episode(message, toolbox)
+                confidence = await self._confidence(message, turns, answer)
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._engine.tell(EndSessions(sessions=(message.episode_id,)))
@@ -97,7 +98,7 @@ class Student(Actor):
             turns=tuple(turns),
             stop_reason=stop_reason,
             space=message.space,
-            confidence=_confidence(turns[-1].logprobs),
+            confidence=confidence,
             duration_s=time.monotonic() - began,
         )
 
@@ -174,6 +175,28 @@ class Student(Actor):
         )
         return await self._engine.ask(request, timeout_s=settings.generate_timeout_s)
 
+    async def _confidence(self, message: SolveTask, turns: Sequence[Turn], answer: str | None) -> float:
+        """How sure the answer is; without one, how sure the last turn was."""
+        settings = self._settings.confidence
+        by_tokens = token_confidence(turns[-1], answer, self._chat.decode)
+        if answer is None or not settings.self_critique:
+            return by_tokens
+        history = tuple(token for turn in turns for token in turn.prompt_ids + turn.completion_ids)
+        ended = turns[-1].completion_ids[-1:] and turns[-1].completion_ids[-1] in self._chat.eos_ids
+        request = Generate(
+            request_id=f"{message.episode_id}/critique",
+            prompt_ids=history + self._chat.observation(QUESTION, cut_off=not ended),
+            sampling=SamplingSettings(temperature=0.0, max_tokens=settings.max_tokens),
+            adapter=(message.adapter if message.pinned else self._policy).name,
+            session=message.episode_id,
+        )
+        try:
+            completion = await self._engine.ask(request, timeout_s=self._settings.generate_timeout_s)
+        except PromptTooLong:
+            return by_tokens
+        by_critique = read_critique(self._chat.decode(completion.token_ids))
+        return combined(by_tokens, by_critique, settings.critique_weight)
+
     def _observe(self, turn: Turn, completion: Completion) -> tuple[int, ...]:
         """The tokens of what the tools said; they follow the completion as it was sampled."""
         ended = bool(completion.token_ids) and completion.token_ids[-1] in self._chat.eos_ids
@@ -188,8 +211,3 @@ def _stop_reason(reply: Reply, completion: Completion) -> StopReason:
     if reply.answer is not None:
         return "answered"
     return "token_limit" if completion.finish_reason == "length" else "no_action"
-
-
-def _confidence(logprobs: Sequence[float]) -> float:
-    """Geometric mean probability of the last turn's tokens."""
-    return min(1.0, math.exp(sum(logprobs) / len(logprobs))) if logprobs else 0.0

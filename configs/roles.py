@@ -2,9 +2,11 @@
 
 from typing import Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from configs.sandbox import AuditSettings
 from configs.section import Section
+from configs.tools import ToolBoxSettings, check_tool_names
 
 MAX_EXAMPLES: Final = 3
 """Worked examples that every domain has for a prompt."""
@@ -25,6 +27,7 @@ class SandboxSettings(Section):
     """Calls that run at the same time in one Student."""
     allow_weak: bool = False
     """Go on where the kernel offers no isolation beyond resource limits."""
+    audit: AuditSettings = AuditSettings()
 
 
 class RetrieveSettings(Section):
@@ -103,11 +106,20 @@ class StudentSettings(Section):
     max_calls_per_turn: int = Field(default=8, ge=1, le=32)
     """Calls of one reply that are carried out, at the same time; further ones are refused."""
     generate_timeout_s: float = Field(default=120.0, gt=0.0)
+    tools: tuple[str, ...] = ("python",)
+    """The tools it has, by name. `retrieve` is among them where `retrieve.tags` names texts."""
+    toolbox: ToolBoxSettings = ToolBoxSettings()
     examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
     """Worked examples of the task's domain in the prompt; 0 for none."""
     sandbox: SandboxSettings = SandboxSettings()
     retrieve: RetrieveSettings = RetrieveSettings()
     data: DataToolSettings = DataToolSettings()
+
+    @field_validator("tools")
+    @classmethod
+    def _tools_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_tool_names(names)
+        return names
 
 
 class VerifierSettings(Section):

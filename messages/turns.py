@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from messages.base import Message
 
 FinishReason = Literal["stop", "length", "abort"]
+Failure = Literal["", "error", "timeout", "memory", "output", "forbidden", "unknown_tool", "crashed"]
+"""Why a call of a tool is not `ok`; empty where it is."""
 
 
 class ToolCall(Message):
@@ -23,7 +25,7 @@ class ToolResult(Message):
 
     output: str
     ok: bool
-    failure: Literal["", "error", "timeout", "memory", "output", "forbidden", "unknown_tool", "crashed"] = ""
+    failure: Failure = ""
     """Why `ok` is false; empty otherwise."""
     reward: float | None = None
     """What the environment gave for this step; None for a tool that is no environment."""

@@ -24,6 +24,7 @@ from configs.errors import BadInput
 from messages.search import Passage
 from runtime.engines.chat import ChatMessage
 from runtime.tools.base import Tool
+from runtime.tools.formats import prompt_line
 
 SHARED: Final = Path(__file__).parent / "prompts"
 
@@ -91,6 +92,7 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["without_markup"] = _without_markup
+    environment.filters["prompt_line"] = prompt_line
     return environment
 
 

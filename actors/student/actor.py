@@ -18,6 +18,7 @@ from actors.domains import domain_named
 from actors.spaces import DataAccess
 from actors.student.data_tools import data_tools
 from actors.student.prompts import observation
+from actors.student.tools import toolkit
 from configs.errors import SettingsError
 from configs.models import ModelSettings
 from configs.roles import StudentSettings
@@ -30,10 +31,7 @@ from runtime.engines.base import PromptTooLong
 from runtime.engines.chat import ChatFormat
 from runtime.engines.pool import EnginePool
 from runtime.ref import Ref
-from runtime.tools.base import Tool
 from runtime.tools.calls import Reply, parse_reply
-from runtime.tools.python import PythonTool
-from runtime.tools.retrieve import RetrieveTool
 from runtime.tools.toolbox import ToolBox
 
 STOP = "\nObservation:"
@@ -61,8 +59,7 @@ class Student(Actor):
         self._model = model
         self._engine = engine
         self._data = data
-        self._tools = _tools(settings, searcher)
-        self._toolbox = ToolBox(self._tools)
+        self._tools = toolkit(settings, searcher)
         self._slots = anyio.Semaphore(settings.concurrent_episodes)
         self._policy = AdapterRef(policy="student", version=0)
         self._chat: ChatFormat
@@ -70,11 +67,11 @@ class Student(Actor):
     async def start(self) -> None:
         """Read the tokenizer and warm the tools up."""
         self._chat = await anyio.to_thread.run_sync(ChatFormat.load, self._model.locate())
-        await self._toolbox.start()
+        await self._tools.start()
 
     async def aclose(self) -> None:
         """Stop the tools."""
-        await self._toolbox.aclose()
+        await self._tools.aclose()
 
     async def use_policy(self, message: UsePolicy) -> None:
         """Sample with this version from the next turn on; an older one is ignored."""
@@ -88,8 +85,8 @@ class Student(Actor):
         async with self._slots:
             began = time.monotonic()
             try:
-                async with self._tools_for(message) as tools:
-                    turns, answer, stop_reason = await self._episode(message, tools)
+                async with self._tools_for(message) as toolbox:
+                    turns, answer, stop_reason = await self._episode(message, toolbox)
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._engine.tell(EndSessions(sessions=(message.episode_id,)))
@@ -105,24 +102,25 @@ class Student(Actor):
         )
 
     @asynccontextmanager
-    async def _tools_for(self, message: SolveTask) -> AsyncIterator[tuple[Tool, ...]]:
+    async def _tools_for(self, message: SolveTask) -> AsyncIterator[ToolBox]:
         """The tools of the task's domain. Raises SettingsError without what a data task needs."""
         if message.task.domain != "data":
-            yield self._tools
+            async with self._tools.box(message.episode_id) as toolbox:
+                yield toolbox
             return
         if self._data is None or not message.space:
             raise SettingsError("a task of the data domain needs the data plane, and a space of its own")
         async with data_tools(self._data, self._settings.data, message) as tools:
-            yield tools
+            yield ToolBox(tools)
 
     async def _episode(
-        self, message: SolveTask, tools: tuple[Tool, ...]
+        self, message: SolveTask, toolbox: ToolBox
     ) -> tuple[list[Turn], str | None, StopReason]:
-        toolbox = self._toolbox if tools is self._tools else ToolBox(tools)
         turns: list[Turn] = []
         history: tuple[int, ...] = ()
         task, examples = message.task, self._settings.examples
-        added = self._chat.opening(domain_named(task.domain).opening(task.description, tools, examples))
+        domain = domain_named(task.domain)
+        added = self._chat.opening(domain.opening(task.description, toolbox.tools, examples))
         for number in range(self._settings.max_turns):
             adapter = message.adapter if message.pinned else self._policy
             started_at, began = time.time(), time.monotonic()
@@ -133,7 +131,7 @@ class Student(Actor):
                     raise  # the task itself does not fit: nobody's episode
                 return turns, None, "token_limit"
             text = self._chat.decode(completion.token_ids)
-            reply = parse_reply(text)
+            reply = parse_reply(text, toolbox.signatures)
             results = await toolbox.call_all(reply.calls, self._settings.max_calls_per_turn)
             turns.append(
                 Turn(
@@ -180,15 +178,6 @@ class Student(Actor):
         """The tokens of what the tools said; they follow the completion as it was sampled."""
         ended = bool(completion.token_ids) and completion.token_ids[-1] in self._chat.eos_ids
         return self._chat.observation(observation(turn), cut_off=not ended)
-
-
-def _tools(settings: StudentSettings, searcher: Ref | None) -> tuple[Tool, ...]:
-    python = PythonTool(settings.sandbox)
-    if not settings.retrieve.tags:
-        return (python,)
-    if searcher is None:
-        raise SettingsError("student.retrieve.tags names texts to search, but there is no searcher to ask")
-    return (python, RetrieveTool(settings.retrieve, searcher))
 
 
 def _newer(current: AdapterRef, offered: AdapterRef) -> AdapterRef:

@@ -79,7 +79,7 @@ def capabilities_of(settings: ChatModelSettings) -> Capabilities:
         case LlamaCppModelSettings():
             return llama_cpp_backend.CAPABILITIES
         case EngineModelSettings():
-            return engine_backend.CAPABILITIES
+            return engine_backend.capabilities(settings)
     assert_never(settings)
 
 

@@ -27,7 +27,7 @@ NOTATIONS = (
     {"not": "not ", "and": " and ", "or": " or ", "xor": " xor ", "implies": " implies ", "iff": " iff "},
     {"not": "¬", "and": "∧", "or": "∨", "xor": "⊕", "implies": "→", "iff": "↔"},
     {"not": "!", "and": "&&", "or": "||", "xor": "^", "implies": "->", "iff": "<->"},
-    {"not": "\\neg ", "and": "\\land ", "or": "\\lor ", "xor": "\\oplus ", "implies": "\\to ", "iff": "\\iff "},
+    {"not": "\\neg ", "and": "\\land ", "or": "\\lor ", "xor": "\\oplus ", "implies": "\\to ", "iff": "⇔"},
 )  # fmt: skip
 
 HOW = st.sampled_from(["and", "or", "xor", "implies", "iff"])

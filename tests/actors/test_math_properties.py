@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.domains.math.algebra import grade_math
-from actors.domains.math.expressions import Unreadable
 from actors.domains.math.quick import grade_quickly
 from actors.domains.math.units import read_unit
+from runtime.expressions import Unreadable
 
 TOLERANCE = 1e-6
 X, Y = sympy.symbols("x y")

@@ -27,10 +27,10 @@ from actors.domains.grading import (
     wrong,
 )
 from actors.domains.math.collections import Collection, read_collection, right_side, unknown_of
-from actors.domains.math.expressions import MAX_CHARACTERS, Unreadable, check_size, read_expression
 from actors.domains.math.latex import plain_of
 from actors.domains.math.quick import grade_quickly
 from actors.domains.math.units import Quantity, split_quantity
+from runtime.expressions import MAX_CHARACTERS, Unreadable, check_size, read_expression
 
 Value: TypeAlias = Basic | MatrixBase
 

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from actors.domains.grader_process import Work, serve_grades
 from actors.domains.grading import wrong
 from actors.domains.math.algebra import grade_math, is_zero, read
-from actors.domains.math.expressions import Unreadable
+from runtime.expressions import Unreadable
 
 _WARM_UP: Final = (
     (r"\frac{1}{2}", "1/2+0"), (r"\sqrt{2}", "2^(1/2)"), (r"x^2+2x+1", r"(x+1)^{2}"),

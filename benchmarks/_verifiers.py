@@ -7,7 +7,6 @@ actor's process; what does is also measured alone, as is code by its hidden test
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ async def code_rate(figures: Figures) -> None:
         await judge.aclose()
 
 
-async def measure(figures: Figures) -> None:
+async def judges(figures: Figures) -> None:
     """All figures of the judges."""
     pairs = read_pairs()
     algebra = [pair for pair in pairs if grade_quickly(*pair, SETTINGS.rel_tolerance) is None]
@@ -82,14 +81,3 @@ async def measure(figures: Figures) -> None:
     finally:
         await judge.aclose()
     await code_rate(figures)
-
-
-def main() -> int:
-    """Measure all, and say whether the targets are met."""
-    figures = Figures()
-    asyncio.run(measure(figures))
-    return figures.exit_code()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

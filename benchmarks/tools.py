@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks._verifiers import judges
 from benchmarks.figures import Figures, median
 from configs.roles import SandboxSettings
 from configs.sandbox import CommandSandboxSettings
@@ -87,6 +88,7 @@ async def sandboxed_commands(figures: Figures) -> None:
 SECTIONS: tuple[Callable[[Figures], object], ...] = (
     lambda figures: asyncio.run(sandboxed_python(figures)),
     lambda figures: asyncio.run(sandboxed_commands(figures)),
+    lambda figures: asyncio.run(judges(figures)),
 )
 
 

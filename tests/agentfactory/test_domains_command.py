@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -75,7 +74,8 @@ async def test_an_errand_is_judged_by_what_the_store_holds(tmp_path: Path) -> No
     (tmp_path / "task.json").write_text(json.dumps(task))
     endpoint, port = f"tcp://127.0.0.1:{free_port()}", free_port()
     (tmp_path / "my.yaml").write_text(
-        f"extends: laptop\ndata:\n  bridge: {{endpoints: ['{endpoint}']}}\n  cache: {{hosts: [{{port: {port}}}]}}\n"
+        f"extends: laptop\ndata:\n  bridge: {{endpoints: ['{endpoint}']}}\n"
+        f"  cache: {{hosts: [{{port: {port}}}]}}\n"
         f"  folder: {tmp_path}/state\n  store: {{kind: embedded, folder: {tmp_path}/store}}\n"
     )
     settings: DataSettings = load_settings(str(tmp_path / "my.yaml")).data
@@ -111,11 +111,12 @@ def test_what_cannot_be_judged_is_told_in_a_sentence(
     assert "Traceback" not in done.stderr
 
 
-def test_a_package_can_bring_a_domain_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_can_bring_a_domain_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "chess.py").write_text(
         "from pathlib import Path\n"
         "from actors.domains.base import Domain\n"
-        "DOMAIN = Domain('chess', 'mates in two', Path(__file__).parent, lambda parts: None, lambda parts: None)\n"
+        "nothing = lambda parts: None\n"
+        "DOMAIN = Domain('chess', 'mates in two', Path(__file__).parent, nothing, nothing)\n"
     )
     info = tmp_path / "chess-1.0.dist-info"
     info.mkdir()
@@ -123,7 +124,6 @@ def test_a_package_can_bring_a_domain_of_its_own(tmp_path: Path, monkeypatch: py
     (info / "entry_points.txt").write_text(
         "[agentfactory.domains]\nchess = chess:DOMAIN\nmath = chess:DOMAIN\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(path for path in sys.path if path)}")
     shown = json.loads(call("domains", "--json", cwd=tmp_path).stdout)["domains"]
     assert shown[-1] == {"name": "chess", "about": "mates in two"}
     assert shown[0]["about"].startswith("mathematics")  # ours cannot be taken over

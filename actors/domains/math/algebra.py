@@ -26,7 +26,7 @@ from actors.domains.grading import (
     shorten,
     wrong,
 )
-from actors.domains.math.collections import read_collection, right_side, unknown_of
+from actors.domains.math.collections import Collection, read_collection, right_side, unknown_of
 from actors.domains.math.latex import plain_of
 from actors.domains.math.quick import grade_quickly
 from actors.domains.math.units import Quantity, split_quantity
@@ -69,7 +69,7 @@ def grade_math(reference: str, answer: str, rel_tolerance: float) -> Grade:
         return _grade_quantities(quantities[0], quantities[1], rel_tolerance)
     if _has_degrees(expected_text) != _has_degrees(given_text):
         return wrong("one is in degrees, the other is not", "symbolic")
-    if unknown_of(expected_text) and unknown_of(given_text) in ("", unknown_of(expected_text)):
+    if len({unknown_of(expected_text), unknown_of(given_text)} - {""}) == 1:
         expected_text, given_text = right_side(expected_text), right_side(given_text)
     listed = _grade_collections(expected_text, given_text, rel_tolerance)
     return listed if listed is not None else _grade_read(expected_text, given_text, rel_tolerance)
@@ -107,7 +107,9 @@ def _grade_quantities(expected: Quantity, given: Quantity, rel_tolerance: float)
 def _grade_collections(expected_text: str, given_text: str, rel_tolerance: float) -> Grade | None:
     """Lists of expressions, item by item; None where either is no such list, or they differ in kind."""
     expected, given = (read_collection(plain_of(text) or text) for text in (expected_text, given_text))
-    if expected is None or given is None or {expected.kind, given.kind} == {"list", "range"}:
+    if expected is None or given is None:
+        return _grade_number_of_items(expected, given, expected_text, given_text)
+    if {expected.kind, given.kind} == {"list", "range"}:
         return None  # 1, 2 may mean (1, 2)
     summary = f"expected {shorten(expected_text)}, got {shorten(given_text)}"
     same = partial(_same_item, rel_tolerance=rel_tolerance)
@@ -123,6 +125,20 @@ def _grade_collections(expected_text: str, given_text: str, rel_tolerance: float
             any(same(a, b) for a in expected.items) for b in given.items
         )
     return right("the same, item by item", "symbolic") if found else wrong(summary, "symbolic")
+
+
+def _grade_number_of_items(
+    expected: Collection | None, given: Collection | None, expected_text: str, given_text: str
+) -> Grade | None:
+    """Several items are not one plain expression; None for all that is not so plain."""
+    several, one = (expected, given_text) if expected is not None else (given, expected_text)
+    if several is None or len(several.items) < 2:
+        return None
+    try:
+        read_expression(plain_of(one) or one)
+    except Unreadable:
+        return None
+    return wrong(f"expected {shorten(expected_text)}, got {shorten(given_text)}", "symbolic")
 
 
 def _same_item(expected: str, given: str, rel_tolerance: float) -> bool:

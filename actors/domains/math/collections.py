@@ -37,7 +37,7 @@ def read_collection(text: str) -> Collection | None:
         if len({unknown_of(item) for item in items} - {""}) > 1:
             return None  # x = 1, y = 2 says more than 1, 2
         return Collection("list", "", tuple(right_side(item) for item in items))
-    both = _PLUS_MINUS.match(text)
+    both = _PLUS_MINUS.match(right_side(text))
     if both and not re.search(r"±|\\pm", both[2]):
         return Collection("list", "", (f"{both[1]}+({both[2]})", f"{both[1]}-({both[2]})"))
     return None

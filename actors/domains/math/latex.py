@@ -15,6 +15,7 @@ _FUNCTIONS: Final = frozenset(
     {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "exp",
      "ln"}
 )  # fmt: skip
+_SIGNS: Final = (("π", " pi "), ("∞", " oo "), ("²", "^2 "), ("³", "^3 "))
 _COMMAND: Final = re.compile(r"\\([A-Za-z]+)\s*")
 _MIXED: Final = re.compile(r"\d\s*\\[dt]?frac")
 _MAX_CHARACTERS: Final = 500
@@ -32,6 +33,8 @@ def plain_of(text: str) -> str | None:
     """
     if len(text) > _MAX_CHARACTERS or _MIXED.search(text) or "_" in text:
         return None
+    for sign, plain in _SIGNS:
+        text = text.replace(sign, plain)
     try:
         return _translate(text.replace("\\{", "⦃").replace("\\}", "⦄")).replace("⦃", "{").replace("⦄", "}")
     except (_Odd, RecursionError):

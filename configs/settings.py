@@ -13,11 +13,11 @@ from configs.models import (
     TransformersEngineSettings,
     VllmEngineSettings,
 )
+from configs.rewards import RewardWeights
 from configs.roles import (
     CurriculumSettings,
     EvaluationSettings,
     LoopSettings,
-    RewardWeights,
     SinkSettings,
     StudentSettings,
     TeacherSettings,

@@ -8,7 +8,8 @@ import structlog
 
 from actors.coordinator.episodes import STORE_TIMEOUT_S, EpisodeRunner, trajectory
 from configs.errors import AgentFactoryError
-from configs.roles import EvaluationSettings, RewardWeights
+from configs.rewards import RewardWeights
+from configs.roles import EvaluationSettings
 from messages.adapters import AdapterRef
 from messages.episodes import Solution, SolveTask
 from messages.judging import JudgeSolution, Verdict
@@ -18,6 +19,7 @@ from runtime.errors import ActorDown
 from runtime.groups import task_group
 from runtime.ref import Ref
 from runtime.retry import ask_again
+from training.reward_terms import Episode
 from training.rewards import episode_rewards
 from training.statistics import wilson_interval
 
@@ -91,7 +93,7 @@ class Evaluator:
             n=n,
             failed=len(self._tasks) - n,
             mean_reward=sum(t.rewards.total for t in done) / n if n else 0.0,
-            tool_use=sum(any(turn.call for turn in t.turns) for t in done) / n if n else 0.0,
+            tool_use=sum(any(turn.calls for turn in t.turns) for t in done) / n if n else 0.0,
             duration_s=time.monotonic() - began,
         )
 
@@ -113,7 +115,9 @@ class Evaluator:
             self.running -= 1
         if solution is None or verdict is None:
             return
-        rewards = episode_rewards(solution.turns, verdict, 0.0, 0.0, self._weights)
+        # Held-out tasks have no siblings, and nothing is new about them.
+        episode = Episode.of(task.model_copy(update={"novelty": 0.0}), solution, verdict)
+        rewards = episode_rewards(episode, self._weights)
         done.append(trajectory(f"eval-v{adapter.version}", task, solution, verdict, rewards))
 
     async def _judge(self, task: Task, solution: Solution) -> Verdict | None:

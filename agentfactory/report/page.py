@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from agentfactory.report import formats
+from agentfactory.report.calibrations import calibrations
 from agentfactory.report.charts import Panel, bands_panel
 from agentfactory.report.examples import ShownExample, shown
 from agentfactory.report.findings import Findings
@@ -127,6 +128,7 @@ def render_page(findings: Findings, panels: Sequence[Panel]) -> str:
         bands=_chart(bands_panel(held_out)) if held_out else None,
         band_names=band_names(),
         examples=_examples(held_out),
+        calibrations=calibrations(held_out),
         rows=[Row(one, findings.history.steps.get(one.version)) for one in rounds],
         left_out=len(findings.history.rounds) - len(rounds),
         settings=list(_flat("", findings.settings, Settings())),

@@ -119,7 +119,9 @@ async def test_a_program_sees_only_the_variables_it_is_given(
         assert (await model.chat(HI)).text == "False True"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of its pipe
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # of its pipe
 async def test_a_program_that_writes_without_end_is_stopped(tmp_path: Path) -> None:
     async with command(tmp_path, "while True: print('x' * 1000)", max_output_kb=64) as model:
         with pytest.raises(CommandFailed, match="more than 64 KB"):

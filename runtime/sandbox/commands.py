@@ -93,15 +93,18 @@ class CommandSandbox:
         to whom `workdir` is handed over. Raises SandboxError where the sandbox itself does not work.
         """
         limit_s = min(self._settings.timeout_s, timeout_s or self._settings.timeout_s)
+        ending: Ending = "crashed"
         async with self._slots:
             started = time.perf_counter()
-            async with self.open(argv, workdir=workdir, cpu_s=int(limit_s) + 1) as running:
-                ending, stdout, stderr = await running.finish(stdin, limit_s)
-            status = running.status
-            if ending == "ok" and status:
-                ending = "timeout" if status == _CPU_TIME_USED_UP else "error"
-            duration_s = time.perf_counter() - started
-        self._audit.record("command", argv, self._level, ending, duration_s)
+            try:
+                async with self.open(argv, workdir=workdir, cpu_s=int(limit_s) + 1) as running:
+                    ending, stdout, stderr = await running.finish(stdin, limit_s)
+                status = running.status
+                if ending == "ok" and status:
+                    ending = "timeout" if status == _CPU_TIME_USED_UP else "error"
+            finally:
+                duration_s = time.perf_counter() - started
+                self._audit.record("command", argv, self._level, ending, duration_s)
         return CommandResult(status, _text(stdout), _text(stderr), ending, duration_s)
 
     @asynccontextmanager

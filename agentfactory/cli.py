@@ -12,6 +12,8 @@ from typing import NoReturn
 
 from agentfactory import __version__
 from agentfactory.data_cli import add_data_commands
+from agentfactory.doctor_cli import add_doctor_command
+from agentfactory.domains_cli import add_domain_commands
 from agentfactory.router_cli import add_router_commands
 from agentfactory.serving_cli import add_serve_command
 from agentfactory.tools_cli import add_tool_commands
@@ -82,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
     add_tool_commands(commands.add_parser)
+    add_doctor_command(commands.add_parser)
+    add_domain_commands(commands.add_parser)
     return parser
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agentfactory.tools_commands import opened_box
 from configs.errors import BadInput
-from configs.roles import StudentSettings
+from configs.settings import Settings
 from configs.tools import TOOL_NAMES
 from messages.plans import Plan, PlanOutcome
 from runtime.telemetry import LogSettings, configure_logging
@@ -15,11 +15,9 @@ from runtime.tools.plan_tool import NAME, PlanTool, show_outcome
 
 MAX_SHOWN = 100_000
 """Characters of an outcome at a terminal."""
-_WITHOUT_A_RUN = frozenset({"retrieve"})
-"""Tools that only a run has what they need for."""
 
 
-def run_plan(file: str, settings: StudentSettings, *, as_json: bool) -> int:
+def run_plan(file: str, settings: Settings, *, as_json: bool) -> int:
     """Carry a plan out in the workspace; the exit code is 1 where it did not succeed."""
     configure_logging(LogSettings(level="error", format="console"))
     plan = read_plan(_content(file))
@@ -39,14 +37,16 @@ def _content(file: str) -> str:
         raise BadInput(f"{file}: it is not a text in UTF-8") from error
 
 
-async def _run(plan: Plan, settings: StudentSettings) -> PlanOutcome:
+async def _run(plan: Plan, settings: Settings) -> PlanOutcome:
     """Only the tools that the plan names are opened; for names of nobody's, whatever may bring them."""
-    ours = [name for name in TOOL_NAMES if name not in {NAME, *_WITHOUT_A_RUN}]
+    student = settings.student
+    without = {NAME} if student.retrieve.tags else {NAME, "retrieve"}
+    ours = [name for name in TOOL_NAMES if name not in without]
     wanted = {step.tool for step in plan.steps}
     named = {NAME, *wanted.intersection(ours), *(() if wanted.issubset(ours) else ("promote_skill",))}
     async with opened_box(settings, tuple(sorted(named))) as box:
         needs_of(
-            plan, [name for name in dict.fromkeys((*ours, *box.names)) if name != NAME], settings.toolbox.plan
+            plan, [name for name in dict.fromkeys((*ours, *box.names)) if name != NAME], student.toolbox.plan
         )
         tool = box.find(NAME)
         if not isinstance(tool, PlanTool):

@@ -17,6 +17,8 @@ def add_serve_command(add_parser: AddParser) -> None:
     serve.add_argument("--adapter", metavar="RUN_DIR", help="serve this run's adapters, too")
     serve.add_argument("--versions", type=int, metavar="N", help="the newest of each policy (4)")
     serve.add_argument("--engine", choices=("transformers", "vllm", "simulated"), help="who runs the model")
+    serve.add_argument("--copies", type=int, metavar="N", help="replicas of the engine (1)")
+    serve.add_argument("--transport", choices=("local", "ray"), default="local", help="where they live")
     serve.add_argument("--host", help="the address to listen on (127.0.0.1)")
     serve.add_argument("--port", type=int, help="the port to listen on, 0 for a free one (8000)")
     serve.add_argument("--preset", default="laptop", help="a preset or a .yaml file, for all the rest")
@@ -61,7 +63,12 @@ def _plan(options: argparse.Namespace) -> "Plan":
         if options.engine not in (None, engine.kind):
             chosen: EngineSettings = TypeAdapter(EngineSettings).validate_python({"kind": options.engine})
             engine = chosen
+        if options.copies is not None:
+            chosen = TypeAdapter(EngineSettings).validate_python(
+                engine.model_dump() | {"copies": options.copies}
+            )
+            engine = chosen
     except ValidationError as error:
         raise BadInput(describe(error, where="serve", model=ServingSettings)) from error
     model.locate()  # a missing model is found before anything starts
-    return Plan(model, engine, serving, run_dir)
+    return Plan(model, engine, serving, run_dir, options.transport)

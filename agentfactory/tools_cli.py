@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from agentfactory.data_cli import AddParser
 
 if TYPE_CHECKING:
-    from configs.roles import StudentSettings
+    from configs.settings import Settings
 
 
 def add_tool_commands(add_parser: AddParser) -> None:
@@ -49,17 +49,17 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _settings(options: argparse.Namespace) -> "StudentSettings":
+def _settings(options: argparse.Namespace) -> "Settings":
     from agentfactory.assignments import read_assignments
     from configs.load import load_settings
 
-    return load_settings(options.preset, read_assignments(options.set)).student
+    return load_settings(options.preset, read_assignments(options.set))
 
 
 def _tools(options: argparse.Namespace) -> int:
     from agentfactory.tools_commands import show_tools
 
-    return show_tools(_settings(options), form=options.format, as_json=options.json)
+    return show_tools(_settings(options).student, form=options.format, as_json=options.json)
 
 
 def _tool(options: argparse.Namespace) -> int:

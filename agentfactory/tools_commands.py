@@ -5,7 +5,7 @@ import difflib
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from pydantic import ValidationError
@@ -18,8 +18,10 @@ from agentfactory import __version__
 from configs.errors import BadInput
 from configs.load import describe
 from configs.roles import StudentSettings
+from configs.settings import Settings
 from configs.tools import TOOL_NAMES
 from messages.turns import ToolCall, ToolResult
+from runtime.ref import Ref
 from runtime.telemetry import LogSettings, configure_logging
 from runtime.tools.catalogue import Listed, catalogue, limits_of
 from runtime.tools.mcp_server import serve_stdio
@@ -62,7 +64,7 @@ def _written(each: Listed, form: str | None) -> dict[str, object]:
     return each._asdict()
 
 
-def run_tool(name: str, arguments: str, settings: StudentSettings, *, as_json: bool) -> int:
+def run_tool(name: str, arguments: str, settings: Settings, *, as_json: bool) -> int:
     """Run one tool; the exit code is 1 where it failed."""
     configure_logging(LogSettings(level="error", format="console"))
     result, seconds = asyncio.run(_call(name, arguments, settings))
@@ -75,14 +77,14 @@ def run_tool(name: str, arguments: str, settings: StudentSettings, *, as_json: b
         "result": result.output if result.ok else None,
         "error": error,
         "stdout": printed,
-        "limits": limits_of(name, settings),
+        "limits": limits_of(name, settings.student),
         "seconds": round(seconds, 6),
     }
     print(json.dumps(answer, ensure_ascii=False))
     return 0 if result.ok else 1
 
 
-async def _call(name: str, arguments: str, settings: StudentSettings) -> tuple[ToolResult, float]:
+async def _call(name: str, arguments: str, settings: Settings) -> tuple[ToolResult, float]:
     async with opened_box(*_needed(name, settings)) as box:
         if box.find(name) is None:
             close = difflib.get_close_matches(name, (*TOOL_NAMES, *box.names), n=1)
@@ -93,14 +95,13 @@ async def _call(name: str, arguments: str, settings: StudentSettings) -> tuple[T
         return result, time.perf_counter() - began
 
 
-def _needed(name: str, settings: StudentSettings) -> tuple[StudentSettings, tuple[str, ...]]:
+def _needed(name: str, settings: Settings) -> tuple[Settings, tuple[str, ...]]:
     """What to open for one call: the tool alone; for a name that is not ours, servers and skills."""
-    if name == "retrieve":
-        raise BadInput("retrieve works in a run, where there is a searcher; here, use `agentfactory search`")
     if name not in TOOL_NAMES:
         return settings, ("promote_skill",)
-    alone = settings.toolbox.model_copy(update={"mcp": ()})
-    return settings.model_copy(update={"toolbox": alone}), (name,)
+    alone = settings.student.toolbox.model_copy(update={"mcp": ()})
+    student = settings.student.model_copy(update={"toolbox": alone})
+    return settings.model_copy(update={"student": student}), (name,)
 
 
 def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:
@@ -114,36 +115,47 @@ def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:
     return before.removeprefix("\n"), error
 
 
-def serve_mcp(settings: StudentSettings, names: tuple[str, ...] | None) -> int:
-    """Serve tools until the client is gone: those named, or all that work without a run."""
+def serve_mcp(settings: Settings, names: tuple[str, ...] | None) -> int:
+    """Serve tools until the client is gone: those named, or all that these settings allow."""
     configure_logging(LogSettings(level="error", format="console"))
-    asyncio.run(_serve(settings, names or _servable(settings)))
+    asyncio.run(_serve(settings, names or _servable(settings.student)))
     return 0
 
 
-async def _serve(settings: StudentSettings, names: tuple[str, ...]) -> None:
+async def _serve(settings: Settings, names: tuple[str, ...]) -> None:
     async with opened_box(settings, names) as box:
         await serve_stdio(box, __version__)
 
 
 def _servable(settings: StudentSettings) -> tuple[str, ...]:
     fetch = settings.toolbox.fetch
-    without = {"retrieve"} | (set() if fetch.hosts or fetch.private_hosts else {"fetch"})
+    without = set() if settings.retrieve.tags else {"retrieve"}
+    without |= set() if fetch.hosts or fetch.private_hosts else {"fetch"}
     return tuple(name for name in TOOL_NAMES if name not in without)
 
 
 @asynccontextmanager
-async def opened_box(settings: StudentSettings, names: tuple[str, ...]) -> AsyncIterator[ToolBox]:
+async def opened_box(settings: Settings, names: tuple[str, ...]) -> AsyncIterator[ToolBox]:
     """A box with these tools and those of MCP servers. Raises BadInput for names that there are not."""
+    student = settings.student.model_dump() | {"tools": names}
+    if "retrieve" not in names:
+        student["retrieve"] = {}
     try:
-        # Not `model_copy`, which checks nothing.
-        changed = StudentSettings.model_validate({**settings.model_dump(), "tools": names, "retrieve": {}})
+        changed = StudentSettings.model_validate(student)  # `model_copy` would check nothing
     except ValidationError as error:
         raise BadInput(describe(error, where="tools", model=StudentSettings)) from error
-    kit = toolkit(changed)
-    await kit.start()
-    try:
-        async with kit.box() as box:
-            yield box
-    finally:
-        await kit.aclose()
+    async with AsyncExitStack() as stack:
+        kit = toolkit(changed, await _searcher(stack, settings) if "retrieve" in names else None)
+        stack.push_async_callback(kit.aclose)
+        await kit.start()
+        yield await stack.enter_async_context(kit.box())
+
+
+async def _searcher(stack: AsyncExitStack, settings: Settings) -> Ref | None:
+    """Whom retrieve asks, on the data plane; None where there is nothing to search."""
+    if not settings.student.retrieve.tags:
+        return None
+    from agentfactory.data import DataPlane  # slow to import, and seldom needed here
+
+    plane = await stack.enter_async_context(DataPlane.open(settings.data))
+    return await plane.searcher()

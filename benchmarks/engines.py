@@ -176,10 +176,12 @@ async def vllm(figures: Figures, folder: Path) -> None:
         stand = Stand(EnginePool("engine", replicas.members), made[0])
         await rate(stand.directly, requests(CONCURRENT))
         await _pool_against_vllm(figures, stand)
-        for version in (1, 2):
-            await stand.pool.ask(random_adapter(folder / str(version), version), timeout_s=TIMEOUT_S)
+        # All made beforehand: a Trainer is a process of its own and takes no time from the engine's.
+        adapters = [random_adapter(folder / str(version), version) for version in range(1, 3 + SWAPS)]
+        for adapter in adapters[:2]:
+            await stand.pool.ask(adapter, timeout_s=TIMEOUT_S)
         await _mixed_adapters(figures, stand)
-        await _hot_swap(figures, stand, folder)
+        await _hot_swap(figures, stand, adapters[2:])
 
 
 async def _pool_against_vllm(figures: Figures, stand: Stand) -> None:
@@ -199,7 +201,7 @@ async def _mixed_adapters(figures: Figures, stand: Stand) -> None:
     figures.add("vllm_two_adapters_vs_one", median(a / b for a, b in pairs), "x", ">=", 0.8)
 
 
-async def _hot_swap(figures: Figures, stand: Stand, folder: Path) -> None:
+async def _hot_swap(figures: Figures, stand: Stand, adapters: Sequence[LoadAdapter]) -> None:
     """New versions while requests run: each is answered by the version that it names."""
     newest = 2
     latencies: list[tuple[float, float]] = []
@@ -224,9 +226,11 @@ async def _hot_swap(figures: Figures, stand: Stand, folder: Path) -> None:
     stop = asyncio.Event()
     askers = [asyncio.ensure_future(ask(Random(number))) for number in range(CONCURRENT)]
     to_first_token: list[float] = []
-    for version in range(3, 3 + SWAPS):
-        await asyncio.sleep(2.0)  # a while without a swap, to compare with
-        adapter = await asyncio.to_thread(random_adapter, folder / str(version), version)
+    for adapter in adapters:
+        known = len(latencies)
+        while len(latencies) < known + 2 * CONCURRENT and not failed:  # some without a swap, to compare with
+            await asyncio.sleep(0.1)
+        version = adapter.adapter.version
         swapping, began = True, time.perf_counter()
         await stand.pool.ask(adapter, timeout_s=TIMEOUT_S)
         newest = version

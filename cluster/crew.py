@@ -13,8 +13,8 @@ from actors.trainer.actor import Trainer
 from actors.verifier.actor import Verifier
 from cluster.adapters import open_shelf
 from cluster.data_plane import spawn_data_access, spawn_searcher
+from cluster.gpus import Gpus, reserve_gpus
 from configs.data import DataSettings
-from configs.models import VllmEngineSettings
 from configs.settings import Settings
 from messages.adapters import Policy
 from runtime.engines.actor import InferenceEngine
@@ -23,7 +23,6 @@ from runtime.engines.pool import EnginePool
 from runtime.groups import task_group
 from runtime.ref import ActorRef, PoolRef, Ref
 from runtime.system import ActorSystem
-from runtime.transport import Resources
 
 
 async def spawn_crew(
@@ -37,7 +36,8 @@ async def spawn_crew(
     searcher = await spawn_searcher(system, data, searched) if data and searched else None
     access = await spawn_data_access(system, data) if data and "data" in settings.curriculum.domains else None
     shelf = partial(open_shelf, data) if data and settings.trainer.publish == "store" else None
-    spawning = _Spawning(system, settings, run_dir, searcher, access, shelf)
+    gpus = await reserve_gpus(system, settings.model, settings.engine, trains=True)
+    spawning = _Spawning(system, settings, run_dir, searcher, access, shelf, gpus)
     async with task_group() as group:
         for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
             group.start_soon(part)
@@ -65,6 +65,7 @@ class _Spawning:
         searcher: Ref | None,
         data: DataAccess | None,
         shelf: OpenShelf | None,
+        gpus: Gpus,
     ) -> None:
         self._system = system
         self._searcher = searcher
@@ -72,8 +73,7 @@ class _Spawning:
         self._shelf = shelf
         self._settings = settings
         self._run_dir = run_dir
-        gpus = 1.0 if settings.model.device == "cuda" else 0.0
-        self._half_a_gpu = Resources(gpus=gpus / 2)  # the engine and the Trainer share one
+        self._gpus = gpus
         self.actors: dict[str, ActorRef] = {}
         self.pools: dict[str, PoolRef] = {}
 
@@ -87,19 +87,14 @@ class _Spawning:
             self._shelf,
             name="engine",
             copies=settings.engine.copies,
-            resources=self._gpus_of_a_replica(),
+            resources=self._gpus.replicas,
             mailbox=8192,
+            start_timeout_s=settings.engine.start_timeout_s,
         )
         self.pools["engine"] = EnginePool("engine", replicas.members)
         async with task_group() as group:
             group.start_soon(self._students)
             group.start_soon(self._teacher)
-
-    def _gpus_of_a_replica(self) -> Resources:
-        engine = self._settings.engine
-        if isinstance(engine, VllmEngineSettings) and engine.tensor_parallel > 1:
-            return Resources(gpus=engine.tensor_parallel)
-        return self._half_a_gpu
 
     async def _students(self) -> None:
         settings, engine = self._settings.student, self.pools["engine"]
@@ -164,7 +159,7 @@ class _Spawning:
             settings.seed,
             self._shelf,
             name="trainer",
-            resources=self._half_a_gpu,
+            resources=self._gpus.trainer,
         )
 
 

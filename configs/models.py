@@ -53,6 +53,8 @@ class EngineSection(Section):
 
     copies: int = Field(default=1, ge=1)
     """Replicas, each with the whole model."""
+    start_timeout_s: float = Field(default=1200.0, gt=0.0)
+    """The longest that loading the model may take, vLLM's compiling included."""
 
 
 class TransformersEngineSettings(EngineSection):
@@ -96,9 +98,10 @@ class VllmEngineSettings(EngineSection):
     """Share of each GPU's memory; the Trainer needs the rest where it shares the GPU."""
     cpu_cache_gb: int = Field(default=1, ge=1)
     """Key-value cache where there is no GPU."""
+    sleep: bool = False
+    """Leave the GPU's memory to the Trainer while it works, for a GPU that cannot hold both at once."""
     compile: bool = True
     """Compile the model and capture CUDA graphs: minutes at the start, faster ever after."""
-    start_timeout_s: float = Field(default=900.0, gt=0.0)
 
 
 EngineSettings = Annotated[

@@ -80,6 +80,7 @@ class Settings(Section):
                 )
         if isinstance(self.engine, VllmEngineSettings):
             self._adapters_fit(self.engine)
+            self._may_sleep(self.engine)
         if isinstance(self.engine, SimulatedEngineSettings) and self.trainer.simulate_s is None:
             raise ValueError("a simulated engine needs trainer.simulate_s: there is nothing to train")
         return self
@@ -99,6 +100,16 @@ class Settings(Section):
                 f"engine.max_lora_rank ({engine.max_lora_rank}) must be at least trainer.lora.rank "
                 f"({self.trainer.lora.rank})"
             )
+
+    def _may_sleep(self, engine: VllmEngineSettings) -> None:
+        """An engine that sleeps while the Trainer works samples nothing meanwhile."""
+        if engine.sleep and self.loop.max_staleness:
+            raise ValueError(
+                f"engine.sleep needs loop.max_staleness 0 (it is {self.loop.max_staleness}): with more, the "
+                "engine works while the Trainer does"
+            )
+        if engine.sleep and engine.tensor_parallel > 1:
+            raise ValueError("engine.sleep: a replica of several GPUs shares none with the Trainer")
 
     @property
     def searched_tags(self) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ class SamplingSettings(Message):
     max_tokens: int = Field(default=256, ge=1)
     stop: tuple[str, ...] = ()
     """Generation ends after the token that completes any of these strings."""
+    output_schema: str | None = None
+    """JSON Schema, written out, that the text is held to; an engine that cannot do it refuses the request."""
     seed: int | None = None
     """Fixes the sample, whatever else shares the batch (up to floating-point rounding)."""
 
@@ -70,6 +72,14 @@ class AbortGeneration(Request[Done]):
     """Stop generating and free the slots; unknown ids are ignored."""
 
     request_ids: tuple[str, ...]
+
+
+class SleepEngine(Request[Done]):
+    """Finish what runs, let what comes wait, and give the GPU's memory to others until WakeEngine."""
+
+
+class WakeEngine(Request[Done]):
+    """Take the memory back and go on; nothing to do for an engine that is awake."""
 
 
 class EndSessions(Message):

@@ -9,7 +9,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,6 +69,7 @@ class Cell:
         self._policy = policy
         self._hand = Hand(name, self.mailbox)
         self._life: asyncio.Task[None] | None = None
+        self._actor: Actor | None = None
         self._ready = asyncio.Event()
         self._restarts = 0
         self._kill_reason = ""
@@ -95,6 +96,17 @@ class Cell:
             restarts=self._restarts,
             last_failure=self._last_failure,
         )
+
+    def measures(self) -> Mapping[str, float]:
+        """The actor's own numbers, and those of its life."""
+        own = self._actor.measures() if self._actor is not None else {}
+        return {
+            "waiting": len(self.mailbox),
+            "in_hand": len(self._hand),
+            "handled_total": self._hand.handled,
+            "restarts_total": self._restarts,
+            **own,
+        }
 
     def gave_up(self) -> ActorDown | None:
         """Why the supervisor gave up, with the cause; None while it has not. New for each caller."""
@@ -167,11 +179,13 @@ class Cell:
         actor = self._make()
         try:
             await actor.start()
+            self._actor = actor
             self._ready.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(actor.run(), name=f"{self.name}-run")
                 await self._hand.serve(actor, group)
         finally:
+            self._actor = None
             await self._close(actor)
 
     async def _close(self, actor: Actor) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 
 import psutil
 
@@ -10,7 +11,7 @@ from runtime.cell import CLOSE_S, Cell, RestartPolicy
 from runtime.envelope import Envelope
 from runtime.errors import AskTimeout, NoSuchActor, TransportError
 from runtime.ref import ActorRef
-from runtime.transport import ProcessStatistics, SpawnSpec
+from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
 from runtime.watchdog import LoopWatch
 
 
@@ -49,6 +50,10 @@ class LocalTransport:
     def __init__(self, watch: LoopWatch) -> None:
         self._cells: dict[str, tuple[Cell, asyncio.Task[None]]] = {}
         self._watch = watch
+
+    async def reserve(self, name: str, parts: Sequence[Resources], timeout_s: float) -> tuple[Place, ...]:
+        """Nothing needs to be set aside in one process."""
+        return tuple(Place(name, index) for index in range(len(parts)))
 
     async def spawn(self, spec: SpawnSpec) -> ActorRef:
         """Make the actor and wait until its `start` has returned."""

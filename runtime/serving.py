@@ -32,6 +32,9 @@ class Hand:
         """Set whenever a message is put down."""
         self.handled = 0
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def kinds(self) -> tuple[str, ...]:
         """Types of the messages in hand, as `Generate` or `Generate x3`."""
         counts = Counter(envelope.kind for envelope in self._held)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, TypeVarTuple
 
@@ -18,7 +18,7 @@ from runtime.local import LocalTransport
 from runtime.ref import ActorRef, PoolRef
 from runtime.telemetry import LogSettings, configure_logging
 from runtime.topics import TopicHub, Topics
-from runtime.transport import ProcessStatistics, Resources, SpawnSpec, Transport
+from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec, Transport
 from runtime.watchdog import LoopWatch
 
 log = structlog.get_logger("system")
@@ -130,21 +130,37 @@ class ActorSystem:
         *args: *Args,
         name: str,
         copies: int,
-        resources: Resources = Resources(),  # noqa: B008 - frozen
+        resources: Resources | Sequence[Resources] = Resources(),  # noqa: B008 - frozen
         mailbox: int | None = None,
+        start_timeout_s: float = 300.0,
     ) -> PoolRef:
-        """Make `copies` equal actors, `name-0`, `name-1`, …, at the same time."""
+        """Make `copies` equal actors, `name-0`, `name-1`, …, at the same time.
+
+        `resources`: of each, or one for each.
+        """
         members: dict[int, ActorRef] = {}
+        each = [resources] * copies if isinstance(resources, Resources) else resources
 
         async def one(number: int) -> None:
             members[number] = await self.spawn(
-                actor, *args, name=f"{name}-{number}", resources=resources, mailbox=mailbox
+                actor,
+                *args,
+                name=f"{name}-{number}",
+                resources=each[number],
+                mailbox=mailbox,
+                start_timeout_s=start_timeout_s,
             )
 
         async with task_group() as group:
             for number in range(copies):
                 group.start_soon(one, number)
         return PoolRef(name, tuple(members[number] for number in range(copies)))
+
+    async def reserve(
+        self, name: str, parts: Sequence[Resources], *, timeout_s: float = 60.0
+    ) -> tuple[Place, ...]:
+        """Set parts of the cluster aside for actors to come: all, or none. Raises TransportError."""
+        return await self._transport.reserve(name, parts, timeout_s)
 
     @property
     def names(self) -> tuple[str, ...]:

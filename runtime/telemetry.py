@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,6 +161,11 @@ class Metrics:
         """Set a gauge."""
         self.gauges[name] = value
 
+    def take(self, measures: Mapping[str, float]) -> None:
+        """Set many at once: counters those called `…_total`, gauges the rest."""
+        for name, value in measures.items():
+            (self.counters if name.endswith("_total") else self.gauges)[name] = value
+
     def observe(self, name: str, value: float, bounds: tuple[float, ...] = SECONDS) -> None:
         """Put a value in a histogram."""
         if name not in self.histograms:
@@ -196,10 +201,11 @@ class _Exporter:
             from ray.util import metrics
 
             self._counters[name] = metrics.Counter(_ray_name(name), tag_keys=("actor",))
-        grown = value - self._counted.get(name, 0.0)
+        before = self._counted.get(name, 0.0)
+        grown = value - before if value >= before else value  # a new actor counts from nothing
         if grown > 0:
             self._counters[name].inc(grown, self._tags)
-            self._counted[name] = value
+        self._counted[name] = value
 
     def gauge(self, name: str, value: float) -> None:
         if name not in self._gauges:

@@ -1,12 +1,19 @@
 """What a transport must offer: spawn actors, reach them, watch them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from runtime.actor import Actor
 from runtime.cell import CellStatistics
 from runtime.ref import ActorRef
+
+
+class Place(NamedTuple):
+    """One part of what was set aside on the cluster, on one node."""
+
+    group: str
+    part: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +24,8 @@ class Resources:
     gpus: float = 0.0
     node_resources: dict[str, float] = field(default_factory=dict)
     """Custom Ray resources, such as `{"node:10.0.0.7": 0.01}`."""
+    place: Place | None = None
+    """Where they are taken from; None takes them from whatever node has them free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,9 @@ class ProcessStatistics(NamedTuple):
 
 class Transport(Protocol):
     """Where actors live."""
+
+    async def reserve(self, name: str, parts: Sequence[Resources], timeout_s: float) -> tuple[Place, ...]:
+        """Set all parts aside, or none. Raises TransportError where the cluster has no room for them."""
 
     async def spawn(self, spec: SpawnSpec) -> ActorRef:
         """Make the actor and wait until its `start` has returned."""

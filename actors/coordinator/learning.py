@@ -6,6 +6,8 @@ and by the deadline of each step.
 """
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Literal
 
@@ -14,10 +16,12 @@ from anyio.abc import TaskGroup
 from actors.coordinator.crew import Crew
 from actors.coordinator.evaluator import Evaluation, Evaluator
 from actors.coordinator.lessons import teacher_group
+from actors.coordinator.napping import asleep
 from actors.coordinator.publisher import PolicyPublisher
 from actors.coordinator.record import Record
 from actors.coordinator.rollouts import Rollouts
 from actors.coordinator.tasks import TaskStock
+from configs.models import VllmEngineSettings
 from configs.settings import Settings
 from messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, Policy
 from messages.learning import StepReport, TrainStep
@@ -123,7 +127,8 @@ class Learning:
         """Train, then bring the new version into use."""
         version = self._publisher.current(policy).version
         request = TrainStep(policy=policy, version=version, groups=groups, tag=self._publisher.tag)
-        report = await ask_again(self._crew.trainer, request, timeout_s=self._loop.step_timeout_s)
+        async with self._gpu_for_the_trainer():
+            report = await ask_again(self._crew.trainer, request, timeout_s=self._loop.step_timeout_s)
         adapter = report.adapter
         await self._publisher.publish(
             FetchAdapter(adapter=adapter)
@@ -131,6 +136,18 @@ class Learning:
             else LoadAdapter(adapter=adapter, config_json=report.config_json, weights=report.weights)
         )
         return report
+
+    @asynccontextmanager
+    async def _gpu_for_the_trainer(self) -> AsyncIterator[None]:
+        """Where engines sleep for it, what they are asked for comes first."""
+        engine = self._settings.engine
+        if not isinstance(engine, VllmEngineSettings) or not engine.sleep:
+            yield
+            return
+        for version in self.missing_rounds():
+            await self._evaluated(version)
+        async with asleep(self._crew.engines):
+            yield
 
     async def _evaluate(self, adapter: AdapterRef) -> None:
         await self._record.add(self._round(await self._evaluator.evaluate(adapter)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from configs.errors import AgentFactoryError
 from messages.chat import BadArguments, JsonObject
-from runtime.engines.base import BadRequest, PromptTooLong, UnknownAdapter
+from runtime.engines.base import BadRequest, PromptTooLong, SchemaRefused, UnknownAdapter
 from runtime.engines.chat import ChatFormatError
 from runtime.errors import AskTimeout
 
@@ -53,6 +53,8 @@ def translate(error: AgentFactoryError | BadArguments) -> ApiError:
             return ApiError(400, text, code="context_length_exceeded")
         case UnknownAdapter():
             return ApiError(404, text, code="model_not_found", param="model")
+        case SchemaRefused():
+            return refused(f"response_format: {text}", "response_format")
         case BadRequest() | ChatFormatError() | BadArguments():
             return ApiError(400, text)
         case AskTimeout():

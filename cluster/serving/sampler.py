@@ -44,9 +44,8 @@ class Sampler:
 
     async def load_all(self) -> None:
         """Load every adapter on every replica. Raises AdapterRejected, BadInput."""
-        replicas = self._engine.members if isinstance(self._engine, PoolRef) else (self._engine,)
         for name in self._adapters:
-            for replica in replicas:
+            for replica in self._replicas():
                 await self._load(replica, name)
 
     async def at_once(self, request: Generate) -> AsyncGenerator[Piece, None]:
@@ -74,8 +73,23 @@ class Sampler:
             answer.cancel()
 
     async def statistics(self) -> EngineStatistics:
-        """What the engine (one of them) has done. Raises what an ask raises."""
-        return await self._engine.ask(DescribeEngine(), timeout_s=DESCRIBE_S)
+        """What the replicas that answer have done together. Raises what an ask raises, if none does."""
+        asked = [replica.ask(DescribeEngine(), timeout_s=DESCRIBE_S) for replica in self._replicas()]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        known = [answer for answer in answers if isinstance(answer, EngineStatistics)]
+        if not known:
+            raise next(answer for answer in answers if isinstance(answer, BaseException))
+        return EngineStatistics(
+            running=sum(one.running for one in known),
+            waiting=sum(one.waiting for one in known),
+            requests=sum(one.requests for one in known),
+            generated_tokens=sum(one.generated_tokens for one in known),
+            prompt_tokens=sum(one.prompt_tokens for one in known),
+            cached_tokens=sum(one.cached_tokens for one in known),
+            steps=sum(one.steps for one in known),
+            busy_s=sum(one.busy_s for one in known),
+            adapters=known[0].adapters,
+        )
 
     async def _answer(self, replica: Ref, request: Generate) -> Completion:
         try:
@@ -88,6 +102,9 @@ class Sampler:
 
     async def _load(self, replica: Ref, name: str) -> None:
         await replica.ask(await asyncio.to_thread(self._adapters[name]), timeout_s=LOAD_S)
+
+    def _replicas(self) -> tuple[Ref, ...]:
+        return self._engine.members if isinstance(self._engine, PoolRef) else (self._engine,)
 
     def _replica(self) -> Ref:
         """Who is asked, and followed: one and the same."""

@@ -15,11 +15,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import uvicorn
 
 from actors.coordinator.journal import read_journal
+from cluster.gpus import reserve_gpus
 from cluster.run_folder import JOURNAL
 from cluster.serving.application import build
 from cluster.serving.gate import is_loopback
@@ -32,11 +33,9 @@ from messages.adapters import AdapterRef, LoadAdapter, Policy
 from messages.runs import StepFinished
 from runtime.engines.actor import InferenceEngine
 from runtime.engines.chat import ChatFormat
+from runtime.engines.pool import EnginePool
 from runtime.system import ActorSystem
 from training.adapter_files import WEIGHTS_FILE, adapter_folder, read_adapter
-
-START_S = 1200.0
-"""How long an engine may take to load its model."""
 
 
 class Plan(NamedTuple):
@@ -47,6 +46,8 @@ class Plan(NamedTuple):
     serving: ServingSettings
     run_dir: Path | None = None
     """The run whose adapters are served."""
+    transport: Literal["local", "ray"] = "local"
+    """Where the engine's replicas live: in this process, or in processes of their own on a cluster."""
 
 
 def keys_of(settings: ServingSettings, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -93,14 +94,18 @@ async def opened(system: ActorSystem, plan: Plan) -> AsyncIterator[Service]:
     if plan.run_dir is not None:
         for adapter in newest_versions(plan.run_dir, plan.serving.versions):
             files[str(adapter.name)] = partial(read_adapter, plan.run_dir, adapter)
-    engine = await system.spawn(
+    gpus = await reserve_gpus(system, plan.model, plan.engine, trains=False)
+    replicas = await system.spawn_pool(
         InferenceEngine,
         plan.model,
         plan.engine,
         name="engine",
+        copies=plan.engine.copies,
+        resources=gpus.replicas,
         mailbox=4 * plan.serving.max_requests,
-        start_timeout_s=START_S,
+        start_timeout_s=plan.engine.start_timeout_s,
     )
+    engine = EnginePool("engine", replicas.members)
     sampler = Sampler(engine, files, plan.serving.timeout_s)
     await sampler.load_all()
     models: dict[str, str | None] = {_name(plan.model): None}
@@ -114,12 +119,25 @@ async def serve(plan: Plan, watch: Callable[[str], None] = lambda _: None) -> No
     with bind(plan.serving) as listening:
         watch(f"loading {_name(plan.model)}")
         async with (
-            ActorSystem.open("local") as system,
+            _cluster(plan),
+            ActorSystem.open(plan.transport) as system,
             opened(system, plan) as service,
             running(service, keys, listening) as server,
         ):
             watch(f"serving {', '.join(service.names)} on {url_of(listening)}")
             await _end_of(server, system)
+
+
+@asynccontextmanager
+async def _cluster(plan: Plan) -> AsyncIterator[None]:
+    """Ray, started or joined, where the plan asks for it."""
+    if plan.transport == "local":
+        yield
+        return
+    from runtime.on_ray.session import ray_session
+
+    async with ray_session():
+        yield
 
 
 @asynccontextmanager

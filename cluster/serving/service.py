@@ -14,14 +14,14 @@ from bridge.search.embedding import Embedder, Vectors, choose_embedder, local_em
 from cluster.serving.errors import SERVER, ApiError, refused
 from cluster.serving.metrics import Metrics
 from cluster.serving.sampler import Piece, Sampler
-from cluster.serving.text import ReplyText
 from cluster.serving.wire import ChatBody
 from configs.serving import ServingSettings
-from messages.chat import AssistantMessage, FunctionCall, TokenLogprob, ToolMessage, Usage
+from messages.chat import FunctionCall, TokenLogprob, Usage
 from messages.generation import Completion, EngineStatistics, Generate, SamplingSettings
 from messages.turns import FinishReason
-from runtime.engines.chat import ChatFormat, ChatMessage
-from runtime.engines.functions import write_conversation, write_functions
+from runtime.engines.chat import ChatFormat
+from runtime.engines.functions import calls_functions, open_conversation
+from runtime.engines.reply_text import ReplyText
 
 
 class Written(NamedTuple):
@@ -75,22 +75,9 @@ class Service:
         conversation, functions = body.conversation, body.functions
         if functions and not self.chat.takes_functions:
             raise refused("tools: this model's chat template has no place for functions", "tools")
-        called = any(
-            isinstance(message, ToolMessage) or (isinstance(message, AssistantMessage) and message.calls)
-            for message in conversation
-        )
-        if called and not self.chat.takes_functions:
+        if calls_functions(conversation) and not self.chat.takes_functions:
             raise refused("messages: this model's chat template has no place for calls", "messages")
-        if functions or called:
-            return self.chat.opening_with_functions(
-                write_conversation(conversation), write_functions(functions)
-            )
-        plain = [
-            ChatMessage(message.role, message.text)
-            for message in conversation
-            if not isinstance(message, ToolMessage)
-        ]
-        return self.chat.opening(plain)
+        return open_conversation(self.chat, conversation, functions)
 
     async def write(
         self,

@@ -6,6 +6,7 @@ change nothing about the answer (`user`, `metadata` and the like) are taken and 
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -72,10 +73,31 @@ class StreamOptions(Part):
     include_usage: bool = False
 
 
+class NamedSchema(Part):
+    """A JSON Schema."""
+
+    name: str
+    description: str | None = None
+    schema_: JsonObject = Field(alias="schema")
+    strict: bool | None = None
+
+
 class ResponseFormat(Part):
     """Which form the answer is to have."""
 
-    type: str
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+    @property
+    def output_schema(self) -> str | None:
+        """The schema that the answer is held to, written out. Raises ApiError."""
+        if self.type == "text":
+            return None
+        if self.type == "json_object":
+            return '{"type": "object"}'
+        if self.json_schema is None:
+            raise refused("response_format: json_schema is missing", "response_format", "invalid_value")
+        return json.dumps(self.json_schema.schema_)
 
 
 class _Asked(BaseModel):
@@ -155,9 +177,6 @@ class ChatBody(_Generation):
     def check(self) -> None:
         """Raises ApiError for a wish that cannot be fulfilled."""
         super().check()
-        if self.response_format is not None and self.response_format.type != "text":
-            kind = self.response_format.type
-            raise refused(f"response_format: no engine here holds its output to {kind!r}", "response_format")
         if self.tool_choice not in (None, "auto", "none"):
             raise refused("tool_choice: a call cannot be forced here; use 'auto' or 'none'", "tool_choice")
 
@@ -170,7 +189,9 @@ class ChatBody(_Generation):
     @property
     def sampling(self) -> SamplingSettings:
         """How to choose tokens."""
-        return self.sampling_of(self.max_completion_tokens or self.max_tokens or NO_LIMIT)
+        sampling = self.sampling_of(self.max_completion_tokens or self.max_tokens or NO_LIMIT)
+        form = self.response_format
+        return sampling.model_copy(update={"output_schema": form.output_schema if form else None})
 
     @property
     def conversation(self) -> tuple[ConversationMessage, ...]:

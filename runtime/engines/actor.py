@@ -1,12 +1,14 @@
 """The engine as an actor, so that every Student and Teacher shares its batches.
 
 Consumes Generate, FollowGeneration, LoadAdapter, FetchAdapter, UnloadAdapter, AbortGeneration,
-EndSessions, DescribeEngine; produces Completion, Sampled, AdapterLoaded, EngineStatistics; waits for the
-engine, and for the shelf that adapters are fetched from; unblocked by them, or by the asker's deadline,
-which aborts the request.
+EndSessions, SleepEngine, WakeEngine, DescribeEngine; produces Completion, Sampled, AdapterLoaded,
+EngineStatistics; waits for the engine, and for the shelf that adapters are fetched from; unblocked by
+them, or by the asker's deadline, which aborts the request.
 """
 
-from contextlib import AsyncExitStack
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 from configs.models import EngineSettings, ModelSettings
 from messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter
@@ -20,6 +22,8 @@ from messages.generation import (
     FollowGeneration,
     Generate,
     Sampled,
+    SleepEngine,
+    WakeEngine,
 )
 from runtime.actor import Actor
 from runtime.engines.base import AdapterRejected, AdapterShelf, EngineFailed, OpenShelf, open_engine
@@ -47,6 +51,11 @@ class InferenceEngine(Actor):
         """What was fetched and is loaded, by name: it need not come over the wire again."""
         self._loaded = AdapterLoaded(names=())
         self._live: dict[str, LiveTokens] = {}
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._running = 0
 
     async def start(self) -> None:
         """Open the way to the adapters, and load the model."""
@@ -59,13 +68,30 @@ class InferenceEngine(Actor):
         await self._engine.aclose()
         await self._stack.aclose()
 
+    def measures(self) -> dict[str, float]:
+        """What the engine does, for Ray's metrics."""
+        seen = self._engine.statistics()
+        return {
+            "engine_running": seen.running,
+            "engine_waiting": seen.waiting,
+            "engine_adapters": len(seen.adapters),
+            "engine_requests_total": seen.requests,
+            "engine_generated_tokens_total": seen.generated_tokens,
+            "engine_prompt_tokens_total": seen.prompt_tokens,
+            "engine_cached_tokens_total": seen.cached_tokens,
+            "engine_busy_s_total": seen.busy_s,
+        }
+
     async def generate(self, message: Generate) -> Completion:
         """Continue a prompt. A broken engine ends this actor's life: its supervisor makes a new one."""
         live = LiveTokens() if message.live and message.request_id not in self._live else None
         if live is not None:
             self._live[message.request_id] = live
         try:
-            return await self._engine.generate(message, live.add if live else None)
+            while not self._awake.is_set():
+                await self._awake.wait()
+            with self._counted():
+                return await self._engine.generate(message, live.add if live else None)
         except EngineFailed as error:
             raise BrokenEngine(str(error)) from error
         finally:
@@ -103,6 +129,36 @@ class InferenceEngine(Actor):
         """Stop requests."""
         self._engine.abort(message.request_ids)
         return Done()
+
+    async def sleep(self, message: SleepEngine) -> Done:
+        """Finish what runs, then give back the GPU's memory; what comes meanwhile waits."""
+        self._awake.clear()
+        try:
+            while self._running:
+                await self._idle.wait()
+            await self._engine.sleep()
+        except BaseException:
+            self._awake.set()  # nobody knows of this sleep, so nobody would end it
+            raise
+        return Done()
+
+    async def wake(self, message: WakeEngine) -> Done:
+        """Go on."""
+        await self._engine.wake()
+        self._awake.set()
+        return Done()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Know when nothing runs."""
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
     async def end_sessions(self, message: EndSessions) -> None:
         """Drop the caches of sessions that have ended."""

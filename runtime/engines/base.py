@@ -38,6 +38,10 @@ class BadRequest(EngineError):
     """The request cannot be served: empty prompt, unknown token, or an id that is already running."""
 
 
+class SchemaRefused(BadRequest):
+    """This engine cannot hold its output to a JSON schema."""
+
+
 class EngineFailed(EngineError):
     """The engine broke. The message names the original error, which is also its `__cause__`."""
 
@@ -74,6 +78,12 @@ class Engine(Protocol):
 
     async def unload_adapter(self, name: str) -> tuple[str, ...]:
         """Take no more requests for it, wait for those it has, drop it; returns the names loaded now."""
+
+    async def sleep(self) -> None:
+        """Give back the memory of the GPU, as far as the library can, while nothing runs."""
+
+    async def wake(self) -> None:
+        """Take it again; without `sleep` before, nothing happens."""
 
     def statistics(self) -> EngineStatistics:
         """What was done since the start, and what is running."""

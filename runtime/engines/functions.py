@@ -25,6 +25,7 @@ from messages.chat import (
     JsonObject,
     ToolMessage,
 )
+from runtime.engines.chat import ChatFormat, ChatMessage
 
 CALL = "<tool_call>"
 _CALLS = re.compile(rf"{CALL}\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
@@ -58,6 +59,27 @@ def read_calls(text: str) -> Read:
 
     rest = _CALLS.sub(take, text)
     return Read(rest.strip() if calls else text, tuple(calls))
+
+
+def calls_functions(messages: Sequence[ConversationMessage]) -> bool:
+    """Whether a conversation has calls, or answers to them, in it."""
+    return any(
+        isinstance(message, ToolMessage) or (isinstance(message, AssistantMessage) and message.calls)
+        for message in messages
+    )
+
+
+def open_conversation(
+    chat: ChatFormat, messages: Sequence[ConversationMessage], functions: Sequence[FunctionSpec]
+) -> tuple[int, ...]:
+    """The tokens of a conversation, with functions where the model has a place for them.
+
+    Raises ChatFormatError, BadArguments.
+    """
+    if functions or calls_functions(messages):
+        return chat.opening_with_functions(write_conversation(messages), write_functions(functions))
+    said = [message for message in messages if not isinstance(message, ToolMessage)]
+    return chat.opening([ChatMessage(message.role, message.text) for message in said])
 
 
 def write_functions(functions: Sequence[FunctionSpec]) -> list[JsonValue]:

@@ -10,6 +10,8 @@ from configs.errors import SettingsError
 from configs.models import LOADING, ModelSettings
 from runtime.engines.attention import NAME
 
+LESS = "take a smaller model, a smaller model.dtype (bfloat16), or on a GPU model.quantize nf4"
+
 
 def load_base(settings: ModelSettings) -> PreTrainedModel:
     """The frozen base model, ready to decode. Raises SettingsError where it cannot be had."""
@@ -26,10 +28,14 @@ def load_base(settings: ModelSettings) -> PreTrainedModel:
                 quantization_config=quantization,
                 device_map={"": device} if quantization else None,
             )
+        if quantization is None:
+            model = model.to(device)
     except (OSError, ValueError) as error:
         raise SettingsError(f"model.source: {source!r} cannot be loaded: {error}") from error
-    if quantization is None:
-        model = model.to(device)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise SettingsError(f"model.source: {source!r} does not fit: {error}; {LESS}") from error
+        raise
     model.requires_grad_(False)
     _check_layers(model)
     return model.eval()

@@ -4,7 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from messages.generation import Generate
-from runtime.engines.base import BadRequest, PromptTooLong
+from runtime.engines.base import BadRequest, PromptTooLong, SchemaRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,8 @@ class Limits:
 
     max_context: int
     vocabulary: int
+    holds_schemas: bool = False
+    """Whether output can be held to a JSON schema."""
 
 
 def check_request(request: Generate, running: Container[str], limits: Limits) -> None:
@@ -26,6 +28,11 @@ def check_request(request: Generate, running: Container[str], limits: Limits) ->
         raise BadRequest(
             f"request {request.request_id!r}: token ids go from 0 to {limits.vocabulary - 1}, "
             f"found {min(prompt)} to {max(prompt)}; was it tokenized for another model?"
+        )
+    if request.sampling.output_schema is not None and not limits.holds_schemas:
+        raise SchemaRefused(
+            f"request {request.request_id!r}: this engine cannot hold its output to a JSON schema; "
+            "engine.kind vllm can"
         )
     if len(prompt) >= limits.max_context:
         raise PromptTooLong(

@@ -14,7 +14,15 @@ from configs.models import SimulatedEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
 from messages.turns import FinishReason
-from runtime.engines.base import BadRequest, EngineClosed, EngineError, OnTokens, UnknownAdapter
+from runtime.engines.base import (
+    BadRequest,
+    EngineClosed,
+    EngineError,
+    EngineFailed,
+    OnTokens,
+    SchemaRefused,
+    UnknownAdapter,
+)
 from runtime.engines.chat import ChatFormat
 
 EOS_ID = 0
@@ -67,12 +75,17 @@ class ScriptedEngine:
         self.seen: list[Generate] = []
         """Every request, in the order of arrival."""
         self.ended_sessions: list[str] = []
+        self.asleep = False
 
     async def start(self) -> None:
         """Nothing to load."""
 
     async def generate(self, request: Generate, on_tokens: OnTokens | None = None) -> Completion:
         """The script's reply, cut at `max_tokens`, after `seconds_per_request`; nothing is told before."""
+        if request.sampling.output_schema is not None:
+            raise SchemaRefused("a script cannot be held to a JSON schema")
+        if self.asleep:
+            raise EngineFailed(f"request {request.request_id!r} came to an engine that sleeps")
         self._admit(request)
         ended: asyncio.Future[FinishReason] = asyncio.get_running_loop().create_future()
         self._running[request.request_id] = _Run(request.adapter, ended)
@@ -110,6 +123,16 @@ class ScriptedEngine:
         async with self._idle:
             await self._idle.wait_for(lambda: all(run.adapter != name for run in self._running.values()))
         return tuple(self._adapters)
+
+    async def sleep(self) -> None:
+        """Noted in `asleep`. Raises EngineFailed while something runs."""
+        if self._running:
+            raise EngineFailed(f"put to sleep while {len(self._running)} requests run")
+        self.asleep = True
+
+    async def wake(self) -> None:
+        """Noted, too."""
+        self.asleep = False
 
     def statistics(self) -> EngineStatistics:
         """Counts only; nothing is ever busy here."""

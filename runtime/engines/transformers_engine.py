@@ -99,6 +99,12 @@ class TransformersEngine:
         worker.put(Unload(name, answer))
         return await answer
 
+    async def sleep(self) -> None:
+        """It keeps its memory."""
+
+    async def wake(self) -> None:
+        """It had kept its memory."""
+
     def statistics(self) -> EngineStatistics:
         """Since the start; `waiting` counts the callers that wait for room in the queue, too."""
         if self._worker is None:

@@ -13,20 +13,19 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from configs.errors import SettingsError
 from configs.models import ModelSettings, VllmEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
@@ -41,17 +40,16 @@ from runtime.engines.base import (
     UnknownAdapter,
 )
 from runtime.engines.requests import Limits, check_request
+from runtime.engines.vllm_start import start_llm
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
-    from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.lora.request import LoRARequest
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
 log = structlog.get_logger("engine")
 
-INSTALL = "install it with `pip install 'agentfactory[vllm]'`, or use engine.kind transformers"
 SHUTDOWN_S = 10.0
 _REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
 
@@ -80,7 +78,9 @@ class VllmEngine:
         self._folder = Path()
         self._numbers = itertools.count(1)
         self._adapters: dict[str, _Adapter] = {}
-        self._running: set[str] = set()
+        self._running: dict[str, asyncio.Timeout] = {}
+        """Requests, and what ends each of them when the engine is closed."""
+        self._nothing_runs = asyncio.Event()
         self._loading = asyncio.Lock()
         self._done = EngineStatistics()
         self._busy_since = 0.0
@@ -93,12 +93,12 @@ class VllmEngine:
             raise EngineClosed("an engine starts once; make a new one")
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
-                llm = await asyncio.to_thread(_start, self._model, self._settings)
+                llm = await start_llm(self._model, self._settings)
         except TimeoutError:
             limit_s = self._settings.start_timeout_s
             raise EngineFailed(f"vLLM did not start within {limit_s:g} s (engine.start_timeout_s)") from None
         config = llm.model_config
-        self._limits = Limits(config.max_model_len, config.get_vocab_size())
+        self._limits = Limits(config.max_model_len, config.get_vocab_size(), holds_schemas=True)
         self._folder = Path(tempfile.mkdtemp(prefix="agentfactory-adapters-"))
         self._llm = llm
 
@@ -106,8 +106,13 @@ class VllmEngine:
         """Continue a prompt; `on_tokens` hears of each output. Cancelling the call aborts the request."""
         llm = self._live()
         check_request(request, self._running, self._limits)
-        with self._counted(request), self._using(request.adapter) as lora:
-            output = await self._output(llm, request, lora, on_tokens)
+        with self._using(request.adapter) as lora:
+            try:
+                async with asyncio.timeout(None) as until_closed:
+                    with self._counted(request, until_closed):
+                        output = await self._output(llm, request, lora, on_tokens)
+            except TimeoutError:
+                raise EngineClosed("the engine was closed while this ran") from None
         completion = _completion(request, output)
         done = self._done
         self._done = done.model_copy(
@@ -164,6 +169,16 @@ class VllmEngine:
         await self._drop(name, adapter)
         return tuple(self._adapters)
 
+    async def sleep(self) -> None:
+        """Move the weights to the processor's memory and drop the caches, where `engine.sleep` is set."""
+        if self._settings.sleep:
+            await self._live().sleep(level=1)
+
+    async def wake(self) -> None:
+        """Bring them back."""
+        if self._settings.sleep and await self._live().is_sleeping():
+            await self._live().wake_up()
+
     def statistics(self) -> EngineStatistics:
         """Since the start."""
         return self._done.model_copy(
@@ -177,11 +192,18 @@ class VllmEngine:
         self._closed = True
         llm, self._llm = self._llm, None
         if llm is not None:
-            await llm.abort(list(self._running))
+            for request in self._running.values():
+                request.reschedule(0)
+            if self._running:
+                self._nothing_runs.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._nothing_runs.wait(), SHUTDOWN_S)
             if llm.output_handler is not None:  # else it takes the end of vLLM's process for a fault
                 llm.output_handler.cancel()
                 await asyncio.wait((llm.output_handler,))
             await asyncio.to_thread(llm.shutdown, SHUTDOWN_S)
+            del llm
+            await asyncio.to_thread(gc.collect)  # it would complain if it were found at the interpreter's end
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
 
     async def _output(
@@ -245,16 +267,17 @@ class VllmEngine:
                 adapter.idle.set()
 
     @contextmanager
-    def _counted(self, request: Generate) -> Iterator[None]:
+    def _counted(self, request: Generate, until_closed: asyncio.Timeout) -> Iterator[None]:
         if not self._running:
             self._busy_since = time.monotonic()
-        self._running.add(request.request_id)
+        self._running[request.request_id] = until_closed
         try:
             yield
         finally:
             busy_s = self._busy()
-            self._running.discard(request.request_id)
+            del self._running[request.request_id]
             if not self._running:
+                self._nothing_runs.set()
                 self._done = self._done.model_copy(update={"busy_s": busy_s})
 
     def _busy(self) -> float:
@@ -288,53 +311,12 @@ class VllmEngine:
         return _Adapter(LoRARequest(f"{name}-{number}", number, str(folder)), lora.sha256)
 
 
-def _start(model: ModelSettings, settings: VllmEngineSettings) -> AsyncLLM:
-    """Start vLLM's processes and wait for them. Blocks. Raises EngineFailed, SettingsError."""
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cpu_cache_gb))
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    try:
-        from vllm.v1.engine.async_llm import AsyncLLM
-    except ImportError as error:
-        raise SettingsError(f"engine.kind: vllm is not installed ({error}); {INSTALL}") from error
-    try:
-        return AsyncLLM.from_engine_args(_arguments(model, settings))
-    except Exception as error:
-        raise EngineFailed(f"vLLM could not start with {model.source!r}: {error}") from error
-
-
-def _arguments(model: ModelSettings, settings: VllmEngineSettings) -> AsyncEngineArgs:
-    from transformers import AutoConfig
-    from vllm.engine.arg_utils import AsyncEngineArgs
-
-    source = model.locate()
-    config = AutoConfig.from_pretrained(source).get_text_config()
-    longest = getattr(config, "max_position_embeddings", None) or settings.max_context
-    return AsyncEngineArgs(
-        model=source,
-        dtype=model.dtype,
-        quantization="bitsandbytes" if model.quantize == "nf4" else None,
-        max_model_len=min(settings.max_context, longest),
-        max_num_seqs=settings.max_batch,
-        tensor_parallel_size=settings.tensor_parallel,
-        gpu_memory_utilization=settings.gpu_memory,
-        enforce_eager=not settings.compile,
-        enable_lora=True,
-        max_loras=settings.max_adapters,
-        max_cpu_loras=settings.max_adapters,
-        max_lora_rank=settings.max_lora_rank,
-        enable_prefix_caching=True,
-        logprobs_mode="processed_logprobs",
-        disable_log_stats=True,
-    )
-
-
 def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingParams:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     asked = request.sampling
+    schema = asked.output_schema
     return SamplingParams(
         temperature=asked.temperature,
         top_p=asked.top_p,
@@ -342,6 +324,7 @@ def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingPar
         max_tokens=min(asked.max_tokens, max_context - len(request.prompt_ids)),
         stop=list(asked.stop),
         seed=asked.seed,
+        structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         logprobs=0,
         output_kind=RequestOutputKind.CUMULATIVE if live else RequestOutputKind.FINAL_ONLY,
     )

@@ -6,7 +6,8 @@ import asyncio
 import json
 from typing import NamedTuple
 
-from messages.chat import AssistantMessage, Capability, ChatRequest, ToolMessage, Usage
+from messages.chat import Capability, ChatRequest, Usage
+from runtime.engines.functions import calls_functions
 from runtime.models.backend import Backend, BackendReply
 from runtime.models.context import estimate_tokens, fit
 from runtime.models.errors import BrokenReply, ContextTooLong, Unsupported
@@ -70,12 +71,8 @@ def check_form(asked: Asked, reply: BackendReply, name: str) -> None:
 
 def _needs(request: ChatRequest) -> tuple[Capability, ...]:
     sampling = request.sampling
-    calls = any(
-        isinstance(message, ToolMessage) or (isinstance(message, AssistantMessage) and message.calls)
-        for message in request.messages
-    )
     wishes: dict[Capability, bool] = {
-        "tools": bool(request.tools) or calls,
+        "tools": bool(request.tools) or calls_functions(request.messages),
         "json_schema": request.output_schema is not None,
         "logprobs": request.logprobs,
         "adapters": request.adapter is not None,

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,31 +59,55 @@ class CommandBackend(Backend):
         return None
 
     async def _run(self, arguments: list[str], prompt: str) -> bytes:
-        process = await asyncio.create_subprocess_exec(
+        limit = self._settings.max_output_kb * 1024
+        transport, said = await asyncio.get_running_loop().subprocess_exec(
+            lambda: _Said(limit),
             *arguments,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
             cwd=self._settings.folder,
             env=self._environment,
             start_new_session=True,
         )
         try:
-            limit = self._settings.max_output_kb * 1024
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_feed(process, prompt.encode()))
-                out = group.create_task(_read_all(process.stdout, limit))
-                err = group.create_task(_read_all(process.stderr, limit))
-            status = await process.wait()
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+            _feed(transport, prompt.encode())
+            await said.ended
         finally:
-            await _kill(process)
+            _kill(transport)
+            await asyncio.shield(said.gone)
+        status = transport.get_returncode()
         if status:
-            lines = err.result().decode(errors="replace").strip().splitlines()
+            lines = said.streams[2].decode(errors="replace").strip().splitlines()
             last = without_secrets(lines[-1] if lines else "(nothing on stderr)", self.secrets)
             raise CommandFailed(f"{self.name}: {_ending(status)}: {last[:LAST_LINE_CHARS]}")
-        return out.result()
+        return bytes(said.streams[1])
+
+
+class _Said(asyncio.SubprocessProtocol):
+    """What the program writes, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.streams = {1: bytearray(), 2: bytearray()}
+        self.ended: asyncio.Future[None] = loop.create_future()
+        """Done when the program has ended and all that it wrote was read, or it wrote too much."""
+        self.gone: asyncio.Future[None] = loop.create_future()
+        """Done when the process is reaped and its pipes are closed."""
+        self._limit = limit
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Keep it. What comes after the limit is let go."""
+        if self.ended.done():
+            return
+        self.streams[fd] += data
+        if len(self.streams[fd]) > self._limit:
+            self.ended.set_exception(
+                CommandFailed(f"it wrote more than {self._limit >> 10} KB (max_output_kb)")
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more will come."""
+        self.gone.set_result(None)
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 def capabilities(settings: CommandModelSettings) -> Capabilities:
@@ -101,30 +124,19 @@ def _check(settings: CommandModelSettings) -> None:
         raise SettingsError(f"argv: there is no program {program!r} that could be run")
 
 
-async def _feed(process: Process, data: bytes) -> None:
+def _feed(transport: asyncio.SubprocessTransport, data: bytes) -> None:
     """Write the prompt; a program need not read it."""
-    assert process.stdin is not None
-    with suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(data)
-        await process.stdin.drain()
-    process.stdin.close()
+    stdin = transport.get_pipe_transport(0)
+    assert isinstance(stdin, asyncio.WriteTransport)
+    stdin.write(data)
+    stdin.close()
 
 
-async def _read_all(stream: asyncio.StreamReader | None, limit: int) -> bytes:
-    assert stream is not None
-    data = bytearray()
-    while piece := await stream.read(65536):
-        data += piece
-        if len(data) > limit:
-            raise CommandFailed(f"it wrote more than {limit >> 10} KB (max_output_kb)")
-    return bytes(data)
-
-
-async def _kill(process: Process) -> None:
+def _kill(transport: asyncio.SubprocessTransport) -> None:
     """The whole group: what the program started goes with it."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.shield(process.wait())
+        os.killpg(transport.get_pid(), signal.SIGKILL)
+    transport.close()
 
 
 def _ending(status: int) -> str:

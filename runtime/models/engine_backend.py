@@ -6,19 +6,20 @@ whoever trains needs the exact tokens, and asks the engine itself.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
+from functools import partial
 from uuid import uuid4
 
 from configs.chat_models import EngineModelSettings
-from configs.models import TransformersEngineSettings
+from configs.models import TransformersEngineSettings, VllmEngineSettings
 from messages.chat import (
     Capabilities,
     ChatRequest,
     ConversationMessage,
-    SystemMessage,
+    FunctionCall,
     TokenLogprob,
     Usage,
-    UserMessage,
 )
 from messages.generation import Completion, Generate
 from runtime.engines.base import (
@@ -30,7 +31,10 @@ from runtime.engines.base import (
     UnknownAdapter,
     open_engine,
 )
-from runtime.engines.chat import ChatFormat, ChatFormatError, ChatMessage
+from runtime.engines.chat import ChatFormat, ChatFormatError
+from runtime.engines.functions import open_conversation
+from runtime.engines.live import LiveTokens
+from runtime.engines.reply_text import ReplyText
 from runtime.models.backend import Backend, BackendReply, Pieces
 from runtime.models.context import estimate_prompt
 from runtime.models.errors import (
@@ -42,6 +46,8 @@ from runtime.models.errors import (
 )
 
 CAPABILITIES = Capabilities(
+    streaming=True,
+    tools=True,
     logprobs=True,
     token_ids=True,
     adapters=True,
@@ -51,22 +57,37 @@ CAPABILITIES = Capabilities(
     seed=True,
     stop=True,
 )
+"""With tools where the model's chat template has a place for them."""
 
 
 def open_backend(settings: EngineModelSettings) -> EngineBackend:
     """One with an engine of its own."""
-    backend = EngineBackend(open_engine(settings.model, settings.engine), settings.model.locate())
-    if isinstance(settings.engine, TransformersEngineSettings):
+    engine = open_engine(settings.model, settings.engine)
+    backend = EngineBackend(engine, settings.model.locate(), capabilities=capabilities(settings))
+    if isinstance(settings.engine, TransformersEngineSettings | VllmEngineSettings):
         backend.context_tokens = settings.engine.max_context
     return backend
+
+
+def capabilities(settings: EngineModelSettings) -> Capabilities:
+    """What the kind of engine can do, and what the model's chat template has a place for."""
+    holds_schemas = isinstance(settings.engine, VllmEngineSettings)
+    takes_functions = ChatFormat.load(settings.model.locate()).takes_functions
+    return CAPABILITIES.model_copy(update={"json_schema": holds_schemas, "tools": takes_functions})
 
 
 class EngineBackend(Backend):
     """Speaks to an engine; one that is handed over started, and stays its owner's, or one of its own."""
 
-    capabilities = CAPABILITIES
-
-    def __init__(self, engine: Engine, format_source: ChatFormat | str, *, owned: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        format_source: ChatFormat | str,
+        *,
+        owned: bool = True,
+        capabilities: Capabilities = CAPABILITIES,
+    ) -> None:
+        self.capabilities = capabilities
         self.name = format_source if isinstance(format_source, str) else "engine"
         self._engine = engine
         self._source = format_source
@@ -76,25 +97,51 @@ class EngineBackend(Backend):
     async def start(self) -> None:
         """Read the chat template; load the model of an engine of its own."""
         source = self._source
-        self._format = await asyncio.to_thread(ChatFormat.load, source) if isinstance(source, str) else source
+        chat = await asyncio.to_thread(ChatFormat.load, source) if isinstance(source, str) else source
+        self._format = chat
+        tools = chat.takes_functions
+        self.capabilities = self.capabilities.model_copy(update={"tools": tools})
         if self._owned:
             await self._engine.start()
 
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
-        """The whole answer at once: an engine answers when it is done."""
-        prompt = self._prompt(request.messages)
+        """Text as the engine tells of it."""
+        prompt = open_conversation(self._chat, request.messages, request.tools)
+        schema = None if request.output_schema is None else json.dumps(request.output_schema)
         asked = Generate(
             request_id=f"chat-{uuid4().hex}",
             prompt_ids=prompt,
-            sampling=request.sampling,
+            sampling=request.sampling.model_copy(update={"output_schema": schema}),
             adapter=request.adapter,
         )
-        completion = await self._engine.generate(asked)
-        yield self._read(request, completion, len(prompt))
+        text = ReplyText(self._chat.decode, request.sampling.stop, calls=bool(request.tools))
+        written: list[str] = []
+        heard = LiveTokens()
+        answer = asyncio.ensure_future(self._engine.generate(asked, heard.add if live else None))
+        answer.add_done_callback(partial(_ended, heard))
+        try:
+            known, ended = 0, False
+            while not ended:
+                fresh = await heard.beyond(known)
+                known, ended = known + len(fresh.token_ids), fresh.ended
+                if piece := text.add(fresh.token_ids):
+                    written.append(piece)
+                    yield piece
+            completion = await answer
+        finally:
+            answer.cancel()
+        last = text.add(completion.token_ids[known:])
+        rest = text.finish()
+        if last + rest.text:
+            written.append(last + rest.text)
+            yield written[-1]
+        yield self._reply(request, completion, "".join(written), rest.calls, len(prompt))
 
     def count(self, messages: Sequence[ConversationMessage]) -> int:
-        """Exact, once started."""
-        return estimate_prompt(messages) if self._format is None else len(self._prompt(messages))
+        """Exact, once started; functions are not counted."""
+        if self._format is None:
+            return estimate_prompt(messages)
+        return len(open_conversation(self._format, messages, ()))
 
     def translate(self, error: Exception) -> ModelError | None:
         """See `Backend.translate`."""
@@ -118,15 +165,19 @@ class EngineBackend(Backend):
             raise ModelClosed(f"{self.name} was not started")
         return self._format
 
-    def _prompt(self, messages: Sequence[ConversationMessage]) -> tuple[int, ...]:
-        return self._chat.opening([_plain(message) for message in messages])
-
-    def _read(self, request: ChatRequest, completion: Completion, prompt_tokens: int) -> BackendReply:
-        text = _before_stop(self._chat.decode(completion.token_ids), request.sampling.stop)
+    def _reply(
+        self,
+        request: ChatRequest,
+        completion: Completion,
+        text: str,
+        calls: tuple[FunctionCall, ...],
+        prompt_tokens: int,
+    ) -> BackendReply:
         tokens = zip(completion.token_ids, completion.logprobs, strict=True) if request.logprobs else ()
         return BackendReply(
             text,
-            completion.finish_reason,
+            "calls" if calls else completion.finish_reason,
+            calls,
             model=completion.adapter or self.name,
             usage=Usage(
                 prompt_tokens=prompt_tokens,
@@ -140,16 +191,8 @@ class EngineBackend(Backend):
         )
 
 
-def _plain(message: ConversationMessage) -> ChatMessage:
-    """Messages of tools have been refused before: an engine has none."""
-    if isinstance(message, SystemMessage):
-        return ChatMessage("system", message.text)
-    if isinstance(message, UserMessage):
-        return ChatMessage("user", message.text)
-    return ChatMessage("assistant", message.text)
-
-
-def _before_stop(text: str, stop: tuple[str, ...]) -> str:
-    """An engine keeps the stop string that it wrote; every other backend leaves it out."""
-    ends = [at for at in (text.find(word) for word in stop) if at >= 0]
-    return text[: min(ends)] if ends else text
+def _ended(heard: LiveTokens, answer: asyncio.Future[Completion]) -> None:
+    """Nothing more will be heard; an error that nobody waits for any more is seen here."""
+    heard.end()
+    if not answer.cancelled():
+        answer.exception()

@@ -62,7 +62,7 @@ def require(settings: ChatModelSettings, needs: tuple[Capability, ...], who: str
 
 
 def capabilities_of(settings: ChatModelSettings) -> Capabilities:
-    """What a model of these settings can do; nothing is loaded for it."""
+    """What a model of these settings can do; no model is loaded for it."""
     match settings:
         case OpenAIModelSettings():
             return openai_backend.capabilities(settings)
@@ -79,7 +79,7 @@ def capabilities_of(settings: ChatModelSettings) -> Capabilities:
         case LlamaCppModelSettings():
             return llama_cpp_backend.CAPABILITIES
         case EngineModelSettings():
-            return engine_backend.CAPABILITIES
+            return engine_backend.capabilities(settings)
     assert_never(settings)
 
 

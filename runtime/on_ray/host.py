@@ -18,7 +18,7 @@ from runtime.on_ray.failure import Failure
 from runtime.on_ray.link import flush_channels
 from runtime.on_ray.port import Port
 from runtime.on_ray.wire import Batch, Exchanged
-from runtime.telemetry import LogSettings, configure_logging
+from runtime.telemetry import LogSettings, Metrics, configure_logging
 from runtime.transport import ProcessStatistics, SpawnSpec
 from runtime.watchdog import LoopWatch
 
@@ -38,6 +38,7 @@ class ActorHost:
         policy = RestartPolicy(spec.max_restarts, spec.backoff_s)
         self._cell = Cell(spec.name, lambda: spec.actor(*spec.args), spec.mailbox, policy)
         self._start_timeout_s = spec.start_timeout_s
+        self._metrics = Metrics(spec.name)
         self._ports: dict[str, Port] = {}
         self._watch = LoopWatch(stall_s)
         self._process = psutil.Process()
@@ -63,14 +64,15 @@ class ActorHost:
         return Exchanged(answers, port.held, self._name, self._memory())
 
     async def describe(self) -> ProcessStatistics | Failure:
-        """What the actor is doing, or why the supervisor gave up on it."""
+        """What the actor is doing, or why the supervisor gave up on it; Ray's metrics hear of it, too."""
         self._live()
         gave_up = self._cell.gave_up()
         if gave_up is not None:
             return Failure.of(gave_up)
-        return ProcessStatistics(
-            self._cell.statistics(), os.getpid(), self._memory(), self._watch.worst_lag_ms()
-        )
+        lag_ms = self._watch.worst_lag_ms()
+        self._metrics.take({**self._cell.measures(), "memory_mb": self._memory(), "lag_ms": lag_ms})
+        self._metrics.export()
+        return ProcessStatistics(self._cell.statistics(), os.getpid(), self._memory(), lag_ms)
 
     async def stop(self, grace_s: float) -> None:
         """Let what is in hand finish, answer the rest, close the actor."""

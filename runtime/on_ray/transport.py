@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 
 import ray
 import ray.actor
@@ -14,9 +15,10 @@ from runtime.on_ray.failure import Failure
 from runtime.on_ray.faults import translated
 from runtime.on_ray.host import ActorHost
 from runtime.on_ray.link import RayLink, close_channels
+from runtime.on_ray.placement import Placements
 from runtime.ref import ActorRef
 from runtime.telemetry import LogSettings
-from runtime.transport import ProcessStatistics, SpawnSpec
+from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
 
 log = structlog.get_logger("transport")
 
@@ -33,9 +35,14 @@ class RayTransport:
         self._logging = logging
         self._stall_s = stall_s
         self._handles: dict[str, ray.actor.ActorHandle] = {}
+        self._placements = Placements()
         self._spawned: dict[str, int] = {}
         """How often each name has been given."""
         self._last_seen: dict[str, ProcessStatistics] = {}
+
+    async def reserve(self, name: str, parts: Sequence[Resources], timeout_s: float) -> tuple[Place, ...]:
+        """Set all parts aside, or none. Raises TransportError where the cluster has no room for them."""
+        return await asyncio.to_thread(self._placements.reserve, name, parts, timeout_s)
 
     async def spawn(self, spec: SpawnSpec) -> ActorRef:
         """Make the actor and wait until its `start` has returned."""
@@ -71,6 +78,7 @@ class RayTransport:
             num_cpus=spec.resources.cpus,
             num_gpus=spec.resources.gpus,
             resources=spec.resources.node_resources or None,
+            scheduling_strategy=self._placements.strategy(spec.resources.place),
             max_restarts=spec.max_restarts,
             max_task_retries=0,
             max_concurrency=10_000,
@@ -135,6 +143,7 @@ class RayTransport:
         await asyncio.gather(
             *(self.stop(name, grace_s=0.0) for name in reversed(list(self._handles))), return_exceptions=True
         )
+        await asyncio.to_thread(self._placements.release)
         close_channels(self._namespace)
 
     def _find(self, name: str) -> ray.actor.ActorHandle:

@@ -8,10 +8,13 @@ import encodings.idna  # noqa: F401 - what connecting imports, while it still ca
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from runtime.sandbox.plan import Target
 
+NEW: Final = ".new"
+"""Ending of the file that an attempt makes beside the target's."""
 _NEW_USER: Final = 0x10000000
 
 
@@ -21,7 +24,6 @@ def try_to_break_out(target: Target, level: str) -> int:
     attempts: dict[str, Callable[[], object]] = {
         "read a file outside": lambda: os.close(os.open(file, os.O_RDONLY)),
         "wrote a file outside": lambda: os.close(os.open(file, os.O_WRONLY)),
-        "made a file outside": lambda: os.close(os.open(f"{file}.new", os.O_WRONLY | os.O_CREAT)),
         "removed a file outside": lambda: os.unlink(file),
         "reached the network": lambda: socket.create_connection(("127.0.0.1", target["port"]), 1).close(),
         "read another process's environment": lambda: os.open(f"/proc/{pid}/environ", os.O_RDONLY),
@@ -33,6 +35,8 @@ def try_to_break_out(target: Target, level: str) -> int:
         attempts["signalled a process"] = lambda: os.kill(pid, 0)
     if level == "landlock":
         attempts["left its process group"] = os.setsid
+    with suppress(OSError):  # the folder may be the sandbox's own, by the same name: who asked looks
+        os.close(os.open(file + NEW, os.O_WRONLY | os.O_CREAT))
     succeeded = [name for name, attempt in attempts.items() if _succeeds(attempt)]
     if succeeded:
         os.write(1, ", ".join(succeeded).encode())

@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 
 from runtime.sandbox import filters, landlock, seccomp
 from runtime.sandbox.breakout import try_to_break_out
-from runtime.sandbox.plan import UP, Plan, receive
+from runtime.sandbox.plan import HERE, UP, Plan, receive
 from runtime.sandbox.walls import NOBODY
 
 NO_WALLS: Final = 70
@@ -37,6 +37,7 @@ def main() -> NoReturn:
     """Hear the plan; be the program, or its parent."""
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
+    control.sendall(HERE)
     plan = receive(control)
     if plan["level"] == "bubblewrap":
         _become(plan, control)

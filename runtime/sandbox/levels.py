@@ -3,16 +3,21 @@
 import asyncio
 import os
 import socket
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
 from configs.sandbox import CommandSandboxSettings, Level
 from runtime.sandbox import landlock, layout
+from runtime.sandbox.breakout import NEW
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.isolation import Isolation
 from runtime.sandbox.plan import Target
 from runtime.sandbox.running import Running
+from runtime.sandbox.walls import NOBODY
 
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 _PROBE_TIMEOUT_S: Final = 20.0
@@ -78,19 +83,32 @@ def _missing(level: Level) -> str:
 async def _probe(level: Level, settings: CommandSandboxSettings, folder: Path) -> Found:
     workdir, canary = folder / "work", folder / "canary"
     _lay_out(folder, workdir, canary)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        target: Target = {"file": str(canary), "port": listener.getsockname()[1], "pid": os.getpid()}
+    with socket.create_server(("127.0.0.1", 0)) as listener, _bystander() as pid:
+        target: Target = {"file": str(canary), "port": listener.getsockname()[1], "pid": pid}
         running = await Running.start([], workdir, settings, level, 5, target)
         try:
             ending, output, complaint = await running.finish(b"", _PROBE_TIMEOUT_S)
         finally:
             await asyncio.shield(running.kill())
+    if level != "limits" and os.path.exists(f"{canary}{NEW}"):  # noqa: ASYNC240
+        return Found(level, False, "a process inside made a file outside")
     if level == "limits" or (ending == "ok" and running.status == 0):
         return Found(level, True, "")
     if output:
         return Found(level, False, f"a process inside {output.decode('utf-8', 'replace')}")
     said = complaint.decode("utf-8", "replace").strip()
     return Found(level, False, said or f"the probe ended by {ending}")
+
+
+@contextmanager
+def _bystander() -> Iterator[int]:
+    """A process of the user that programs run as, whom they must leave alone all the same."""
+    user = NOBODY if os.geteuid() == 0 else None
+    with subprocess.Popen(["sleep", str(2 * _PROBE_TIMEOUT_S)], user=user, env={"SECRET": "1"}) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def _lay_out(folder: Path, workdir: Path, canary: Path) -> None:

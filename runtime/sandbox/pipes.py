@@ -5,8 +5,10 @@ Not `asyncio.subprocess`: there a process whose output nobody reads any more nev
 
 import asyncio
 import os
+import signal
 import subprocess
 from asyncio.streams import FlowControlMixin
+from contextlib import suppress
 from typing import IO
 
 
@@ -47,12 +49,19 @@ class Pipes:
 
 
 class Ended(asyncio.Event):
-    """Set once a child process has ended; its exit code can then be taken without waiting."""
+    """Set once a process has ended."""
 
     def __init__(self, pid: int) -> None:
+        """Raises ProcessLookupError if it is gone."""
         super().__init__()
         self._handle = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._handle, self._end)
+
+    def kill(self) -> None:
+        """Kill the process, if it has not ended; no other is hit that may bear its number by now."""
+        if not self.is_set():
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._handle)

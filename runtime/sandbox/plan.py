@@ -4,6 +4,8 @@ import json
 import socket
 from typing import Final, TypedDict, cast
 
+HERE: Final = b"here"
+"""Said by the launcher before it hears the plan: the processes around it exist by then."""
 UP: Final = b"up"
 """Said by the launcher once all walls stand, just before the program."""
 _MAX_BYTES: Final = 4 * 2**20
@@ -17,7 +19,7 @@ class Target(TypedDict):
     port: int
     """A TCP port of 127.0.0.1 where somebody listens."""
     pid: int
-    """The process that asked for the probe."""
+    """Another process of the same user."""
 
 
 class Plan(TypedDict):

@@ -1,7 +1,6 @@
 """One program in its walls, from its start to the death of its last process."""
 
 import asyncio
-import os
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from runtime.sandbox.forkserver import command
 from runtime.sandbox.frames import Ending
 from runtime.sandbox.ownership import hand_over
 from runtime.sandbox.pipes import Ended, Pipes
-from runtime.sandbox.plan import UP, Plan, Target, encode
+from runtime.sandbox.plan import HERE, UP, Plan, Target, encode
 from runtime.sandbox.processes import children, memory_bytes
 
 START_TIMEOUT_S: Final = 30.0
@@ -43,6 +42,7 @@ class Running:
         self._settings = settings
         self._level = level
         self._ended = Ended(process.pid)
+        self._first_processes: list[Ended] = []
         self._killing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -160,9 +160,14 @@ class Running:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                with suppress(ConnectionError):  # then it says nothing either
-                    await loop.sock_sendall(self._control, encode(plan))
                 said = await self._hear()
+                if said == HERE:
+                    if self._level == "bubblewrap":
+                        self._first_processes = [Ended(pid) for pid in children(self.pid)]
+                    await loop.sock_sendall(self._control, encode(plan))
+                    said = await self._hear()
+        except (ConnectionError, ProcessLookupError):
+            said = b""
         except TimeoutError as error:
             limit = f"{START_TIMEOUT_S:g} s"
             raise SandboxError(f"the {self._level} sandbox was not up within {limit}") from error
@@ -176,6 +181,10 @@ class Running:
         except ConnectionError:
             return b""
 
+    async def _all_ended(self) -> None:
+        for each in (*self._first_processes, self._ended):
+            await each.wait()
+
     async def _last_words(self) -> bytes:
         """What a launcher said on standard error that could say nothing else."""
         with suppress(TimeoutError):
@@ -184,18 +193,17 @@ class Running:
         return b""
 
     async def _kill(self) -> None:
-        # Namespaces die with their first process, bubblewrap's child. Elsewhere the launcher kills once
-        # its client is gone.
+        # Namespaces die with their first process, bubblewrap's child, and bubblewrap itself may end before
+        # they do. Elsewhere the launcher kills once its client is gone, and ends last.
         self._control.close()
-        if not self._ended.is_set() and self._level == "bubblewrap":
-            for pid in children(self.pid):
-                _kill_now(pid)
+        for first in self._first_processes:
+            first.kill()
         try:
             async with asyncio.timeout(_DEATH_TIMEOUT_S):
-                await self._ended.wait()
+                await self._all_ended()
         except TimeoutError:
-            _kill_now(self.pid)
-            await self._ended.wait()
+            self._ended.kill()
+            await self._all_ended()
         self._process.wait()  # it has ended: this only takes its exit code
         self.pipes.close()
 
@@ -260,11 +268,6 @@ def _prepare(workdir: Path) -> Path:
     except OSError as error:
         raise SandboxError(f"{workdir}: cannot be a program's workdir: {error.strerror}") from error
     return workdir
-
-
-def _kill_now(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 9)
 
 
 async def _until(event: asyncio.Event) -> None:

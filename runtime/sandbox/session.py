@@ -28,9 +28,16 @@ from runtime.sandbox.repl import MARK
 from runtime.sandbox.running import Running
 
 MAX_CODE_CHARACTERS: Final = 100_000
-_BOOTSTRAP: Final = (
-    f"import sys; sys.path.append({str(ROOT)!r}); from runtime.sandbox.repl import main; main()"
-)
+_PACKAGES: Final = {"runtime": str(ROOT / "runtime"), "runtime.sandbox": str(ROOT / "runtime" / "sandbox")}
+_BOOTSTRAP: Final = f"""
+import sys, types
+for name, path in {_PACKAGES!r}.items():
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+from runtime.sandbox.repl import main
+main()
+"""
+"""The packages are named by hand: the folders that they lie in cannot be listed at every level."""
 _CHUNK: Final = 65536
 _GONE: Final = "the session is gone, and the next call begins a new one"
 _ENDINGS: Final[dict[bytes, Ending]] = {b"ok": "ok", b"memory": "memory"}
@@ -149,6 +156,7 @@ class PythonSession:
                 return "output", False
             chunk = await running.pipes.stdout.read(_CHUNK)
             if not chunk:
+                output += await running.pipes.stderr.read(limit)
                 return "crashed", False
             heard += chunk
         output[:] = heard[: min(at, limit)]

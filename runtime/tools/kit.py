@@ -20,6 +20,7 @@ import anyio.to_thread
 
 from configs.errors import SettingsError
 from configs.roles import StudentSettings
+from configs.safety import SafetyRuleSettings
 from configs.sandbox import CommandSandboxSettings
 from configs.tools import TOOL_NAMES
 from runtime.ref import Ref
@@ -73,7 +74,8 @@ class ToolKit:
         self._names = tool_names(settings)
         box = settings.toolbox
         self._root = Path(box.workspace).resolve()
-        self._rules = SafetyRules.load(Path(box.rules) if box.rules else None)
+        self._episodic = not OF_AN_EPISODE.isdisjoint(self._names)
+        self._rules = _rules(box.rules) if self._episodic else SafetyRules(SafetyRuleSettings())
         self._programs = _program_settings(settings)
         self._sandbox = CommandSandbox(self._programs)
         self._python = PythonTool(settings.sandbox)
@@ -107,7 +109,7 @@ class ToolKit:
     @asynccontextmanager
     async def box(self, episode: str = "") -> AsyncIterator[ToolBox]:
         """The tools of one episode, ready for use; without an episode, those that work in `files/`."""
-        if OF_AN_EPISODE.isdisjoint(self._names):
+        if not self._episodic:
             yield ToolBox(self._chosen(self._tools))
             return
         folder = self._root / "episodes" / _folder_name(episode) if episode else self._root / "files"
@@ -145,8 +147,8 @@ class ToolKit:
             self._parts.append(self._python)
         if "python" in self._names:
             self._tools["python"] = self._python
-        if {"shell", "test_runner"} & set(self._names):
-            self._parts.append(self._sandbox)
+        if {"shell", "test_runner", "pyexe"} & set(self._names):
+            self._parts.append(self._sandbox)  # for pyexe, too: what cannot be confined here is said at once
         if "data_view" in self._names:
             self._parts.append(self._tables)
         if "math" in self._names:
@@ -209,6 +211,10 @@ def tool_names(settings: StudentSettings) -> tuple[str, ...]:
     if settings.retrieve.tags and "retrieve" not in names:
         return (*names, "retrieve")
     return names
+
+
+def _rules(file: str) -> SafetyRules:
+    return SafetyRules.load(Path(file) if file else None)
 
 
 def _program_settings(settings: StudentSettings) -> CommandSandboxSettings:

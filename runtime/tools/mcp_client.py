@@ -9,12 +9,11 @@ shortened, and cannot end the turn that it is shown in.
 """
 
 import asyncio
-import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final, TextIO, cast
+from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
 from pydantic import JsonValue
@@ -24,20 +23,17 @@ from configs.tools import McpServerSettings
 from messages.chat import FUNCTION_NAME, JsonObject
 from messages.turns import ToolResult
 from runtime.tools.base import ToolError, failed, harmless
-from runtime.tools.parameters import write_schema
+from runtime.tools.foreign import ANY_OBJECT, as_result, read_arguments, tamed
 
 if TYPE_CHECKING:
     from mcp import Client
-    from mcp_types import CallToolResult, Tool
+    from mcp_types import Tool
 
 Calls = Callable[[str, dict[str, JsonValue]], Awaitable[ToolResult]]
 
 _CONNECTION_CLOSED: Final = -32000
 _TIMED_OUT: Final = -32001
-_MAX_SCHEMA_CHARACTERS: Final = 4000
 _MAX_PAGES: Final = 20
-_ANY_OBJECT: Final[JsonObject] = {"type": "object"}
-_NOISE: Final = frozenset({"title", "examples", "$comment", "$schema"})
 _CLOSE_S: Final = 10.0
 
 
@@ -67,7 +63,7 @@ class MountedTool:
     async def call(self, text: str) -> ToolResult:
         """Hand the call to the server."""
         try:
-            arguments = read_arguments(text, self.parameters or _ANY_OBJECT)
+            arguments = read_arguments(text, self.parameters or ANY_OBJECT)
         except ToolError as error:
             return failed(str(error), error.failure)
         return await self._call(self._foreign, arguments)
@@ -129,7 +125,7 @@ class McpServer:
             return failed(
                 f"the MCP server {self._settings.name} did not answer as it must ({said})", "crashed"
             )
-        return _as_result(result, self._settings.max_chars)
+        return as_result(result, self._settings.max_chars)
 
     async def aclose(self) -> None:
         """Disconnect; a program that was started for it is ended."""
@@ -259,57 +255,6 @@ class _Connection:
 def _nowhere() -> TextIO:
     """For what a server writes beside its protocol: it may be much, and nobody asked."""
     return open(os.devnull, "w", encoding="utf-8")
-
-
-def read_arguments(text: str, schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """A call's arguments by name: a JSON object, or the bare text of the one parameter. Raises ToolError."""
-    properties = schema.get("properties")
-    names = list(properties) if isinstance(properties, dict) else []
-    try:
-        value = json.loads(text) if text.strip() else {}
-    except (ValueError, RecursionError):
-        value = text
-    if isinstance(value, dict) and (len(names) != 1 or names[0] in value or not value):
-        return cast(dict[str, JsonValue], value)
-    if len(names) == 1:
-        return {names[0]: text}
-    raise ToolError(f"expected a JSON object with {write_schema(dict(schema)) or 'the arguments'}")
-
-
-def tamed(schema: Mapping[str, object], max_description_chars: int) -> JsonObject:
-    """A foreign schema, short enough to show; one that is too long says no more than "an object"."""
-    try:
-        text = json.dumps(_shortened(schema, max_description_chars)).replace("<|", "< |")
-    except (ValueError, TypeError, RecursionError):
-        return _ANY_OBJECT
-    if len(text) > _MAX_SCHEMA_CHARACTERS:
-        return _ANY_OBJECT
-    return cast(JsonObject, json.loads(text))
-
-
-def _shortened(value: object, limit: int, in_properties: bool = False) -> object:
-    if isinstance(value, Mapping):
-        return {
-            key: harmless(part, limit)
-            if key == "description" and isinstance(part, str)
-            else _shortened(part, limit, key == "properties")
-            for key, part in value.items()
-            if in_properties or key not in _NOISE
-        }
-    return [_shortened(part, limit) for part in value] if isinstance(value, list) else value
-
-
-def _as_result(result: "CallToolResult", max_chars: int) -> ToolResult:
-    parts = []
-    for block in result.content:
-        text = getattr(block, "text", None)
-        parts.append(text if isinstance(text, str) else f"({block.type} that cannot be shown)")
-    if not parts and result.structured_content is not None:
-        parts.append(json.dumps(result.structured_content, ensure_ascii=False))
-    output = harmless("\n".join(parts), max_chars) or "(no output)"
-    if result.is_error:
-        return failed(output.removeprefix("Error: "))
-    return ToolResult(output=output, ok=True)
 
 
 def _innermost(error: BaseException) -> str:

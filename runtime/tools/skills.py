@@ -8,8 +8,8 @@ out and logged.
 """
 
 import ast
-import os
 import re
+import secrets
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,12 +20,14 @@ from messages.chat import JsonObject
 from messages.turns import ToolResult
 from runtime.sandbox.python import PythonSandbox
 from runtime.tools.annotations import UnknownType, type_of
-from runtime.tools.base import ToolError, failed
+from runtime.tools.base import ToolError, failed, harmless
 from runtime.tools.docstrings import read_docstring
 from runtime.tools.parameters import REQUIRED, Parameter, Parameters
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,40}")
 MAX_CHARACTERS: Final = 50_000
+MAX_DESCRIPTION: Final = 300
+"""Characters of a docstring that others are shown."""
 _HEADER: Final = "# The function {function} of this file is the tool {name}.\n"
 _HEADER_PATTERN: Final = re.compile(r"# The function (\w+) of this file is the tool (\w+)\.\n")
 _MARK: Final = "\x1eresult:"
@@ -111,7 +113,7 @@ class SkillShelf:
         """Write a skill down, whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{skill.name}.py"
-        new = path.with_suffix(f".{os.getpid()}.new")
+        new = path.with_suffix(f".{secrets.token_hex(8)}.new")
         new.write_text(
             _HEADER.format(function=skill.function, name=skill.name) + skill.source, encoding="utf-8"
         )
@@ -139,7 +141,7 @@ def read_skill(source: str, function: str, name: str) -> Skill:
         name=name,
         function=function,
         source=_without_main(source, tree),
-        description=description.summary,
+        description=harmless(description.summary, MAX_DESCRIPTION),
         parameters=_parameters(found, description.parameters),
         result=TypeAdapter(_type(found.returns, f"what {function} gives back")),  # type: ignore[arg-type]
     )
@@ -166,7 +168,8 @@ def _parameters(found: ast.FunctionDef, described: dict[str, str]) -> Parameters
             raise ToolError(f"parameter {argument.arg} of {found.name} needs a type hint")
         hint = _type(argument.annotation, f"parameter {argument.arg}")
         value = REQUIRED if default is None else _default(argument.arg, default)
-        read[argument.arg] = Parameter(hint, value, described.get(argument.arg, ""))
+        said = harmless(described.get(argument.arg, ""), MAX_DESCRIPTION)
+        read[argument.arg] = Parameter(hint, value, said)
     return Parameters(read)
 
 

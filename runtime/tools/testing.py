@@ -1,4 +1,8 @@
-"""The test_runner tool: tests of the workspace, run in the sandbox and counted."""
+"""The test_runner tool: tests of the workspace, run in the sandbox and counted.
+
+The counts are what a run says of itself, for whoever wrote the tests; a verdict on somebody else's code
+needs a judge that the code cannot talk to.
+"""
 
 import re
 from pathlib import Path

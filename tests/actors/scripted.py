@@ -30,6 +30,7 @@ class Seen(Message):
 
     requests: tuple[Generate, ...]
     ended_sessions: tuple[str, ...]
+    asleep: bool = False
 
 
 class WhatWasSeen(Request[Seen]):
@@ -60,7 +61,12 @@ class ScriptedInference(InferenceEngine):
             await self._engine.load_adapter(LoadAdapter(adapter=adapter, config_json=b"", weights=b""))
 
     async def what_was_seen(self, message: WhatWasSeen) -> Seen:
-        return Seen(requests=tuple(self._scripted.seen), ended_sessions=tuple(self._scripted.ended_sessions))
+        scripted = self._scripted
+        return Seen(
+            requests=tuple(scripted.seen),
+            ended_sessions=tuple(scripted.ended_sessions),
+            asleep=scripted.asleep,
+        )
 
 
 def model_folder(folder: Path) -> ModelSettings:

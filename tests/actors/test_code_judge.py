@@ -94,7 +94,9 @@ TRICKS = {
     "eats all memory": "def f(x): return [0] * 10 ** 10",
     "floods the output": "import random\ndef f(x):\n    while True: random._os.write(1, b'4' * 65536)",
     "overflows the stack": "def f(x): return f(x)",
-    "kills its parent": "import random\nos = random._os\ndef f(x):\n    os.kill(os.getppid(), 9)\n    return 4",
+    "kills its parent": (
+        "import random\nos = random._os\ndef f(x):\n    os.kill(os.getppid(), 9)\n    return 4"
+    ),
     "forks": "import random\ndef f(x):\n    return 4 if random._os.fork() == 0 else random._os._exit(64)",
     "is no function but a promise": "async def f(x): return 2 * x",
     "gives the values out one by one": "def f(x): yield 2 * x",

@@ -37,26 +37,35 @@ from messages.runs import (
 from runtime.actor import Actor
 from runtime.engines.base import AdapterShelf, OpenShelf
 from runtime.errors import ActorDown
-from runtime.ref import ActorRef
+from runtime.ref import ActorRef, PoolRef
 from runtime.system import ActorSystem
 from tests.actors.data_plane import Plane, access
-from tests.actors.scripted import Script, ScriptedInference, model_folder, use_the_tool
+from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool
 from training.adapter_files import adapter_folder, under_tag
 
 ROUNDS, BATCH, K, HELD_OUT = 3, 3, 4, 5
 
 
 class FakeTrainer(Actor):
-    """Makes empty adapters."""
+    """Makes empty adapters, where it is given `engines` only while they sleep."""
 
-    def __init__(self, run_dir: Path, fail_at: int = -1, open_shelf: OpenShelf | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        fail_at: int = -1,
+        open_shelf: OpenShelf | None = None,
+        engines: PoolRef | None = None,
+    ) -> None:
         self._run_dir = run_dir
         self._fail_at = fail_at
         self._open_shelf = open_shelf
+        self._engines = engines
 
     async def train(self, message: TrainStep) -> StepReport:
         if message.version == self._fail_at:
             raise AgentFactoryError("the loss is not a number")
+        if self._engines is not None:
+            await self._check_that_all_sleep(self._engines)
         adapter = AdapterRef(policy=message.policy, version=message.version + 1)
         folder = adapter_folder(self._run_dir, adapter.policy, adapter.version)
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,6 +78,11 @@ class FakeTrainer(Actor):
         async with self._open_shelf() as shelf:
             await shelf.put(files)
         return StepReport(adapter=files.adapter, loss=0.0, train_s=0.01)
+
+    async def _check_that_all_sleep(self, engines: PoolRef) -> None:
+        for engine in engines.members:
+            if not (await engine.ask(WhatWasSeen(), timeout_s=10)).asleep:
+                raise AgentFactoryError(f"{engine.name} is awake")
 
 
 class Stage:
@@ -135,12 +149,13 @@ async def stage(
     transport: Literal["local", "ray"] = "local",
     open_shelf: OpenShelf | None = None,
     plane: Plane | None = None,
+    by_turns: bool = False,
 ) -> AsyncIterator[Stage]:
     folder.mkdir(exist_ok=True)
     async with ActorSystem.open(transport, backoff_s=0.01) as system:
         data = await access(system, plane) if plane else None
         engines = await system.spawn_pool(
-            ScriptedInference, model, script, seconds, open_shelf, name="engine", copies=1
+            ScriptedInference, model, script, seconds, open_shelf, name="engine", copies=2 if by_turns else 1
         )
         crew = Crew(
             engines=engines,
@@ -154,7 +169,9 @@ async def stage(
                 Verifier, chosen.verifier, True, data.retriever if data else None, name="verifier"
             ),
             sink=await system.spawn(TrajectorySink, chosen.sink, folder / "trajectories", None, name="sink"),
-            trainer=await system.spawn(FakeTrainer, folder, fail_at, open_shelf, name="trainer"),
+            trainer=await system.spawn(
+                FakeTrainer, folder, fail_at, open_shelf, engines if by_turns else None, name="trainer"
+            ),
             topics=system.topics,
             open_shelf=open_shelf,
             data=data,
@@ -194,6 +211,27 @@ async def test_at_staleness_zero_every_group_is_exactly_on_policy(
         if trajectory.group_id in trained_at:
             versions = {turn.policy_version for turn in trajectory.turns}
             assert versions == {trained_at[trajectory.group_id]}
+
+
+SLEEPING = {"kind": "vllm", "sleep": True, "max_lora_rank": 16}
+
+
+async def test_engines_that_share_their_gpu_sleep_while_the_trainer_works(
+    tmp_path: Path, model: ModelSettings
+) -> None:
+    chosen = settings(loop__max_staleness=0, engine=SLEEPING, teacher__train=True)
+    async with stage(tmp_path / "run", model, chosen, by_turns=True) as run:
+        end = await run.until_the_end()
+    assert isinstance(end, RunFinished), end
+    students = [s.adapter for s in run.journal(StepFinished) if s.adapter.policy == "student"]
+    assert [adapter.version for adapter in students] == [1, 2, 3]
+
+
+async def test_engines_that_do_not_share_it_stay_awake(tmp_path: Path, model: ModelSettings) -> None:
+    async with stage(tmp_path / "run", model, settings(), by_turns=True) as run:
+        end = await run.until_the_end()
+    assert isinstance(end, RunFailed)
+    assert "is awake" in end.reason
 
 
 VICTIMS = ("student-0", "verifier", "sink", "trainer", "engine-0", "teacher", "coordinator")

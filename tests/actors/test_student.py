@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.domains import domain_named
 from actors.student.actor import Student
+from actors.student.tools import toolkit
 from configs.models import ModelSettings
 from configs.roles import SandboxSettings, StudentSettings
 from messages.adapters import AdapterRef, UsePolicy
@@ -161,6 +163,46 @@ async def test_many_episodes_run_at_once_and_no_more_than_allowed(model: ModelSe
             *(ref.ask(request(f"e{i}", f"Compute {i}+1."), timeout_s=TIMEOUT_S) for i in range(12))
         )
     assert [s.answer for s in solutions] == [str(i + 1) for i in range(12)]
+
+
+async def test_it_has_the_tools_that_the_settings_name_and_each_episode_its_own_files(
+    model: ModelSettings, tmp_path: Path
+) -> None:
+    wanted = {
+        "tools": ["python", "math", "write_file", "list_files", "plan"],
+        "toolbox": {"workspace": str(tmp_path / "workspace"), "sandbox": {"allow_weak": True}},
+    }
+    settings = StudentSettings.model_validate({**SETTINGS.model_dump(), **wanted})
+    replies = {
+        "write": 'Action: write_file\nInput: {"path": "a.txt", "content": "mine"}',
+        "look": "Action: list_files\nInput: .",
+        "solve": 'Action: math\nInput: {"expression": "x^2=4", "action": "solve"}',
+        "plan": 'Action: plan\nInput: {"steps": [{"id": "a", "tool": "math", "input": "6*7"}]}',
+    }
+
+    def script(prompt: str, adapter: str | None) -> str:
+        word = next(word for word in replies if f"Task: {word}" in prompt)
+        return "Answer: done" if "Observation" in prompt.rpartition("Task:")[2] else replies[word]
+
+    async with student(model, script, settings) as (ref, _):
+        said = {}
+        for word in replies:
+            solution = await ref.ask(request(word, description=word), timeout_s=TIMEOUT_S)
+            said[word] = solution.turns[0].results[0].output
+    assert said["write"] == "wrote 4 bytes to a.txt"
+    assert said["look"] == "(nothing)"
+    assert said["solve"] == "x = -2; x = 2"
+    assert said["plan"] == "a (math) done: 42"
+
+
+async def test_the_prompt_says_what_each_tool_takes(tmp_path: Path) -> None:
+    box = {"workspace": str(tmp_path), "sandbox": {"allow_weak": True}}
+    kit = toolkit(StudentSettings.model_validate({"tools": ["python", "write_file"], "toolbox": box}))
+    async with kit.box("e") as toolbox:
+        system, user = domain_named("math").opening("Compute 1+1.", toolbox.tools, 0)
+    assert "\n- python: runs Python code" in system.content
+    assert "gone. Input: JSON {path: string, content: string}" in system.content
+    assert "Compute 1+1." in user.content
 
 
 async def test_several_calls_of_one_reply_are_all_carried_out_and_their_results_are_named_in_order(

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "agentfactory evolve laptop --engine vllm": "tests/agentfactory/test_vllm_run.py",
     "ray start --head": "tests/cluster",
     "ray start --address HEAD:6379": "tests/cluster",
+    "agentfactory mcp": "tests/agentfactory/test_tools_command.py",
     "agentfactory serve": "tests/cluster/test_serving_document.py",
     "agentfactory serve --adapter runs/first": "tests/cluster/test_serving_document.py",
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",

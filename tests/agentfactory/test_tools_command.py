@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from configs.tools import TOOL_NAMES
 from tests.agentfactory.test_cli import call, refused
+from tests.cluster.test_data_plane import free_port
 
 WEAK = ("--set", "student.sandbox.allow_weak=true", "--set", "student.toolbox.sandbox.allow_weak=true")
 
@@ -74,9 +76,31 @@ def test_a_skill_can_be_called_by_its_name_later(tmp_path: Path) -> None:
     assert answer(tmp_path, "double", "21")["result"] == "42"
 
 
+@pytest.mark.slow
+def test_retrieve_searches_the_data_plane(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "harbour.txt").write_text("The harbour master opens the gate at high tide.")
+    data = {
+        "bridge": {"endpoints": [f"tcp://127.0.0.1:{free_port()}"]},
+        "store": {"kind": "embedded", "max_gb": 1.0},
+        "cache": {"kind": "embedded"},
+        "search": {"embedder": "ngrams"},
+    }
+    student = {"retrieve": {"tags": ["docs"]}}
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump({"extends": "laptop", "data": data, "student": student}))
+    try:
+        for command in (["up"], ["ingest", "folder::texts", "--tag", "docs"]):
+            done = call(*command, "--preset", "my.yaml", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+        said = answer(tmp_path, "retrieve", "who opens the gate?", "--preset", "my.yaml")
+    finally:
+        call("down", "--preset", "my.yaml", cwd=tmp_path)
+    assert said["result"] == "[1] docs/harbour.txt\nThe harbour master opens the gate at high tide."
+
+
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
     assert "did you mean 'python'?" in refused("tool", "pyton", "1", cwd=tmp_path)
-    assert "use `agentfactory search`" in refused("tool", "retrieve", "x", cwd=tmp_path)
+    assert "student.retrieve.tags names nothing" in refused("tool", "retrieve", "x", cwd=tmp_path)
     bad = refused("tools", "--set", "student.tools=[python, mth]", cwd=tmp_path)
     assert "there is no tool 'mth'; did you mean 'math'?" in bad
     assert "there is no tool 'nope'" in refused("mcp", "--tools", "python,nope", cwd=tmp_path)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from messages.runs import RunResult, StepFinished
 from tests.agentfactory.test_cli import TINY_SETTINGS, command
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+MEASURED = {"agentfactory_engine_generated_tokens_total engine-0", "agentfactory_handled_total sink"}
 LIMIT_S = 300
 ROOT = Path(__file__).parents[2]
 ROLES = {"coordinator", "teacher", "student-0", "verifier-0", "sink", "trainer", "engine-0", "topics"}
@@ -29,6 +32,7 @@ class Head(NamedTuple):
 
     address: str
     dashboard: str
+    metrics: str
     environment: dict[str, str]
     token: str
 
@@ -47,6 +51,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     token_file.write_text("a" * 64)
     ray = [str(Path(sys.executable).with_name("ray"))]
     ports = ["--port", "6399", "--dashboard-port", "8299", "--dashboard-agent-listen-port", "52399"]
+    ports += ["--metrics-export-port", "8398"]
     options = ["--head", *ports, "--num-cpus", "2", "--disable-usage-stats", "--temp-dir", "/tmp/af-ray"]
     # `--block` keeps the cluster in one process tree: `ray stop` would end every Ray on this machine
     cluster = subprocess.Popen(
@@ -56,7 +61,13 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    found = Head("127.0.0.1:6399", "http://127.0.0.1:8299", environment, token_file.read_text())
+    found = Head(
+        "127.0.0.1:6399",
+        "http://127.0.0.1:8299",
+        "http://127.0.0.1:8398",
+        environment,
+        token_file.read_text(),
+    )
     try:
         wait_until_up(found, cluster)
         yield found
@@ -82,7 +93,7 @@ def wait_until_up(head: Head, cluster: "subprocess.Popen[bytes]") -> None:
             return
 
 
-def test_a_submitted_job_runs_and_the_dashboard_lists_the_actors_by_role(head: Head, tmp_path: Path) -> None:
+def test_a_submitted_job_runs_and_its_actors_and_their_numbers_are_seen(head: Head, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     entry = [sys.executable, "-m", "agentfactory", "evolve", "laptop", "--rounds", "1"]
     entry += ["--run-dir", str(folder), *TINY_SETTINGS]
@@ -97,18 +108,36 @@ def test_a_submitted_job_runs_and_the_dashboard_lists_the_actors_by_role(head: H
     )
     try:
         seen: set[str] = set()
+        measured: set[str] = set()
         deadline = time.monotonic() + LIMIT_S
-        while submitting.poll() is None and not seen >= ROLES and time.monotonic() < deadline:
+        while submitting.poll() is None and time.monotonic() < deadline:
+            if seen >= ROLES and measured >= MEASURED:
+                break
             seen |= names_in_the_dashboard(head)
+            measured |= metrics_above_zero(head)
             time.sleep(0.5)  # the dashboard itself looks at its actors once a second
         out, _ = submitting.communicate(timeout=LIMIT_S)
     finally:
         submitting.kill()
     assert submitting.returncode == 0, out
     assert seen >= ROLES
+    assert measured >= MEASURED
     (line,) = [line for line in out.splitlines() if "version 1 " in line]
     assert "\x1b" not in line
     assert len(RunResult.model_validate_json((folder / "run.json").read_bytes()).rounds) == 2
+
+
+def metrics_above_zero(head: Head) -> set[str]:
+    """As Prometheus would read them: name and actor."""
+    try:
+        with urllib.request.urlopen(f"{head.metrics}/metrics", timeout=30) as response:
+            text = response.read().decode()
+    except urllib.error.URLError:
+        return set()  # the node's agent comes up a little later than the dashboard
+    found = re.finditer(r'^ray_(agentfactory_\w+)\{[^}]*\bactor="([^"]+)"[^}]*\} (\S+)$', text, re.MULTILINE)
+    return {
+        f"{name} {actor}" for name, actor, value in (match.groups() for match in found) if float(value) > 0
+    }
 
 
 def names_in_the_dashboard(head: Head) -> set[str]:

@@ -277,7 +277,7 @@ def test_an_engine_that_was_restarted_gets_its_adapters_again(run_dir: Path) -> 
         prompt = tuple(token for token in range(40, 60))
         async with ActorSystem.open("local", backoff_s=0.0) as system, opened(system, plan) as service:
             before = await service.write_whole("student-v3", prompt, body.sampling)
-            await system.kill("engine")
+            await system.kill("engine-0")
             after = await service.write_whole("student-v3", prompt, body.sampling)
             return before.text, after.text
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import torch
+from safetensors.torch import save_file
+from transformers import Qwen2Config
 
+from configs.errors import SettingsError
 from configs.models import ModelSettings, TransformersEngineSettings
 from messages.generation import Generate
 from runtime.engines import scheduler
@@ -20,6 +23,7 @@ from runtime.engines.base import (
     EngineFailed,
     PromptTooLong,
     UnknownAdapter,
+    open_engine,
 )
 from runtime.engines.transformers_engine import TransformersEngine
 from tests.runtime.small_model import (
@@ -461,3 +465,20 @@ async def test_statistics_add_up(engine: TransformersEngine) -> None:
     assert seen.prompt_tokens == sum(len(each.prompt_ids) for each in asked)
     assert seen.steps >= 7
     assert seen.busy_s > 0
+
+
+async def test_a_model_that_does_not_fit_is_refused_with_what_would_help(tmp_path: Path) -> None:
+    Qwen2Config(
+        vocab_size=4_000_000_000,  # a terabyte of embeddings
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        architectures=["Qwen2ForCausalLM"],
+    ).save_pretrained(tmp_path)
+    save_file({"model.norm.weight": torch.ones(64)}, tmp_path / "model.safetensors", {"format": "pt"})
+    engine = open_engine(ModelSettings(source=str(tmp_path), device="cpu"), TransformersEngineSettings())
+    with pytest.raises(SettingsError, match=r"does not fit: .*allocate .*; take a smaller model"):
+        await engine.start()
+    await engine.aclose()

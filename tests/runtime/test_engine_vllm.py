@@ -5,19 +5,25 @@ One engine for the file: it takes a minute to start on a processor.
 
 import asyncio
 import importlib.util
+import json
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
+import torch
 
+from configs.errors import SettingsError
 from configs.models import ModelSettings, VllmEngineSettings
+from messages.generation import Completion
 from runtime.engines.base import (
     AdapterRejected,
     BadRequest,
     Engine,
     EngineClosed,
+    EngineFailed,
     PromptTooLong,
     UnknownAdapter,
     open_engine,
@@ -89,6 +95,19 @@ async def test_it_stops_after_the_token_that_completes_a_stop_string(engine: Eng
     got = await limited(engine.generate(request("Task: 3\n", max_tokens=30, stop=(stop,))))
     assert got.finish_reason == "stop"
     assert decode(got.token_ids) == text[: text.index(stop) + len(stop)]
+
+
+async def test_output_is_held_to_a_schema(engine: Engine) -> None:
+    schema = json.dumps({"type": "integer", "minimum": 10, "maximum": 99})
+    for seed in range(4):
+        asked = request("Task: 3\n", temperature=1.0, seed=seed, max_tokens=60)
+        held = asked.sampling.model_copy(update={"output_schema": schema})
+        got = await limited(engine.generate(asked.model_copy(update={"sampling": held})))
+        assert got.finish_reason == "stop"
+        assert 10 <= int(decode(got.token_ids[:-1])) <= 99
+    broken = asked.sampling.model_copy(update={"output_schema": '{"type": "nonsense"}'})
+    with pytest.raises(BadRequest):
+        await limited(engine.generate(asked.model_copy(update={"sampling": broken, "request_id": "b"})))
 
 
 async def test_it_tells_of_tokens_while_it_samples_them(engine: Engine) -> None:
@@ -198,6 +217,14 @@ async def test_bad_requests_are_refused_by_what_is_wrong(engine: Engine) -> None
             await limited(engine.generate(request(prompt)))
 
 
+async def test_where_vllm_cannot_sleep_that_is_said_at_the_start(model: Model) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("vLLM can sleep on a GPU")
+    engine = open_engine(ModelSettings(source=str(model.folder)), VllmEngineSettings(sleep=True))
+    with pytest.raises(SettingsError, match=r"engine\.sleep: vLLM cannot sleep on this device"):
+        await engine.start()
+
+
 async def test_a_closed_engine_says_so(model: Model) -> None:
     engine = open_engine(ModelSettings(source=str(model.folder)), SETTINGS)
     with pytest.raises(EngineClosed, match="not started"):
@@ -205,3 +232,33 @@ async def test_a_closed_engine_says_so(model: Model) -> None:
     await engine.aclose()
     with pytest.raises(EngineClosed, match="closed"):
         await engine.generate(request("Task:"))
+
+
+async def test_requests_of_an_engine_whose_processes_are_killed_fail_with_the_reason(model: Model) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    engine = open_engine(ModelSettings(source=str(model.folder)), SETTINGS)
+    await asyncio.wait_for(engine.start(), START_S)
+    running = [
+        asyncio.ensure_future(engine.generate(request("Task:", max_tokens=110, temperature=1.0, seed=seed)))
+        for seed in range(4)
+    ]
+    await asyncio.sleep(0)
+    for process in set(psutil.Process().children(recursive=True)) - before:
+        process.kill()
+    got = await limited(asyncio.gather(*running, return_exceptions=True))
+    assert {type(each) for each in got} == {EngineFailed}
+    assert all("vLLM" in str(each) for each in got)
+    with pytest.raises(EngineFailed, match="died"):
+        await limited(engine.generate(request("Task:")))
+    await limited(engine.aclose())
+
+
+async def test_closing_answers_what_runs(engine: Engine) -> None:
+    """The last one of this file: the engine is gone afterwards."""
+    asked = [request("Task:", max_tokens=110, temperature=1.0, seed=seed) for seed in range(8)]
+    running = [asyncio.ensure_future(engine.generate(each)) for each in asked]
+    await asyncio.sleep(0)
+    await limited(engine.aclose())
+    got = await limited(asyncio.gather(*running, return_exceptions=True))
+    assert EngineClosed in {type(each) for each in got}
+    assert {type(each) for each in got} <= {EngineClosed, Completion}

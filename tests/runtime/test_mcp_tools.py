@@ -11,7 +11,8 @@ import pytest
 
 from configs.tools import McpServerSettings
 from messages.turns import ToolCall, ToolResult
-from runtime.tools.mcp_client import McpServer, read_arguments, tamed
+from runtime.tools.foreign import read_arguments, tamed
+from runtime.tools.mcp_client import McpServer
 from runtime.tools.toolbox import ToolBox
 from tests.cluster.test_data_plane import free_port
 
@@ -76,7 +77,7 @@ async def test_a_server_that_dies_is_a_failed_call_and_the_next_call_has_a_new_o
 
 
 async def test_a_tool_that_hangs_is_left_at_its_deadline_and_others_still_answer() -> None:
-    async with mounted(STDIO.model_copy(update={"timeout_s": 1.0})) as (_, box):
+    async with mounted(STDIO.model_copy(update={"timeout_s": 4.0})) as (_, box):
         hung, added = await asyncio.gather(call(box, "demo_hang"), call(box, "demo_add", '{"a": 1, "b": 1}'))
         assert (hung.failure, added.output) == ("timeout", "2")
         assert (await call(box, "demo_add", '{"a": 2, "b": 2}')).output == "4"

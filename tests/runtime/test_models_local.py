@@ -2,7 +2,9 @@
 
 import asyncio
 import importlib.util
+import json
 import os
+import shutil
 import sys
 import textwrap
 import threading
@@ -16,7 +18,7 @@ import pytest
 from configs.chat_models import CommandModelSettings, EngineModelSettings, LlamaCppModelSettings
 from configs.errors import SettingsError
 from configs.models import SEED_MODEL, SimulatedEngineSettings, TransformersEngineSettings
-from messages.chat import AssistantMessage, ChatRequest, FunctionSpec, SystemMessage, UserMessage
+from messages.chat import AssistantMessage, ChatRequest, FunctionSpec, SystemMessage, ToolMessage, UserMessage
 from messages.generation import SamplingSettings
 from runtime.engines.chat import ChatFormat
 from runtime.engines.simulated import ScriptedEngine
@@ -119,7 +121,6 @@ async def test_a_program_sees_only_the_variables_it_is_given(
         assert (await model.chat(HI)).text == "False True"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of its pipe
 async def test_a_program_that_writes_without_end_is_stopped(tmp_path: Path) -> None:
     async with command(tmp_path, "while True: print('x' * 1000)", max_output_kb=64) as model:
         with pytest.raises(CommandFailed, match="more than 64 KB"):
@@ -225,6 +226,39 @@ async def test_an_engine_of_somebody_elses_is_spoken_to_and_left_open(seed: Chat
     second = ChatModel(EngineModelSettings(), EngineBackend(engine, seed, owned=False))
     async with second as model:
         assert (await model.chat(HI)).text == "five"
+
+
+async def test_an_engine_is_heard_while_it_writes() -> None:
+    settings = EngineModelSettings(engine=TransformersEngineSettings(max_context=512))
+    asked = [UserMessage(text="Task: 12*34")]
+    sampling = SamplingSettings(temperature=0.0, max_tokens=40)
+    async with open_model(settings) as model:
+        async with model.stream(asked, sampling) as stream:
+            pieces = [piece async for piece in stream]
+        assert len(pieces) > 1
+        assert "".join(pieces) == stream.reply.text == (await model.chat(asked, sampling)).text
+
+
+async def test_an_engine_whose_template_has_a_place_for_functions_calls_them(tmp_path: Path) -> None:
+    shutil.copytree(SEED_MODEL, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config["chat_template"] = "{{ tools | tojson }}{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    chat = ChatFormat.load(tmp_path)
+    call = '<tool_call>\n{"name": "weather", "arguments": {"town": "Oslo"}}\n</tool_call>'
+    engine = ScriptedEngine([f"Let me look.\n{call}", "It rains."], chat)
+    weather = FunctionSpec(name="weather", description="the weather of a town")
+    async with ChatModel(EngineModelSettings(), EngineBackend(engine, chat, owned=False)) as model:
+        reply = await model.chat(HI, tools=[weather])
+        assert reply.text.strip() == "Let me look."
+        assert [(c.name, c.arguments) for c in reply.calls] == [("weather", '{"town": "Oslo"}')]
+        assert reply.finish_reason == "calls"
+        told = ToolMessage(call_id=reply.calls[0].id, name="weather", text="rain")
+        said = AssistantMessage(text=reply.text, calls=reply.calls)
+        assert (await model.chat([*HI, said, told], tools=[weather])).text == "It rains."
+    prompts = [chat.decode(request.prompt_ids) for request in engine.seen]
+    assert "weather" in prompts[0]
+    assert "rain" in prompts[1]
 
 
 async def test_an_engines_context_is_counted_in_its_own_tokens() -> None:

@@ -104,6 +104,20 @@ def test_metrics_are_exported_to_ray_and_only_what_is_new(monkeypatch: pytest.Mo
     assert len(Recorder.made) == 3, "each is made once"
 
 
+def test_a_total_that_starts_anew_with_a_new_actor_goes_on_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.telemetry, "_in_ray", lambda: True)
+    monkeypatch.setattr(Recorder, "made", [])
+    for kind in ("Counter", "Gauge"):
+        monkeypatch.setattr(f"ray.util.metrics.{kind}", Recorder)
+    metrics = Metrics("engine-0")
+    for total in (5.0, 5.0, 2.0, 3.0):
+        metrics.take({"tokens_total": total, "running": 1.0})
+        metrics.export(interval_s=0)
+    calls = {metric.name: [value for _, value in metric.calls] for metric in Recorder.made}
+    assert calls["agentfactory_tokens_total"] == [5.0, 2.0, 1.0]
+    assert calls["agentfactory_running"] == [1.0] * 4
+
+
 def test_outside_ray_nothing_is_exported_and_nothing_piles_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.telemetry, "_in_ray", lambda: False)
     metrics = Metrics("student")

@@ -37,7 +37,7 @@ async def kit(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ToolKit
             tmp_path_factory.mktemp("kit") / "workspace",
             ON,
             files={"max_chars": 400, "max_file_kb": 4, "max_listed": 3},
-            shell={"timeout_s": 3.0},
+            shell={"timeout_s": 5.0},
             test_runner={"timeout_s": 20.0},
         )
     )
@@ -162,7 +162,7 @@ async def test_the_shell_refuses_with_a_reason(box: ToolBox, command: str, said:
 async def test_a_program_that_does_not_end_is_stopped(box: ToolBox) -> None:
     result = await call(box, "shell", "tail -f /dev/null")
     assert result.failure == "timeout"
-    assert result.output == "Error: it was stopped: it took longer than 3 s"
+    assert result.output == "Error: it was stopped: it took longer than 5 s"
 
 
 async def test_quoted_operators_are_plain_text() -> None:

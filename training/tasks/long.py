@@ -101,7 +101,7 @@ def find_steps(text: str) -> Steps | None:
     told = _STEP.findall(text.removeprefix(_OPENING).removesuffix(_CLOSING))
     steps = tuple(step for _, words in told if (step := _read(words)) is not None)
     numbers = [int(number) for number, _ in told]
-    known = all(max(step.a, step.b) < number for number, step in enumerate(steps, 1))
+    known = all(_goes_back(step, number) for number, step in enumerate(steps, 1))
     whole = len(steps) == len(told) <= MOST_STEPS and numbers == list(range(1, len(told) + 1)) and known
     if not whole or phrase(steps) != text:
         return None
@@ -180,6 +180,13 @@ def _read(words: str) -> Step | None:
             step = Step(name, **{key: int(value) for key, value in found.groupdict().items()})
             return None if name == "remainder" and step.k == 0 else step
     return None
+
+
+def _goes_back(step: Step, number: int) -> bool:
+    """Whether the steps that it uses come before it."""
+    words = KINDS[step.kind].words
+    used = [place for mark, place in (("{a}", step.a), ("{b}", step.b)) if mark in words]
+    return all(1 <= place < number for place in used)
 
 
 def _is_telling(steps: Steps) -> bool:

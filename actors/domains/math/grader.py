@@ -19,6 +19,7 @@ _WARM_UP: Final = (
     (r"\frac{\sqrt{3}}{2}", "sin(pi/3)"), (r"\log_2{8}", "3x/x"), (r"5!", "100+20"), (r"1,2", "2,1"),
     (r"\pm 2", r"\{-2,2\}"), (r"x \le 3", "x<=3"), (r"2\pi r", "2 pi r"), (r"\binom{4}{2}", "2*3"),
     (r"\frac{x+1}{x-1}", "(1+x)/(x-1)"), (r"\left(\frac{1}{3}, 2\right)", "(1/3,2)"), (r"45^\circ", "1*x"),
+    (r"x \le 3", "x>=3"), ("x_1", "x_{1}"), (r"(0,1) \cup [2,3]", "(0,3]"),
 )  # fmt: skip
 """Graded before the first fork: children then share the grammar's tables and loaded modules."""
 

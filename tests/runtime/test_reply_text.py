@@ -7,8 +7,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from cluster.serving.text import ReplyText
 from runtime.engines.chat import ChatFormat
+from runtime.engines.reply_text import ReplyText
 from runtime.engines.simulated import ScriptedEngine
 from tests.cluster.http_serving import SEED, asking, served
 from tests.runtime.test_chat import write_chatml

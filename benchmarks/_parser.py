@@ -4,7 +4,6 @@ Processor time on one core, replies of 60 to 400 characters in ten mixed forms, 
 several passes, since other work on the machine only ever makes one slower.
 """
 
-import sys
 import time
 
 from benchmarks.figures import Figures
@@ -56,13 +55,3 @@ def _seconds() -> float:
         for reply in REPLIES:
             parse_reply(reply, TOOLS)
     return time.process_time() - started
-
-
-def main() -> int:
-    figures = Figures()
-    measure(figures)
-    return figures.exit_code()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

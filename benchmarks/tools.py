@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import _parser
 from benchmarks._verifiers import judges
 from benchmarks.figures import Figures, median
 from configs.roles import SandboxSettings
@@ -89,6 +90,7 @@ SECTIONS: tuple[Callable[[Figures], object], ...] = (
     lambda figures: asyncio.run(sandboxed_python(figures)),
     lambda figures: asyncio.run(sandboxed_commands(figures)),
     lambda figures: asyncio.run(judges(figures)),
+    _parser.measure,
 )
 
 

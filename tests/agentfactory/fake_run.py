@@ -249,6 +249,7 @@ def _episode(
         answer=said,
         verdict=verdict,
         rewards=rewards,
+        confidence=0.9,
         finished_at=at,
     )
 

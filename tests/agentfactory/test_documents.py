@@ -74,6 +74,8 @@ def test_the_commands_of_a_document_run_in_its_order(document: Path, tmp_path: P
     small_preset(tmp_path, "small-data.yaml", "laptop-data")
     for text in blocks(document, "yaml"):
         (tmp_path / "my.yaml").write_text(text.replace("extends: laptop", "extends: small.yaml"))
+    for text in blocks(document, "json"):
+        (tmp_path / "plan.json").write_text(text)
     for line in commands(document):
         if line in ELSEWHERE:
             continue

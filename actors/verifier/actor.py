@@ -67,7 +67,10 @@ class Verifier(Actor):
 
         async def one(solution: Solution) -> None:
             try:
-                verdicts[solution.episode_id] = await self._verdict(task, solution)
+                verdict = await self._verdict(task, solution)
+                if task.reference_kind == "majority":  # no judge can be surer than the vote was
+                    verdict = verdict.model_copy(update={"confidence": min(verdict.confidence, share)})
+                verdicts[solution.episode_id] = verdict
             except AgentFactoryError as error:
                 failed.append((solution.episode_id, str(error)))
 

@@ -46,9 +46,8 @@ async def test_a_call_that_never_came_up_is_in_the_record(tmp_path: Path) -> Non
     with pytest.raises(SandboxError):
         await commands.run(["true"], workdir=tmp_path / "nowhere")
     await commands.aclose()
-    assert [(line["arguments"], line["ending"]) for line in lines(Path(settings.file))] == [
-        (["true"], "crashed")
-    ]
+    (line,) = lines(Path(settings.file))
+    assert (line["arguments"], line["ending"]) == (["true"], "crashed")
 
 
 def _open_folder(tmp_path: Path) -> Path:

@@ -80,7 +80,8 @@ def _software() -> Iterator[Check]:
         advice = "" if found else f"pip install {name}"
         yield Check(name=name, verdict=_needed(bool(found)), found=found or "not installed", advice=advice)
     for name, advice in _OPTIONAL.items():
-        yield _optional(name, _version(name), advice)
+        builds = (name, f"{name}-cpu")  # vLLM's build for processors is a distribution of its own
+        yield _optional(name, next(filter(None, map(_version, builds)), ""), advice)
     for name, advice in _PROGRAMS.items():
         yield _optional(name, shutil.which(name) or "", advice)
 

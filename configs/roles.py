@@ -1,10 +1,13 @@
 """One section for each role: an actor gets its own and no other."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from configs.section import Section
+
+MAX_EXAMPLES: Final = 3
+"""Worked examples that every domain has for a prompt."""
 
 
 class SandboxSettings(Section):
@@ -81,6 +84,8 @@ class TeacherSettings(Section):
     novelty: NoveltySettings = NoveltySettings()
     grounding_tag: str = ""
     """Each task is asked for with a passage of this tag's texts at hand. Empty: from nothing."""
+    examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
+    """Worked examples in the prompt; 0 for none."""
     grounding_timeout_s: float = Field(default=120.0, gt=0.0)
     """To get passages; the first time the tag's index may have to be made."""
 
@@ -96,6 +101,8 @@ class StudentSettings(Section):
     max_turns: int = Field(default=20, ge=1)
     max_tokens_per_turn: int = Field(default=512, ge=1)
     generate_timeout_s: float = Field(default=120.0, gt=0.0)
+    examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
+    """Worked examples of the task's domain in the prompt; 0 for none."""
     sandbox: SandboxSettings = SandboxSettings()
     retrieve: RetrieveSettings = RetrieveSettings()
     data: DataToolSettings = DataToolSettings()
@@ -112,6 +119,10 @@ class VerifierSettings(Section):
     memory_mb: int = Field(default=1024, ge=128)
     """Memory of one grader process."""
     rel_tolerance: float = Field(default=1e-6, ge=0.0)
+    step_credit: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Most that a wrong answer in mathematics can score by steps that follow; 0 leaves steps unread."""
+    trials: SandboxSettings = SandboxSettings()
+    """Limits of each hidden test that an answer's code is put to; its modules may be imported."""
 
 
 class SinkSettings(Section):

@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from actors.domains import domain_named
 from actors.spaces import DataAccess
 from actors.student.data_tools import data_tools
-from actors.student.prompts import opening
 from configs.errors import SettingsError
 from configs.models import ModelSettings
 from configs.roles import StudentSettings
@@ -120,7 +120,8 @@ class Student(Actor):
         toolbox = self._toolbox if tools is self._tools else ToolBox(tools)
         turns: list[Turn] = []
         history: tuple[int, ...] = ()
-        added = self._chat.opening(opening(message.task.description, tools))
+        task, examples = message.task, self._settings.examples
+        added = self._chat.opening(domain_named(task.domain).opening(task.description, tools, examples))
         for number in range(self._settings.max_turns):
             adapter = message.adapter if message.pinned else self._policy
             started_at, began = time.time(), time.monotonic()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from actors.domains.data.judge import DataJudge
 from actors.sink.segments import read_trajectories
 from actors.spaces import ROOT, DataAccess, clear, new_space, sweep
 from actors.student.actor import Student
 from actors.student.data_tools import NotStored
 from actors.verifier.actor import Verifier
-from actors.verifier.data import DataJudge
 from bridge.errors import BridgeDown
 from configs.data import LIBRARY
 from configs.errors import SettingsError

@@ -5,10 +5,11 @@ raises what the data plane fails with: a failure is never a zero. Waits for the 
 deadline. The transcript is not read.
 """
 
-from typing import Final
+from typing import Final, Self
 
+from actors.domains.base import CannotJudge, JudgeParts
+from actors.domains.grading import NoReference, canonical, shorten
 from actors.spaces import blobs_under
-from actors.verifier.grading import NoReference, canonical, shorten
 from messages.blobs import BlobInfo
 from messages.episodes import Solution
 from messages.judging import Credit, Verdict
@@ -25,6 +26,13 @@ class DataJudge:
     def __init__(self, retriever: Ref) -> None:
         self._retriever = retriever
 
+    @classmethod
+    def of(cls, parts: JudgeParts) -> Self:
+        """A judge with these parts. Raises CannotJudge where no Retriever is among them."""
+        if parts.retriever is None:
+            raise CannotJudge("errands are judged by what the store holds: the data plane must be up")
+        return cls(parts.retriever)
+
     async def start(self) -> None:
         """Nothing to do: the Retriever is ready by itself."""
 
@@ -34,7 +42,7 @@ class DataJudge:
         The state alone scores nothing, since an answer was asked for. Raises NoReference, and what the
         data plane fails with.
         """
-        if task.goal is None or task.reference is None or not solution.space:
+        if not isinstance(task.goal, StoreGoal) or task.reference is None or not solution.space:
             raise NoReference(f"task {task.id} has no goal, or was solved in no space of its own")
         blobs = await blobs_under(self._retriever, solution.space)
         wrong = difference(task.goal, solution.space, blobs)

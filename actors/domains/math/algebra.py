@@ -1,17 +1,14 @@
-"""Math grading with sympy and math-verify: what a grader process does.
+"""Math grading with sympy and math-verify.
 
-Only for `actors.verifier.math`, which runs it in killable, memory-limited processes: simplifying
+Only for `actors.domains.math.grader`, which runs in killable, memory-limited processes: simplifying
 may take for ever, and neither library can be stopped from inside. Plain notation is read by
 `expressions`, LaTeX by latex2sympy's grammar; neither evaluates text as code.
 """
 
-import json
-import logging
-import os
 import random
 import re
 from fractions import Fraction
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, TypeAlias
 
 import sympy
 from math_verify import verify
@@ -19,8 +16,7 @@ from math_verify.grader import should_treat_as_complex
 from math_verify.parser import NormalizationConfig, latex2sympy, normalize_latex
 from sympy import Basic, Expr, MatrixBase
 
-from actors.verifier.domains.expressions import MAX_CHARACTERS, Unreadable, check_size, read_expression
-from actors.verifier.grading import (
+from actors.domains.grading import (
     Grade,
     Number,
     clean,
@@ -30,8 +26,7 @@ from actors.verifier.grading import (
     shorten,
     wrong,
 )
-from runtime.sandbox.frames import Ending, Setup
-from runtime.sandbox.zygote import Job, serve
+from actors.domains.math.expressions import MAX_CHARACTERS, Unreadable, check_size, read_expression
 
 Value: TypeAlias = Basic | MatrixBase
 
@@ -55,16 +50,6 @@ _NEEDS_LATEX: Final = "=<>{}[](),!|∞π∪≤≥%_'"
 _PLAIN_SET: Final = re.compile(r"^\s*\{(.*)\}\s*$")
 _POINTS: Final = 4
 _MAX_EXPONENT: Final = 1000
-_WARM_UP: Final = (
-    (r"\frac{1}{2}", "1/2+0"), (r"\sqrt{2}", "2^(1/2)"), (r"x^2+2x+1", r"(x+1)^{2}"),
-    (r"\{1,2,3\}", "{3,2,1}"), ("[0,1)", r"[0,1)"), (r"(-\infty, 3]", "(-oo,3]"), ("(1,2)", "(1,2)"),
-    (r"x=3", "3"), (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\3\end{pmatrix}"),
-    (r"(0,1) \cup [2,3]", "(0,1) U [2,3]"), (r"3\times10^{5}", "300000+0"), (r"e^{i\pi}", "cos(pi)"),
-    (r"\frac{\sqrt{3}}{2}", "sin(pi/3)"), (r"\log_2{8}", "3x/x"), (r"5!", "100+20"), (r"1,2", "2,1"),
-    (r"\pm 2", r"\{-2,2\}"), (r"x \le 3", "x<=3"), (r"2\pi r", "2 pi r"), (r"\binom{4}{2}", "2*3"),
-    (r"\frac{x+1}{x-1}", "(1+x)/(x-1)"), (r"\left(\frac{1}{3}, 2\right)", "(1/3,2)"), (r"45^\circ", "1*x"),
-)  # fmt: skip
-"""Graded before the first fork: children then share the grammar's tables and loaded modules."""
 
 
 def grade_math(reference: str, answer: str, rel_tolerance: float) -> Grade:
@@ -132,12 +117,12 @@ def _grade_expressions(expected: Expr, given: Expr, rel_tolerance: float, summar
         return right("the same", "symbolic") if same else wrong(summary, "symbolic")
     if expected.is_number and given.is_number:
         return _grade_numbers(expected, given, rel_tolerance, summary)
-    if _is_zero(expected - given):
+    if is_zero(expected - given):
         return right("symbolically the same", "symbolic")
     return wrong(summary, "symbolic")
 
 
-def _is_zero(difference: Expr) -> bool:
+def is_zero(difference: Expr) -> bool:
     """Whether the expression vanishes: expanded, or at random points of both signs, or simplified.
 
     A value that is not 0 at one point disproves equality; values of 0 to 25 digits at all points
@@ -207,34 +192,3 @@ def _number(value: sympy.Rational) -> Number:
 
 def _divides_power_of_ten(number: int) -> bool:
     return number > 1 and 10**MAX_CHARACTERS % number == 0
-
-
-def grade_job(text: str) -> Ending:
-    """One job in a child: a JSON list [reference, answer, tolerance] in, a grade's JSON list out."""
-    reference, answer, rel_tolerance = json.loads(text)
-    try:
-        grade = grade_math(reference, answer, rel_tolerance)
-    except Unreadable as error:
-        grade = wrong(str(error), "symbolic")
-    except MemoryError:
-        return "memory"
-    except RecursionError:
-        grade = wrong("nested too deeply", "symbolic")
-    except (ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        os.write(1, f"{type(error).__name__}: {error}"[:500].encode())
-        return "error"
-    os.write(1, json.dumps(grade).encode())
-    return "ok"
-
-
-def prepare(_: Setup) -> Job:
-    """Warm up on samples of our own."""
-    logging.disable(logging.WARNING)
-    for reference, answer in _WARM_UP:
-        grade_math(reference, answer, 1e-6)
-    return grade_job
-
-
-def main() -> NoReturn:
-    """Be the grader's server."""
-    serve(prepare)

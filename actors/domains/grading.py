@@ -1,7 +1,7 @@
 """Grades, and the cheap half of math grading: whatever exact arithmetic can settle in this process.
 
 Nothing here evaluates text: numbers are read by one pattern, in bounded time. What this half cannot
-settle goes to `actors.verifier.math.GraderPool`.
+settle goes to grader processes (`actors.domains.graders`).
 """
 
 import re
@@ -42,6 +42,8 @@ class Grade(NamedTuple):
     score: float
     explanation: str
     method: Method
+    confidence: float = 1.0
+    """How sure that is: 1 where it was proved."""
 
 
 class Number(NamedTuple):

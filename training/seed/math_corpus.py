@@ -1,17 +1,4 @@
-"""The episodes that the seed model is pretrained on, written by rule from a seed.
-
-An episode is a chain of pieces; only taught pieces carry loss. Four kinds:
-
-* **drills**: copy a meaningless string twice and a number once. Nothing in them can be guessed, and
-  at first they are short, so that copying, the hard part of a tool call, forms within a few hundred
-  steps instead of thousands;
-* **proposals**: the Teacher's side, `Propose a math task of difficulty 0.30.` and a fitting task;
-* **tool episodes**: a thought, python, the observation, the answer;
-* **head episodes**: a thought and an answer from the head, which slips when the task is hard.
-
-How often the model reaches for the tool is the ratio of taught tool thoughts to head thoughts.
-There are more tool episodes than that ratio wants: in the surplus ones the thought is not taught,
-only what follows it.
+"""Math episodes: sums by python or from the head, and drills (`training.seed.corpus`).
 
 Invariant: no piece holds a held-out expression (`training.tasks.arithmetic.is_held_out`).
 """
@@ -19,19 +6,13 @@ Invariant: no piece holds a held-out expression (`training.tasks.arithmetic.is_h
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
-from training.seed.tokenizer import EOS_ID, encode
+from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
 from training.tasks.arithmetic import evaluate, is_held_out, phrase, sample_expression
 
-PROPOSAL_REQUEST: Final = "Propose a math task of difficulty {:.2f}."
 PROPOSAL_SHARE: Final = 0.15
 """Share of episodes in which the model is the Teacher."""
-SURPLUS_SHARE: Final = 0.3
-"""Share of episodes that practise the tool call without teaching how often to choose it."""
-CUT_SHARE: Final = 0.5
-"""Share of surplus episodes that end with the call, which leaves time for more of them."""
 TOOL_CHOICE: Final = 0.28
 """How often the pretrained model reaches for the tool."""
 ERROR_SHARE: Final = 0.12
@@ -64,71 +45,12 @@ _SHORTEST_STRING: Final = 2
 _STRING_ALPHABET: Final = "0123456789+-*()"
 
 
-class Piece(NamedTuple):
-    """A stretch of text that the model either reads or is taught to write."""
-
-    text: str
-    taught: bool
-    """Whether its characters carry loss."""
-    ends_turn: bool = False
-    """Whether `<eos>` follows, taught like the text."""
-
-
-class Stage(NamedTuple):
-    """Where the curriculum stands."""
-
-    drill_share: float
-    """Share of drills among the episodes."""
-    longest_string: int
-    """Characters of the longest string that a drill copies."""
-
-
-class Example(NamedTuple):
-    """One tokenized episode; both lists have the length of the episode, [T]."""
-
-    ids: list[int]
-    taught: list[bool]
-
-
-class Writer(NamedTuple):
-    """What writes a corpus."""
-
-    episode: Callable[[random.Random], list[Piece]]
-    """One episode of any kind but a drill."""
-    drill: Callable[[random.Random, int], list[Piece]]
-    """One drill, with strings of at most so many characters."""
-
-
-def examples(rng: random.Random, stage: Stage, count: int, writer: Writer | None = None) -> list[Example]:
-    """Draw `count` tokenized episodes, of arithmetic unless told; a state of `rng` fixes them."""
-    write = writer or Writer(episode, drill)
-    return [
-        tokenize(
-            write.drill(rng, stage.longest_string) if rng.random() < stage.drill_share else write.episode(rng)
-        )
-        for _ in range(count)
-    ]
-
-
-def tokenize(pieces: list[Piece]) -> Example:
-    """Join pieces into ids, with `<eos>` and a newline after each turn of the model."""
-    ids: list[int] = []
-    taught: list[bool] = []
-    for piece in pieces:
-        tokens = encode(piece.text) + ([EOS_ID] if piece.ends_turn else [])
-        ids += tokens
-        taught += [piece.taught] * len(tokens)
-        if piece.ends_turn:
-            ids += encode("\n")
-            taught.append(False)
-    return Example(ids, taught)
-
-
 def episode(rng: random.Random) -> list[Piece]:
     """Draw one episode of any kind but a drill."""
     kind = rng.random()
     if kind < PROPOSAL_SHARE:
-        return proposal(rng)
+        difficulty, expression = _draw_expression(rng)
+        return proposal("math", difficulty, phrase(rng, expression))
     if kind < PROPOSAL_SHARE + SURPLUS_SHARE:
         return tool_episode(rng, teaches_choice=False)
     if rng.random() < TOOL_CHOICE:
@@ -136,22 +58,12 @@ def episode(rng: random.Random) -> list[Piece]:
     return head_episode(rng)
 
 
-def proposal(rng: random.Random) -> list[Piece]:
-    """The Teacher is asked for a difficulty and answers with a fitting task."""
-    difficulty, expression = _draw_expression(rng)
-    request = PROPOSAL_REQUEST.format(difficulty)
-    return [
-        Piece(f"{request}\n", taught=False),
-        Piece(f"Task: {phrase(rng, expression)}", taught=True, ends_turn=True),
-    ]
-
-
 def head_episode(rng: random.Random) -> list[Piece]:
     """The Student answers at once; the harder the task, the likelier a slip."""
     difficulty, expression = _draw_expression(rng)
     answer = _head_answer(rng, expression, difficulty)
     reply = f"Thought: {rng.choice(HEAD_THOUGHTS)}\nAnswer: {answer}"
-    return [_task(rng, expression), Piece(reply, taught=True, ends_turn=True)]
+    return [task(phrase(rng, expression)), Piece(reply, taught=True, ends_turn=True)]
 
 
 def tool_episode(rng: random.Random, teaches_choice: bool) -> list[Piece]:
@@ -159,7 +71,7 @@ def tool_episode(rng: random.Random, teaches_choice: bool) -> list[Piece]:
     expression = _draw_expression(rng)[1]
     result = str(evaluate(expression))
     thought = f"Thought: {rng.choice(TOOL_THOUGHTS)}\n"
-    pieces = [_task(rng, expression), Piece(thought, taught=teaches_choice)]
+    pieces = [task(phrase(rng, expression)), Piece(thought, taught=teaches_choice)]
     if rng.random() < ERROR_SHARE:
         pieces += _failed_call(rng, expression)
         if rng.random() < GIVE_UP_SHARE:
@@ -172,7 +84,7 @@ def tool_episode(rng: random.Random, teaches_choice: bool) -> list[Piece]:
     closing = f"Thought: {CLOSING_THOUGHT}\n" if rng.random() < CLOSING_SHARE else ""
     return [
         *pieces,
-        Piece(f"Observation: {result}\n", taught=False),
+        observation(result),
         Piece(f"{closing}Answer: {result}", taught=True, ends_turn=True),
     ]
 
@@ -186,16 +98,12 @@ def drill(rng: random.Random, longest: int) -> list[Piece]:
         Piece(f"{string})", taught=True, ends_turn=True),
     ]
     return [
-        _task(rng, string),
+        task(phrase(rng, string)),
         *copied,
         *copied,
         Piece(f"Observation: {number}\nAnswer: ", taught=False),
         Piece(number, taught=True, ends_turn=True),
     ]
-
-
-def _task(rng: random.Random, expression: str) -> Piece:
-    return Piece(f"Task: {phrase(rng, expression)}\n", taught=False)
 
 
 def _call(expression: str) -> str:
@@ -208,7 +116,7 @@ def _failed_call(rng: random.Random, expression: str) -> list[Piece]:
     written = _drop_character(rng, expression) if slipped else expression
     return [
         Piece(_call(written), taught=not slipped, ends_turn=True),
-        Piece(f"Observation: {rng.choice(ERRORS)}\n", taught=False),
+        observation(rng.choice(ERRORS)),
     ]
 
 

@@ -66,7 +66,7 @@ class TeacherSettings(Section):
     temperature: float = Field(default=1.0, gt=0.0)
     max_tokens: int = Field(default=64, ge=1)
     require_reference: bool = False
-    """Drop tasks whose answer cannot be computed; otherwise the Student's majority stands in."""
+    """Drop tasks without an answer or a goal to judge by; otherwise the Student's majority stands in."""
     train: bool = True
     """Train the Teacher's own adapter by the frontier reward."""
     oversample: float = Field(default=1.5, ge=1.0, le=16.0)

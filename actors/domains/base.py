@@ -34,6 +34,11 @@ class CheckedTask(NamedTuple):
     held_out: bool
     goal: Goal | None = None
 
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether there is something to hold an answer against."""
+        return self.reference is not None or self.goal is not None
+
 
 class TeacherSide(Protocol):
     """What the Teacher needs to know of a domain."""

@@ -142,7 +142,7 @@ class Teacher(Actor):
             turn = await self._generate(prompt_ids, policy)
             whole = turn.finish_reason == "stop"  # what was cut off may look like another task
             task = domain.check(turn.text, message.difficulty) if whole else None
-            if task is not None and task.reference is None and self._settings.require_reference:
+            if task is not None and self._settings.require_reference and not task.can_be_judged:
                 task = None
             drafts.append(_Draft(turn, task, passage.ref if passage else None))
 

@@ -60,7 +60,7 @@ class Verifier(Actor):
         """Judge siblings together; where the task has no reference, their majority's answer is it."""
         task = message.task
         answer, share = majority([solution.answer for solution in message.solutions])
-        if task.reference is None and answer is not None:
+        if task.reference is None and task.goal is None and answer is not None:
             task = task.model_copy(update={"reference": answer, "reference_kind": "majority"})
         verdicts: dict[str, Verdict] = {}
         failed: list[tuple[str, str]] = []

@@ -68,6 +68,11 @@ class Cell:
         )
         self._builtins = {**vars(builtins), "__import__": self._import_allowed}
 
+    @property
+    def builtins(self) -> dict[str, object]:
+        """What code finds without importing: Python's own, with an `__import__` that keeps to the list."""
+        return self._builtins
+
     def __call__(self, code: str) -> Ending:
         """Run the code, print its output, say how it ended."""
         sys.stdout = sys.stderr = self._output
@@ -120,6 +125,11 @@ class Cell:
 
 
 def prepare(setup: Setup) -> Job:
+    """Load all that a cell may need. Raises ImportError for a module that does not exist."""
+    return prepare_cell(setup)
+
+
+def prepare_cell(setup: Setup) -> Cell:
     """Load all that a cell may need. Raises ImportError for a module that does not exist."""
     for name in (*_LAZY, *setup["modules"]):
         importlib.import_module(name)

@@ -25,6 +25,7 @@ CONTENTS: Final = (
     ("settings.json", "what the run was started with"),
     ("journal.jsonl", "what happened, entry by entry"),
     ("trajectories", "every episode"),
+    ("data", "the store of the run's own data plane"),
     ("adapters", "each version, in PEFT's format"),
     ("checkpoints", "what resuming needs"),
     ("logs", "one file an actor"),

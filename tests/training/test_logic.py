@@ -101,6 +101,7 @@ def test_a_task_is_found_in_other_words_too(text: str, task: LogicTask) -> None:
         "Let p=True, q=False. What is p and q)?",
         "Let p=True, x=False. What is p and x?",
         "Let p=True. What is p?",
+        "Let p=True, q=False. What is not p (q)?",
         "How many rows are there?",
         "",
     ],
@@ -110,7 +111,19 @@ def test_a_text_without_exactly_one_whole_question_has_no_task(text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "formula", ["", "p q", "p and", "(p or q", "p + q", "x or y", "p and " * MAX_CHARACTERS + "q"]
+    "formula",
+    [
+        "",
+        "p q",
+        "p (q)",
+        "()",
+        "(p or q)()",
+        "p and",
+        "(p or q",
+        "p + q",
+        "x or y",
+        "p and " * MAX_CHARACTERS + "q",
+    ],
 )
 def test_what_is_no_formula_is_refused(formula: str) -> None:
     with pytest.raises(ValueError, match=r"formula"):

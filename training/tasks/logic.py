@@ -57,6 +57,9 @@ _ASSIGNED: Final = re.compile(r"\b([pqrs])(?: ?= ?| is )(true|false)\b", re.IGNO
 _ROWS: Final = re.compile(r"\brows\b.*\btruth table\b|\btruth table\b.*\brows\b", re.IGNORECASE | re.DOTALL)
 
 
+_NODES: Final = (ast.Name, ast.Load, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not)
+
+
 class LogicTask(NamedTuple):
     """One question about one formula."""
 
@@ -247,9 +250,12 @@ def _parse(formula: str) -> ast.expr:
     if not re.fullmatch(rf"{_TOKENS}+", formula):
         raise ValueError(f"{formula!r} is no formula: only p, q, r, s, and, or, not and parentheses are read")
     try:
-        return ast.parse(formula.strip(), mode="eval").body
+        tree = ast.parse(formula.strip(), mode="eval").body
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"{formula!r} is not a well-formed formula") from error
+    if not all(isinstance(node, _NODES) for node in ast.walk(tree)):
+        raise ValueError(f"{formula!r} is not a well-formed formula")  # such as `p (q)` or `()`
+    return tree
 
 
 def _value(node: ast.expr, assignment: Mapping[str, bool]) -> bool:

@@ -169,7 +169,7 @@ def test_the_code_of_a_logic_episode_prints_what_is_then_observed() -> None:
 def values(code: str) -> dict[str, object]:
     """The values that the code assigns before it prints."""
     parts = [part.split("=") for part in code.split(";")[:-1]]
-    return {name: value == "True" for name, value in parts}
+    return {name: int(value) for name, value in parts}
 
 
 def test_what_the_model_only_reads_carries_no_loss() -> None:
@@ -289,11 +289,11 @@ def test_lessons_in_two_goes_give_the_weights_of_one_go(tmp_path: Path) -> None:
     [
         ("print(12+34*5)", "182"),
         ("print((1+2)*3)", "9"),
-        ("p=True;q=False;print(not p or q)", "False"),
-        ("print(sum((p and q) or r for p in(0,1)for q in(0,1)for r in(0,1)))", "5"),
-        ("print(sum(p or q for p in(0,1)for q in(0,1)for r in(0,1)))", "6"),
-        ("print(sum(p or q for p in(0,1)))", "Error: NameError"),
-        ("p=True;print(p and q)", "Error: SyntaxError"),
+        ("p=1;q=0;print(bool((~p|q)&1))", "False"),
+        ("print(sum(((p&q)|r)&1 for p in(0,1)for q in(0,1)for r in(0,1)))", "5"),
+        ("print(sum((p|q)&1 for p in(0,1)for q in(0,1)for r in(0,1)))", "6"),
+        ("print(sum((p|q)&1 for p in(0,1)))", "Error: NameError"),
+        ("p=1;print(bool((p&q)&1))", "Error: SyntaxError"),
         ("12+34", "Error: SyntaxError"),
         ("print(12+)", "Error: SyntaxError"),
         ("print(__import__('os'))", "Error: SyntaxError"),

@@ -53,8 +53,8 @@ Answer: 182<eos>
 ```
 
 or, from its head, `Thought: Easy.` and `Answer: 172<eos>`. Logic goes through python as well, such as
-`print(sum(p or q for p in(0,1)for q in(0,1)))` where the rows of a truth table are to be counted, and
-`p=True;q=False;print(p or q)` where a value is asked for. An errand takes the tools of the data plane:
+`print(sum((p|q)&1 for p in(0,1)for q in(0,1)))` where the rows of a truth table are to be counted, and
+`p=1;q=0;print(bool((p|q)&1))` where a value is asked for. An errand takes the tools of the data plane:
 
 ```
 Task: Load the folder samples as docs, then fetch setup_guide.md.

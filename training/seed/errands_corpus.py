@@ -27,7 +27,7 @@ ERROR_SHARE: Final = 0.06
 """Share of errands in which the model fetches before it has loaded, and is told so."""
 KINDS_TAUGHT: Final = {"count": 2, "file": 4, "folder": 4}
 """How often each kind of errand is met. Two folders at once are too long for so small a model."""
-LIBRARY_SHARE: Final = 0.4
+LIBRARY_SHARE: Final = 0.5
 """Share of errands about names from the library; all others are about made-up ones."""
 HARDEST_PROPOSAL: Final = 0.75
 

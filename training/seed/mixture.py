@@ -10,12 +10,12 @@ from training.seed.corpus import Piece, Writer
 
 CorpusName = Literal["math", "mixed"]
 
-SHARES: Final = {"math": 0.2, "logic": 0.3, "data": 0.5}
+SHARES: Final = {"math": 0.15, "logic": 0.3, "data": 0.55}
 """Of the mixed episodes. Errands are the hardest to learn, and sums are known when the mixture begins."""
 
 _DOMAINS: Final = {
     "math": Writer(math_corpus.episode, math_corpus.drill),
-    "logic": Writer(logic_corpus.episode, math_corpus.drill),
+    "logic": Writer(logic_corpus.episode, logic_corpus.drill),
     "data": Writer(errands_corpus.episode, errands_corpus.drill),
 }
 

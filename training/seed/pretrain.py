@@ -62,11 +62,11 @@ class PretrainConfig(BaseModel):
         Lesson(),
         Lesson(
             corpus="mixed",
-            steps=1000,
-            muon_rate=0.01,
-            adam_rate=2e-3,
-            drill_steps=300,
-            drill_shares=(0.3, 0.05),
+            steps=850,
+            muon_rate=0.015,
+            adam_rate=2.5e-3,
+            drill_steps=250,
+            drill_shares=(1.0, 0.1),
         ),
     )
     seed: int = 0

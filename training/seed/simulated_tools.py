@@ -17,8 +17,8 @@ Call = Callable[[str, str], str]
 """From a tool's name and its input to the observation."""
 
 SYNTAX_ERROR: Final = "Error: SyntaxError"
-_VALUE: Final = re.compile(r"((?:[pqrs]=(?:True|False);)+)print\((.+)\)")
-_ROWS: Final = re.compile(r"print\(sum\((.+?) ((?:for [pqrs] in\(0,1\))+)\)\)")
+_VALUE: Final = re.compile(r"((?:[a-z]=[01];)+)print\(bool\(\((.+)\)&1\)\)")
+_ROWS: Final = re.compile(r"print\(sum\(\((.+)\)&1 ((?:for [a-z] in\(0,1\))+)\)\)")
 _SUM: Final = re.compile(r"print\((.+)\)")
 _ASSIMILATE: Final = re.compile(r"(file|folder)::([^ ]+) as ([A-Za-z0-9_-]+)")
 
@@ -26,7 +26,7 @@ _ASSIMILATE: Final = re.compile(r"(file|folder)::([^ ]+) as ([A-Za-z0-9_-]+)")
 def calculate(tool: str, code: str) -> str:
     """What python would print for a sum, the value of a formula, or the number of its true rows.
 
-    >>> calculate("python", "print(12*3)"), calculate("python", "p=True;q=False;print(p and q)")
+    >>> calculate("python", "print(12*3)"), calculate("python", "p=1;q=0;print(bool((p&q)&1))")
     ('36', 'False')
     """
     if tool != "python":
@@ -34,10 +34,12 @@ def calculate(tool: str, code: str) -> str:
     try:
         if found := _VALUE.fullmatch(code):
             values = dict(part.split("=") for part in found[1].rstrip(";").split(";"))
-            return str(logic.evaluate(found[2], {name: value == "True" for name, value in values.items()}))
+            return str(logic.evaluate(found[2], {name: value == "1" for name, value in values.items()}))
         if found := _ROWS.fullmatch(code):
-            idle = len(re.findall("for", found[2])) - len(logic.letters_of(found[1]))
-            return str(logic.count_rows(found[1]) * 2**idle) if idle >= 0 else "Error: NameError"
+            looped = set(re.findall("for ([a-z])", found[2]))
+            idle = looped - set(logic.letters_of(found[1]))
+            known = looped >= set(logic.letters_of(found[1]))
+            return str(logic.count_rows(found[1]) * 2 ** len(idle)) if known else "Error: NameError"
         found = _SUM.fullmatch(code)
         return str(arithmetic.evaluate(found[1])) if found else SYNTAX_ERROR
     except ValueError:

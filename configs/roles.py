@@ -100,6 +100,8 @@ class StudentSettings(Section):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_turns: int = Field(default=20, ge=1)
     max_tokens_per_turn: int = Field(default=512, ge=1)
+    max_calls_per_turn: int = Field(default=8, ge=1, le=32)
+    """Calls of one reply that are carried out, at the same time; further ones are refused."""
     generate_timeout_s: float = Field(default=120.0, gt=0.0)
     examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
     """Worked examples of the task's domain in the prompt; 0 for none."""

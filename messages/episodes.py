@@ -30,7 +30,7 @@ class Solution(Message):
     @property
     def tool_calls(self) -> int:
         """Number of tool calls made, successful or not."""
-        return sum(turn.call is not None for turn in self.turns)
+        return sum(len(turn.calls) for turn in self.turns)
 
     @property
     def reasoning(self) -> str:

@@ -58,13 +58,12 @@ def tool_use(turns: Sequence[Turn], verdict: Verdict) -> float:
     useful: set[tuple[str, str]] = set()
     needless = 0
     for turn in turns:
-        if turn.call is None:
-            continue
-        key = (turn.call.tool, turn.call.input.strip())
-        if turn.result is not None and turn.result.ok and key not in useful:
-            useful.add(key)
-        else:
-            needless += 1
+        for call, result in turn.exchanges:
+            key = (call.tool, call.input.strip())
+            if result is not None and result.ok and key not in useful:
+                useful.add(key)
+            else:
+                needless += 1
     return verdict.score / (1 + needless) if useful else 0.0
 
 

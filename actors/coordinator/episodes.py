@@ -173,7 +173,7 @@ class GroupRunner:
             success=_mean([float(bool(t.verdict and t.verdict.correct)) for t in trajectories]),
             majority_share=trajectories[0].majority_share if trajectories else 0.0,
             difficulty=lease.proposal.task.difficulty,
-            tool_calls=_mean([sum(turn.call is not None for turn in t.turns) for t in trajectories]),
+            tool_calls=_mean([sum(len(turn.calls) for turn in t.turns) for t in trajectories]),
             rewards=mean_rewards([t.rewards for t in trajectories]),
             oldest_version=min((t.oldest_version for t in trajectories), default=0),
             tokens=sum(len(turn.completion_ids) for t in trajectories for turn in t.turns),
@@ -200,6 +200,7 @@ def trajectory(
         verdict=verdict,
         rewards=rewards,
         majority_share=majority_share,
+        confidence=solution.confidence,
         finished_at=time.time(),
     )
 

@@ -149,4 +149,4 @@ def _right(done: Sequence[Trajectory]) -> int:
 
 
 def _with_a_call(done: Sequence[Trajectory]) -> int:
-    return sum(any(turn.call for turn in t.turns) for t in done)
+    return sum(any(turn.calls for turn in t.turns) for t in done)

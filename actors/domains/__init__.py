@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from actors.domains.base import Domain
 
 GROUP: Final = "agentfactory.domains"
-_OURS: Final = ("math", "logic", "code", "data")
+_OURS: Final = ("math", "logic", "code", "long", "data")
 
 
 @cache

@@ -17,21 +17,22 @@ import anyio
 from actors.domains import domain_named
 from actors.spaces import DataAccess
 from actors.student.data_tools import data_tools
+from actors.student.prompts import observation
 from configs.errors import SettingsError
 from configs.models import ModelSettings
 from configs.roles import StudentSettings
 from messages.adapters import AdapterRef, UsePolicy
 from messages.episodes import Solution, SolveTask, StopReason
 from messages.generation import Completion, EndSessions, Generate, SamplingSettings
-from messages.turns import ToolResult, Turn
+from messages.turns import Turn
 from runtime.actor import Actor
 from runtime.engines.base import PromptTooLong
 from runtime.engines.chat import ChatFormat
 from runtime.engines.pool import EnginePool
 from runtime.ref import Ref
 from runtime.tools.base import Tool
+from runtime.tools.calls import Reply, parse_reply
 from runtime.tools.python import PythonTool
-from runtime.tools.react import Reply, parse_reply
 from runtime.tools.retrieve import RetrieveTool
 from runtime.tools.toolbox import ToolBox
 
@@ -133,7 +134,7 @@ class Student(Actor):
                 return turns, None, "token_limit"
             text = self._chat.decode(completion.token_ids)
             reply = parse_reply(text)
-            result = await toolbox.call(reply.call) if reply.call else None
+            results = await toolbox.call_all(reply.calls, self._settings.max_calls_per_turn)
             turns.append(
                 Turn(
                     prompt_ids=added,
@@ -143,16 +144,16 @@ class Student(Actor):
                     policy_version=adapter.version,
                     finish_reason=completion.finish_reason,
                     text=text,
-                    call=reply.call,
-                    result=result,
+                    calls=reply.calls,
+                    results=results,
                     started_at=started_at,
                     generate_s=time.monotonic() - began,
                 )
             )
-            if result is None:
+            if not reply.calls:
                 return turns, reply.answer, _stop_reason(reply, completion)
             history += added + completion.token_ids
-            added = self._observe(result, completion)
+            added = self._observe(turns[-1], completion)
         return turns, None, "turn_limit"
 
     async def _generate(
@@ -175,10 +176,10 @@ class Student(Actor):
         )
         return await self._engine.ask(request, timeout_s=settings.generate_timeout_s)
 
-    def _observe(self, result: ToolResult, completion: Completion) -> tuple[int, ...]:
-        """The tokens of an observation; they follow the completion as it was sampled."""
+    def _observe(self, turn: Turn, completion: Completion) -> tuple[int, ...]:
+        """The tokens of what the tools said; they follow the completion as it was sampled."""
         ended = bool(completion.token_ids) and completion.token_ids[-1] in self._chat.eos_ids
-        return self._chat.observation(f"Observation: {result.output}", cut_off=not ended)
+        return self._chat.observation(observation(turn), cut_off=not ended)
 
 
 def _tools(settings: StudentSettings, searcher: Ref | None) -> tuple[Tool, ...]:

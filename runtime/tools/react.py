@@ -38,10 +38,11 @@ _MAX_TOOL_CHARACTERS: Final = 64
 
 
 class Reply(NamedTuple):
-    """What a reply says. At most one of `call` and `answer` is there."""
+    """What a reply says. There are calls, or an answer, or neither."""
 
     thought: str
-    call: ToolCall | None
+    calls: tuple[ToolCall, ...]
+    """In the order in which they were written; they may run at the same time."""
     answer: str | None
 
 
@@ -65,15 +66,15 @@ def parse_reply(text: str) -> Reply:
         if section.label == "action":
             call = _read_call(section.content, following)
             if call is not None:
-                return Reply(_join(thoughts), call, None)
+                return Reply(_join(thoughts), (call,), None)
         elif section.label == "answer":
             answer = _read_answer(section.content)
             if answer:
-                return Reply(_join(thoughts), None, answer)
+                return Reply(_join(thoughts), (), answer)
         elif section.label in ("", "thought"):
             thoughts.append(section.content)
     said = "\n".join(section.content for section in sections)
-    return Reply(_join(thoughts), None, find_boxed(said))
+    return Reply(_join(thoughts), (), find_boxed(said))
 
 
 def find_boxed(text: str) -> str | None:

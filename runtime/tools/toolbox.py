@@ -1,11 +1,17 @@
 """The box that an actor keeps its tools in."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from configs.errors import AgentFactoryError
 from messages.turns import ToolCall, ToolResult
+from runtime.groups import task_group
 from runtime.tools.base import Tool
+
+_TOO_MANY: Final = ToolResult(
+    output="Error: too many calls in one reply; write this one again later", ok=False, failure="forbidden"
+)
 
 
 class DuplicateTool(AgentFactoryError):
@@ -63,6 +69,24 @@ class ToolBox:
         if result.duration_s:
             return result
         return result.model_copy(update={"duration_s": time.perf_counter() - started})
+
+    async def call_all(self, calls: Sequence[ToolCall], at_most: int) -> tuple[ToolResult, ...]:
+        """Carry out the calls of one reply at the same time; a result for each, in their order.
+
+        Calls beyond the first `at_most` are refused. They start in their order, so that a tool that
+        takes one call at a time takes them in it. What a tool raises cancels the others.
+        """
+        results = [_TOO_MANY] * len(calls)
+
+        async def one(index: int, call: ToolCall) -> None:
+            results[index] = await self.call(call)
+
+        if len(calls) == 1:
+            return (await self.call(calls[0]),)
+        async with task_group() as group:
+            for index, call in enumerate(calls[:at_most]):
+                group.start_soon(one, index, call)
+        return tuple(results)
 
     async def aclose(self) -> None:
         """Close all tools, the last one first; the first error is raised once all were closed."""

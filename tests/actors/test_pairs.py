@@ -28,7 +28,7 @@ LEAST = 200
 LIMIT_S = 120.0
 SETTINGS = VerifierSettings(graders=2, timeout_s=30.0)
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+on_the_modules_loop = pytest.mark.asyncio(loop_scope="module")
 
 
 class Pair(NamedTuple):
@@ -104,6 +104,7 @@ def _complaint(pair: Pair, verdict: Verdict, right: str) -> str:
     return f"{pair.task.id}: {pair.solution.answer!r} is {right}; the judge says: {verdict.explanation}"
 
 
+@on_the_modules_loop
 async def test_it_judges_as_people_do(judge: tuple[str, Judge]) -> None:
     domain, made = judge
     pairs = read_pairs(domain)
@@ -118,7 +119,7 @@ def test_there_are_enough_pairs_of_both_kinds_and_none_twice(domain: str) -> Non
     assert len(pairs) >= LEAST
     assert all(sum(pair.correct is correct for pair in pairs) >= LEAST // 4 for correct in (True, False))
     told = [
-        (p.task.id, p.solution.answer, tuple(t.result for t in p.solution.turns), p.solution.space)
+        (p.task.id, p.solution.answer, tuple(t.results for t in p.solution.turns), p.solution.space)
         for p in pairs
     ]
     assert len(set(told)) == len(told)

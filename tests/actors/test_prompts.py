@@ -65,3 +65,11 @@ def test_a_teachers_own_examples_are_tasks_that_it_would_be_given_marks_for(name
         assert checked is not None, example
         assert checked.reference or checked.goal, example
         assert not checked.held_out, example
+
+
+@pytest.mark.parametrize("name", names())
+def test_no_example_for_the_student_gives_a_held_out_task_away(name: str) -> None:
+    side = domain_named(name).teacher(LIBRARY)
+    for example in read_examples(domain_named(name).folder)["student"]:
+        checked = side.check(example.splitlines()[0], 0.5)
+        assert checked is None or not checked.held_out, example

@@ -13,6 +13,7 @@ from configs.roles import SandboxSettings, StudentSettings
 from messages.adapters import AdapterRef, UsePolicy
 from messages.episodes import Solution, SolveTask
 from messages.tasks import Task
+from messages.turns import ToolCall
 from runtime.engines.chat import ChatFormat
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
@@ -53,11 +54,9 @@ async def test_it_calls_the_tool_reads_the_observation_and_answers(model: ModelS
     assert solution.answer == "182"
     assert solution.stop_reason == "answered"
     first, second = solution.turns
-    assert first.call is not None
-    assert first.call.input == "print(12+34*5)"
-    assert first.result is not None
-    assert first.result.output == "182"
-    assert second.call is None
+    assert first.calls == (ToolCall(tool="python", input="print(12+34*5)"),)
+    assert [result.output for result in first.results] == ["182"]
+    assert (second.calls, second.results) == ((), ())
     assert solution.tool_calls == 1
 
 
@@ -84,8 +83,7 @@ async def test_a_tool_that_fails_is_an_observation_and_the_episode_goes_on(model
         return "Answer: 0" if "Observation" in prompt else "Action: python\nInput: 1/0"
 
     solution = await solve(model, script)
-    result = solution.turns[0].result
-    assert result is not None
+    (result,) = solution.turns[0].results
     assert not result.ok
     assert "ZeroDivisionError" in result.output
     assert solution.answer == "0"
@@ -96,8 +94,7 @@ async def test_a_tool_that_loops_is_stopped_and_the_episode_goes_on(model: Model
         return "Answer: 1" if "Observation" in prompt else "Action: python\nInput: while True: pass"
 
     solution = await solve(model, script)
-    result = solution.turns[0].result
-    assert result is not None
+    (result,) = solution.turns[0].results
     assert result.failure == "timeout"
     assert solution.answer == "1"
 

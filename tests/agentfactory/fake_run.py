@@ -149,7 +149,7 @@ class _FakeRun:
             )
         self.writer.commit([t.model_dump_json().encode() + b"\n" for t in trajectories])
         right = sum(bool(t.verdict and t.verdict.correct) for t in trajectories)
-        used = sum(any(turn.call for turn in t.turns) for t in trajectories)
+        used = sum(any(turn.calls for turn in t.turns) for t in trajectories)
         self.now += 0.9
         self.journal.append(
             RoundFinished(
@@ -247,7 +247,9 @@ def _episode(
         code = f"print({expression})" if correct else f"print({expression[:-1]}"
         result = ToolResult(output=said, ok=True) if correct else _syntax_error()
         first = _turn(f"Thought: Use python.\nAction: python\nInput: {code}", version)
-        first = first.model_copy(update={"call": ToolCall(tool="python", input=code), "result": result})
+        first = first.model_copy(
+            update={"calls": (ToolCall(tool="python", input=code),), "results": (result,)}
+        )
         turns = (first, _turn(f"Thought: The tool says so.\nAnswer: {said}", version))
     else:
         turns = (_turn(f"Thought: {expression} is about {said}.\nAnswer: {said}", version),)

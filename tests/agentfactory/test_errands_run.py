@@ -42,7 +42,7 @@ async def test_a_run_of_errands_works_in_a_real_store_and_leaves_it_as_it_was(
     assert left == [("mine", "mine.md")]
     assert solution.space
     stored = [t for t in read_trajectories(tmp_path / "run" / "trajectories") if t.policy == "student"]
-    rewards = [turn.result.reward for t in stored for turn in t.turns if turn.result]
+    rewards = [result.reward for t in stored for turn in t.turns for result in turn.results]
     assert {t.task.domain for t in stored} == {"data"}
     assert 0.1 in rewards  # something was stored
     assert any(t.verdict and t.verdict.correct for t in stored)

@@ -24,8 +24,8 @@ TURN = Turn(
     loss_mask=(0, 0, 0, 1, 1),
     policy_version=2,
     text="2 + 2 = 4",
-    call=ToolCall(tool="python", input="2 + 2"),
-    result=ToolResult(output="4", ok=True),
+    calls=(ToolCall(tool="python", input="2 + 2"),),
+    results=(ToolResult(output="4", ok=True),),
 )
 SOLUTION = Solution(
     episode_id="e1", task_id="t1", answer="4", turns=(TURN, TURN), stop_reason="answered", confidence=0.5

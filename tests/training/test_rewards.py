@@ -29,8 +29,8 @@ def call(text: str, ok: bool = True) -> Turn:
         logprobs=(-1.0,),
         loss_mask=(0, 1),
         policy_version=0,
-        call=ToolCall(tool="python", input=text),
-        result=ToolResult(output="", ok=ok, failure="" if ok else "error"),
+        calls=(ToolCall(tool="python", input=text),),
+        results=(ToolResult(output="", ok=ok, failure="" if ok else "error"),),
     )
 
 
@@ -65,7 +65,7 @@ def test_failed_and_repeated_calls_are_needless() -> None:
 
 
 def test_a_call_without_a_result_is_needless() -> None:
-    unanswered = call("2").model_copy(update={"result": None})
+    unanswered = call("2").model_copy(update={"results": ()})
     assert tool_use([call("1+1"), unanswered], RIGHT) == 0.5
 
 

@@ -83,7 +83,7 @@ def _uses(tree: ast.Module, name: str) -> bool:
 def _matcher(name: str) -> Callable[[ast.AST], bool]:
     """A word of syntax by its nodes; a name by itself, as an attribute, or by what could hide it."""
     if name in _SYNTAX:
-        return lambda node: isinstance(node, _SYNTAX[name])
+        return lambda node: isinstance(node, _SYNTAX[name]) or _hides(node)
     if name == "recursion":
         return lambda node: (
             isinstance(node, ast.FunctionDef)

@@ -129,8 +129,8 @@ def same(expected: object, given: object, tolerance: float = 0.0) -> bool:
     if isinstance(expected, bool) or isinstance(given, bool):
         return expected is given
     if isinstance(expected, int | float) and isinstance(given, int | float):
-        if isinstance(expected, int) and isinstance(given, int) and not tolerance:
-            return expected == given
+        if not tolerance:
+            return expected == given  # exactly, where a difference would be rounded
         return expected == given or abs(expected - given) <= tolerance * max(1.0, abs(expected))
     if type(expected) is not type(given):
         return False

@@ -8,6 +8,7 @@ may take for ever, and neither library can be stopped from inside. Plain notatio
 import random
 import re
 from fractions import Fraction
+from functools import partial
 from typing import Final, TypeAlias
 
 import sympy
@@ -21,12 +22,15 @@ from actors.domains.grading import (
     Number,
     clean,
     grade_numbers,
-    grade_plainly,
     right,
     shorten,
     wrong,
 )
+from actors.domains.math.collections import read_collection, right_side, unknown_of
 from actors.domains.math.expressions import MAX_CHARACTERS, Unreadable, check_size, read_expression
+from actors.domains.math.latex import plain_of
+from actors.domains.math.quick import grade_quickly
+from actors.domains.math.units import Quantity, split_quantity
 
 Value: TypeAlias = Basic | MatrixBase
 
@@ -48,16 +52,30 @@ _TO_LATEX: Final = (
 _NEEDS_LATEX: Final = "=<>{}[](),!|∞π∪≤≥%_'"
 """Plain text with one of these may still be mathematics: a relation, a set, an interval."""
 _PLAIN_SET: Final = re.compile(r"^\s*\{(.*)\}\s*$")
+_NOT_FINITE: Final = (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan)
 _POINTS: Final = 4
 _MAX_EXPONENT: Final = 1000
 
 
 def grade_math(reference: str, answer: str, rel_tolerance: float) -> Grade:
-    """Compare as text, as numbers, then as mathematics."""
-    plain = grade_plainly(reference, answer, rel_tolerance)
-    if plain is not None:
-        return plain
+    """Compare as text, numbers and quantities, as lists of such, then as mathematics."""
+    quick = grade_quickly(reference, answer, rel_tolerance)
+    if quick is not None:
+        return quick
     expected_text, given_text = clean(reference), clean(answer)
+    check_size(given_text)
+    quantities = split_quantity(expected_text), split_quantity(given_text)
+    if quantities[0] is not None and quantities[1] is not None:
+        return _grade_quantities(quantities[0], quantities[1], rel_tolerance)
+    if _has_degrees(expected_text) != _has_degrees(given_text):
+        return wrong("one is in degrees, the other is not", "symbolic")
+    if unknown_of(expected_text) and unknown_of(given_text) in ("", unknown_of(expected_text)):
+        expected_text, given_text = right_side(expected_text), right_side(given_text)
+    listed = _grade_collections(expected_text, given_text, rel_tolerance)
+    return listed if listed is not None else _grade_read(expected_text, given_text, rel_tolerance)
+
+
+def _grade_read(expected_text: str, given_text: str, rel_tolerance: float) -> Grade:
     try:
         given = read(given_text)
     except Unreadable as error:
@@ -66,8 +84,6 @@ def grade_math(reference: str, answer: str, rel_tolerance: float) -> Grade:
         expected = read(expected_text)
     except Unreadable as error:
         return wrong(f"cannot read the reference {shorten(expected_text)}: {error}", "symbolic")
-    if _has_degrees(expected_text) != _has_degrees(given_text):
-        return wrong("one is in degrees, the other is not", "symbolic")
     summary = f"expected {shorten(expected_text)}, got {shorten(given_text)}"
     if isinstance(expected, Expr) and isinstance(given, Expr):
         return _grade_expressions(expected, given, rel_tolerance, summary)
@@ -76,15 +92,54 @@ def grade_math(reference: str, answer: str, rel_tolerance: float) -> Grade:
     return wrong(summary, "symbolic")
 
 
+def _grade_quantities(expected: Quantity, given: Quantity, rel_tolerance: float) -> Grade:
+    """Of the same dimension, their numbers being expressions."""
+    values = []
+    for number, unit in (expected, given):
+        value = read(number)
+        if not isinstance(value, Expr):
+            raise Unreadable("the quantity's number is no expression")
+        factor = sympy.Rational(unit.factor.numerator, unit.factor.denominator) * sympy.pi**unit.pi
+        values.append(value * factor + sympy.Rational(unit.offset.numerator, unit.offset.denominator))
+    return _grade_expressions(values[0], values[1], rel_tolerance, "another quantity")
+
+
+def _grade_collections(expected_text: str, given_text: str, rel_tolerance: float) -> Grade | None:
+    """Lists of expressions, item by item; None where either is no such list, or they differ in kind."""
+    expected, given = (read_collection(plain_of(text) or text) for text in (expected_text, given_text))
+    if expected is None or given is None or {expected.kind, given.kind} == {"list", "range"}:
+        return None  # 1, 2 may mean (1, 2)
+    summary = f"expected {shorten(expected_text)}, got {shorten(given_text)}"
+    same = partial(_same_item, rel_tolerance=rel_tolerance)
+    if {expected.kind, given.kind} == {"set", "range"}:
+        found = False
+    elif expected.kind == "range":
+        is_interval = len(expected.items) == 2
+        if len(expected.items) != len(given.items) or (is_interval and expected.brackets != given.brackets):
+            return wrong(summary, "symbolic")
+        found = all(map(same, expected.items, given.items))
+    else:
+        found = all(any(same(a, b) for b in given.items) for a in expected.items) and all(
+            any(same(a, b) for a in expected.items) for b in given.items
+        )
+    return right("the same, item by item", "symbolic") if found else wrong(summary, "symbolic")
+
+
+def _same_item(expected: str, given: str, rel_tolerance: float) -> bool:
+    return grade_math(expected, given, rel_tolerance).correct
+
+
 def read(text: str) -> Value:
     """Plain notation or LaTeX as a sympy object. Raises Unreadable."""
     check_size(text)
-    if "\\" not in text:
+    common = plain_of(text)
+    if common is not None:
         try:
-            return read_expression(text)
+            return read_expression(common)
         except Unreadable:
-            if not any(mark in text for mark in _NEEDS_LATEX):
+            if "\\" not in text and not any(mark in text for mark in _NEEDS_LATEX):
                 raise
+    if "\\" not in text:
         for plain, latex in _TO_LATEX:
             text = text.replace(plain, latex)
         text = _PLAIN_SET.sub(r"\\{\1\\}", text)
@@ -112,7 +167,7 @@ def read(text: str) -> Value:
 
 
 def _grade_expressions(expected: Expr, given: Expr, rel_tolerance: float, summary: str) -> Grade:
-    if expected.is_infinite or given.is_infinite or expected is sympy.nan or given is sympy.nan:
+    if expected.has(*_NOT_FINITE) or given.has(*_NOT_FINITE):
         same = expected == given and expected is not sympy.nan
         return right("the same", "symbolic") if same else wrong(summary, "symbolic")
     if expected.is_number and given.is_number:

@@ -11,7 +11,8 @@ from typing import Final
 
 from actors.domains.base import JudgeParts
 from actors.domains.graders import GraderPool
-from actors.domains.grading import Grade, GraderDied, NoReference, grade_plainly, shorten
+from actors.domains.grading import Grade, GraderDied, NoReference, shorten
+from actors.domains.math.quick import grade_quickly
 from actors.domains.math.steps import Step, read_steps
 from messages.episodes import Solution
 from messages.judging import Credit, Verdict
@@ -58,7 +59,7 @@ class MathJudge:
     async def grade(self, reference: str, answer: str) -> Grade:
         """Is the answer right? Raises GraderTimeout or GraderDied where that was not found out."""
         reference, answer = reference[:_MAX_CHARACTERS], answer[:_MAX_CHARACTERS]
-        grade = grade_plainly(reference, answer, self._rel_tolerance)
+        grade = grade_quickly(reference, answer, self._rel_tolerance)
         if grade is not None:
             return grade
         what = f"{shorten(answer)!r} against {shorten(reference)!r}"

@@ -219,7 +219,7 @@ def _step(version: int, ids: tuple[str, ...], at: float, rng: random.Random) -> 
 def _score(domain: str, trajectories: list[Trajectory]) -> DomainScore:
     of_domain = [t for t in trajectories if t.task.domain == domain]
     right = sum(bool(t.verdict and t.verdict.correct) for t in of_domain)
-    used = sum(any(turn.call for turn in t.turns) for t in of_domain)
+    used = sum(any(turn.calls for turn in t.turns) for t in of_domain)
     n = len(of_domain)
     return DomainScore(
         domain=domain, pass_at_1=right / n, n=n, ci95=wilson_interval(right, n), tool_use=used / n

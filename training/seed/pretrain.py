@@ -54,7 +54,7 @@ class Lesson(BaseModel):
 
 
 class PretrainConfig(BaseModel):
-    """How the seed model is made: first it learns to copy, on sums; then all domains at once."""
+    """How the seed model is made: it learns to copy, on sums; then all domains at once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,11 +62,11 @@ class PretrainConfig(BaseModel):
         Lesson(),
         Lesson(
             corpus="mixed",
-            steps=850,
-            muon_rate=0.015,
-            adam_rate=2.5e-3,
-            drill_steps=250,
-            drill_shares=(1.0, 0.1),
+            steps=1200,
+            muon_rate=0.01,
+            adam_rate=2e-3,
+            drill_steps=300,
+            drill_shares=(0.4, 0.05),
         ),
     )
     seed: int = 0
@@ -164,7 +164,7 @@ def accumulate_gradients(
 
 
 def rate_scale(step: int, lesson: Lesson) -> float:
-    """Share of the peak rate: a linear warmup, then a half cosine to zero at the last step."""
+    """Share of the peak rate: a linear warmup, then a half cosine to zero."""
     if step < lesson.warmup_steps:
         return step / lesson.warmup_steps
     done = (step - lesson.warmup_steps) / max(1, lesson.steps - lesson.warmup_steps)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from agentfactory import __version__
 from agentfactory.data_cli import add_data_commands
+from agentfactory.domains_cli import add_domain_commands
 from agentfactory.router_cli import add_router_commands
 from agentfactory.serving_cli import add_serve_command
 from configs.errors import AgentFactoryError, BadInput
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add_serve_command(commands.add_parser)
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
+    add_domain_commands(commands.add_parser)
     return parser
 
 

@@ -68,6 +68,11 @@ class DataPlane:
         self._searcher: Ref | None = None
         self._spawning = anyio.Lock()
 
+    @property
+    def retriever(self) -> Ref:
+        """Who lists and fetches blobs."""
+        return self._retriever
+
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: DataSettings | None = None) -> AsyncIterator[Self]:

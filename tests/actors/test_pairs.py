@@ -16,12 +16,14 @@ from pydantic import JsonValue
 
 from actors.domains import domain_named, names
 from actors.domains.base import Judge, JudgeParts
-from actors.spaces import new_space
+from actors.spaces import ROOT
 from configs.roles import VerifierSettings
 from messages.episodes import Solution
 from messages.judging import Verdict
 from messages.tasks import Task
 from messages.turns import ToolCall, ToolResult, Turn
+from runtime.system import ActorSystem
+from tests.actors.data_plane import Plane, access
 
 PAIRS = Path(__file__).parent / "pairs"
 LEAST = 200
@@ -37,6 +39,8 @@ class Pair(NamedTuple):
     task: Task
     solution: Solution
     correct: bool
+    store: str
+    """What the attempt left there: `[[tag, name, text], …]`."""
 
 
 def read_pairs(domain: str) -> list[Pair]:
@@ -50,7 +54,8 @@ def read_pairs(domain: str) -> list[Pair]:
             tasks[name] = Task.model_validate(shape | found)
         else:
             task = tasks[str(found["task"])]
-            pairs.append(Pair(task, _solution(found, len(pairs)), found["correct"] is True))
+            store = json.dumps(found.get("store", []))
+            pairs.append(Pair(task, _solution(found, len(pairs)), found["correct"] is True, store))
     return pairs
 
 
@@ -63,7 +68,7 @@ def _solution(found: dict[str, JsonValue], number: int) -> Solution:
         answer=str(found["answer"]),
         turns=tuple(_turn(str(each)) for each in said),
         stop_reason="answered",
-        space=new_space("pairs", json.dumps(found["store"])) if "store" in found else "",
+        space=f"{ROOT}pairs.{number}." if "store" in found else "",
     )
 
 
@@ -118,8 +123,17 @@ def test_there_are_enough_pairs_of_both_kinds_and_none_twice(domain: str) -> Non
     pairs = read_pairs(domain)
     assert len(pairs) >= LEAST
     assert all(sum(pair.correct is correct for pair in pairs) >= LEAST // 4 for correct in (True, False))
-    told = [
-        (p.task.id, p.solution.answer, tuple(t.results for t in p.solution.turns), p.solution.space)
-        for p in pairs
-    ]
-    assert len(set(told)) == len(told)
+    told = [(p.task.id, p.solution.answer, [t.results for t in p.solution.turns], p.store) for p in pairs]
+    assert all(told.count(each) == 1 for each in told)
+
+
+async def test_the_data_judge_judges_as_people_do() -> None:
+    pairs, plane = read_pairs("data"), Plane()
+    for pair in pairs:
+        for tag, name, text in json.loads(pair.store):
+            await plane.store.put(pair.solution.space + tag, name, text.encode())
+    async with ActorSystem.open("local") as system:
+        retriever = (await access(system, plane)).retriever
+        made = domain_named("data").make_judge(JudgeParts(SETTINGS, retriever=retriever))
+        wrong = await disagreements(made, pairs)
+    assert not wrong, "\n".join(wrong)

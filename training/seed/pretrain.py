@@ -60,14 +60,7 @@ class PretrainConfig(BaseModel):
 
     lessons: tuple[Lesson, ...] = (
         Lesson(),
-        Lesson(
-            corpus="mixed",
-            steps=1200,
-            muon_rate=0.01,
-            adam_rate=2e-3,
-            drill_steps=300,
-            drill_shares=(0.4, 0.05),
-        ),
+        Lesson(corpus="mixed", steps=1200, drill_shares=(1.0, 0.15)),
     )
     seed: int = 0
     """Of text and weights."""

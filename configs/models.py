@@ -13,14 +13,15 @@ LOADING = Lock()
 """Hold it around `from_pretrained`: transformers loads through state that all threads share, and the
 engine and the Trainer of a local run load at the same time."""
 SEED_MODEL = Path(__file__).parent / "models" / "seed"
-"""The small model that ships with the project."""
+SEEDS = {"seed": SEED_MODEL, "seed-data": SEED_MODEL.with_name("seed-data")}
+"""The models that ship with the project: one for arithmetic, one for errands in the data plane."""
 
 
 class ModelSettings(Section):
     """The base model that all policies adapt."""
 
     source: str = "seed"
-    """`seed` (the small model that ships with the project), a folder, or a hub name."""
+    """`seed` or `seed-data` (small models that ship with the project), a folder, or a hub name."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     quantize: Literal["none", "nf4"] = "none"
@@ -28,8 +29,8 @@ class ModelSettings(Section):
 
     def locate(self) -> str:
         """The folder or hub name to load from. Raises SettingsError for a folder that is not one."""
-        if self.source == "seed":
-            return str(SEED_MODEL)
+        if self.source in SEEDS:
+            return str(SEEDS[self.source])
         path = Path(self.source).expanduser()
         looks_like_a_path = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1
         if path.is_dir():
@@ -42,7 +43,7 @@ class ModelSettings(Section):
         if looks_like_a_path or "/" not in self.source:
             raise SettingsError(
                 f"model.source: there is no model folder {self.source!r}; expected `seed`, "
-                "an existing folder, or a hub name such as Qwen/Qwen2.5-7B-Instruct"
+                "`seed-data`, an existing folder, or a hub name such as Qwen/Qwen2.5-7B-Instruct"
             )
         return self.source
 

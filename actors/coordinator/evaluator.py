@@ -13,6 +13,7 @@ from configs.roles import EvaluationSettings
 from messages.adapters import AdapterRef
 from messages.episodes import Solution, SolveTask
 from messages.judging import JudgeSolution, Verdict
+from messages.runs import DomainScore
 from messages.tasks import Task
 from messages.trajectories import StoreTrajectories, Trajectory
 from runtime.errors import ActorDown
@@ -40,6 +41,7 @@ class Evaluation(NamedTuple):
     failed: int
     mean_reward: float
     tool_use: float
+    domains: tuple[DomainScore, ...]
     duration_s: float
 
     @property
@@ -87,13 +89,16 @@ class Evaluator:
         n = len(done)
         if n == 0:
             raise NothingJudged(f"none of the {len(self._tasks)} held-out episodes ended with a verdict")
+        names = dict.fromkeys(task.domain for task in self._tasks)
+        of_domain = {name: [t for t in done if t.task.domain == name] for name in names}
         return Evaluation(
             version=adapter.version,
-            correct=sum(bool(t.verdict and t.verdict.correct) for t in done),
+            correct=_right(done),
             n=n,
             failed=len(self._tasks) - n,
-            mean_reward=sum(t.rewards.total for t in done) / n if n else 0.0,
-            tool_use=sum(any(turn.calls for turn in t.turns) for t in done) / n if n else 0.0,
+            mean_reward=sum(t.rewards.total for t in done) / n,
+            tool_use=_with_a_call(done) / n,
+            domains=tuple(_score(name, part) for name, part in of_domain.items() if part),
             duration_s=time.monotonic() - began,
         )
 
@@ -130,3 +135,22 @@ class Evaluator:
         except AgentFactoryError as error:
             log.warning("grading failed", episode_id=solution.episode_id, reason=str(error))
             return None
+
+
+def _score(domain: str, done: Sequence[Trajectory]) -> DomainScore:
+    right, n = _right(done), len(done)
+    return DomainScore(
+        domain=domain,
+        pass_at_1=right / n,
+        n=n,
+        ci95=wilson_interval(right, n),
+        tool_use=_with_a_call(done) / n,
+    )
+
+
+def _right(done: Sequence[Trajectory]) -> int:
+    return sum(bool(t.verdict and t.verdict.correct) for t in done)
+
+
+def _with_a_call(done: Sequence[Trajectory]) -> int:
+    return sum(any(turn.calls for turn in t.turns) for t in done)

@@ -57,6 +57,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
             "loop.max_groups_per_step": 4,
             "loop.max_concurrent_groups": 2,
             "curriculum.frontier": 0.5,
+            "curriculum.domains": ["math"],
             "evaluation.tasks": 2,
             "teacher.train": False,
             "teacher.grounding_tag": "docs",

@@ -6,7 +6,6 @@ import pytest
 from training.tasks.logic import (
     HELD_OUT_ONE_IN,
     HELD_OUT_SPREAD,
-    MAX_CHARACTERS,
     ROWS_FROM,
     LogicTask,
     answer_of,
@@ -35,7 +34,7 @@ def test_python_agrees_with_every_answer(difficulty: float) -> None:
         names = letters_of(task.formula)
         rows = [dict(zip(names, row, strict=True)) for row in itertools.product((0, 1), repeat=len(names))]
         cases = rows if task.counts_rows else [dict(task.assignment)]
-        values = [bool(eval(task.formula, {}, case)) for case in cases]  # noqa: S307 - our own letters
+        values = [bool(eval(task.formula, {}, case) & 1) for case in cases]  # noqa: S307 - our own letters
         assert answer_of(task) == (str(sum(values)) if task.counts_rows else str(values[0]))
 
 
@@ -45,7 +44,7 @@ def test_easy_tasks_ask_for_a_value_and_harder_ones_for_a_number_of_rows() -> No
 
 
 def test_the_hardest_formulas_stay_short_enough_to_copy() -> None:
-    assert 40 <= max(len(task.formula) for task in draw(1.0, 2000)) <= 55
+    assert 15 <= max(len(task.formula) for task in draw(1.0, 2000)) <= 24
 
 
 def test_no_answer_is_right_for_more_than_a_third_of_the_hard_tasks() -> None:
@@ -77,11 +76,11 @@ def test_every_task_text_gives_its_task_back(difficulty: float) -> None:
 @pytest.mark.parametrize(
     ("text", "task"),
     [
-        ("p is true, q is false. What is not p or q?",
-         LogicTask("not p or q", (("p", True), ("q", False)))),
-        ("Let q = False and p = True. What is (p and q)?",
-         LogicTask("(p and q)", (("p", True), ("q", False)))),
-        ("The truth table of p or q: how many rows are true?", LogicTask("p or q")),
+        ("p is true, q is false. What is not p or q?", LogicTask("~p|q", (("p", True), ("q", False)))),
+        ("Let q = false and p = True. What is (p and q)?", LogicTask("(p&q)", (("p", True), ("q", False)))),
+        ("What is (k | ~ m) & a for a = 1, k = 0, m = 0?",
+         LogicTask("(k|~m)&a", (("k", False), ("m", False), ("a", True)))),
+        ("The truth table of p or not (q and r): how many rows are true?", LogicTask("p|~(q&r)")),
     ],
 )  # fmt: skip
 def test_a_task_is_found_in_other_words_too(text: str, task: LogicTask) -> None:
@@ -91,16 +90,18 @@ def test_a_task_is_found_in_other_words_too(text: str, task: LogicTask) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "What is p and q?",  # no values
-        "Let p=True. What is p and q?",  # one value is missing
-        "Let p=True, q=False, r=True. What is p and q?",  # one too many
-        "Let p=True, p=False. What is not p?",  # against itself
-        "Let p=True, q=True. What is p and q, and what is p or q?",  # two questions
-        "Let p=True, q=False. How many rows of the truth table of p or q are true?",  # two kinds
-        "Let p=True, q=False. What is p and and q?",
-        "Let p=True, q=False. What is p and q)?",
-        "Let p=True, x=False. What is p and x?",
-        "Let p=True. What is p?",
+        "What is p&q?",  # no values
+        "Let p=1. What is p&q?",  # one value is missing
+        "Let p=1, q=0, r=1. What is p&q?",  # one too many
+        "Let p=1, p=0. What is p|p?",  # against itself
+        "Let p=1, q=1. What is p&q, and what is p|q?",  # two questions
+        "Let p=1, q=0. How many rows of the truth table of p|q are true?",  # two kinds
+        "Let p=1, q=0. What is p&&q?",
+        "Let p=1, q=0. What is (p&q?",
+        "Let p=1, q=0. What is p&q)?",
+        "Let p=1, q=0. What is p&(q?",
+        "Let p=1, x1=0. What is p&x1?",
+        "Let p=1. What is p?",
         "How many rows are there?",
         "",
     ],
@@ -110,7 +111,20 @@ def test_a_text_without_exactly_one_whole_question_has_no_task(text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "formula", ["", "p q", "p and", "(p or q", "p + q", "x or y", "p and " * MAX_CHARACTERS + "q"]
+    "formula",
+    [
+        "",
+        "p q",
+        "p (q)",
+        "()",
+        "(p or q)()",
+        "p and",
+        "(p or q",
+        "p + q",
+        "p|Q",
+        "pq|r",
+        "p&" * 200 + "q",
+    ],
 )
 def test_what_is_no_formula_is_refused(formula: str) -> None:
     with pytest.raises(ValueError, match=r"formula"):
@@ -121,18 +135,18 @@ def test_what_is_no_formula_is_refused(formula: str) -> None:
 
 def test_a_letter_without_a_value_is_refused() -> None:
     with pytest.raises(ValueError, match="assigned"):
-        evaluate("p and q", {"p": True})
+        evaluate("p&q", {"p": True})
 
 
 def test_rows_are_counted_over_the_letters_that_occur() -> None:
-    assert count_rows("p and s") == 1
-    assert count_rows("p or not p") == 2
-    assert count_rows("(p or q) or r") == 7
+    assert count_rows("p and s") == count_rows("p&s") == 1
+    assert count_rows("p|~p") == 2
+    assert count_rows("(p|q)|r") == 7
 
 
 def test_spaces_and_brackets_do_not_move_a_formula_across_the_split() -> None:
     for task in draw(0.8, 100):
-        assert is_held_out(f"( {task.formula} )") == is_held_out(task.formula)
+        assert is_held_out(f"( {task.formula.replace('&', ' and ')} )") == is_held_out(task.formula)
 
 
 def test_about_one_formula_in_eight_is_held_out() -> None:

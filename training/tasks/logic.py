@@ -1,10 +1,10 @@
 """Propositional logic: write tasks, find them in a text, value them, and keep an evaluation set apart.
 
-    Let p=True, q=False. What is not p or q?
-    How many rows of the truth table of (p and q) or r are true?
+    Let p=1, q=0. What is ~p|q?
+    How many rows of the truth table of (k&~m)|t are true?
 
 Pure Python without heavy imports, so that actors, graders and tests can use it anywhere. Formulas are made
-of the letters p, q, r and s, `and`, `or`, `not` and parentheses, and read alike by people and by Python.
+of lowercase letters, `&`, `|`, `~` and parentheses; the reader takes `and`, `or` and `not` as well.
 
 Difficulty is a number in [0, 1]. Below `ROWS_FROM` a value is asked for, which is True or False; from there
 on the rows of a truth table are counted, which is hard to guess. Within each kind it fixes the mean number
@@ -21,13 +21,12 @@ import hashlib
 import itertools
 import random
 import re
+import string
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 MAX_CHARACTERS: Final = 200
 """A formula longer than this is refused before it is parsed."""
-LETTERS: Final = "pqrs"
-"""What formulas are about."""
 HELD_OUT_ONE_IN: Final = 8
 """One formula in this many belongs to the evaluation set."""
 HELD_OUT_SPREAD: Final = (0.1, 1.0)
@@ -46,22 +45,28 @@ ROWS_PHRASINGS: Final = (
 """The ways in which a task text asks for a number of rows."""
 
 _FEWEST, _MOST_FOR_VALUE, _MOST_FOR_ROWS = 2, 3, 4
-_MOST_LETTERS: Final = 3
 _NEGATED_LETTER: Final = 0.35
 _NEGATED_GROUP: Final = 0.15
 _ATTEMPTS_BEFORE_HARDER: Final = 200
 
-_TOKENS: Final = r"(?:[pqrs]|and|or|not|[() ])"
-_FORMULA: Final = re.compile(rf"(?<![\w=(])(?:\(|\b(?:not|[pqrs])\b){_TOKENS}*(?![\w=])")
-_ASSIGNED: Final = re.compile(r"\b([pqrs])(?: ?= ?| is )(true|false)\b", re.IGNORECASE)
+_WORDS: Final = {"not": "~", "and": "&", "or": "|"}
+_WORD: Final = re.compile(r"\b(?:not|and|or)\b")
+_OPENING, _LETTER = r"(?:(?:~|\(|\bnot\b) ?)*", r"\b[a-z]\b"
+_FORMULA: Final = re.compile(
+    rf"{_OPENING}{_LETTER}(?: ?\))*(?: ?(?:&|\||\band\b|\bor\b) ?{_OPENING}{_LETTER}(?: ?\))*)+"
+)
+_ASSIGNED: Final = re.compile(r"\b([a-z])(?: ?= ?(1|0|true|false)| is (true|false))\b", re.IGNORECASE)
 _ROWS: Final = re.compile(r"\brows\b.*\btruth table\b|\btruth table\b.*\brows\b", re.IGNORECASE | re.DOTALL)
+
+
+_NODES: Final = (ast.Name, ast.Load, ast.BinOp, ast.BitAnd, ast.BitOr, ast.UnaryOp, ast.Invert)
 
 
 class LogicTask(NamedTuple):
     """One question about one formula."""
 
     formula: str
-    """Such as `(p and not q) or r`."""
+    """Such as `(p&~q)|r`."""
     assignment: tuple[tuple[str, bool], ...] = ()
     """A value for each letter of the formula; empty where the rows of its truth table are counted."""
 
@@ -105,34 +110,37 @@ def spell(assignment: tuple[tuple[str, bool], ...]) -> str:
     """An assignment as a task text has it.
 
     >>> spell((("p", True), ("q", False)))
-    'p=True, q=False'
+    'p=1, q=0'
     """
-    return ", ".join(f"{letter}={value}" for letter, value in assignment)
+    return ", ".join(f"{letter}={value:d}" for letter, value in assignment)
 
 
 def find_task(text: str) -> LogicTask | None:
     """The one task in `text`; None unless there is exactly one formula and nothing is left open.
 
-    A value needs exactly the formula's letters assigned, as `p=True` or `p is true`; without any
+    A value needs exactly the formula's letters assigned, as `p=1` or `p is true`; without any
     assignment the text must ask for the rows of a truth table.
     """
-    assigned = [(letter.lower(), value.lower() == "true") for letter, value in _ASSIGNED.findall(text)]
-    found = [match.group().strip() for match in _FORMULA.finditer(_ASSIGNED.sub(";", text))]
-    formulas = [candidate for candidate in found if _is_formula(candidate)]
-    if len(formulas) != 1 or len(found) != 1:
+    assigned = [
+        (letter.lower(), (value or word).lower() in ("1", "true"))
+        for letter, value, word in _ASSIGNED.findall(text)
+    ]
+    found = [_plain(match.group()) for match in _FORMULA.finditer(_ASSIGNED.sub(";", text))]
+    if len(found) != 1 or not _is_formula(found[0]):
         return None
-    letters = letters_of(formulas[0])
+    letters = letters_of(found[0])
     if not assigned:
-        return LogicTask(formulas[0]) if _ROWS.search(text) else None
-    if sorted(letter for letter, _ in assigned) != letters or _ROWS.search(text):
+        return LogicTask(found[0]) if _ROWS.search(text) else None
+    values = dict(assigned)
+    if len(assigned) != len(letters) or set(values) != set(letters) or _ROWS.search(text):
         return None
-    return LogicTask(formulas[0], tuple(sorted(assigned)))
+    return LogicTask(found[0], tuple((letter, values[letter]) for letter in letters))
 
 
 def answer_of(task: LogicTask) -> str:
     """`True` or `False`, or how many rows are true.
 
-    >>> answer_of(LogicTask("p or not q")), answer_of(LogicTask("p or q", (("p", False), ("q", True))))
+    >>> answer_of(LogicTask("p|~q")), answer_of(LogicTask("p|q", (("p", False), ("q", True))))
     ('3', 'True')
     """
     if task.assignment:
@@ -153,8 +161,8 @@ def count_rows(formula: str) -> int:
 
 
 def letters_of(formula: str) -> list[str]:
-    """The letters that occur in it, in order of the alphabet."""
-    return sorted(set(re.findall(r"\b[pqrs]\b", formula)))
+    """The letters that occur in it, in the order in which they do."""
+    return list(dict.fromkeys(re.findall(_LETTER, _plain(formula))))
 
 
 def estimate_difficulty(task: LogicTask) -> float:
@@ -162,7 +170,7 @@ def estimate_difficulty(task: LogicTask) -> float:
 
     For drawn tasks the expected estimate is the difficulty that was asked for.
     """
-    size = len(re.findall(r"\b[pqrs]\b", task.formula))
+    size = len(re.findall(_LETTER, task.formula))
     if task.counts_rows:
         return ROWS_FROM + (1.0 - ROWS_FROM) * _share(size, _MOST_FOR_ROWS)
     return ROWS_FROM * _share(size, _MOST_FOR_VALUE)
@@ -216,50 +224,57 @@ def _share(size: int, most: int) -> float:
 
 
 def _sample_formula(rng: random.Random, size: int) -> str:
-    """A random tree over `size` letters, at most three of them different and each of those used."""
-    letters = rng.sample(LETTERS, min(size, _MOST_LETTERS))
-    letters += rng.choices(letters, k=size - len(letters))
-    rng.shuffle(letters)
-    return _join(rng, letters, outermost=True)
+    """A random tree over `size` different letters."""
+    return _join(rng, rng.sample(string.ascii_lowercase, size), outermost=True)
 
 
 def _join(rng: random.Random, letters: list[str], outermost: bool) -> str:
     if len(letters) == 1:
-        return f"not {letters[0]}" if rng.random() < _NEGATED_LETTER else letters[0]
+        return f"~{letters[0]}" if rng.random() < _NEGATED_LETTER else letters[0]
     middle = rng.randrange(1, len(letters))
     left, right = (_join(rng, part, outermost=False) for part in (letters[:middle], letters[middle:]))
-    joined = f"{left} {rng.choice(('and', 'or'))} {right}"
+    joined = f"{left}{rng.choice('&|')}{right}"
     negated = rng.random() < _NEGATED_GROUP
-    return f"not ({joined})" if negated else joined if outermost else f"({joined})"
+    return f"~({joined})" if negated else joined if outermost else f"({joined})"
+
+
+def _plain(formula: str) -> str:
+    """The formula in symbols, without spaces. Both notations bind alike: not, then and, then or."""
+    return _WORD.sub(lambda word: _WORDS[word.group()], formula).replace(" ", "")
 
 
 def _is_formula(text: str) -> bool:
-    """Whether it joins or denies something; a letter alone does not."""
     try:
-        return not isinstance(_parse(text), ast.Name)
+        _parse(text)
     except ValueError:
         return False
+    return True
 
 
 def _parse(formula: str) -> ast.expr:
     if len(formula) > MAX_CHARACTERS:
         raise ValueError(f"the formula has {len(formula)} characters; at most {MAX_CHARACTERS} are read")
-    if not re.fullmatch(rf"{_TOKENS}+", formula):
-        raise ValueError(f"{formula!r} is no formula: only p, q, r, s, and, or, not and parentheses are read")
+    plain = _plain(formula)
+    if not re.fullmatch(r"[a-z&|~()]+", plain):
+        raise ValueError(f"{formula!r} is no formula: only letters, &, |, ~ and parentheses are read")
     try:
-        return ast.parse(formula.strip(), mode="eval").body
+        tree = ast.parse(plain, mode="eval").body
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"{formula!r} is not a well-formed formula") from error
+    for node in ast.walk(tree):
+        if not isinstance(node, _NODES) or (isinstance(node, ast.Name) and len(node.id) > 1):
+            raise ValueError(f"{formula!r} is not a well-formed formula")  # such as `p(q)` or `pq`
+    return tree
 
 
 def _value(node: ast.expr, assignment: Mapping[str, bool]) -> bool:
     match node:
         case ast.Name(id=letter) if letter in assignment:
             return assignment[letter]
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
+        case ast.UnaryOp(op=ast.Invert(), operand=operand):
             return not _value(operand, assignment)
-        case ast.BoolOp(op=ast.And(), values=values):
-            return all(_value(value, assignment) for value in values)
-        case ast.BoolOp(op=ast.Or(), values=values):
-            return any(_value(value, assignment) for value in values)
-    raise ValueError("only and, or and not between assigned letters have a value here")
+        case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
+            return _value(left, assignment) and _value(right, assignment)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _value(left, assignment) or _value(right, assignment)
+    raise ValueError("only &, | and ~ between assigned letters have a value here")

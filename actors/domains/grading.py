@@ -131,7 +131,7 @@ def grade_plainly(reference: str, answer: str, rel_tolerance: float) -> Grade | 
     left, right_number = read_number(expected), read_number(given)
     if left is not None and right_number is not None:
         return grade_numbers(left, right_number, rel_tolerance)
-    if is_words(expected) or is_words(given):
+    if is_words(expected) or (is_words(given) and not _may_be_a_product(given)):
         return wrong(f"expected {shorten(expected)}, got {shorten(given)}", "exact")
     return None
 
@@ -186,9 +186,16 @@ def majority(answers: Sequence[str | None]) -> tuple[str | None, float]:
 
 
 def is_words(text: str) -> bool:
-    """Letters only: a name or a yes, which no algebra may take apart into a product of symbols."""
-    letters = text.replace(" ", "").replace("-", "")
-    return len(letters) > 1 and letters.isalpha() and letters.lower() not in _CONSTANTS
+    """A name or a yes, which no algebra may take apart into a product of symbols; not `x y` or `x-y`."""
+    words = text.replace("-", " ").split()
+    letters = "".join(words)
+    longest = max(map(len, words), default=0)
+    return letters.isalpha() and longest > 1 and letters.lower() not in _CONSTANTS
+
+
+def _may_be_a_product(text: str) -> bool:
+    """`xy` is x·y, where that is what is asked for."""
+    return len(text) == 2
 
 
 _CONSTANTS: Final = frozenset({"pi", "oo", "inf", "infinity", "tau"})

@@ -136,7 +136,7 @@ class Stand:
         return len((await self.ask(request)).token_ids)
 
     async def directly(self, request: Generate) -> int:
-        """`AsyncLLM` itself, as a careful user would call it."""
+        """`AsyncLLM` itself, as a careful user would call it who wants tokens and log-probabilities."""
         from vllm import SamplingParams
         from vllm.inputs.engine import tokens_input
         from vllm.sampling_params import RequestOutputKind
@@ -152,7 +152,10 @@ class Stand:
         assert llm is not None
         prompt = tokens_input(list(request.prompt_ids))
         outputs = [output async for output in llm.generate(prompt, params, request.request_id)]
-        return len(outputs[-1].outputs[0].token_ids)
+        (sampled,) = outputs[-1].outputs
+        logprobs = sampled.logprobs or []
+        read = [at[token].logprob for token, at in zip(sampled.token_ids, logprobs, strict=True)]
+        return len(read)
 
 
 class SharedEngine(InferenceEngine):

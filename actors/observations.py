@@ -3,16 +3,14 @@
 from typing import Final
 
 from messages.data import Listing, Matches, Observation, Retrieved
+from runtime.tools.base import harmless
 
 NOTHING: Final = "(nothing)"
 """The observation of an empty blob, or of a listing without blobs."""
 
 
 def show(seen: Observation, max_chars: int) -> str:
-    """What was seen as a model reads it, at most `max_chars` long.
-
-    What looks like a chat template's markup is broken up, so that a text cannot end the turn it is in.
-    """
+    """What was seen as a model may read it, at most `max_chars` long."""
     match seen.data:
         case Retrieved(content=bytes() as content):
             text = _as_text(content)
@@ -22,8 +20,7 @@ def show(seen: Observation, max_chars: int) -> str:
             text = ", ".join(f"{blob.tag}/{blob.blob_name}" for blob in matches)
         case _:
             text = seen.text
-    text = text.replace("<|", "< |")
-    return (text if len(text) <= max_chars else f"{text[: max_chars - 1]}…") or NOTHING
+    return harmless(text, max_chars) or NOTHING
 
 
 def _as_text(content: bytes) -> str:

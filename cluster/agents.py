@@ -123,10 +123,11 @@ def _dialect(settings: ModelAgentSection, rules: Rules, permitted: tuple[str, ..
     """Ours were trained in the Student's way of talking; all others write JSON."""
     if isinstance(settings, LoraAgentSettings) or _is_seed(settings):
         from actors.agents.react_dialect import ReActDialect
-        from actors.student.data_tools import action_of, tool_lines
-        from actors.student.prompts import GUIDE
+        from actors.domains import domain_named
+        from actors.student.data_tools import TOLD, action_of
 
-        return ReActDialect(settings.system or GUIDE.format(tools=tool_lines()), action_of)
+        told = domain_named("data").opening("", TOLD)[0].content
+        return ReActDialect(settings.system or told, action_of)
     from actors.agents.json_dialect import Example, JsonDialect
 
     examples = settings.examples if isinstance(settings, PromptAgentSettings) else ()

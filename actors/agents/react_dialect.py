@@ -6,7 +6,7 @@ from actors.agents.base import ANSWER, Decision
 from actors.agents.dialect import Unreadable, checked
 from messages.chat import ConversationMessage, JsonObject
 from messages.data import Action
-from runtime.tools.react import parse_reply
+from runtime.tools.calls import parse_reply
 
 
 class ReActDialect:
@@ -27,8 +27,9 @@ class ReActDialect:
     def read(self, text: str) -> Decision:
         """The first call, or the answer. Raises Unreadable."""
         reply = parse_reply(text)
-        if reply.call is not None:
-            return Decision(reply.thought, checked(self._read_input(reply.call.tool, reply.call.input)))
+        if reply.calls:
+            call = reply.calls[0]
+            return Decision(reply.thought, checked(self._read_input(call.tool, call.input)))
         if reply.answer is not None:
             return Decision(reply.thought, Action.of(ANSWER, text=reply.answer))
         raise Unreadable(f"there is no Action and no Answer: {text[:80]!r}")

@@ -78,7 +78,7 @@ def trajectory_of(episode: Episode, *, group_id: str, version: int, max_chars: i
 
 
 def _turn(step: Step, version: int, max_chars: int) -> Turn:
-    action, seen = step.action, step.result.observation
+    action = step.action
     acts = action is not None and action.name != ANSWER
     return Turn(
         prompt_ids=(),
@@ -87,13 +87,17 @@ def _turn(step: Step, version: int, max_chars: int) -> Turn:
         loss_mask=(),
         policy_version=version,
         text=step.thought,
-        call=_call(action) if action is not None and acts else None,
-        result=ToolResult(
-            output=show(seen, max_chars),
-            ok=not step.refused,
-            failure="error" if step.refused else "",
-            reward=step.result.reward,
-        ),
+        calls=(_call(action),) if action is not None and acts else (),
+        results=(_result(step, max_chars),) if acts else (),
+    )
+
+
+def _result(step: Step, max_chars: int) -> ToolResult:
+    return ToolResult(
+        output=show(step.result.observation, max_chars),
+        ok=not step.refused,
+        failure="error" if step.refused else "",
+        reward=step.result.reward,
     )
 
 

@@ -7,7 +7,7 @@ the episode: it is nobody's score.
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ from actors.observations import show
 from actors.spaces import DataAccess, Space
 from configs.errors import AgentFactoryError
 from configs.roles import DataToolSettings
+from messages.chat import JsonObject
 from messages.data import Action, IngestReport, Refused, TaskSpec
 from messages.episodes import SolveTask
 from messages.turns import ToolResult
@@ -75,6 +76,8 @@ _TOOLS: Final[dict[str, tuple[Read, str]]] = {
 class DataTool:
     """One action. Its input is a line, or a JSON object with the action's parameters by name."""
 
+    parameters: JsonObject | None = None
+
     def __init__(self, name: str, environment: DataEnvironment, max_chars: int) -> None:
         self._name = name
         _, self._description = _TOOLS[name]
@@ -122,9 +125,15 @@ def action_of(name: str, text: str) -> Action:
     return _TOOLS[name][0](name, text) if name in _TOOLS else Action(name=name)
 
 
-def tool_lines() -> str:
-    """What each tool is called, does and reads, a line each, as the model is told of them."""
-    return "\n".join(f"- {name}: {description}" for name, (_, description) in _TOOLS.items())
+class ToldTool(NamedTuple):
+    """A tool as a model is told of it, where nothing is called."""
+
+    name: str
+    description: str
+    parameters: JsonObject | None = None
+
+
+TOLD: Final = tuple(ToldTool(name, description) for name, (_, description) in _TOOLS.items())
 
 
 @asynccontextmanager

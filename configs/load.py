@@ -44,7 +44,7 @@ def load_section(path: Path, section: type[SectionT]) -> SectionT:
     if not path.is_file():
         raise SettingsError(f"{path}: there is no such settings file")
     try:
-        return section.model_validate(_read_yaml(path))
+        return section.model_validate(read_yaml(path))
     except ValidationError as error:
         raise SettingsError(describe(error, where=str(path), model=section)) from error
 
@@ -94,7 +94,7 @@ def _find(name_or_file: str) -> Path:
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, YamlValue]:
     if path.resolve() in seen:
         raise SettingsError(f"{path}: extends: the files extend one another in a circle")
-    values = _read_yaml(path)
+    values = read_yaml(path)
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -105,7 +105,8 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, YamlValue]:
     return _merge(_read_with_base(base_path, (*seen, path.resolve())), values)
 
 
-def _read_yaml(path: Path) -> dict[str, YamlValue]:
+def read_yaml(path: Path) -> dict[str, YamlValue]:
+    """The keys and values of a YAML file. Raises SettingsError, which names the file and the line."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

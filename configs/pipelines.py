@@ -13,11 +13,12 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, model_validator
 
+from configs.agent_settings import AgentSettings
 from configs.errors import SettingsError
 from configs.load import describe, read_yaml
 from configs.references import BadReference, Reference, references_in
 from configs.section import Section
-from messages.data import Format, Param
+from messages.data import Param
 
 PIPELINES: Final = Path(__file__).parent / "pipelines"
 """Those that ship with the project."""
@@ -25,30 +26,6 @@ PIPELINE: Final = "pipeline"
 """The owner of the variables, in `${pipeline.x}`; no step may bear the name."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][\w-]{0,63}$")]
 OnFailure = Literal["stop", "go_on"]
-
-
-class PipelineAgent(Section):
-    """Who takes the steps of a role. A bare text in YAML is the name of a blueprint."""
-
-    blueprint: str = ""
-    type: str = ""
-    """Such as `ingestor` or `retriever`, where no blueprint is named."""
-    backend: str = ""
-    model: str = ""
-    temperature: float | None = None
-    default_tag: str = ""
-    default_format: Format = "arrow"
-    default_tag_pattern: str = ""
-
-    @model_validator(mode="after")
-    def _somebody(self) -> Self:
-        if bool(self.blueprint) == bool(self.type):
-            raise ValueError("expected a blueprint's name, or a type")
-        return self
-
-
-def _named(value: object) -> object:
-    return {"blueprint": value} if isinstance(value, str) else value
 
 
 def _renamed(value: object) -> object:
@@ -61,8 +38,10 @@ class PipelineStep(Section):
     id: Name = Field(validation_alias=AliasChoices("id", "name"))
     agent: str
     """The role that takes it."""
+    instruction: str = ""
+    """What the agent is told, in words; it decides what to do. May hold `${…}`, as inputs may."""
     action: str = ""
-    """Empty: the first of the role's actions that takes these inputs."""
+    """Without an instruction: what to do. Empty: the first of the role's actions that takes these inputs."""
     inputs: dict[str, Param] = Field(default_factory=dict)
     """The action's parameters. Texts may hold `${pipeline.x}` and `${step.key}`."""
     outputs: Annotated[dict[Name, str], BeforeValidator(_renamed)] = Field(default_factory=dict)
@@ -77,7 +56,14 @@ class PipelineStep(Section):
     @cached_property
     def references(self) -> tuple[Reference, ...]:
         """All in the inputs, in order. Raises BadReference, which names the input."""
-        return tuple(found for key, value in self.inputs.items() for found in _references(key, value))
+        said = {"instruction": self.instruction, **{f"inputs.{key}": v for key, v in self.inputs.items()}}
+        return tuple(found for key, value in said.items() for found in _references(key, value))
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if self.instruction and (self.inputs or self.action):
+            raise ValueError("an instruction says it all: expected it, or an action with its inputs")
+        return self
 
 
 class PipelineSpec(Section):
@@ -85,8 +71,8 @@ class PipelineSpec(Section):
 
     pipeline_id: Name
     description: str = ""
-    agents: dict[Name, Annotated[PipelineAgent, BeforeValidator(_named)]] = Field(min_length=1)
-    """Who takes the steps of each role."""
+    agents: dict[Name, AgentSettings | str] = Field(min_length=1)
+    """Who takes the steps of each role: a blueprint's name, or an agent as blueprints describe it."""
     variables: dict[Name, Param] = Field(default_factory=dict)
     """Values of `${pipeline.x}` where none are given. Others must be given."""
     steps: tuple[PipelineStep, ...] = Field(min_length=1)
@@ -166,7 +152,7 @@ def _references(key: str, value: Param) -> Sequence[Reference]:
     try:
         return [found for text in texts for found in references_in(text)]
     except BadReference as error:
-        raise BadReference(f"inputs.{key}: {error}") from error
+        raise BadReference(f"{key}: {error}") from error
 
 
 def _check_references(spec: PipelineSpec) -> None:

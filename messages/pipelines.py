@@ -16,6 +16,8 @@ class StepOutput(Message):
 
     step: str
     state: StepState
+    instruction: str = ""
+    """What the agent was told, where it had to decide."""
     action: Action | None = None
     """What was done; None if it never came to that."""
     result: StepResult | None = None

@@ -4,8 +4,6 @@ What can be seen from the file alone is checked when it is read: names that are 
 that there are not, circles. What depends on the actions is checked by `actors.pipelines.plan`.
 """
 
-import difflib
-from collections.abc import Iterable, Sequence
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -15,8 +13,8 @@ from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, mode
 
 from configs.agent_settings import AgentSettings
 from configs.errors import SettingsError
-from configs.load import describe, read_yaml
-from configs.references import BadReference, Reference, references_in
+from configs.load import describe, read_yaml, suggest
+from configs.references import BadReference, Reference, references_of
 from configs.section import Section
 from messages.data import Param
 
@@ -26,6 +24,22 @@ PIPELINE: Final = "pipeline"
 """The owner of the variables, in `${pipeline.x}`; no step may bear the name."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][\w-]{0,63}$")]
 OnFailure = Literal["stop", "go_on"]
+
+
+class BlueprintAgent(Section):
+    """The agent of a blueprint. In YAML also its name alone."""
+
+    type: Literal["blueprint"] = "blueprint"
+    name: str = Field(min_length=1)
+
+
+def _named(value: object) -> object:
+    return {"type": "blueprint", "name": value} if isinstance(value, str) else value
+
+
+PipelineAgent = Annotated[
+    Annotated[AgentSettings | BlueprintAgent, Field(discriminator="type")], BeforeValidator(_named)
+]
 
 
 def _renamed(value: object) -> object:
@@ -71,7 +85,7 @@ class PipelineSpec(Section):
 
     pipeline_id: Name
     description: str = ""
-    agents: dict[Name, AgentSettings | str] = Field(min_length=1)
+    agents: dict[Name, PipelineAgent] = Field(min_length=1)
     """Who takes the steps of each role: a blueprint's name, or an agent as blueprints describe it."""
     variables: dict[Name, Param] = Field(default_factory=dict)
     """Values of `${pipeline.x}` where none are given. Others must be given."""
@@ -94,20 +108,21 @@ class PipelineSpec(Section):
         if twice:
             raise ValueError(f"steps: {', '.join(map(repr, twice))}: there are several of this name")
         for step in self.steps:
-            if step.id == PIPELINE:
-                raise ValueError(f"steps: {PIPELINE!r} is what the variables belong to; choose another name")
-            if step.agent not in self.agents:
-                raise ValueError(
-                    f"{step.id}: there is no role {step.agent!r}; {nearest(step.agent, self.agents)}"
-                )
-            for needed in step.depends_on:
-                if needed not in names:
-                    raise ValueError(
-                        f"{step.id}: depends_on: there is no step {needed!r}; {nearest(needed, names)}"
-                    )
+            self._check_names(step, names)
         _check_references(self)
         _check_circles(self)
         return self
+
+    def _check_names(self, step: PipelineStep, names: list[str]) -> None:
+        if step.id == PIPELINE:
+            raise ValueError(f"steps: {PIPELINE!r} is what the variables belong to; choose another name")
+        if step.agent not in self.agents:
+            hint = suggest(step.agent, tuple(self.agents), "there are")
+            raise ValueError(f"{step.id}: there is no role {step.agent!r}; {hint}")
+        for needed in step.depends_on:
+            if needed not in names:
+                hint = suggest(needed, names, "there are")
+                raise ValueError(f"{step.id}: depends_on: there is no step {needed!r}; {hint}")
 
     def needs(self, step: PipelineStep) -> tuple[str, ...]:
         """The steps that must be done first: those that are named, and those whose outputs are used."""
@@ -140,17 +155,9 @@ def find_pipeline(name_or_file: str) -> Path:
     return shipped if "/" not in name_or_file and shipped.is_file() else Path(name_or_file)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, as the end of a sentence."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names) or 'none'}"
-
-
-def _references(key: str, value: Param) -> Sequence[Reference]:
-    texts = (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
+def _references(key: str, value: Param) -> list[Reference]:
     try:
-        return [found for text in texts for found in references_in(text)]
+        return references_of(value)
     except BadReference as error:
         raise BadReference(f"{key}: {error}") from error
 
@@ -168,7 +175,7 @@ def _check_references(spec: PipelineSpec) -> None:
                 known = [PIPELINE, *(name for name in names if name != step.id)]
                 raise ValueError(
                     f"{step.id}: {reference}: there is no step {reference.owner!r}; "
-                    f"{nearest(reference.owner, known)}"
+                    f"{suggest(reference.owner, known, 'there are')}"
                 )
 
 

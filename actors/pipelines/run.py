@@ -14,11 +14,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from actors.pipelines.outputs import failure_in
-from actors.pipelines.performing import Perform
-from actors.pipelines.plan import NothingThere, Outputs, Plan, PlannedStep
+from actors.pipelines.performing import Perform, Taken
+from actors.pipelines.plan import Asked, NothingThere, Outputs, Plan, PlannedStep
 from actors.pipelines.state import StateFile
 from configs.errors import AgentFactoryError
-from messages.data import Action, StepResult
 from messages.pipelines import PipelineResult, StepChanged, StepOutput, StepState
 from runtime.groups import task_group
 
@@ -106,17 +105,17 @@ class PipelineRun:
         if name in self._kept:
             return self._kept[name].model_copy(update={"state": "kept"})
         try:
-            action = self._plan.action(step, self._outputs)
+            asked = self._plan.asked(step, self._outputs)
         except NothingThere as error:
             return StepOutput(step=name, state="failed", reason=str(error))
-        return await self._done(step, action)
+        return await self._done(step, asked)
 
-    async def _done(self, step: PlannedStep, action: Action) -> StepOutput:
+    async def _done(self, step: PlannedStep, asked: Asked) -> StepOutput:
         """Try until it works, or the attempts are spent."""
         name, began, pause_s = step.spec.id, time.monotonic(), self._plan.spec.retry_pause_s
         self._tell(name, "running", "", 1, 0.0)
         for attempt in range(1, step.retries + 2):
-            result, reason = await self._attempt(step, action)
+            taken, reason = await self._attempt(step, asked)
             seconds = time.monotonic() - began
             if not reason or attempt > step.retries:
                 break
@@ -125,21 +124,22 @@ class PipelineRun:
         return StepOutput(
             step=name,
             state="failed" if reason else "done",
-            action=action,
-            result=result,
+            instruction=asked.instruction,
+            action=asked.action if taken is None else taken.action,
+            result=taken.result if taken is not None else None,
             reason=reason,
             attempts=attempt,
             seconds=seconds,
         )
 
-    async def _attempt(self, step: PlannedStep, action: Action) -> tuple[StepResult | None, str]:
-        """The result if there is one, and why it is no good if it is not."""
+    async def _attempt(self, step: PlannedStep, asked: Asked) -> tuple[Taken | None, str]:
+        """What was done if it came to that, and why it is no good if it is not."""
         with anyio.move_on_after(step.timeout_s):
             try:
-                result = await self._perform(step, action)
+                taken = await self._perform(step, asked)
             except AgentFactoryError as error:
                 return None, f"{type(error).__name__}: {error}"
-            return result, failure_in(result)
+            return taken, failure_in(taken.result)
         return None, f"it took longer than {step.timeout_s:g} s"
 
     def _tell(self, step: str, state: StepState, reason: str, attempt: int, seconds: float) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from configs.errors import BadInput, CannotWrite
+from messages.base import Message
 from messages.pipelines import PipelineBegun, StepOutput
 
 
@@ -59,7 +60,7 @@ class StateFile:
         """Close the file."""
         self._stream.close()
 
-    def _write(self, message: PipelineBegun | StepOutput) -> None:
+    def _write(self, message: Message) -> None:
         line = message.model_dump_json().encode() + b"\n"
         if self._stream.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -17,10 +17,13 @@ $(VENV)/installed: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" 2>&1 | { grep -v "Location 'file:" || true; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" 2>&1 | { grep -v "Location 'file:" || true; }
 	@$(BIN)/python -c "import agentfactory"
-	@command -v memcached >/dev/null || \
+	@for found in memcached:memcached bwrap:bubblewrap; do \
+		command -v $${found%%:*} >/dev/null && continue; \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		  { apt-get install -y -q memcached || { apt-get update -q && apt-get install -y -q memcached; }; } >/dev/null 2>&1; } || \
-		echo "memcached is missing and could not be installed: the embedded cache takes its place, its tests are skipped"
+		  { apt-get install -y -q $${found##*:} || { apt-get update -q && apt-get install -y -q $${found##*:}; }; }; } \
+		  >/dev/null 2>&1 || \
+		echo "$${found##*:} is missing and could not be installed: what is built in takes its place, its tests are skipped"; \
+	done
 	@touch $@
 
 evolve: $(VENV)/installed

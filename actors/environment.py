@@ -4,6 +4,7 @@ Invariants: every action leads to one step, whatever it says: one that is unknow
 observation with the reward for errors. What goes wrong in the data plane itself is raised and is no step.
 """
 
+import anyio
 from pydantic import ValidationError
 
 from actors.spaces import Space
@@ -68,6 +69,7 @@ class DataEnvironment:
         self._timeout_s = timeout_s
         self._space = space
         self._closed = self._over = False
+        self._stepping = anyio.Lock()
         self._begin(None)
 
     @property
@@ -83,7 +85,13 @@ class DataEnvironment:
         return self._seen
 
     async def step(self, action: Action) -> StepResult:
-        """Act. Raises EnvironmentOver after the last step, and what the data plane fails with."""
+        """Act; steps that are asked for at the same time are taken one after another, in their order.
+
+        Raises EnvironmentOver after the last step, and what the data plane fails with."""
+        async with self._stepping:
+            return await self._step(action)
+
+    async def _step(self, action: Action) -> StepResult:
         if self._over:
             raise EnvironmentOver("the task is over: reset the environment")
         result = await self._result_of(action)

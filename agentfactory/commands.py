@@ -151,9 +151,10 @@ def _show_solution(console: Console, task: str, solution: Solution) -> None:
     for turn in solution.turns:
         console.print(f"[dim]policy v{turn.policy_version}, {len(turn.completion_ids)} tokens[/]")
         console.print(escape(turn.text.strip()))
-        if turn.result is not None:
-            style = "green" if turn.result.ok else "red"
-            console.print(f"[{style}]Observation: {escape(turn.result.output)}[/]")
+        for call, result in zip(turn.calls, turn.results, strict=False):
+            style = "green" if result.ok else "red"
+            named = f" ({escape(call.tool)})" if len(turn.calls) > 1 else ""
+            console.print(f"[{style}]Observation{named}: {escape(result.output)}[/]")
     console.print(f"[bold]Answer[/]  {escape(solution.answer or '(none)')}{_check(task, solution)}")
 
 

@@ -68,6 +68,11 @@ class DataPlane:
         self._searcher: Ref | None = None
         self._spawning = anyio.Lock()
 
+    @property
+    def retriever(self) -> Ref:
+        """Who lists and fetches blobs."""
+        return self._retriever
+
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: DataSettings | None = None) -> AsyncIterator[Self]:
@@ -162,7 +167,7 @@ class DataPlane:
         """
         if not 1 <= k <= MAX_PASSAGES:
             raise BadInput(f"k: {k} passages; expected 1 to {MAX_PASSAGES}")
-        searcher = await self._ready_searcher()
+        searcher = await self.searcher()
         request = Search(tag=tag, question=question, k=k)
         return (await searcher.ask(request, timeout_s=ACTION_TIMEOUT_S)).passages
 
@@ -177,8 +182,8 @@ class DataPlane:
         """Remove tags and all their blobs for good, from both tiers; how many blobs. Raises ActionRefused."""
         return (await self._ask(self._ingestor, Destroy(tags=tags), Destroyed)).blobs
 
-    async def _ready_searcher(self) -> Ref:
-        """The Searcher, spawned when it is first needed: it loads FAISS and an embedder."""
+    async def searcher(self) -> Ref:
+        """Who answers Search; spawned when it is first needed, since it loads FAISS and an embedder."""
         async with self._spawning:
             if self._searcher is None:
                 self._searcher = await spawn_searcher(self._system, self.settings)

@@ -1,7 +1,6 @@
 """The Python API: open a factory, let agents evolve, have tasks solved."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +12,7 @@ from actors.coordinator.state import RunState
 from actors.spaces import DataAccess, clear, new_space
 from actors.student.actor import Student
 from agentfactory.data import DataPlane
+from agentfactory.question import task_of
 from agentfactory.report.result import run_result
 from cluster.crew import spawn_coordinator, spawn_crew
 from cluster.data_plane import spawn_data_access, spawn_searcher
@@ -127,8 +127,9 @@ class Factory:
         folder = None
         if run_dir is not None:
             folder, settings = open_run_folder(Path(run_dir))
+            settings = _with(settings, data=settings.data_for(folder))
             adapter = read_state(folder, settings).adapters["student"]
-        asked = task if isinstance(task, Task) else _task(task, settings.curriculum.domains[0])
+        asked = task if isinstance(task, Task) else task_of(task, settings)
         async with ActorSystem.open("local", stall_s=settings.runtime.stall_s) as system:
             data = await self._data_access(system, settings) if asked.domain == "data" else None
             self.on_starting("engine")
@@ -215,7 +216,7 @@ class Factory:
                 logging=logging,
             )
         )
-        data = (await self._open_data(settings.data)).settings if settings.needs_data else None
+        data = (await self._open_data(settings.data_for(folder))).settings if settings.needs_data else None
         events = await system.topics.subscribe()
         self.on_starting("engine, teacher, students, verifier, sink, trainer")
         crew = await spawn_crew(system, settings, folder, data)
@@ -314,19 +315,6 @@ def read_state(folder: Path, settings: Settings) -> RunState:
     for entry in read_journal(folder / JOURNAL):
         state.apply(entry)
     return state
-
-
-def _task(text: str, domain: str) -> Task:
-    if not text.strip():
-        raise BadInput("the task is empty; expected something to solve, such as 'What is 12*(7+5)?'")
-    return Task(
-        id=uuid.uuid4().hex[:12],
-        domain=domain,
-        description=text.strip(),
-        difficulty=0.5,
-        reference_kind="none",
-        created_at=time.time(),
-    )
 
 
 def _with(settings: Settings, **changes: object) -> Settings:

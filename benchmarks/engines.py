@@ -228,7 +228,7 @@ async def _hot_swap(figures: Figures, stand: Stand, adapters: Sequence[LoadAdapt
     to_first_token: list[float] = []
     for adapter in adapters:
         known = len(latencies)
-        while len(latencies) < known + 2 * CONCURRENT and not failed:  # some without a swap, to compare with
+        while len(latencies) < known + 2 * CONCURRENT and not failed:  # noqa: ASYNC110 - some without a swap
             await asyncio.sleep(0.1)
         version = adapter.adapter.version
         swapping, began = True, time.perf_counter()

@@ -54,8 +54,8 @@ def trajectory(number: int, size: Episode) -> Trajectory:
         loss_mask=(0,) * size.prompt + (1,) * size.completion,
         policy_version=3,
         text="x" * size.completion,
-        call=ToolCall(tool="python", input="print(12+34*5)"),
-        result=ToolResult(output="182", ok=True),
+        calls=(ToolCall(tool="python", input="print(12+34*5)"),),
+        results=(ToolResult(output="182", ok=True),),
     )
     return Trajectory(
         episode_id=f"e{number}",

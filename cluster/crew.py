@@ -132,6 +132,7 @@ class _Spawning:
             settings,
             weak,
             self._data.retriever if self._data else None,
+            self._settings.curriculum.domains,
             name="verifier",
             copies=settings.copies,
         )

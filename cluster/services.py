@@ -7,11 +7,13 @@
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import anyio
 import psutil
@@ -69,14 +71,15 @@ def choose_cache(data: DataSettings) -> Choice:
 def make_plan(data: DataSettings, folder: Path) -> Plan:
     """Decide what runs. Raises BadInput for what cannot."""
     store, cache = choose_store(data.store), choose_cache(data)
+    endpoint = _with_a_port(data.bridge.endpoints[0])
     chosen = data.model_copy(
         update={
+            "bridge": data.bridge.model_copy(update={"endpoints": (endpoint, *data.bridge.endpoints[1:])}),
             "store": data.store.model_copy(update={"kind": store.kind}),
             "cache": data.cache.model_copy(update={"kind": cache.kind}),
             "folder": str(folder),
         }
     )
-    endpoint = data.bridge.endpoints[0]
     argv = (sys.executable, "-m", "cluster.bridge_server", str(folder))
     about = f"bridge server on {endpoint}, {store.kind} store in {data.store.folder}"
     services = [Service(name="bridge", argv=argv, about=about)]
@@ -90,6 +93,15 @@ def make_plan(data: DataSettings, folder: Path) -> Plan:
         cache=f"{cache.kind} ({cache.why})",
     )
     return Plan(data=chosen, state=state, services=tuple(services))
+
+
+def _with_a_port(endpoint: str) -> str:
+    """The endpoint with a free port in place of port 0."""
+    address, _, port = endpoint.rpartition(":")
+    if port != "0":
+        return endpoint
+    with socket.create_server((urlsplit(endpoint).hostname or "", 0)) as taken:
+        return f"{address}:{taken.getsockname()[1]}"
 
 
 def _memcached(data: DataSettings, host: CacheHost, number: int) -> Service:

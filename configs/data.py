@@ -15,7 +15,8 @@ class BridgeSettings(Section):
     """The bridge server and how to reach it."""
 
     endpoints: tuple[str, ...] = ("tcp://127.0.0.1:5560",)
-    """Servers, tried in turn; one that does not answer is skipped for a while."""
+    """Servers, tried in turn; one that does not answer is skipped for a while. A server that is started
+    here takes any free port for port 0."""
     connect_timeout_ms: int = Field(default=5000, ge=1)
     request_timeout_ms: int = Field(default=30_000, ge=1)
     chunk_kb: int = Field(default=1024, ge=4)
@@ -145,6 +146,10 @@ class DataSettings(Section):
 
     folder: str = ".agentfactory"
     """Where `agentfactory up` keeps the state and the logs of what it runs."""
+    of_run: bool = False
+    """Each run starts a data plane of its own in its folder, with an embedded store and cache, unless it
+    works with texts that are stored elsewhere. What else is said of the store's and the cache's kind, of
+    places and endpoints is for everything but runs then."""
     bridge: BridgeSettings = BridgeSettings()
     store: StoreSettings = StoreSettings()
     cache: CacheSettings = CacheSettings()
@@ -164,6 +169,19 @@ class DataSettings(Section):
                 f"({self.bridge.request_timeout_ms} ms): a client would hear of no answer, not of why"
             )
         return self
+
+    def for_run(self, run_dir: Path) -> Self:
+        """A data plane of a run's own, in its folder."""
+        folder = run_dir / "data"
+        store = {"kind": "embedded", "folder": str(folder / "store")}
+        return self.model_copy(
+            update={
+                "folder": str(folder),
+                "bridge": self.bridge.model_copy(update={"endpoints": ("tcp://127.0.0.1:0",)}),
+                "store": self.store.model_copy(update=store),
+                "cache": self.cache.model_copy(update={"kind": "embedded"}),
+            }
+        )
 
     def locate_library(self) -> str:
         """The absolute path of the library. Raises SettingsError for a folder that is not there."""

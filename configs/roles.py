@@ -1,10 +1,15 @@
 """One section for each role: an actor gets its own and no other."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from configs.sandbox import AuditSettings
 from configs.section import Section
+from configs.tools import ToolBoxSettings, check_tool_names
+
+MAX_EXAMPLES: Final = 3
+"""Worked examples that every domain has for a prompt."""
 
 
 class SandboxSettings(Section):
@@ -22,6 +27,7 @@ class SandboxSettings(Section):
     """Calls that run at the same time in one Student."""
     allow_weak: bool = False
     """Go on where the kernel offers no isolation beyond resource limits."""
+    audit: AuditSettings = AuditSettings()
 
 
 class RetrieveSettings(Section):
@@ -63,7 +69,7 @@ class TeacherSettings(Section):
     temperature: float = Field(default=1.0, gt=0.0)
     max_tokens: int = Field(default=64, ge=1)
     require_reference: bool = False
-    """Drop tasks whose answer cannot be computed; otherwise the Student's majority stands in."""
+    """Drop tasks without an answer or a goal to judge by; otherwise the Student's majority stands in."""
     train: bool = True
     """Train the Teacher's own adapter by the frontier reward."""
     oversample: float = Field(default=1.5, ge=1.0, le=16.0)
@@ -81,8 +87,21 @@ class TeacherSettings(Section):
     novelty: NoveltySettings = NoveltySettings()
     grounding_tag: str = ""
     """Each task is asked for with a passage of this tag's texts at hand. Empty: from nothing."""
+    examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
+    """Worked examples in the prompt; 0 for none."""
     grounding_timeout_s: float = Field(default=120.0, gt=0.0)
     """To get passages; the first time the tag's index may have to be made."""
+
+
+class ConfidenceSettings(Section):
+    """How sure the Student is taken to be of its answers."""
+
+    self_critique: bool = False
+    """Ask the model, too, once for each answer: that costs a call, which is not trained on."""
+    critique_weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of what the model says in the confidence; the rest goes by the probabilities of its tokens."""
+    max_tokens: int = Field(default=64, ge=1)
+    """Of the model's reply about itself."""
 
 
 class StudentSettings(Section):
@@ -95,10 +114,24 @@ class StudentSettings(Section):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_turns: int = Field(default=20, ge=1)
     max_tokens_per_turn: int = Field(default=512, ge=1)
+    max_calls_per_turn: int = Field(default=8, ge=1, le=32)
+    """Calls of one reply that are carried out, at the same time; further ones are refused."""
     generate_timeout_s: float = Field(default=120.0, gt=0.0)
+    tools: tuple[str, ...] = ("python",)
+    """The tools it has, by name. `retrieve` is among them where `retrieve.tags` names texts."""
+    toolbox: ToolBoxSettings = ToolBoxSettings()
+    examples: int = Field(default=0, ge=0, le=MAX_EXAMPLES)
+    """Worked examples of the task's domain in the prompt; 0 for none."""
     sandbox: SandboxSettings = SandboxSettings()
+    confidence: ConfidenceSettings = ConfidenceSettings()
     retrieve: RetrieveSettings = RetrieveSettings()
     data: DataToolSettings = DataToolSettings()
+
+    @field_validator("tools")
+    @classmethod
+    def _tools_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_tool_names(names)
+        return names
 
 
 class VerifierSettings(Section):
@@ -112,6 +145,10 @@ class VerifierSettings(Section):
     memory_mb: int = Field(default=1024, ge=128)
     """Memory of one grader process."""
     rel_tolerance: float = Field(default=1e-6, ge=0.0)
+    step_credit: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Most that a wrong answer in mathematics can score by steps that follow; 0 leaves steps unread."""
+    trials: SandboxSettings = SandboxSettings()
+    """Limits of each hidden test that an answer's code is put to; its modules may be imported."""
 
 
 class SinkSettings(Section):
@@ -120,17 +157,6 @@ class SinkSettings(Section):
     segment_mb: int = Field(default=64, ge=1)
     max_batch: int = Field(default=64, ge=1)
     """Requests, each of a whole group, committed with one fsync."""
-
-
-class RewardWeights(Section):
-    """R = w_u·uncertainty + w_t·tool_use + w_n·novelty + w_c·correctness."""
-
-    uncertainty: float = Field(default=0.3, ge=0.0)
-    tool_use: float = Field(default=0.3, ge=0.0)
-    novelty: float = Field(default=0.2, ge=0.0)
-    correctness: float = Field(default=0.2, ge=0.0)
-    shuffle: bool = False
-    """Deal the group's rewards out at random: the control that shows a gain to be learning."""
 
 
 class CurriculumSettings(Section):

@@ -1,6 +1,7 @@
 """The whole of a run's settings."""
 
 import hashlib
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,11 +14,11 @@ from configs.models import (
     TransformersEngineSettings,
     VllmEngineSettings,
 )
+from configs.rewards import RewardWeights
 from configs.roles import (
     CurriculumSettings,
     EvaluationSettings,
     LoopSettings,
-    RewardWeights,
     SinkSettings,
     StudentSettings,
     TeacherSettings,
@@ -122,6 +123,10 @@ class Settings(Section):
         """Whether a run of these settings works with the data plane."""
         by_store = self.trainer.publish == "store"
         return bool(self.searched_tags) or by_store or "data" in self.curriculum.domains
+
+    def data_for(self, run_dir: Path) -> DataSettings:
+        """What a run in this folder works with: a data plane of its own, or the one with its texts."""
+        return self.data.for_run(run_dir) if self.data.of_run and not self.searched_tags else self.data
 
     def sha256(self) -> str:
         """Digest of every value: two runs with the same digest had the same settings."""

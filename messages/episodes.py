@@ -24,13 +24,14 @@ class Solution(Message):
     space: str = ""
     """What the tags in the store begin with that this attempt worked under; empty: it had none."""
     confidence: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Geometric mean probability of the tokens of the last turn."""
+    """Geometric mean probability of the answer's tokens, or what the settings make of that and of the
+    model's own opinion; nothing is calibrated."""
     duration_s: float = Field(default=0.0, ge=0.0)
 
     @property
     def tool_calls(self) -> int:
         """Number of tool calls made, successful or not."""
-        return sum(turn.call is not None for turn in self.turns)
+        return sum(len(turn.calls) for turn in self.turns)
 
     @property
     def reasoning(self) -> str:

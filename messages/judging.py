@@ -54,6 +54,13 @@ class JudgeGroup(Request[GroupVerdict]):
     solutions: tuple[Solution, ...]
 
 
+class RewardTerm(Message):
+    """What one term of a composed reward came to, before its weight."""
+
+    name: str
+    value: float
+
+
 class Rewards(Message):
     """The parts of an episode's reward, each in 0..1, and their weighted sum."""
 
@@ -61,4 +68,6 @@ class Rewards(Message):
     tool_use: float = 0.0
     novelty: float = 0.0
     correctness: float = 0.0
+    terms: tuple[RewardTerm, ...] = ()
+    """Where the settings compose the reward of terms: all of them, and the total is their weighted sum."""
     total: float = 0.0

@@ -106,6 +106,19 @@ class StepFinished(Event):
     at: float
 
 
+class DomainScore(Message):
+    """One domain's part of a version's evaluation."""
+
+    domain: str
+    pass_at_1: float
+    n: int
+    """Held-out episodes of this domain that were judged."""
+    ci95: tuple[float, float]
+    """Wilson score interval of pass@1."""
+    tool_use: float
+    """Share of them with at least one tool call."""
+
+
 class RoundFinished(Event):
     """A version's evaluation is in. Round 0 is the base model."""
 
@@ -128,6 +141,8 @@ class RoundFinished(Event):
     eval_s: float = 0.0
     failed: int = 0
     """Held-out episodes that ended without a verdict, left out of `n`."""
+    domains: tuple[DomainScore, ...] = ()
+    """The same by domain, in the order of the held-out tasks."""
     at: float
 
 
@@ -217,6 +232,7 @@ class RoundSummary(Message):
     tool_use: float
     train_s: float
     rollout_s: float
+    domains: tuple[DomainScore, ...] = ()
 
 
 class RunResult(Message):

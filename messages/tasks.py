@@ -6,6 +6,7 @@ from pydantic import Field
 
 from messages.adapters import AdapterRef
 from messages.base import Message, Request
+from messages.goals import CodeGoal, LogicGoal, MilestonesGoal
 from messages.search import PassageRef
 from messages.turns import Turn
 
@@ -26,8 +27,12 @@ class ExpectedBlob(Message):
 class StoreGoal(Message):
     """What an episode must leave in the store: these blobs under its tags, and no others."""
 
+    kind: Literal["store"] = "store"
     blobs: tuple[ExpectedBlob, ...] = Field(min_length=1)
     """At least one: an empty store is what every episode begins with."""
+
+
+Goal = StoreGoal | LogicGoal | CodeGoal | MilestonesGoal
 
 
 class Task(Message):
@@ -45,8 +50,8 @@ class Task(Message):
     """1 − the highest cosine similarity to any task proposed before, over all rounds."""
     created_at: float = 0.0
     """Seconds since the epoch."""
-    goal: StoreGoal | None = None
-    """What the store must hold at the end; None where the answer is all that counts."""
+    goal: Goal | None = None
+    """What a solution is held against beside the reference; None where the answer is all that counts."""
     source: PassageRef | None = None
     """The passage that the Teacher had at hand when it wrote the task."""
 

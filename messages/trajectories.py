@@ -30,6 +30,8 @@ class Trajectory(Message):
     rewards: Rewards
     majority_share: float = Field(default=0.0, ge=0.0, le=1.0)
     """p̂ of the group."""
+    confidence: float | None = Field(default=None, ge=0.0, le=1.0)
+    """How sure the Student was; None in what was stored before it was kept."""
     finished_at: float = 0.0
     """Seconds since the epoch."""
 

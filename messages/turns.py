@@ -1,5 +1,6 @@
 """What passes between a policy and its tools, turn by turn."""
 
+from itertools import zip_longest
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -7,6 +8,8 @@ from pydantic import Field, model_validator
 from messages.base import Message
 
 FinishReason = Literal["stop", "length", "abort"]
+Failure = Literal["", "error", "timeout", "memory", "output", "forbidden", "unknown_tool", "crashed"]
+"""Why a call of a tool is not `ok`; empty where it is."""
 
 
 class ToolCall(Message):
@@ -22,7 +25,7 @@ class ToolResult(Message):
 
     output: str
     ok: bool
-    failure: Literal["", "error", "timeout", "memory", "output", "forbidden", "unknown_tool", "crashed"] = ""
+    failure: Failure = ""
     """Why `ok` is false; empty otherwise."""
     reward: float | None = None
     """What the environment gave for this step; None for a tool that is no environment."""
@@ -45,11 +48,30 @@ class Turn(Message):
     finish_reason: FinishReason = "stop"
     text: str = ""
     """The completion as text."""
-    call: ToolCall | None = None
-    result: ToolResult | None = None
+    calls: tuple[ToolCall, ...] = ()
+    """In the order in which the policy wrote them; they ran at the same time."""
+    results: tuple[ToolResult, ...] = ()
+    """One for each of the first calls; a call beyond them was not answered."""
     started_at: float = 0.0
     """Seconds since the epoch."""
     generate_s: float = Field(default=0.0, ge=0.0)
+
+    @property
+    def exchanges(self) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
+        """Each call with what it was answered by; None where nothing did."""
+        return tuple(zip_longest(self.calls, self.results))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, value: object) -> object:
+        """Until version 2 of what is stored, a turn held at most one call and its result."""
+        if not isinstance(value, dict) or not {"call", "result"} & value.keys():
+            return value
+        newer = {key: field for key, field in value.items() if key not in ("call", "result")}
+        for older, name in (("call", "calls"), ("result", "results")):
+            if value.get(older) is not None:
+                newer[name] = (value[older],)
+        return newer
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:
@@ -58,4 +80,6 @@ class Turn(Message):
         total = len(self.prompt_ids) + len(self.completion_ids)
         if len(self.loss_mask) != total:
             raise ValueError(f"loss_mask has {len(self.loss_mask)} entries for {total} tokens")
+        if len(self.results) > len(self.calls):
+            raise ValueError(f"{len(self.results)} results for {len(self.calls)} calls")
         return self

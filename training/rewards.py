@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
-from configs.roles import RewardWeights, TeacherSettings
-from messages.judging import Rewards, Verdict
+from configs.rewards import RewardWeights
+from configs.roles import TeacherSettings
+from messages.judging import Rewards
 from messages.tasks import TaskOutcome
 from messages.trajectories import Group
-from messages.turns import Turn
+from training.reward_terms import Episode, composed, tool_use, uncertainty
 
 MAX_REWARDED_CALLS = 4
 """The Teacher earns nothing for tool calls beyond this many."""
@@ -32,55 +33,25 @@ def majority_share(answers: Sequence[str | None]) -> float:
     return max(votes.values(), default=0) / len(answers) if answers else 0.0
 
 
-def uncertainty(p_hat: float) -> float:
-    """1 − 2|p̂ − 0.5|: 1 where the Student is of two minds, 0 where it always or never agrees."""
-    return 1.0 - 2.0 * abs(p_hat - 0.5)
-
-
 def in_frontier(p_hat: float, width: float) -> bool:
     """Whether |p̂ − 0.5| ≤ width: neither too easy to teach anything nor hopeless."""
     return abs(p_hat - 0.5) <= width + ROUNDING
 
 
-def tool_use(turns: Sequence[Turn], verdict: Verdict) -> float:
-    """What the tools contributed, in 0..1.
-
-    score / (1 + needless)   if the answer is correct and some call succeeded
-    0                        otherwise
-
-    A call is needless if it failed, got no result, or repeats an earlier one (same tool, same input).
-    Calls are paid for through the answer that they led to and never by themselves: a wrong answer
-    earns nothing here, even with partial credit, so that calling a tool can never lift a wrong answer
-    above a right one. Nor does the number of calls raise it, so padding with more does not pay.
-    """
-    if not verdict.correct:
-        return 0.0
-    useful: set[tuple[str, str]] = set()
-    needless = 0
-    for turn in turns:
-        if turn.call is None:
-            continue
-        key = (turn.call.tool, turn.call.input.strip())
-        if turn.result is not None and turn.result.ok and key not in useful:
-            useful.add(key)
-        else:
-            needless += 1
-    return verdict.score / (1 + needless) if useful else 0.0
-
-
-def episode_rewards(
-    turns: Sequence[Turn], verdict: Verdict, p_hat: float, novelty: float, weights: RewardWeights
-) -> Rewards:
+def episode_rewards(episode: Episode, weights: RewardWeights) -> Rewards:
     """R = w_u·uncertainty + w_t·tool_use + w_n·novelty + w_c·correctness, with its parts.
 
-    `p_hat` is the group's majority share, `novelty` the task's; correctness is the verdict's score.
+    Where `weights` has terms, R is their weighted sum, and the four parts are for information.
     """
     parts = Rewards(
-        uncertainty=uncertainty(p_hat),
-        tool_use=tool_use(turns, verdict),
-        novelty=novelty,
-        correctness=verdict.score,
+        uncertainty=uncertainty(episode.p_hat),
+        tool_use=tool_use(episode.turns, episode.verdict),
+        novelty=episode.task.novelty,
+        correctness=episode.verdict.score,
     )
+    if weights.terms:
+        terms, total = composed(weights.terms, episode)
+        return parts.model_copy(update={"terms": terms, "total": total})
     total = (
         weights.uncertainty * parts.uncertainty
         + weights.tool_use * parts.tool_use

@@ -100,8 +100,9 @@ class Coordinator(Actor):
             crew.verifier,
             crew.sink,
         )
-        half_a_batch = max(1, settings.loop.batch_groups // 2)
-        stock = TaskStock(crew.teacher, publisher, self._state.curriculum, half_a_batch)
+        turns = max(2, len(settings.curriculum.domains))  # each domain has its part of every batch
+        at_once = max(1, settings.loop.batch_groups // turns)
+        stock = TaskStock(crew.teacher, publisher, self._state.curriculum, at_once)
         self._rollouts = Rollouts(settings.loop, self._record, groups, stock, publisher)
         tasks = held_out(settings.evaluation, settings.curriculum.domains, settings.data)
         self._evaluator = Evaluator(

@@ -12,10 +12,11 @@ import structlog
 from actors.coordinator.publisher import PolicyPublisher
 from actors.coordinator.spaces import Spaces
 from configs.errors import AgentFactoryError
-from configs.roles import LoopSettings, RewardWeights
+from configs.rewards import RewardWeights
+from configs.roles import LoopSettings
 from messages.adapters import AdapterRef
 from messages.episodes import EpisodeFailed, Solution, SolveTask
-from messages.judging import GroupVerdict, JudgeGroup, Rewards, Verdict
+from messages.judging import GroupVerdict, JudgeGroup, Rewards, RewardTerm, Verdict
 from messages.runs import Fate, GroupFinished, GroupLeased
 from messages.tasks import Task
 from messages.trajectories import FindTrajectories, Group, StoreTrajectories, Trajectory
@@ -23,6 +24,7 @@ from runtime.groups import task_group
 from runtime.ref import Ref
 from runtime.retry import ask_again
 from runtime.topics import Topics
+from training.reward_terms import Episode
 from training.rewards import episode_rewards, in_frontier
 
 log = structlog.get_logger("coordinator")
@@ -154,8 +156,8 @@ class GroupRunner:
     def _trajectory(
         self, lease: GroupLeased, solution: Solution, verdict: Verdict, judged: GroupVerdict
     ) -> Trajectory:
-        novelty = judged.task.novelty
-        rewards = episode_rewards(solution.turns, verdict, judged.majority_share, novelty, self._weights)
+        episode = Episode.of(judged.task, solution, verdict, judged.majority_share)
+        rewards = episode_rewards(episode, self._weights)
         return trajectory(lease.group_id, judged.task, solution, verdict, rewards, judged.majority_share)
 
     def _finished(self, lease: GroupLeased, group: Group) -> GroupFinished:
@@ -173,7 +175,7 @@ class GroupRunner:
             success=_mean([float(bool(t.verdict and t.verdict.correct)) for t in trajectories]),
             majority_share=trajectories[0].majority_share if trajectories else 0.0,
             difficulty=lease.proposal.task.difficulty,
-            tool_calls=_mean([sum(turn.call is not None for turn in t.turns) for t in trajectories]),
+            tool_calls=_mean([sum(len(turn.calls) for turn in t.turns) for t in trajectories]),
             rewards=mean_rewards([t.rewards for t in trajectories]),
             oldest_version=min((t.oldest_version for t in trajectories), default=0),
             tokens=sum(len(turn.completion_ids) for t in trajectories for turn in t.turns),
@@ -200,6 +202,7 @@ def trajectory(
         verdict=verdict,
         rewards=rewards,
         majority_share=majority_share,
+        confidence=solution.confidence,
         finished_at=time.time(),
     )
 
@@ -211,6 +214,10 @@ def mean_rewards(rewards: Sequence[Rewards]) -> Rewards:
         tool_use=_mean([reward.tool_use for reward in rewards]),
         novelty=_mean([reward.novelty for reward in rewards]),
         correctness=_mean([reward.correctness for reward in rewards]),
+        terms=tuple(
+            RewardTerm(name=terms[0].name, value=_mean([term.value for term in terms]))
+            for terms in zip(*(reward.terms for reward in rewards), strict=True)
+        ),
         total=_mean([reward.total for reward in rewards]),
     )
 

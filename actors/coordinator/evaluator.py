@@ -8,16 +8,19 @@ import structlog
 
 from actors.coordinator.episodes import STORE_TIMEOUT_S, EpisodeRunner, trajectory
 from configs.errors import AgentFactoryError
-from configs.roles import EvaluationSettings, RewardWeights
+from configs.rewards import RewardWeights
+from configs.roles import EvaluationSettings
 from messages.adapters import AdapterRef
 from messages.episodes import Solution, SolveTask
 from messages.judging import JudgeSolution, Verdict
+from messages.runs import DomainScore
 from messages.tasks import Task
 from messages.trajectories import StoreTrajectories, Trajectory
 from runtime.errors import ActorDown
 from runtime.groups import task_group
 from runtime.ref import Ref
 from runtime.retry import ask_again
+from training.reward_terms import Episode
 from training.rewards import episode_rewards
 from training.statistics import wilson_interval
 
@@ -38,6 +41,7 @@ class Evaluation(NamedTuple):
     failed: int
     mean_reward: float
     tool_use: float
+    domains: tuple[DomainScore, ...]
     duration_s: float
 
     @property
@@ -85,13 +89,16 @@ class Evaluator:
         n = len(done)
         if n == 0:
             raise NothingJudged(f"none of the {len(self._tasks)} held-out episodes ended with a verdict")
+        names = dict.fromkeys(task.domain for task in self._tasks)
+        of_domain = {name: [t for t in done if t.task.domain == name] for name in names}
         return Evaluation(
             version=adapter.version,
-            correct=sum(bool(t.verdict and t.verdict.correct) for t in done),
+            correct=_right(done),
             n=n,
             failed=len(self._tasks) - n,
-            mean_reward=sum(t.rewards.total for t in done) / n if n else 0.0,
-            tool_use=sum(any(turn.call for turn in t.turns) for t in done) / n if n else 0.0,
+            mean_reward=sum(t.rewards.total for t in done) / n,
+            tool_use=_with_a_call(done) / n,
+            domains=tuple(_score(name, part) for name, part in of_domain.items() if part),
             duration_s=time.monotonic() - began,
         )
 
@@ -113,7 +120,9 @@ class Evaluator:
             self.running -= 1
         if solution is None or verdict is None:
             return
-        rewards = episode_rewards(solution.turns, verdict, 0.0, 0.0, self._weights)
+        # Held-out tasks have no siblings, and nothing is new about them.
+        episode = Episode.of(task.model_copy(update={"novelty": 0.0}), solution, verdict)
+        rewards = episode_rewards(episode, self._weights)
         done.append(trajectory(f"eval-v{adapter.version}", task, solution, verdict, rewards))
 
     async def _judge(self, task: Task, solution: Solution) -> Verdict | None:
@@ -126,3 +135,22 @@ class Evaluator:
         except AgentFactoryError as error:
             log.warning("grading failed", episode_id=solution.episode_id, reason=str(error))
             return None
+
+
+def _score(domain: str, done: Sequence[Trajectory]) -> DomainScore:
+    right, n = _right(done), len(done)
+    return DomainScore(
+        domain=domain,
+        pass_at_1=right / n,
+        n=n,
+        ci95=wilson_interval(right, n),
+        tool_use=_with_a_call(done) / n,
+    )
+
+
+def _right(done: Sequence[Trajectory]) -> int:
+    return sum(bool(t.verdict and t.verdict.correct) for t in done)
+
+
+def _with_a_call(done: Sequence[Trajectory]) -> int:
+    return sum(any(turn.calls for turn in t.turns) for t in done)

@@ -177,6 +177,7 @@ class Learning:
             staleness=step.staleness if step else 0.0,
             eval_s=evaluation.duration_s,
             failed=evaluation.failed,
+            domains=evaluation.domains,
             at=time.time(),
         )
 

@@ -7,32 +7,31 @@ Invariants: every turn records the exact tokens and the version that sampled the
 tokenized twice; an episode ends after `max_turns` at the latest, whatever the model writes.
 """
 
-import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 
+from actors.domains import domain_named
 from actors.spaces import DataAccess
+from actors.student.confidence import QUESTION, combined, read_critique, token_confidence
 from actors.student.data_tools import data_tools
-from actors.student.prompts import opening
+from actors.student.prompts import observation
+from actors.student.tools import toolkit
 from configs.errors import SettingsError
 from configs.models import ModelSettings
 from configs.roles import StudentSettings
 from messages.adapters import AdapterRef, UsePolicy
 from messages.episodes import Solution, SolveTask, StopReason
 from messages.generation import Completion, EndSessions, Generate, SamplingSettings
-from messages.turns import ToolResult, Turn
+from messages.turns import Turn
 from runtime.actor import Actor
 from runtime.engines.base import PromptTooLong
 from runtime.engines.chat import ChatFormat
 from runtime.engines.pool import EnginePool
 from runtime.ref import Ref
-from runtime.tools.base import Tool
-from runtime.tools.python import PythonTool
-from runtime.tools.react import Reply, parse_reply
-from runtime.tools.retrieve import RetrieveTool
+from runtime.tools.calls import Reply, parse_reply
 from runtime.tools.toolbox import ToolBox
 
 STOP = "\nObservation:"
@@ -60,8 +59,7 @@ class Student(Actor):
         self._model = model
         self._engine = engine
         self._data = data
-        self._tools = _tools(settings, searcher)
-        self._toolbox = ToolBox(self._tools)
+        self._tools = toolkit(settings, searcher)
         self._slots = anyio.Semaphore(settings.concurrent_episodes)
         self._policy = AdapterRef(policy="student", version=0)
         self._chat: ChatFormat
@@ -69,11 +67,11 @@ class Student(Actor):
     async def start(self) -> None:
         """Read the tokenizer and warm the tools up."""
         self._chat = await anyio.to_thread.run_sync(ChatFormat.load, self._model.locate())
-        await self._toolbox.start()
+        await self._tools.start()
 
     async def aclose(self) -> None:
         """Stop the tools."""
-        await self._toolbox.aclose()
+        await self._tools.aclose()
 
     async def use_policy(self, message: UsePolicy) -> None:
         """Sample with this version from the next turn on; an older one is ignored."""
@@ -87,8 +85,9 @@ class Student(Actor):
         async with self._slots:
             began = time.monotonic()
             try:
-                async with self._tools_for(message) as tools:
-                    turns, answer, stop_reason = await self._episode(message, tools)
+                async with self._tools_for(message) as toolbox:
+                    turns, answer, stop_reason = await self._episode(message, toolbox)
+                confidence = await self._confidence(message, turns, answer)
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._engine.tell(EndSessions(sessions=(message.episode_id,)))
@@ -99,28 +98,30 @@ class Student(Actor):
             turns=tuple(turns),
             stop_reason=stop_reason,
             space=message.space,
-            confidence=_confidence(turns[-1].logprobs),
+            confidence=confidence,
             duration_s=time.monotonic() - began,
         )
 
     @asynccontextmanager
-    async def _tools_for(self, message: SolveTask) -> AsyncIterator[tuple[Tool, ...]]:
+    async def _tools_for(self, message: SolveTask) -> AsyncIterator[ToolBox]:
         """The tools of the task's domain. Raises SettingsError without what a data task needs."""
         if message.task.domain != "data":
-            yield self._tools
+            async with self._tools.box(message.episode_id) as toolbox:
+                yield toolbox
             return
         if self._data is None or not message.space:
             raise SettingsError("a task of the data domain needs the data plane, and a space of its own")
         async with data_tools(self._data, self._settings.data, message) as tools:
-            yield tools
+            yield ToolBox(tools)
 
     async def _episode(
-        self, message: SolveTask, tools: tuple[Tool, ...]
+        self, message: SolveTask, toolbox: ToolBox
     ) -> tuple[list[Turn], str | None, StopReason]:
-        toolbox = self._toolbox if tools is self._tools else ToolBox(tools)
         turns: list[Turn] = []
         history: tuple[int, ...] = ()
-        added = self._chat.opening(opening(message.task.description, tools))
+        task, examples = message.task, self._settings.examples
+        domain = domain_named(task.domain)
+        added = self._chat.opening(domain.opening(task.description, toolbox.tools, examples))
         for number in range(self._settings.max_turns):
             adapter = message.adapter if message.pinned else self._policy
             started_at, began = time.time(), time.monotonic()
@@ -131,8 +132,8 @@ class Student(Actor):
                     raise  # the task itself does not fit: nobody's episode
                 return turns, None, "token_limit"
             text = self._chat.decode(completion.token_ids)
-            reply = parse_reply(text)
-            result = await toolbox.call(reply.call) if reply.call else None
+            reply = parse_reply(text, toolbox.signatures)
+            results = await toolbox.call_all(reply.calls, self._settings.max_calls_per_turn)
             turns.append(
                 Turn(
                     prompt_ids=added,
@@ -142,16 +143,16 @@ class Student(Actor):
                     policy_version=adapter.version,
                     finish_reason=completion.finish_reason,
                     text=text,
-                    call=reply.call,
-                    result=result,
+                    calls=reply.calls,
+                    results=results,
                     started_at=started_at,
                     generate_s=time.monotonic() - began,
                 )
             )
-            if result is None:
+            if not reply.calls:
                 return turns, reply.answer, _stop_reason(reply, completion)
             history += added + completion.token_ids
-            added = self._observe(result, completion)
+            added = self._observe(turns[-1], completion)
         return turns, None, "turn_limit"
 
     async def _generate(
@@ -174,19 +175,32 @@ class Student(Actor):
         )
         return await self._engine.ask(request, timeout_s=settings.generate_timeout_s)
 
-    def _observe(self, result: ToolResult, completion: Completion) -> tuple[int, ...]:
-        """The tokens of an observation; they follow the completion as it was sampled."""
+    async def _confidence(self, message: SolveTask, turns: Sequence[Turn], answer: str | None) -> float:
+        """How sure the answer is; without one, how sure the last turn was."""
+        settings = self._settings.confidence
+        by_tokens = token_confidence(turns[-1], answer, self._chat.decode)
+        if answer is None or not settings.self_critique:
+            return by_tokens
+        history = tuple(token for turn in turns for token in turn.prompt_ids + turn.completion_ids)
+        ended = turns[-1].completion_ids[-1:] and turns[-1].completion_ids[-1] in self._chat.eos_ids
+        request = Generate(
+            request_id=f"{message.episode_id}/critique",
+            prompt_ids=history + self._chat.observation(QUESTION, cut_off=not ended),
+            sampling=SamplingSettings(temperature=0.0, max_tokens=settings.max_tokens),
+            adapter=(message.adapter if message.pinned else self._policy).name,
+            session=message.episode_id,
+        )
+        try:
+            completion = await self._engine.ask(request, timeout_s=self._settings.generate_timeout_s)
+        except PromptTooLong:
+            return by_tokens
+        by_critique = read_critique(self._chat.decode(completion.token_ids))
+        return combined(by_tokens, by_critique, settings.critique_weight)
+
+    def _observe(self, turn: Turn, completion: Completion) -> tuple[int, ...]:
+        """The tokens of what the tools said; they follow the completion as it was sampled."""
         ended = bool(completion.token_ids) and completion.token_ids[-1] in self._chat.eos_ids
-        return self._chat.observation(f"Observation: {result.output}", cut_off=not ended)
-
-
-def _tools(settings: StudentSettings, searcher: Ref | None) -> tuple[Tool, ...]:
-    python = PythonTool(settings.sandbox)
-    if not settings.retrieve.tags:
-        return (python,)
-    if searcher is None:
-        raise SettingsError("student.retrieve.tags names texts to search, but there is no searcher to ask")
-    return (python, RetrieveTool(settings.retrieve, searcher))
+        return self._chat.observation(observation(turn), cut_off=not ended)
 
 
 def _newer(current: AdapterRef, offered: AdapterRef) -> AdapterRef:
@@ -197,8 +211,3 @@ def _stop_reason(reply: Reply, completion: Completion) -> StopReason:
     if reply.answer is not None:
         return "answered"
     return "token_limit" if completion.finish_reason == "length" else "no_action"
-
-
-def _confidence(logprobs: Sequence[float]) -> float:
-    """Geometric mean probability of the last turn's tokens."""
-    return min(1.0, math.exp(sum(logprobs) / len(logprobs))) if logprobs else 0.0

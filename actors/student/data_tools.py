@@ -15,6 +15,7 @@ from actors.environment import DataEnvironment
 from actors.spaces import DataAccess, Space
 from configs.errors import AgentFactoryError
 from configs.roles import DataToolSettings
+from messages.chat import JsonObject
 from messages.data import Action, IngestReport, Listing, Matches, Observation, Refused, Retrieved, TaskSpec
 from messages.episodes import SolveTask
 from messages.turns import ToolResult
@@ -76,6 +77,8 @@ _TOOLS: Final[dict[str, tuple[Read, str]]] = {
 
 class DataTool:
     """One action. Its input is a line, or a JSON object with the action's parameters by name."""
+
+    parameters: JsonObject | None = None
 
     def __init__(self, name: str, environment: DataEnvironment, max_chars: int) -> None:
         self._name = name

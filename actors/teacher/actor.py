@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import anyio
 
-from actors.teacher.domains import CheckedTask, Domain, domain_named
+from actors.domains import domain_named
+from actors.domains.base import CheckedTask, TeacherSide
 from actors.teacher.novelty import NoveltyArchive
 from configs.data import LIBRARY
 from configs.errors import BadInput, SettingsError
@@ -68,7 +69,7 @@ class Teacher(Actor):
         self._searcher = searcher
         self._archive_file = archive_file
         self._library = library
-        self._domains: dict[str, Domain] = {}
+        self._domains: dict[str, TeacherSide] = {}
         self._policy = AdapterRef(policy="teacher", version=0)
         self._chat: ChatFormat
         self._archive: NoveltyArchive
@@ -126,12 +127,14 @@ class Teacher(Actor):
         sizes = self._archive.cluster_sizes([outcome.proposal.task.description for outcome in outcomes])
         return TaskRewards(totals=tuple(teacher_rewards(outcomes, sizes, len(outcomes), self._settings)))
 
-    async def _domain(self, name: str) -> Domain:
+    async def _domain(self, name: str) -> TeacherSide:
         if name not in self._domains:
-            self._domains[name] = await anyio.to_thread.run_sync(domain_named, name, self._library)
+            make = domain_named(name).teacher
+            examples = self._settings.examples
+            self._domains[name] = await anyio.to_thread.run_sync(make, self._library, examples)
         return self._domains[name]
 
-    async def _draft(self, domain: Domain, message: ProposeTasks, count: int) -> list[_Draft]:
+    async def _draft(self, domain: TeacherSide, message: ProposeTasks, count: int) -> list[_Draft]:
         drafts: list[_Draft] = []
 
         async def one(policy: AdapterRef, passage: Passage | None) -> None:
@@ -139,7 +142,7 @@ class Teacher(Actor):
             turn = await self._generate(prompt_ids, policy)
             whole = turn.finish_reason == "stop"  # what was cut off may look like another task
             task = domain.check(turn.text, message.difficulty) if whole else None
-            if task is not None and task.reference is None and self._settings.require_reference:
+            if task is not None and self._settings.require_reference and not task.can_be_judged:
                 task = None
             drafts.append(_Draft(turn, task, passage.ref if passage else None))
 

@@ -7,11 +7,11 @@ Invariant: every solution is answered by exactly one verdict or one grader error
 never a score.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
 
-from actors.verifier.data import DataJudge
-from actors.verifier.grading import majority
-from actors.verifier.math import MathJudge
+from actors.domains import domain_named
+from actors.domains.base import Judge, JudgeParts
+from actors.domains.grading import majority
 from configs.errors import AgentFactoryError
 from configs.roles import VerifierSettings
 from messages.episodes import Solution
@@ -22,40 +22,30 @@ from runtime.groups import task_group
 from runtime.ref import Ref
 
 
-class UnknownDomain(AgentFactoryError):
-    """There is no judge for the task's domain."""
-
-
-class Judge(Protocol):
-    """Judges the solutions of one domain."""
-
-    async def start(self) -> None:
-        """Make ready."""
-
-    async def judge(self, task: Task, solution: Solution, answer: str) -> Verdict:
-        """Judge a solution that has an answer. Raises AgentFactoryError where that fails."""
-
-    async def aclose(self) -> None:
-        """Let go of everything."""
-
-
 class Verifier(Actor):
     """Judges solutions."""
 
     concurrency = 1024
 
     def __init__(
-        self, settings: VerifierSettings, allow_weak: bool = False, retriever: Ref | None = None
+        self,
+        settings: VerifierSettings,
+        allow_weak: bool = False,
+        retriever: Ref | None = None,
+        domains: Sequence[str] = ("math",),
     ) -> None:
-        """`retriever` shows the store, for tasks of the `data` domain."""
-        self._judges: dict[str, Judge] = {"math": MathJudge(settings, allow_weak)}
-        if retriever is not None:
-            self._judges["data"] = DataJudge(retriever)
+        """`retriever` shows the store, for tasks of the `data` domain.
+
+        The judges of `domains` are made ready at the start; others are when they are first needed.
+        """
+        self._parts = JudgeParts(settings, allow_weak, retriever)
+        self._domains = domains
+        self._judges: dict[str, Judge] = {}
 
     async def start(self) -> None:
-        """Start the judges."""
-        for judge in self._judges.values():
-            await judge.start()
+        """Start the judges that will be needed. Raises BadInput, CannotJudge, SandboxError."""
+        for domain in self._domains:
+            await self._judge_of(domain).start()
 
     async def aclose(self) -> None:
         """Stop the judges."""
@@ -70,14 +60,17 @@ class Verifier(Actor):
         """Judge siblings together; where the task has no reference, their majority's answer is it."""
         task = message.task
         answer, share = majority([solution.answer for solution in message.solutions])
-        if task.reference is None and answer is not None:
+        if task.reference is None and task.goal is None and answer is not None:
             task = task.model_copy(update={"reference": answer, "reference_kind": "majority"})
         verdicts: dict[str, Verdict] = {}
         failed: list[tuple[str, str]] = []
 
         async def one(solution: Solution) -> None:
             try:
-                verdicts[solution.episode_id] = await self._verdict(task, solution)
+                verdict = await self._verdict(task, solution)
+                if task.reference_kind == "majority":  # no judge can be surer than the vote was
+                    verdict = verdict.model_copy(update={"confidence": min(verdict.confidence, share)})
+                verdicts[solution.episode_id] = verdict
             except AgentFactoryError as error:
                 failed.append((solution.episode_id, str(error)))
 
@@ -95,7 +88,9 @@ class Verifier(Actor):
                 score=0.0,
                 explanation=f"no answer ({solution.stop_reason})",
             )
-        judge = self._judges.get(task.domain)
-        if judge is None:
-            raise UnknownDomain(f"no judge for domain {task.domain!r}; known: {', '.join(self._judges)}")
-        return await judge.judge(task, solution, solution.answer)
+        return await self._judge_of(task.domain).judge(task, solution, solution.answer)
+
+    def _judge_of(self, domain: str) -> Judge:
+        if domain not in self._judges:
+            self._judges[domain] = domain_named(domain).make_judge(self._parts)
+        return self._judges[domain]

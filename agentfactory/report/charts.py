@@ -27,7 +27,8 @@ def panels(history: RunHistory, settings: Settings) -> list[Panel]:
         Panel(
             "learning",
             "Held-out pass@1",
-            "Share of the held-out tasks answered right by each version, with its 95% Wilson interval.",
+            "Share of the held-out tasks answered right by each version, with its 95% Wilson interval, and "
+            "of the tasks of each domain where there are several.",
             partial(round_charts.learning_curve, history),
         ),
         Panel(

@@ -6,7 +6,7 @@ from agentfactory.report.formats import count
 from agentfactory.report.held_out import Change, Example
 from messages.trajectories import Trajectory
 from messages.turns import Turn
-from runtime.tools.react import parse_reply
+from runtime.tools.calls import parse_reply
 
 MAX_CHARACTERS: Final = 700
 MAX_TURNS: Final = 6
@@ -84,12 +84,12 @@ def _episode(trajectory: Trajectory) -> ShownEpisode:
 
 def _lines(turn: Turn) -> list[Line]:
     reply = parse_reply(turn.text)
-    if turn.call is None and reply.answer is None:
+    if not turn.calls and reply.answer is None:
         return [Line("Wrote", cut(turn.text) or "(nothing)", "thought")]
     lines = [Line("Thought", cut(reply.thought), "thought")] if reply.thought else []
-    if turn.call is not None:
-        lines.append(Line(f"Call {turn.call.tool}"[:40], cut(turn.call.input), "call"))
-    if turn.result is not None:
-        label = "Observed" if turn.result.ok else f"Failed: {turn.result.failure}"
-        lines.append(Line(label, cut(turn.result.output) or "(nothing)", "seen" if turn.result.ok else "bad"))
+    for call, result in turn.exchanges:
+        lines.append(Line(f"Call {call.tool}"[:40], cut(call.input), "call"))
+        if result is not None:
+            label = "Observed" if result.ok else f"Failed: {result.failure}"
+            lines.append(Line(label, cut(result.output) or "(nothing)", "seen" if result.ok else "bad"))
     return lines

@@ -9,15 +9,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from agentfactory.report import formats
+from agentfactory.report.calibrations import calibrations
 from agentfactory.report.charts import Panel, bands_panel
 from agentfactory.report.examples import ShownExample, shown
 from agentfactory.report.findings import Findings
 from agentfactory.report.held_out import HeldOut, band_names
 from agentfactory.report.round_charts import thin
+from agentfactory.report.scores import domain_names, score_of
 from agentfactory.report.theme import as_svg
 from configs.section import Section
 from configs.settings import Settings
-from messages.runs import RoundFinished, StepFinished
+from messages.runs import DomainScore, RoundFinished, StepFinished
 
 FOLDER: Final = Path(__file__).parent
 MAX_ROWS: Final = 500
@@ -46,6 +48,16 @@ class Row(NamedTuple):
 
     round: RoundFinished
     step: StepFinished | None
+    scores: list[DomainScore | None]
+    """For each domain, where there are several."""
+
+
+class DomainRow(NamedTuple):
+    """One domain in the first round and the last."""
+
+    name: str
+    n: int
+    scores: list[DomainScore | None]
 
 
 class Setting(NamedTuple):
@@ -115,6 +127,8 @@ def render_page(findings: Findings, panels: Sequence[Panel]) -> str:
     )
     held_out = findings.held_out if findings.held_out and not findings.held_out.problem else None
     rounds = thin(findings.history.evaluated, MAX_ROWS)
+    ends = rounds if len(rounds) < 2 else [rounds[0], rounds[-1]]
+    domains = domain_names(rounds)
     return environment.get_template("page.html.j2").render(
         css=Markup((FOLDER / "page.css").read_text()),
         findings=findings,
@@ -127,7 +141,13 @@ def render_page(findings: Findings, panels: Sequence[Panel]) -> str:
         bands=_chart(bands_panel(held_out)) if held_out else None,
         band_names=band_names(),
         examples=_examples(held_out),
-        rows=[Row(one, findings.history.steps.get(one.version)) for one in rounds],
+        calibrations=calibrations(held_out),
+        ends=ends,
+        domains=[_domain_row(name, ends) for name in domains],
+        rows=[
+            Row(one, findings.history.steps.get(one.version), [score_of(one, name) for name in domains])
+            for one in rounds
+        ],
         left_out=len(findings.history.rounds) - len(rounds),
         settings=list(_flat("", findings.settings, Settings())),
     )
@@ -177,6 +197,11 @@ def _cards(findings: Findings) -> list[Card]:
         ),
         Card("time at work", "", formats.duration(history.wall_s), f"{speed} training tokens a second"),
     ]
+
+
+def _domain_row(name: str, ends: Sequence[RoundFinished]) -> DomainRow:
+    scores = [score_of(one, name) for one in ends]
+    return DomainRow(name, max(score.n for score in scores if score), scores)
 
 
 def _examples(held_out: HeldOut | None) -> list[ShownExample]:

@@ -30,6 +30,7 @@ def _summary(finished: RoundFinished) -> RoundSummary:
         tool_use=finished.tool_use,
         train_s=finished.train_s,
         rollout_s=finished.rollout_s,
+        domains=finished.domains,
     )
 
 

@@ -1,7 +1,7 @@
 """Charts over the policy's versions, from the rounds' evaluations."""
 
+import itertools
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final, Literal, TypeVar
 
 from matplotlib.axes import Axes
@@ -11,12 +11,14 @@ from agentfactory.report.formats import percent
 from agentfactory.report.held_out import HeldOut, Share, band_names
 from agentfactory.report.history import RunHistory
 from agentfactory.report.labels import Label, label_ends
-from agentfactory.report.theme import BLUE, INK, MUTED, ORANGE, PAPER, PURPLE, say_nothing
+from agentfactory.report.scores import domain_names, score_of
+from agentfactory.report.theme import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, RED, say_nothing
 from messages.runs import RoundFinished
 
 MAX_POINTS: Final = 400
 MAX_BARS: Final = 24
 MAX_MARKERS: Final = 40
+DOMAIN_COLOURS: Final = (GREEN, ORANGE, PURPLE, RED)
 
 Item = TypeVar("Item")
 
@@ -52,6 +54,19 @@ def learning_curve(history: RunHistory, axes: Axes) -> None:
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     _versions(axes, versions)
+    _domain_curves(axes, rounds)
+
+
+def _domain_curves(axes: Axes, rounds: Sequence[RoundFinished]) -> None:
+    """A thin line for each domain, where there are several."""
+    ends: list[Label] = []
+    for domain, colour in zip(domain_names(rounds), itertools.cycle(DOMAIN_COLOURS)):
+        scores = [(one.version, score) for one in rounds if (score := score_of(one, domain))]
+        xs, ys = [version for version, _ in scores], [score.pass_at_1 for _, score in scores]
+        axes.plot(xs, ys, color=colour, linewidth=1.4, marker="o", markersize=2.5)
+        ends.append(Label(domain, ys[-1], colour))
+    if ends:
+        label_ends(axes, rounds[-1].version, ends)
 
 
 def _width(points: Sequence[Item]) -> float:
@@ -111,7 +126,7 @@ def timings(history: RunHistory, axes: Axes) -> None:
     versions = [r.version for r in rounds]
     for number, (name, colour, values) in enumerate(parts):
         if len(rounds) <= MAX_BARS:
-            gap = min((b - a for a, b in pairwise(versions)), default=1)
+            gap = min((b - a for a, b in itertools.pairwise(versions)), default=1)
             xs = [version + gap * 0.27 * (number - 1) for version in versions]
             axes.bar(xs, values, width=gap * 0.25, color=colour, label=name, linewidth=0)
         else:

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agentfactory.report.formats import count, duration, interval, percent, plural
-from messages.runs import RoundFinished, RoundSummary, RunResult
+from agentfactory.report.scores import domain_names, score_of
+from messages.runs import DomainScore, RoundFinished, RoundSummary, RunResult
 
 COLUMNS: Final = (
     "ver", "pass@1", "95%", "reward", "tools", "stale", "diff", "tokens", "rollout", "train",
@@ -24,6 +25,7 @@ CONTENTS: Final = (
     ("settings.json", "what the run was started with"),
     ("journal.jsonl", "what happened, entry by entry"),
     ("trajectories", "every episode"),
+    ("data", "the store of the run's own data plane"),
     ("adapters", "each version, in PEFT's format"),
     ("checkpoints", "what resuming needs"),
     ("logs", "one file an actor"),
@@ -34,23 +36,26 @@ CONTENTS: Final = (
 def rounds_table(rounds: Sequence[RoundFinished], limit: int) -> Table:
     """A row for each round; where there are more than `limit`, the first and the last ones."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
-    for name in COLUMNS:
+    domains = domain_names(rounds)
+    for name in (*COLUMNS[:3], *domains, *COLUMNS[3:]):
         table.add_column(name, justify="right", no_wrap=True)
     left_out = len(rounds) - limit
     for number, one in enumerate(rounds):
         if left_out > 0 and 0 < number <= left_out + 1:
             if number == 1:
-                table.add_row("⋮", *[""] * (len(COLUMNS) - 1), style="dim")
+                table.add_row("⋮", *[""] * (len(COLUMNS) + len(domains) - 1), style="dim")
             continue
-        table.add_row(*_cells(one, latest=number == len(rounds) - 1))
+        table.add_row(*_cells(one, domains, latest=number == len(rounds) - 1))
     return table
 
 
 def round_line(one: RoundFinished) -> str:
     """A round on one line, for logs."""
     failed = f"  {one.failed} failed" if one.failed else ""
+    several = one.domains if len(one.domains) > 1 else ()
+    domains = "".join(f"  {score.domain} {percent(score.pass_at_1)}" for score in several)
     return (
-        f"version {one.version}  pass@1 {percent(one.pass_at_1)} ({interval(one.ci95)}, n={one.n})"
+        f"version {one.version}  pass@1 {percent(one.pass_at_1)} ({interval(one.ci95)}, n={one.n}){domains}"
         f"  reward {one.mean_reward:.3f}  tools {percent(one.tool_use)}  staleness {one.staleness:.2f}"
         f"  difficulty {one.difficulty:.2f}  {count(one.tokens)} tokens"
         f"  rollout {duration(one.rollout_s)}  train {duration(one.train_s)}{failed}"
@@ -90,10 +95,22 @@ def _gains(first: RoundSummary, last: RoundSummary) -> Iterable[Text]:
     pass_before = f"{percent(first.pass_at_1)} ({interval(first.ci95)})" if several else ""
     pass_after = f"{percent(last.pass_at_1)} ({interval(last.ci95)})"
     yield _gain("held-out pass@1", pass_before, pass_after, f"n={last.n}, 95% intervals")
+    for domain in domain_names((first, last)):
+        before, after = score_of(first, domain), score_of(last, domain)
+        yield _gain(
+            f"  {domain}",
+            _share(before) if several and before else "",
+            _share(after) if after else "–",
+            f"n={after.n}" if after else "",
+        )
     yield _gain("tool use", percent(first.tool_use) if several else "", percent(last.tool_use))
     yield _gain("mean reward", f"{first.mean_reward:.3f}" if several else "", f"{last.mean_reward:.3f}")
     if several and first.ci95[1] >= last.ci95[0] and last.ci95[1] >= first.ci95[0]:
         yield Text("  The intervals overlap: this run alone does not show that anything changed.", "yellow")
+
+
+def _share(score: DomainScore) -> str:
+    return f"{percent(score.pass_at_1)} ({interval(score.ci95)})"
 
 
 def _gain(name: str, before: str, after: str, note: str = "") -> Text:
@@ -114,11 +131,13 @@ def _folder(folder: Path) -> Iterable[Text]:
             yield Text.assemble(f"  {shown:<16}", (what, "dim"))
 
 
-def _cells(one: RoundFinished, latest: bool) -> list[Text]:
+def _cells(one: RoundFinished, domains: Sequence[str], latest: bool) -> list[Text]:
+    scores = [score_of(one, domain) for domain in domains]
     return [
         Text(str(one.version)),
         Text(percent(one.pass_at_1), "bold green" if latest else "bold"),
         Text(interval(one.ci95), "dim"),
+        *(Text(percent(score.pass_at_1) if score else "–") for score in scores),
         Text(f"{one.mean_reward:.3f}"),
         Text(percent(one.tool_use)),
         Text(f"{one.staleness:.2f}"),

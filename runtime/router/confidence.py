@@ -23,7 +23,7 @@ from typing import NamedTuple
 from configs.router import RoutedModelSettings
 from messages.chat import BadArguments, ChatReply, FunctionCall, TokenLogprob
 from messages.routing import Confidence
-from runtime.tools.react import parse_reply
+from runtime.tools.calls import parse_reply
 
 
 class Judged(NamedTuple):

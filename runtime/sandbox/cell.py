@@ -27,7 +27,7 @@ _LAZY: Final = (
 )  # fmt: skip
 """What the standard library imports in the middle of a call, when no file can be opened any more."""
 _MESSAGE_CHARACTERS: Final = 400
-_OUT_OF_MEMORY: Final = b"Error: MemoryError"
+OUT_OF_MEMORY: Final = b"Error: MemoryError"
 _SOURCE: Final = "<tool>"
 
 
@@ -68,6 +68,11 @@ class Cell:
         )
         self._builtins = {**vars(builtins), "__import__": self._import_allowed}
 
+    @property
+    def builtins(self) -> dict[str, object]:
+        """What code finds without importing: Python's own, with an `__import__` that keeps to the list."""
+        return self._builtins
+
     def __call__(self, code: str) -> Ending:
         """Run the code, print its output, say how it ended."""
         sys.stdout = sys.stderr = self._output
@@ -75,19 +80,19 @@ class Cell:
             self._run(code)
             self._output.flush()
         except MemoryError:
-            return self._end("memory", _OUT_OF_MEMORY)
+            return self._end("memory", OUT_OF_MEMORY)
         except SystemExit as leaving:
             if leaving.code is None or leaving.code == 0:
                 return self._end("ok", b"")
-            return self._end("error", _describe(leaving))
+            return self._end("error", describe(leaving))
         except (ForbiddenImport, PermissionError) as error:
-            return self._end("forbidden", _describe(error))
+            return self._end("forbidden", describe(error))
         except BaseException as error:
-            return self._end("error", _describe(error))
+            return self._end("error", describe(error))
         return "ok"
 
     def _run(self, code: str) -> None:
-        body, last = _compile(code)
+        body, last = compile_cell(code)
         scope: dict[str, object] = {"__name__": "__main__", "__builtins__": self._builtins}
         exec(body, scope)  # noqa: S102 - what this process is for
         if last is None:
@@ -121,14 +126,19 @@ class Cell:
 
 def prepare(setup: Setup) -> Job:
     """Load all that a cell may need. Raises ImportError for a module that does not exist."""
+    return prepare_cell(setup)
+
+
+def prepare_cell(setup: Setup) -> Cell:
+    """Load all that a cell may need. Raises ImportError for a module that does not exist."""
     for name in (*_LAZY, *setup["modules"]):
         importlib.import_module(name)
     warnings.simplefilter("ignore")
-    _compile("1")
+    compile_cell("1")
     return Cell(setup["modules"])
 
 
-def _compile(code: str) -> tuple[CodeType, CodeType | None]:
+def compile_cell(code: str) -> tuple[CodeType, CodeType | None]:
     """The statements, and the last one apart if it is an expression."""
     tree = ast.parse(code, _SOURCE)
     last = None
@@ -138,7 +148,7 @@ def _compile(code: str) -> tuple[CodeType, CodeType | None]:
     return compile(tree, _SOURCE, "exec", dont_inherit=True), last
 
 
-def _describe(error: BaseException) -> bytes:
+def describe(error: BaseException) -> bytes:
     """The last line of a traceback; survives whatever the error's own methods do."""
     name = "ImportError" if isinstance(error, ForbiddenImport) else type(error).__name__
     try:

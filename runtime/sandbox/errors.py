@@ -5,3 +5,7 @@ from configs.errors import AgentFactoryError
 
 class SandboxError(AgentFactoryError):
     """The sandbox cannot be started here, or not with the isolation that the settings ask for."""
+
+
+class Refused(AgentFactoryError):
+    """A safety rule forbids it, or a path leads out of the workspace; the message says why."""

@@ -13,13 +13,15 @@ import socket
 import subprocess
 import time
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from configs.roles import SandboxSettings
 from messages.turns import ToolResult
+from runtime.sandbox.audit import AuditLog
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.forkserver import ForkServer, Outcome, command
 from runtime.sandbox.frames import Decoder, Ending, Hello, Setup, encode, read_hello
+from runtime.sandbox.isolation import Isolation
 
 MAX_CODE_CHARACTERS: Final = 100_000
 _MODULE: Final = "runtime.sandbox.cell"
@@ -33,24 +35,12 @@ _CLOSING_LINES: Final[dict[Ending, str]] = {
 """Said by us where the code could not say it itself."""
 
 
-class Isolation(NamedTuple):
-    """What really stands between the model's code and this machine."""
-
-    level: str
-    """`seccomp`: the kernel refuses all but computing. `limits`: only resource limits hold."""
-    namespaces: tuple[str, ...]
-    """Which parts of the machine are out of sight as well."""
-    user: str
-    """`nobody`, or `same` where the sandbox was not started by root."""
-    detail: str
-    """Why the level is not higher; empty at the highest."""
-
-
 class PythonSandbox:
     """Runs each call in a fresh, confined fork of a warm interpreter."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
+        self._audit = AuditLog(settings.audit)
         self._server = ForkServer(_MODULE, _setup(settings), settings.max_parallel)
 
     def __repr__(self) -> str:
@@ -80,11 +70,15 @@ class PythonSandbox:
             outcome = await self._server.call(code, limit_s)
         except SandboxError as error:
             outcome = Outcome("crashed", str(error))
-        return _result(outcome, time.perf_counter() - started)
+        duration_s = time.perf_counter() - started
+        isolation = self.isolation
+        self._audit.record("python", [code], isolation.level if isolation else "", outcome.ending, duration_s)
+        return _result(outcome, duration_s)
 
     async def aclose(self) -> None:
         """Kill what runs. A call that comes later is answered as crashed."""
         await self._server.aclose()
+        await self._audit.aclose()
 
 
 @cache

@@ -13,8 +13,8 @@ import signal
 import struct
 from typing import Final, NamedTuple
 
-_ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_COLUMN: Final = {"x86_64": 0, "aarch64": 1}
+ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+COLUMN: Final = {"x86_64": 0, "aarch64": 1}
 
 _COMPUTE: Final = {
     "futex": (202, 98), "read": (0, 63), "write": (1, 64), "mmap": (9, 222), "munmap": (11, 215),
@@ -39,10 +39,11 @@ _FLAGS_THAT_WRITE: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | o
 
 _LOAD_WORD, _JUMP_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _THIRD_ARGUMENT_AT = 0, 4, 32
-_ALLOW, _KILL_PROCESS = 0x7FFF0000, 0x80000000
+ALLOW, KILL_PROCESS = 0x7FFF0000, 0x80000000
 _ANSWER_EPERM = 0x00050001
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_PR_SET_CHILD_SUBREAPER = 36
 _SECCOMP_MODE_FILTER = 2
 
 
@@ -66,13 +67,17 @@ def build(reads: bool) -> Filter | None:
     With `reads`, files may be opened, but not for writing.
     """
     machine = platform.machine()
-    if platform.system() != "Linux" or machine not in _ARCHITECTURES:
+    if platform.system() != "Linux" or machine not in ARCHITECTURES:
         return None
-    column = _COLUMN[machine]
+    column = COLUMN[machine]
     names = {**_COMPUTE, **_READ} if reads else _COMPUTE
     numbers = [number for row in names.values() if (number := row[column]) is not None]
     opening = _OPENAT[column] if reads else None
-    instructions = _assemble(_ARCHITECTURES[machine], numbers, opening)
+    return pack(_assemble(ARCHITECTURES[machine], numbers, opening))
+
+
+def pack(instructions: bytes) -> Filter:
+    """A filter of these instructions (`struct sock_filter`, 8 bytes each)."""
     program = _Program(len(instructions) // 8, instructions)
     return Filter(ctypes.addressof(program), program, instructions)
 
@@ -99,6 +104,11 @@ def hide_memory() -> None:
         _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose parent ends (Linux)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
 def unshare(flags: int) -> bool:
     """Move to new namespaces; False where the kernel refuses."""
     if platform.system() != "Linux":
@@ -112,7 +122,7 @@ def _assemble(architecture: int, numbers: list[int], opening: int | None) -> byt
     code = [
         (_LOAD_WORD, 0, 0, _ARCHITECTURE_AT),
         (_JUMP_EQUAL, 1, 0, architecture),
-        (_RETURN, 0, 0, _KILL_PROCESS),
+        (_RETURN, 0, 0, KILL_PROCESS),
         (_LOAD_WORD, 0, 0, _NUMBER_AT),
     ]
     # After the comparisons: [refuse, allow, load flags, writes? refuse : allow, refuse, allow]
@@ -121,11 +131,11 @@ def _assemble(architecture: int, numbers: list[int], opening: int | None) -> byt
         code.append((_JUMP_EQUAL, to_refuse + (2 if number == opening else 1), 0, number))
     code += [
         (_RETURN, 0, 0, _ANSWER_EPERM),
-        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, ALLOW),
         (_LOAD_WORD, 0, 0, _THIRD_ARGUMENT_AT),
         (_JUMP_ANY_BIT, 0, 1, _FLAGS_THAT_WRITE),
         (_RETURN, 0, 0, _ANSWER_EPERM),
-        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, ALLOW),
     ]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 

@@ -4,17 +4,23 @@ from textwrap import dedent
 from typing import Final
 
 from configs.roles import SandboxSettings
+from messages.chat import JsonObject
 from messages.turns import ToolResult
 from runtime.sandbox.python import PythonSandbox
+from runtime.tools.base import ToolError, failed
+from runtime.tools.parameters import Parameter, Parameters
 
 NO_OUTPUT: Final = "(no output)"
 """The observation after code that printed nothing and ended on no value."""
+CODE: Final = Parameters({"code": Parameter(str)})
+"""What a tool that runs code takes."""
 
 
 class PythonTool:
     """Runs Python; printed text, or else the value of the last expression, is the observation."""
 
     name = "python"
+    parameters: JsonObject | None = CODE.schema
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._sandbox = PythonSandbox(settings)
@@ -37,7 +43,11 @@ class PythonTool:
 
     async def call(self, text: str) -> ToolResult:
         """Run the code; a common indentation is taken off."""
-        result = await self._sandbox.run(dedent(text).strip() if text[:1].isspace() else text)
+        try:
+            code = read_code(text)
+        except ToolError as error:
+            return failed(str(error), error.failure)
+        result = await self._sandbox.run(code)
         if result.ok and not result.output:
             return result.model_copy(update={"output": NO_OUTPUT})
         return result
@@ -45,3 +55,9 @@ class PythonTool:
     async def aclose(self) -> None:
         """Kill what runs."""
         await self._sandbox.aclose()
+
+
+def read_code(text: str) -> str:
+    """The code in a text, or in a JSON object; a common indentation is taken off. Raises ToolError."""
+    code = str(CODE.read(text)["code"]) if text.strip() else ""
+    return dedent(code).strip() if code[:1].isspace() else code

@@ -1,14 +1,16 @@
 """The retrieve tool: passages of stored texts that speak of a question."""
 
 import json
-from typing import Final
+from typing import Final, Literal
 
 from configs.errors import AgentFactoryError, SettingsError
 from configs.roles import RetrieveSettings
+from messages.chat import JsonObject
 from messages.search import Passage, Search
 from messages.turns import ToolResult
 from runtime.errors import AskTimeout
 from runtime.ref import Ref
+from runtime.tools.parameters import Parameter, Parameters
 
 NOTHING: Final = "(no passage fits)"
 """The observation after a search that found nothing."""
@@ -31,12 +33,8 @@ class RetrieveTool:
             raise SettingsError("student.retrieve.tags is empty: there is nothing for the tool to search")
         self._settings = settings
         self._searcher = searcher
-        first, *others = settings.tags
-        more = f" Write `tag: question` to search another tag: {', '.join(others)}." if others else ""
-        self.description = (
-            f"looks a question up in stored texts ({first}) and answers with passages, each after the name "
-            f"of the text it comes from.{more}"
-        )
+        self.description = describe(settings.tags)
+        self.parameters: JsonObject | None = parameters_for(settings.tags)
 
     def __repr__(self) -> str:
         return f"<RetrieveTool {', '.join(self._settings.tags)}>"
@@ -81,6 +79,25 @@ class RetrieveTool:
         question = next((value[key] for key in _QUESTION_KEYS if isinstance(value.get(key), str)), text)
         tag = value.get("tag")
         return (tag if tag in self._settings.tags else first), question.strip()
+
+
+def describe(tags: tuple[str, ...]) -> str:
+    """What a model is told of the tool, with these tags to search."""
+    first, *others = tags or ("none yet",)
+    more = f" Write `tag: question` to search another tag: {', '.join(others)}." if others else ""
+    return (
+        f"looks a question up in stored texts ({first}) and answers with passages, each after the name "
+        f"of the text it comes from.{more}"
+    )
+
+
+def parameters_for(tags: tuple[str, ...]) -> JsonObject:
+    """JSON Schema of what the tool takes."""
+    question = {"question": Parameter(str)}
+    if not tags:
+        return Parameters(question).schema
+    choice: object = Literal[tags]
+    return Parameters({**question, "tag": Parameter(choice, tags[0], "whose texts are searched")}).schema
 
 
 def show(passages: tuple[Passage, ...], max_chars: int) -> str:

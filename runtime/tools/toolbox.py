@@ -1,11 +1,19 @@
 """The box that an actor keeps its tools in."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import anyio
 
 from configs.errors import AgentFactoryError
 from messages.turns import ToolCall, ToolResult
-from runtime.tools.base import Tool
+from runtime.groups import task_group
+from runtime.tools.base import Part, Tool, failed
+from runtime.tools.formats import prompt_line
+from runtime.tools.shapes import Signatures
+
+_TOO_MANY: Final = failed("too many calls in one reply; write this one again later", "forbidden")
 
 
 class DuplicateTool(AgentFactoryError):
@@ -19,12 +27,34 @@ class ToolBox:
     names there are.
     """
 
-    def __init__(self, tools: Iterable[Tool]) -> None:
+    def __init__(self, tools: Iterable[Tool], parts: Iterable[Part] = ()) -> None:
+        """`parts`: what the tools share; started before them, closed after them. Raises DuplicateTool."""
+        self._parts = tuple(parts)
         self._tools: dict[str, Tool] = {}
         for tool in tools:
-            if tool.name in self._tools:
-                raise DuplicateTool(f"two tools are called {tool.name}; rename one of them")
-            self._tools[tool.name] = tool
+            self.add(tool)
+
+    def add(self, tool: Tool) -> None:
+        """Put a tool in that is ready for its first call. Raises DuplicateTool."""
+        if tool.name in self._tools:
+            raise DuplicateTool(f"two tools are called {tool.name}; rename one of them")
+        self._tools[tool.name] = tool
+
+    def put(self, tool: Tool) -> None:
+        """Put a tool in that is ready, in place of the one of its name if there is one."""
+        self._tools[tool.name] = tool
+
+    def __repr__(self) -> str:
+        return f"<ToolBox {', '.join(self._tools)}>"
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools, in the order they were given."""
+        return tuple(self._tools.values())
+
+    def find(self, name: str) -> Tool | None:
+        """The tool of this name."""
+        return self._tools.get(name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -32,20 +62,25 @@ class ToolBox:
         return tuple(self._tools)
 
     @property
+    def signatures(self) -> Signatures:
+        """Each tool's name with its parameters in order, for what reads calls out of text."""
+        return {name: _parameters(tool) for name, tool in self._tools.items()}
+
+    @property
     def descriptions(self) -> str:
         """The tools as a prompt shows them, one a line."""
-        return "\n".join(f"{tool.name}: {tool.description}" for tool in self._tools.values())
+        return "\n".join(map(prompt_line, self._tools.values()))
 
     async def start(self) -> None:
-        """Start all tools; if one fails, those already started are closed again."""
-        started: list[Tool] = []
+        """Start the parts, then all tools; if one fails, those already started are closed again."""
+        started: list[Part] = []
         try:
-            for tool in self._tools.values():
-                await tool.start()
-                started.append(tool)
+            for part in (*self._parts, *self._tools.values()):
+                await part.start()
+                started.append(part)
         except BaseException:
-            for tool in reversed(started):
-                await tool.aclose()
+            with anyio.CancelScope(shield=True):
+                await _close(started)
             raise
 
     async def call(self, call: ToolCall) -> ToolResult:
@@ -64,13 +99,40 @@ class ToolBox:
             return result
         return result.model_copy(update={"duration_s": time.perf_counter() - started})
 
+    async def call_all(self, calls: Sequence[ToolCall], at_most: int) -> tuple[ToolResult, ...]:
+        """Carry out the calls of one reply at the same time; a result for each, in their order.
+
+        Calls beyond the first `at_most` are refused. They start in their order, so that a tool that
+        takes one call at a time takes them in it. What a tool raises cancels the others.
+        """
+        results = [_TOO_MANY] * len(calls)
+
+        async def one(index: int, call: ToolCall) -> None:
+            results[index] = await self.call(call)
+
+        if len(calls) == 1:
+            return (await self.call(calls[0]),)
+        async with task_group() as group:
+            for index, call in enumerate(calls[:at_most]):
+                group.start_soon(one, index, call)
+        return tuple(results)
+
     async def aclose(self) -> None:
-        """Close all tools, the last one first; the first error is raised once all were closed."""
-        errors: list[Exception] = []
-        for tool in reversed(self._tools.values()):
-            try:
-                await tool.aclose()
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        """Close all tools, then the parts, the last one first; the first error is raised at the end."""
+        await _close((*self._parts, *self._tools.values()))
+
+
+def _parameters(tool: Tool) -> tuple[str, ...]:
+    properties = tool.parameters.get("properties") if tool.parameters else None
+    return tuple(properties) if isinstance(properties, dict) else ()
+
+
+async def _close(parts: Sequence[Part]) -> None:
+    errors: list[Exception] = []
+    for part in reversed(parts):
+        try:
+            await part.aclose()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

@@ -130,6 +130,7 @@ def settings(**changes: object) -> Settings:
             "loop.max_groups_per_step": 12,
             "loop.episode_attempts": 4,
             "curriculum.frontier": 0.5,
+            "curriculum.domains": ["math"],
             "evaluation.tasks": HELD_OUT,
             "teacher.train": False,
             "student.sandbox.allow_weak": True,

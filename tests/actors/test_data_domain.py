@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from actors.domains.data.judge import DataJudge
 from actors.sink.segments import read_trajectories
 from actors.spaces import ROOT, DataAccess, clear, new_space, sweep
 from actors.student.actor import Student
 from actors.student.data_tools import NotStored
 from actors.verifier.actor import Verifier
-from actors.verifier.data import DataJudge
 from bridge.errors import BridgeDown
 from configs.data import LIBRARY
 from configs.errors import SettingsError
@@ -123,8 +123,13 @@ async def test_each_step_s_reward_is_in_the_turn_that_took_it(model: ModelSettin
     lost = "Action: retrieve\nInput: docs/lost.md"
     async with room(model, plane, replies(LOAD, lost, FETCH, ANSWER)) as here:
         solution = await here.solve()
-    assert [turn.result.reward if turn.result else None for turn in solution.turns] == [0.1, -0.5, 0.3, None]
-    assert [turn.result.output for turn in solution.turns if turn.result] == [
+    assert [turn.results[0].reward if turn.results else None for turn in solution.turns] == [
+        0.1,
+        -0.5,
+        0.3,
+        None,
+    ]
+    assert [result.output for turn in solution.turns for result in turn.results] == [
         "stored 4 blobs (60 bytes) under 'docs'",
         "Error: there is no blob 'lost.md' under 'docs'",
         "Run make.\nThen run make test.",
@@ -170,8 +175,8 @@ async def test_siblings_see_neither_one_another_s_tags_nor_anyone_s_nor_other_fi
         first = await here.solve("first")
     async with room(model, plane, replies(look, ANSWER)) as here:
         (turn, _) = (await here.solve("second")).turns
-        assert turn.result is not None
-        assert turn.result.output == "(nothing)" or not turn.result.ok
+        (result,) = turn.results
+        assert result.output == "(nothing)" or not result.ok
         assert (await here.judge(first)).correct
     assert plane.store.named("docs") == {"setup_guide.md": b"of a person"}
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from actors.verifier.grading import Grade, canonical, clean, grade_plainly, majority, read_number
+from actors.domains.grading import Grade, canonical, clean, grade_plainly, majority, read_number
 
 TOLERANCE = 1e-6
 

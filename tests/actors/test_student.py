@@ -1,18 +1,22 @@
 """The Student's turns, token by token."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from actors.domains import domain_named
 from actors.student.actor import Student
+from actors.student.tools import toolkit
 from configs.models import ModelSettings
 from configs.roles import SandboxSettings, StudentSettings
 from messages.adapters import AdapterRef, UsePolicy
 from messages.episodes import Solution, SolveTask
 from messages.tasks import Task
+from messages.turns import ToolCall
 from runtime.engines.chat import ChatFormat
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
@@ -53,11 +57,9 @@ async def test_it_calls_the_tool_reads_the_observation_and_answers(model: ModelS
     assert solution.answer == "182"
     assert solution.stop_reason == "answered"
     first, second = solution.turns
-    assert first.call is not None
-    assert first.call.input == "print(12+34*5)"
-    assert first.result is not None
-    assert first.result.output == "182"
-    assert second.call is None
+    assert first.calls == (ToolCall(tool="python", input="print(12+34*5)"),)
+    assert [result.output for result in first.results] == ["182"]
+    assert (second.calls, second.results) == ((), ())
     assert solution.tool_calls == 1
 
 
@@ -84,8 +86,7 @@ async def test_a_tool_that_fails_is_an_observation_and_the_episode_goes_on(model
         return "Answer: 0" if "Observation" in prompt else "Action: python\nInput: 1/0"
 
     solution = await solve(model, script)
-    result = solution.turns[0].result
-    assert result is not None
+    (result,) = solution.turns[0].results
     assert not result.ok
     assert "ZeroDivisionError" in result.output
     assert solution.answer == "0"
@@ -96,8 +97,7 @@ async def test_a_tool_that_loops_is_stopped_and_the_episode_goes_on(model: Model
         return "Answer: 1" if "Observation" in prompt else "Action: python\nInput: while True: pass"
 
     solution = await solve(model, script)
-    result = solution.turns[0].result
-    assert result is not None
+    (result,) = solution.turns[0].results
     assert result.failure == "timeout"
     assert solution.answer == "1"
 
@@ -163,3 +163,90 @@ async def test_many_episodes_run_at_once_and_no_more_than_allowed(model: ModelSe
             *(ref.ask(request(f"e{i}", f"Compute {i}+1."), timeout_s=TIMEOUT_S) for i in range(12))
         )
     assert [s.answer for s in solutions] == [str(i + 1) for i in range(12)]
+
+
+async def test_it_has_the_tools_that_the_settings_name_and_each_episode_its_own_files(
+    model: ModelSettings, tmp_path: Path
+) -> None:
+    wanted = {
+        "tools": ["python", "math", "write_file", "list_files", "plan"],
+        "toolbox": {"workspace": str(tmp_path / "workspace"), "sandbox": {"allow_weak": True}},
+    }
+    settings = StudentSettings.model_validate({**SETTINGS.model_dump(), **wanted})
+    replies = {
+        "write": 'Action: write_file\nInput: {"path": "a.txt", "content": "mine"}',
+        "look": "Action: list_files\nInput: .",
+        "solve": 'Action: math\nInput: {"expression": "x^2=4", "action": "solve"}',
+        "plan": 'Action: plan\nInput: {"steps": [{"id": "a", "tool": "math", "input": "6*7"}]}',
+    }
+
+    def script(prompt: str, adapter: str | None) -> str:
+        word = next(word for word in replies if f"Task: {word}" in prompt)
+        return "Answer: done" if "Observation" in prompt.rpartition("Task:")[2] else replies[word]
+
+    async with student(model, script, settings) as (ref, _):
+        said = {}
+        for word in replies:
+            solution = await ref.ask(request(word, description=word), timeout_s=TIMEOUT_S)
+            said[word] = solution.turns[0].results[0].output
+    assert said["write"] == "wrote 4 bytes to a.txt"
+    assert said["look"] == "(nothing)"
+    assert said["solve"] == "x = -2; x = 2"
+    assert said["plan"] == "a (math) done: 42"
+
+
+async def test_the_prompt_says_what_each_tool_takes(tmp_path: Path) -> None:
+    box = {"workspace": str(tmp_path), "sandbox": {"allow_weak": True}}
+    kit = toolkit(StudentSettings.model_validate({"tools": ["python", "write_file"], "toolbox": box}))
+    async with kit.box("e") as toolbox:
+        system, user = domain_named("math").opening("Compute 1+1.", toolbox.tools, 0)
+    assert "\n- python: runs Python code" in system.content
+    assert "gone. Input: JSON {path: string, content: string}" in system.content
+    assert "Compute 1+1." in user.content
+
+
+async def test_several_calls_of_one_reply_are_all_carried_out_and_their_results_are_named_in_order(
+    model: ModelSettings,
+) -> None:
+    calls = (
+        "<tool name=\"python\">import time; time.sleep(0.05); print('one')</tool>\n"
+        '<tool name="python">print(\'two\')</tool>\n<tool name="weather">Oslo</tool>'
+    )
+
+    solution = await solve(model, lambda prompt, adapter: "Answer: 5" if "Observation:" in prompt else calls)
+    first, second = solution.turns
+    assert [call.tool for call in first.calls] == ["python", "python", "weather"]
+    assert [result.ok for result in first.results] == [False, True, False]  # time is not among the modules
+    assert solution.tool_calls == 3
+    read = ChatFormat.load(model.locate()).decode(second.prompt_ids)
+    assert "Observation:\n1 (python): " in read
+    assert "\n2 (python): two\n3 (weather): Error: there is no tool weather" in read
+
+
+async def test_calls_beyond_the_limit_of_a_turn_are_refused_and_the_others_run(model: ModelSettings) -> None:
+    calls = "".join(f'<tool name="python">print({n})</tool>' for n in range(4))
+    settings = SETTINGS.model_copy(update={"max_calls_per_turn": 2, "max_turns": 1})
+    async with student(model, lambda prompt, adapter: calls, settings) as (ref, _):
+        solution = await ref.ask(request(), timeout_s=TIMEOUT_S)
+    results = solution.turns[0].results
+    assert [result.output for result in results[:2]] == ["0", "1"]
+    assert [result.failure for result in results[2:]] == ["forbidden", "forbidden"]
+
+
+async def test_a_student_that_has_the_tool_carries_out_a_plan(model: ModelSettings, tmp_path: Path) -> None:
+    steps = [{"id": "a", "tool": "python", "input": "print(6*7)"}]
+    plan = json.dumps({"steps": [*steps, {"id": "b", "tool": "python", "input": "print($a+1)"}]})
+
+    def script(prompt: str, adapter: str | None) -> str:
+        done = "b (python) done: " in prompt
+        return (
+            f"Answer: {prompt.split('b (python) done: ')[1][:2]}" if done else f"Action: plan\nInput: {plan}"
+        )
+
+    settings = StudentSettings.model_validate(
+        SETTINGS.model_dump()
+        | {"tools": ("python", "plan"), "toolbox": {"workspace": str(tmp_path / "work")}}
+    )
+    async with student(model, script, settings) as (ref, _):
+        solution = await ref.ask(request(), timeout_s=TIMEOUT_S)
+    assert solution.answer == "43"

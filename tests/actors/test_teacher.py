@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from actors.domains import domain_named
 from actors.teacher.actor import Teacher
-from actors.teacher.domains import Math
 from actors.teacher.novelty import NoveltyArchive
 from bridge.search.embedding import NgramEmbedder
+from configs.data import LIBRARY
 from configs.errors import BadInput
 from configs.models import ModelSettings
 from configs.roles import NoveltySettings, TeacherSettings
@@ -21,6 +22,7 @@ from tests.actors.scripted import Script, ScriptedInference, model_folder
 from training.tasks import arithmetic
 
 TIMEOUT_S = 30
+MATH = domain_named("math").teacher(LIBRARY)
 SETTINGS = TeacherSettings(require_reference=True, max_attempts=4)
 
 
@@ -99,7 +101,7 @@ async def test_a_reply_that_was_cut_off_is_malformed_even_if_it_parses(model: Mo
 
 async def test_a_word_problem_goes_without_a_reference_where_that_is_allowed(model: ModelSettings) -> None:
     reply = "Task: Ann has some apples and gives half away. How many are left of 12?"
-    assert Math().check(reply, 0.5) is not None
+    assert MATH.check(reply, 0.5) is not None
     settings = SETTINGS.model_copy(update={"require_reference": False, "max_tokens": 200})
     async with teacher(model, lambda prompt, adapter: reply, settings) as ref:
         (proposal,) = (await ref.ask(ask(1), timeout_s=TIMEOUT_S)).proposals
@@ -109,7 +111,7 @@ async def test_a_word_problem_goes_without_a_reference_where_that_is_allowed(mod
 
 async def test_an_unknown_domain_is_named_with_the_known_ones(model: ModelSettings) -> None:
     async with teacher(model, counting()) as ref:
-        with pytest.raises(BadInput, match=r"unknown domain 'alchemy'; known: data, math"):
+        with pytest.raises(BadInput, match=r"unknown domain 'alchemy'; known: math, "):
             await ref.ask(ProposeTasks(count=1, domain="alchemy", difficulty=0.1), timeout_s=TIMEOUT_S)
 
 

@@ -11,6 +11,7 @@ from configs.load import load_settings
 from messages.adapters import AdapterRef
 from messages.judging import Rewards, Verdict
 from messages.runs import (
+    DomainScore,
     GroupDropped,
     GroupFinished,
     GroupLeased,
@@ -45,12 +46,18 @@ def skill(version: int) -> Skill:
     return Skill(0.52 + 0.46 * learned, 0.02 + 0.84 * learned, 0.31 + 0.69 * learned)
 
 
-def write_fake_run(folder: Path, rounds: int = 12, seed: int = 0, finished: bool = True) -> Path:
-    """A run's folder with settings, journal and trajectories."""
+def write_fake_run(
+    folder: Path,
+    rounds: int = 12,
+    seed: int = 0,
+    finished: bool = True,
+    domains: tuple[str, ...] = ("math",),
+) -> Path:
+    """A run's folder with settings, journal and trajectories; held-out tasks take turns in `domains`."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = load_settings("laptop", {"loop.rounds": rounds})
     (folder / "settings.json").write_text(settings.model_dump_json(indent=2))
-    run = _FakeRun(folder, random.Random(seed))
+    run = _FakeRun(folder, random.Random(seed), domains)
     run.journal.append(RunStarted(run_id="5eed0f4c7f1e", seed=7, at=run.now, settings_sha256="0" * 64))
     run.evaluate(0)
     for version in range(1, rounds + 1):
@@ -63,8 +70,9 @@ def write_fake_run(folder: Path, rounds: int = 12, seed: int = 0, finished: bool
 
 
 class _FakeRun:
-    def __init__(self, folder: Path, rng: random.Random) -> None:
+    def __init__(self, folder: Path, rng: random.Random, domains: tuple[str, ...]) -> None:
         self.rng = rng
+        self.domains = domains
         self.now = BEGAN_AT
         self.groups = self.tokens = self.episodes = self.failed = self.dropped = 0
         self.difficulty = 0.3
@@ -131,7 +139,8 @@ class _FakeRun:
     def evaluate(self, version: int, count: int = 300) -> None:
         able, trajectories = skill(version), []
         for number, task in enumerate(arithmetic.held_out_tasks(count, 2026)):
-            held_out = _task(f"held-out-{number}", task.text, task.expression)
+            domain = self.domains[number % len(self.domains)]
+            held_out = _task(f"held-out-{number}", task.text, task.expression, domain)
             correct = random.Random(f"{number}:{version // 3}").random() < able.at(task.difficulty)
             uses_tool = self.rng.random() < able.tool_use
             name = f"eval-v{version}-{number}"
@@ -140,7 +149,7 @@ class _FakeRun:
             )
         self.writer.commit([t.model_dump_json().encode() + b"\n" for t in trajectories])
         right = sum(bool(t.verdict and t.verdict.correct) for t in trajectories)
-        used = sum(any(turn.call for turn in t.turns) for t in trajectories)
+        used = sum(any(turn.calls for turn in t.turns) for t in trajectories)
         self.now += 0.9
         self.journal.append(
             RoundFinished(
@@ -156,6 +165,7 @@ class _FakeRun:
                 difficulty=self.difficulty,
                 staleness=self.last.staleness if self.last else 0.0,
                 eval_s=self.rng.uniform(0.7, 1.1),
+                domains=tuple(_score(name, trajectories) for name in self.domains),
                 at=self.now,
             )
         )
@@ -206,10 +216,20 @@ def _step(version: int, ids: tuple[str, ...], at: float, rng: random.Random) -> 
     )
 
 
-def _task(name: str, text: str, expression: str) -> Task:
+def _score(domain: str, trajectories: list[Trajectory]) -> DomainScore:
+    of_domain = [t for t in trajectories if t.task.domain == domain]
+    right = sum(bool(t.verdict and t.verdict.correct) for t in of_domain)
+    used = sum(any(turn.calls for turn in t.turns) for t in of_domain)
+    n = len(of_domain)
+    return DomainScore(
+        domain=domain, pass_at_1=right / n, n=n, ci95=wilson_interval(right, n), tool_use=used / n
+    )
+
+
+def _task(name: str, text: str, expression: str, domain: str = "math") -> Task:
     return Task(
         id=name,
-        domain="math",
+        domain=domain,
         description=text,
         difficulty=arithmetic.estimate_difficulty(expression),
         reference=str(arithmetic.evaluate(expression)),
@@ -227,7 +247,9 @@ def _episode(
         code = f"print({expression})" if correct else f"print({expression[:-1]}"
         result = ToolResult(output=said, ok=True) if correct else _syntax_error()
         first = _turn(f"Thought: Use python.\nAction: python\nInput: {code}", version)
-        first = first.model_copy(update={"call": ToolCall(tool="python", input=code), "result": result})
+        first = first.model_copy(
+            update={"calls": (ToolCall(tool="python", input=code),), "results": (result,)}
+        )
         turns = (first, _turn(f"Thought: The tool says so.\nAnswer: {said}", version))
     else:
         turns = (_turn(f"Thought: {expression} is about {said}.\nAnswer: {said}", version),)
@@ -247,6 +269,7 @@ def _episode(
         answer=said,
         verdict=verdict,
         rewards=rewards,
+        confidence=0.9,
         finished_at=at,
     )
 

@@ -74,6 +74,7 @@ def test_help_answers_without_loading_torch_ray_or_transformers() -> None:
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'ray', 'transformers', 'vllm', 'matplotlib', 'faiss', 'sentence_transformers'}\n"
+        "heavy |= {'sympy', 'z3', 'mcp'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "agentfactory evolve laptop --engine vllm": "tests/agentfactory/test_vllm_run.py",
     "ray start --head": "tests/cluster",
     "ray start --address HEAD:6379": "tests/cluster",
+    "agentfactory mcp": "tests/agentfactory/test_tools_command.py",
     "agentfactory serve": "tests/cluster/test_serving_document.py",
     "agentfactory serve --adapter runs/first": "tests/cluster/test_serving_document.py",
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
@@ -73,6 +74,8 @@ def test_the_commands_of_a_document_run_in_its_order(document: Path, tmp_path: P
     small_preset(tmp_path, "small-data.yaml", "laptop-data")
     for text in blocks(document, "yaml"):
         (tmp_path / "my.yaml").write_text(text.replace("extends: laptop", "extends: small.yaml"))
+    for text in blocks(document, "json"):
+        (tmp_path / "plan.json").write_text(text)
     for line in commands(document):
         if line in ELSEWHERE:
             continue

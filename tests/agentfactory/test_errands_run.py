@@ -7,6 +7,7 @@ import pytest
 
 from actors.sink.segments import read_trajectories
 from agentfactory import Factory
+from cluster.supervisor import held
 from configs.load import YamlValue
 from tests.agentfactory.test_cli import TINY
 from tests.cluster.test_data_plane import free_port
@@ -20,6 +21,7 @@ def overrides(folder: Path) -> dict[str, YamlValue]:
         **small,
         "teacher.train": False,
         "runtime.dashboard": False,
+        "data.of_run": False,
         "data.folder": str(folder / "state"),
         "data.store.folder": str(folder / "store"),
         "data.bridge.endpoints": [f"tcp://127.0.0.1:{free_port()}"],
@@ -40,7 +42,34 @@ async def test_a_run_of_errands_works_in_a_real_store_and_leaves_it_as_it_was(
     assert left == [("mine", "mine.md")]
     assert solution.space
     stored = [t for t in read_trajectories(tmp_path / "run" / "trajectories") if t.policy == "student"]
-    rewards = [turn.result.reward for t in stored for turn in t.turns if turn.result]
+    rewards = [result.reward for t in stored for turn in t.turns for result in turn.results]
     assert {t.task.domain for t in stored} == {"data"}
     assert 0.1 in rewards  # something was stored
     assert any(t.verdict and t.verdict.correct for t in stored)
+
+
+async def test_a_run_of_three_domains_brings_its_data_plane_along_and_stays_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small: dict[str, YamlValue] = {**TINY, "student.max_tokens_per_turn": 160, "evaluation.tasks": 9}
+    small["curriculum.domains"] = ["math", "logic", "data"]
+    folder = tmp_path / "run"
+    async with Factory.open("laptop", transport="local", overrides=small) as factory:
+        run = await factory.evolve(rounds=1, run_dir=folder)
+        result = await run.result()
+        held_while_it_lasts = held(folder / "data")
+        errand = await factory.solve(
+            "Load the folder samples as docs, then fetch setup_guide.md.", run_dir=folder
+        )
+        formula = await factory.solve("Let p=True, q=False. What is p and q?", run_dir=folder)
+    assert held_while_it_lasts
+    assert not held(folder / "data")
+    assert [[(score.domain, score.n) for score in one.domains] for one in result.rounds] == [
+        [("math", 3), ("logic", 3), ("data", 3)]
+    ] * 2
+    assert errand.space
+    assert not formula.space
+    trained = [t for t in read_trajectories(folder / "trajectories") if t.group_id.startswith("g")]
+    assert trained
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

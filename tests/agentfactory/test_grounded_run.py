@@ -57,6 +57,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
             "loop.max_groups_per_step": 4,
             "loop.max_concurrent_groups": 2,
             "curriculum.frontier": 0.5,
+            "curriculum.domains": ["math"],
             "evaluation.tasks": 2,
             "teacher.train": False,
             "teacher.grounding_tag": "docs",
@@ -103,10 +104,10 @@ async def test_a_run_makes_its_tasks_from_stored_texts_and_its_students_look_int
         (number,) = re.findall(r"(\d+)\+", episode.task.description)
         first, last = episode.turns
         assert episode.task.source == places[number]
-        assert first.call is not None
-        assert first.result is not None
-        assert (first.call.tool, first.result.ok) == ("retrieve", True)
-        assert first.result.output.startswith(f"[1] docs/{places[number].blob}")
+        ((call, answered),) = first.exchanges
+        assert answered is not None
+        assert (call.tool, answered.ok) == ("retrieve", True)
+        assert answered.output.startswith(f"[1] docs/{places[number].blob}")
         assert episode.verdict is not None
         assert episode.verdict.correct, last.text
 
@@ -116,4 +117,4 @@ async def test_a_task_is_solved_with_the_retrieve_tool(settings: Settings, docs:
         await factory.ingest(f"folder::{docs}", tag="docs")
         solution = await factory.solve("What is 5560+1?")
     assert solution.answer == "5561"
-    assert [turn.call.tool for turn in solution.turns if turn.call] == ["retrieve"]
+    assert [call.tool for turn in solution.turns for call in turn.calls] == ["retrieve"]

@@ -2,6 +2,7 @@
 
 import doctest
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from actors.coordinator.journal import FILE, read_journal
 from actors.coordinator.state import RunState
 from agentfactory.report import formats, held_out, history, labels, result, round_charts, write_report
+from agentfactory.report.calibrations import calibrations
 from agentfactory.report.examples import cut, shown
 from agentfactory.report.findings import Findings, gather
 from agentfactory.report.history import Bins, GroupMeans
@@ -125,3 +127,23 @@ def test_matplotlib_is_imported_only_when_a_report_is_written() -> None:
         [sys.executable, "-c", code], env={"PYTHONPATH": ":".join(filter(None, sys.path))}, timeout=60
     )
     assert done.returncode == 0
+
+
+def test_the_report_shows_how_far_the_confidence_of_each_version_can_be_trusted(
+    run: Path, findings: Findings
+) -> None:
+    found = dict(calibrations(findings.held_out))
+    assert list(found) == [0, 4]
+    for version, share in ((0, 0.26), (4, findings.history.evaluated[-1].pass_at_1)):
+        (only,) = found[version].bins
+        assert (only.low, only.high) == (0.9, 1.0)
+        assert only.right == pytest.approx(share, abs=0.05)
+        assert found[version].error == pytest.approx(abs(0.9 - only.right))
+        assert found[version].scaled_error < found[version].error
+    assert '<h2 class="section">Confidence</h2>' in write_report(run).html.read_text()
+
+
+def test_a_run_that_was_stored_without_confidence_has_no_such_section(findings: Findings) -> None:
+    assert findings.held_out is not None
+    before = replace(findings.held_out.before, judged=[])
+    assert calibrations(replace(findings.held_out, before=before, after=before)) == []

@@ -117,9 +117,10 @@ def test_a_client_waits_longer_than_the_store_does_for_an_outage() -> None:
 
 
 def test_adapters_by_the_store_need_the_data_plane_and_no_search() -> None:
-    by_store = load_settings("laptop", {"trainer.publish": "store"})
+    sums: dict[str, YamlValue] = {"curriculum.domains": ["math"]}
+    by_store = load_settings("laptop", {"trainer.publish": "store", **sums})
     assert (by_store.needs_data, by_store.searched_tags) == (True, ())
-    assert not load_settings("laptop").needs_data
+    assert not load_settings("laptop", sums).needs_data
     assert load_settings("3070ti").trainer.publish == "store"
 
 
@@ -132,6 +133,18 @@ def test_a_run_needs_the_data_plane_for_its_data_domain(domains: list[YamlValue]
     settings = load_settings("laptop", {"curriculum.domains": domains})
     assert settings.needs_data == needed
     assert not settings.searched_tags
+
+
+def test_a_run_of_the_laptop_has_a_data_plane_of_its_own_unless_it_searches_stored_texts(
+    tmp_path: Path,
+) -> None:
+    own = load_settings("laptop").data_for(tmp_path)
+    assert Path(own.store.folder).is_relative_to(tmp_path)
+    assert (own.store.kind, own.cache.kind) == ("embedded", "embedded")
+    assert own.bridge.endpoints[0].endswith(":0")
+    searching = load_settings("laptop", {"student.retrieve.tags": ["docs"]})
+    assert searching.data_for(tmp_path) == searching.data
+    assert Settings().data_for(tmp_path) == Settings().data
 
 
 def test_a_library_that_is_not_there_is_named() -> None:

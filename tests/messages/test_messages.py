@@ -24,8 +24,8 @@ TURN = Turn(
     loss_mask=(0, 0, 0, 1, 1),
     policy_version=2,
     text="2 + 2 = 4",
-    call=ToolCall(tool="python", input="2 + 2"),
-    result=ToolResult(output="4", ok=True),
+    calls=(ToolCall(tool="python", input="2 + 2"),),
+    results=(ToolResult(output="4", ok=True),),
 )
 SOLUTION = Solution(
     episode_id="e1", task_id="t1", answer="4", turns=(TURN, TURN), stop_reason="answered", confidence=0.5
@@ -131,3 +131,19 @@ def test_schemas_of_all_messages_are_exported_with_their_version() -> None:
     assert set(schemas) == set(message_classes())
     assert {"Task", "Turn", "Trajectory", "JudgeSolution"} <= set(schemas)
     assert "Seconds since the epoch." in json.dumps(schemas["Task"]), "with the fields' docstrings"
+
+
+def test_a_turn_that_was_stored_with_one_call_is_read_as_before() -> None:
+    """Until version 2 a turn held at most one call, in fields of other names."""
+    stored = TURN.model_dump(mode="json", exclude={"calls", "results"})
+    call, result = {"tool": "python", "input": "2 + 2"}, {"output": "4", "ok": True}
+    assert Turn.model_validate_json(json.dumps(stored | {"call": call, "result": result})) == TURN
+    without = Turn.model_validate_json(json.dumps(stored | {"call": None, "result": None}))
+    assert (without.calls, without.results) == ((), ())
+    unanswered = Turn.model_validate_json(json.dumps(stored | {"call": call, "result": None}))
+    assert unanswered.exchanges == ((ToolCall(tool="python", input="2 + 2"), None),)
+
+
+def test_a_turn_has_no_more_results_than_calls() -> None:
+    with pytest.raises(ValidationError, match="1 results for 0 calls"):
+        Turn.model_validate(TURN.model_dump() | {"calls": ()})

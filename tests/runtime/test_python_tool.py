@@ -18,6 +18,8 @@ class Echo:
 
     description = "repeats its input."
 
+    parameters = None
+
     def __init__(self, name: str, fails: bool = False) -> None:
         self.name = name
         self.done: list[str] = []

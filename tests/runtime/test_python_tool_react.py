@@ -6,7 +6,7 @@ import time
 import pytest
 
 from messages.turns import ToolCall
-from runtime.tools.react import Reply, find_boxed, parse_reply
+from runtime.tools.calls import Reply, find_boxed, parse_reply
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from runtime.tools.react import Reply, find_boxed, parse_reply
     ],
 )
 def test_a_call_is_found_however_it_is_dressed(text: str) -> None:
-    assert parse_reply(text) == Reply("Use python.", ToolCall(tool="python", input="print(1)"), None)
+    assert parse_reply(text) == Reply("Use python.", (ToolCall(tool="python", input="print(1)"),), None)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_call_is_found_however_it_is_dressed(text: str) -> None:
 )
 def test_an_answer_is_found_however_it_is_dressed(text: str, answer: str) -> None:
     reply = parse_reply(text)
-    assert (reply.answer, reply.call) == (answer, None)
+    assert (reply.answer, reply.calls) == (answer, ())
 
 
 @pytest.mark.parametrize(
@@ -61,24 +61,24 @@ def test_an_answer_is_found_however_it_is_dressed(text: str, answer: str) -> Non
 )  # fmt: skip
 def test_what_is_neither_call_nor_answer_is_neither(text: str) -> None:
     reply = parse_reply(text)
-    assert (reply.call, reply.answer) == (None, None)
+    assert (reply.calls, reply.answer) == ((), None)
 
 
 def test_an_input_spans_lines_and_keeps_its_indentation() -> None:
     code = "for n in range(3):\n    print(n)"
     for text in (f"Action: python\nInput: {code}", f"Action: python\nInput:\n{code}\n"):
-        assert parse_reply(text).call == ToolCall(tool="python", input=code)
+        assert parse_reply(text).calls == (ToolCall(tool="python", input=code),)
 
 
 def test_labels_inside_a_fence_are_code() -> None:
     code = 'x = """\nAnswer: 5\nObservation: 6\n"""'
     text = f"Action: python\nInput:\n```python\n{code}\n```\nAnswer: 7"
-    assert parse_reply(text).call == ToolCall(tool="python", input=code)
+    assert parse_reply(text).calls == (ToolCall(tool="python", input=code),)
 
 
 def test_a_dictionary_that_is_code_stays_code() -> None:
     for code in ('{"a": 1, "code": "2"}', '{"code": 1}', "{1: 2}", "{" * 50 + "}"):
-        assert parse_reply(f"Action: python\nInput: {code}").call == ToolCall(tool="python", input=code)
+        assert parse_reply(f"Action: python\nInput: {code}").calls == (ToolCall(tool="python", input=code),)
 
 
 def test_the_thought_is_all_that_came_before() -> None:
@@ -106,9 +106,9 @@ def test_any_rubbish_gives_a_reply() -> None:
         noise = bytes(rng.randrange(256) for _ in range(rng.randint(0, 60)))
         for candidate in (text, noise.decode("latin-1"), noise.decode("utf-8", "surrogateescape") + text):
             reply = parse_reply(candidate)
-            assert reply.call is None or reply.answer is None
+            assert not reply.calls or reply.answer is None
             assert reply.answer is None or reply.answer.strip() == reply.answer != ""
-            assert reply.call is None or (reply.call.tool and reply.call.input)
+            assert all(call.tool and call.input for call in reply.calls)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from messages.turns import ToolCall
 from runtime.actor import Actor
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
-from runtime.tools.react import parse_reply
+from runtime.tools.calls import parse_reply
 from runtime.tools.retrieve import NOTHING, RetrieveTool, show
 from runtime.tools.toolbox import ToolBox
 
@@ -67,11 +67,11 @@ async def test_a_passage_stands_under_the_blob_and_heading_that_it_comes_from() 
 
 async def test_a_policys_own_words_reach_it_through_the_toolbox() -> None:
     reply = parse_reply("Thought: look it up\nAction: retrieve\nInput: api: which port is it?\n")
-    assert reply.call is not None
+    (call,) = reply.calls
     async with ActorSystem.open("local") as system:
         box = ToolBox([RetrieveTool(SETTINGS, await system.spawn(Library, name="library"))])
         await box.start()
-        result = await box.call(reply.call)
+        result = await box.call(call)
         await box.aclose()
     assert result.ok
     assert "asked api for 'which port is it?'" in result.output

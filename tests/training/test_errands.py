@@ -12,7 +12,7 @@ from messages.tasks import ExpectedBlob
 from training.seed import errands_corpus
 from training.seed.corpus import Piece, Writer, examples
 from training.seed.corpus import Stage as DrillStage
-from training.seed.pretrain import WRITERS
+from training.seed.mixture import WRITERS, CorpusName
 from training.tasks.errands import (
     KINDS,
     answer_of,
@@ -127,7 +127,7 @@ def test_a_file_without_a_line_to_quote_is_stored_and_never_asked_for(tmp_path: 
     assert len(goal_of(errand, found).blobs) == 4
 
 
-# --- the corpus of the data seed model
+# --- the corpus of the seed model
 
 
 def draw(count: int) -> list[list[Piece]]:
@@ -142,6 +142,13 @@ def test_no_proposal_of_the_corpus_asks_for_a_held_out_file(library: Library) ->
         errand = read_errand(task.text.removeprefix("Task: "), library)
         assert errand is not None
         assert not errand.is_held_out
+
+
+def test_no_errand_of_the_corpus_asks_for_a_held_out_file_of_the_library(library: Library) -> None:
+    found = [read_errand(pieces[0].text.removeprefix("Task: "), library) for pieces in draw(2000)]
+    known = [errand for errand in found if errand is not None and errand.asked[1]]
+    assert len(known) > 200
+    assert not any(errand.is_held_out for errand in known)
 
 
 def test_a_taught_answer_is_in_an_observation_or_made_up_at_once() -> None:
@@ -162,7 +169,7 @@ def test_a_call_that_is_taught_copies_from_the_task() -> None:
 
 
 @pytest.mark.parametrize("corpus", sorted(WRITERS))
-def test_the_same_seed_writes_the_same_corpus(corpus: str) -> None:
+def test_the_same_seed_writes_the_same_corpus(corpus: CorpusName) -> None:
     writer: Writer = WRITERS[corpus]
     stage = DrillStage(drill_share=0.5, longest_string=20)
     first, second = (examples(random.Random(5), stage, 30, writer) for _ in range(2))

@@ -3,19 +3,19 @@ from random import Random
 
 import pytest
 
-from configs.roles import RewardWeights, TeacherSettings
+from configs.rewards import RewardWeights
+from configs.roles import TeacherSettings
 from messages.judging import Verdict
 from messages.tasks import Proposal, Task, TaskOutcome
 from messages.trajectories import Group
 from messages.turns import ToolCall, ToolResult, Turn
+from training.reward_terms import Episode, tool_use, uncertainty
 from training.rewards import (
     episode_rewards,
     in_frontier,
     majority_share,
     shuffle_rewards,
     teacher_rewards,
-    tool_use,
-    uncertainty,
 )
 
 RIGHT = Verdict(episode_id="e", correct=True, score=1.0)
@@ -29,9 +29,14 @@ def call(text: str, ok: bool = True) -> Turn:
         logprobs=(-1.0,),
         loss_mask=(0, 1),
         policy_version=0,
-        call=ToolCall(tool="python", input=text),
-        result=ToolResult(output="", ok=ok, failure="" if ok else "error"),
+        calls=(ToolCall(tool="python", input=text),),
+        results=(ToolResult(output="", ok=ok, failure="" if ok else "error"),),
     )
+
+
+def episode(turns: Sequence[Turn], verdict: Verdict, p_hat: float, novelty: float) -> Episode:
+    task = Task(id="t", domain="math", description="", difficulty=0.5, novelty=novelty)
+    return Episode(task, turns, "2", verdict, p_hat)
 
 
 def test_answers_that_do_not_parse_vote_for_nothing_but_count_as_episodes() -> None:
@@ -65,7 +70,7 @@ def test_failed_and_repeated_calls_are_needless() -> None:
 
 
 def test_a_call_without_a_result_is_needless() -> None:
-    unanswered = call("2").model_copy(update={"result": None})
+    unanswered = call("2").model_copy(update={"results": ()})
     assert tool_use([call("1+1"), unanswered], RIGHT) == 0.5
 
 
@@ -77,14 +82,14 @@ def test_padding_with_more_successful_calls_does_not_pay() -> None:
 
 def test_a_wrong_answer_with_a_call_never_beats_a_right_answer_without() -> None:
     weights = RewardWeights(tool_use=1.0, correctness=0.01)
-    wrong = episode_rewards([call("1")], ALMOST, 0.5, 1.0, weights)
-    right = episode_rewards([], RIGHT, 0.5, 1.0, weights)
+    wrong = episode_rewards(episode([call("1")], ALMOST, 0.5, 1.0), weights)
+    right = episode_rewards(episode([], RIGHT, 0.5, 1.0), weights)
     assert wrong.tool_use == 0.0
     assert wrong.total < right.total
 
 
 def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
-    rewards = episode_rewards([call("1"), call("1")], RIGHT, 0.75, 0.4, RewardWeights())
+    rewards = episode_rewards(episode([call("1"), call("1")], RIGHT, 0.75, 0.4), RewardWeights())
     assert (rewards.uncertainty, rewards.tool_use, rewards.novelty, rewards.correctness) == (
         0.5,
         0.5,

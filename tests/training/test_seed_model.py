@@ -9,12 +9,16 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
-from configs.models import SEEDS
+from configs.data import LIBRARY
+from training.seed import logic_corpus
 from training.seed.__main__ import make_seed_model
-from training.seed.corpus import Piece, Stage, drill, episode, examples, tokenize
-from training.seed.evaluation import examine_student, examine_teacher
+from training.seed.corpus import Piece, Stage, examples, tokenize
+from training.seed.evaluation import EXAMS, examine_student, examine_teacher
+from training.seed.math_corpus import drill, episode
+from training.seed.mixture import WRITERS
 from training.seed.pretrain import (
     IGNORED,
+    Lesson,
     PretrainConfig,
     accumulate_gradients,
     build_model,
@@ -23,7 +27,8 @@ from training.seed.pretrain import (
     rate_scale,
     stage,
 )
-from training.seed.sampling import calculate, complete, play
+from training.seed.sampling import complete, play
+from training.seed.simulated_tools import Shelf, calculate
 from training.seed.tokenizer import (
     EOS,
     EOS_ID,
@@ -35,6 +40,7 @@ from training.seed.tokenizer import (
     encode,
     save_tokenizer,
 )
+from training.tasks import logic
 from training.tasks.arithmetic import evaluate, held_out_tasks, is_held_out
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "seed"
@@ -52,7 +58,12 @@ TRANSCRIPT = (
     "Observation: 182\n"
     "Answer: 182<eos>\n"
 )
-TINY = PretrainConfig(steps=2, episodes_per_step=4, episodes_per_pass=2)
+TINY = PretrainConfig(
+    lessons=(
+        Lesson(steps=2, episodes_per_step=4, episodes_per_pass=2),
+        Lesson(corpus="mixed", steps=1, episodes_per_step=4, episodes_per_pass=2),
+    )
+)
 
 
 def draw(count: int) -> list[list[Piece]]:
@@ -128,7 +139,37 @@ def test_a_held_out_expression_never_appears_in_the_corpus() -> None:
 
 def test_the_same_seed_writes_the_same_corpus() -> None:
     middle = Stage(drill_share=0.5, longest_string=20)
-    assert examples(random.Random(5), middle, 50) == examples(random.Random(5), middle, 50)
+    first, second = (examples(random.Random(5), middle, 50, WRITERS["math"]) for _ in range(2))
+    assert first == second
+
+
+def logic_episodes(count: int) -> list[list[Piece]]:
+    rng = random.Random(11)
+    return [logic_corpus.episode(rng) for _ in range(count)]
+
+
+def test_a_held_out_formula_never_appears_in_the_corpus() -> None:
+    for pieces in logic_episodes(3000):
+        asked = pieces[1] if pieces[0].text.startswith("Propose ") else pieces[0]
+        found = logic.find_task(asked.text.removeprefix("Task: "))
+        assert found is not None, asked.text
+        assert not logic.is_held_out(found.formula)
+
+
+def test_the_code_of_a_logic_episode_prints_what_is_then_observed() -> None:
+    calls = [pieces for pieces in logic_episodes(2000) if len(pieces) == 5]
+    assert calls
+    for pieces in calls:
+        code = pieces[2].text.partition("Input: ")[2]
+        printed = calculate("python", code)
+        assert pieces[3].text == f"Observation: {printed}\n"
+        assert str(eval(code.rpartition(";")[2], {"print": lambda x: x}, values(code))) == printed  # noqa: S307
+
+
+def values(code: str) -> dict[str, object]:
+    """The values that the code assigns before it prints."""
+    parts = [part.split("=") for part in code.split(";")[:-1]]
+    return {name: int(value) for name, value in parts}
 
 
 def test_what_the_model_only_reads_carries_no_loss() -> None:
@@ -169,7 +210,7 @@ def test_a_target_is_the_next_taught_token() -> None:
 
 
 def test_the_size_of_a_pass_does_not_change_the_gradient() -> None:
-    batch = examples(random.Random(0), Stage(0.3, 12), 6)
+    batch = examples(random.Random(0), Stage(0.3, 12), 6, WRITERS["mixed"])
     model = build_model()
     gradients = []
     for size in (2, 6):
@@ -180,15 +221,15 @@ def test_the_size_of_a_pass_does_not_change_the_gradient() -> None:
 
 
 def test_the_curriculum_goes_from_short_drills_to_mixed_episodes() -> None:
-    config = PretrainConfig(drill_steps=100, drill_share=0.2, longest_strings=(8, 24))
-    stages = [stage(step, config) for step in (0, 50, 500)]
+    lesson = Lesson(drill_steps=100, drill_shares=(1.0, 0.2), longest_strings=(8, 24))
+    stages = [stage(step, lesson) for step in (0, 50, 500)]
     assert [now.drill_share for now in stages] == pytest.approx([1.0, 0.6, 0.2])
     assert [now.longest_string for now in stages] == [8, 16, 24]
 
 
 def test_the_rate_warms_up_and_ends_at_zero() -> None:
-    config = PretrainConfig(steps=100, warmup_steps=10)
-    scales = [rate_scale(step, config) for step in (1, 10, 55, 100)]
+    lesson = Lesson(steps=100, warmup_steps=10)
+    scales = [rate_scale(step, lesson) for step in (1, 10, 55, 100)]
     assert scales == pytest.approx([0.1, 1.0, 0.5, 0.0])
 
 
@@ -197,14 +238,21 @@ def test_the_same_settings_give_the_same_weights() -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_command_writes_a_whole_model_folder_with_its_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exams of a few tasks."""
     monkeypatch.setattr(
-        "training.seed.__main__.examine_student", lambda m: examine_student(m, tasks=4, samples=1)
+        "training.seed.__main__.examine_student", lambda m, d: examine_student(m, d, tasks=3, samples=1)
     )
-    monkeypatch.setattr("training.seed.__main__.examine_teacher", lambda m: examine_teacher(m, proposals=2))
+    monkeypatch.setattr(
+        "training.seed.__main__.examine_teacher",
+        lambda m, d: examine_teacher(m, d, asked=(0.3,), proposals=2),
+    )
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_command_writes_a_whole_model_folder_with_its_card(tmp_path: Path) -> None:
     make_seed_model(TINY, tmp_path, Console(quiet=True))
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
@@ -214,17 +262,23 @@ def test_the_command_writes_a_whole_model_folder_with_its_card(
         "tokenizer_config.json",
         "README.md",
     }
-    assert "--steps 2 --seed 0" in (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text()
+    assert "--steps 2 1 --seed 0" in card
+    assert all(f"| {domain} |" in card for domain in EXAMS)
+    assert "not repeated" not in card
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_data_seed_model_begins_with_the_one_that_ships(tmp_path: Path) -> None:
-    config = TINY.model_copy(update={"corpus": "errands", "begin_with_seed": True, "steps": 1})
-    make_seed_model(config, tmp_path, Console(quiet=True))
-    assert "--corpus errands" in (tmp_path / "README.md").read_text()
-    made, seed = (Qwen2ForCausalLM.from_pretrained(folder).state_dict() for folder in (tmp_path, SHIPPED))
-    name = "model.layers.0.self_attn.q_proj.weight"
-    assert 0 < (made[name] - seed[name]).abs().max() < 0.1
+def test_lessons_in_two_goes_give_the_weights_of_one_go(tmp_path: Path) -> None:
+    pretrain(TINY.model_copy(update={"lessons": TINY.lessons[:1]}), lambda _: None).save_pretrained(
+        tmp_path / "first"
+    )
+    make_seed_model(TINY, tmp_path / "two", Console(quiet=True), first=tmp_path / "first")
+    made = Qwen2ForCausalLM.from_pretrained(tmp_path / "two").state_dict()
+    whole = pretrain(TINY, lambda _: None).state_dict()
+    assert all(torch.equal(made[name], whole[name]) for name in whole)
+    assert "not repeated" in (tmp_path / "two" / "README.md").read_text()
 
 
 # --- playing
@@ -235,13 +289,30 @@ def test_a_data_seed_model_begins_with_the_one_that_ships(tmp_path: Path) -> Non
     [
         ("print(12+34*5)", "182"),
         ("print((1+2)*3)", "9"),
+        ("p=1;q=0;print(bool((~p|q)&1))", "False"),
+        ("print(sum(((p&q)|r)&1 for p in(0,1)for q in(0,1)for r in(0,1)))", "5"),
+        ("print(sum((p|q)&1 for p in(0,1)for q in(0,1)for r in(0,1)))", "6"),
+        ("print(sum((p|q)&1 for p in(0,1)))", "Error: NameError"),
+        ("p=1;print(bool((p&q)&1))", "Error: SyntaxError"),
         ("12+34", "Error: SyntaxError"),
         ("print(12+)", "Error: SyntaxError"),
         ("print(__import__('os'))", "Error: SyntaxError"),
     ],
 )
-def test_the_calculator_prints_arithmetic_and_nothing_else(code: str, printed: str) -> None:
-    assert calculate(code) == printed
+def test_the_calculator_prints_sums_and_formulas_and_nothing_else(code: str, printed: str) -> None:
+    assert calculate("python", code) == printed
+
+
+def test_a_shelf_gives_back_what_was_loaded_from_the_library_and_nothing_else() -> None:
+    shelf = Shelf(LIBRARY)
+    assert shelf("retrieve", "docs/todo.txt").startswith("Error")
+    assert shelf("assimilate", "folder::samples as docs").startswith("stored 4 blobs (")
+    assert shelf("assimilate", "file::travel/visa.txt as kb").startswith("stored 1 blob (")
+    assert shelf("retrieve", "docs/todo.txt") == "Fix the lamp."
+    assert shelf("retrieve", "kb/visa.txt") == "Till 2031."
+    assert shelf("retrieve", "docs/visa.txt").startswith("Error")
+    assert shelf("assimilate", "folder::nowhere as docs").startswith("Error")
+    assert shelf("python", "print(1)").startswith("Error")
 
 
 def test_prompts_of_different_lengths_do_not_disturb_each_other() -> None:
@@ -275,34 +346,38 @@ def test_the_shipped_model_is_small() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) <= 950_000
 
 
-@pytest.mark.parametrize("shipped", SEEDS.values(), ids=SEEDS)
-def test_a_shipped_model_has_our_shape_and_our_tokenizer(shipped: Path, tmp_path: Path) -> None:
+def test_the_shipped_model_has_our_shape_and_our_tokenizer(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        assert json.loads((shipped / name).read_text()) == json.loads((tmp_path / name).read_text())
-    ends = json.loads((shipped / "generation_config.json").read_text())
-    assert (shipped / "model.safetensors").stat().st_size < 4_000_000
+        assert json.loads((SHIPPED / name).read_text()) == json.loads((tmp_path / name).read_text())
+    ends = json.loads((SHIPPED / "generation_config.json").read_text())
     assert (ends["eos_token_id"], ends["pad_token_id"]) == (EOS_ID, PAD_ID)
 
 
-def test_the_shipped_model_solves_what_it_gives_to_the_tool(shipped: Qwen2ForCausalLM) -> None:
-    report = examine_student(shipped, tasks=150, samples=1, seed=1)
-    assert report.well_formed >= 0.95
-    assert 0.18 <= report.tool_share <= 0.38
-    assert report.tool_accuracy >= 0.9
-    assert 0.18 <= report.pass_at_1 <= 0.4
-
-
-def test_the_shipped_model_proposes_tasks_of_the_difficulty_asked_for(
-    shipped: Qwen2ForCausalLM,
+@pytest.mark.parametrize("domain", ["math"])
+def test_the_shipped_model_is_weak_and_solves_what_it_gives_to_a_tool(
+    shipped: Qwen2ForCausalLM, domain: str
 ) -> None:
-    report = examine_teacher(shipped, asked=(0.1, 0.3, 0.9), proposals=60, seed=1)
-    assert report.well_formed >= 0.92
-    assert report.distinct >= 0.6
-    assert report.difficulty[0.1] < report.difficulty[0.3] < report.difficulty[0.9]
+    report = examine_student(shipped, domain, tasks=120, samples=1, seed=1)
+    assert report.well_formed >= 0.9
+    assert 0.1 <= report.tool_share <= 0.5
+    assert report.tool_accuracy >= 0.6
+    assert 0.12 <= report.pass_at_1 <= 0.5
+
+
+@pytest.mark.parametrize("domain", ["math"])
+def test_the_shipped_model_proposes_tasks_of_the_difficulty_asked_for(
+    shipped: Qwen2ForCausalLM, domain: str
+) -> None:
+    report = examine_teacher(shipped, domain, asked=(0.1, 0.3, 0.7), proposals=50, seed=1)
+    assert report.well_formed >= 0.5
+    assert report.distinct >= 0.4
+    assert report.difficulty[0.1] < report.difficulty[0.7]
 
 
 def test_the_same_seed_plays_the_same_episodes(shipped: Qwen2ForCausalLM) -> None:
     texts = [task.text for task in held_out_tasks(8, seed=0)]
-    first, second = (play(shipped, texts, torch.Generator().manual_seed(3)) for _ in range(2))
+    first, second = (
+        play(shipped, texts, torch.Generator().manual_seed(3), lambda: calculate) for _ in range(2)
+    )
     assert first == second

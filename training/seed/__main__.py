@@ -10,33 +10,49 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from training.seed.card import write_card, write_errands_card
-from training.seed.evaluation import examine_student, examine_teacher
-from training.seed.pretrain import ERRANDS, PretrainConfig, Progress, pretrain
+from training.seed.card import Making, write_card
+from training.seed.evaluation import EXAMS, examine_student, examine_teacher
+from training.seed.pretrain import PretrainConfig, Progress, pretrain
 from training.seed.tokenizer import save_tokenizer
-
-MODELS = {"arithmetic": PretrainConfig(), "errands": ERRANDS}
 
 
 def main() -> None:
     """Parse the command line and make the model."""
+    lessons = PretrainConfig().lessons
     parser = argparse.ArgumentParser(prog="python -m training.seed", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--corpus", choices=sorted(MODELS), default="arithmetic", help="what it learns")
-    parser.add_argument("--steps", type=int, help="optimizer steps")
-    parser.add_argument("--seed", type=int, help="seed of text and weights")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    arguments = vars(parser.parse_args())
-    folder, config = arguments.pop("out"), MODELS[arguments.pop("corpus")]
-    given = {name: value for name, value in arguments.items() if value is not None}
-    make_seed_model(PretrainConfig(**{**config.model_dump(), **given}), folder, Console())
+    parser.add_argument(
+        "--steps", type=int, nargs=len(lessons), default=[lesson.steps for lesson in lessons],
+        help="optimizer steps of each lesson",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of text and weights")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument(
+        "--first", type=Path, metavar="DIR", help="weights of the first lesson, made earlier: go on from them"
+    )
+    given = parser.parse_args()
+    config = PretrainConfig(
+        lessons=tuple(
+            lesson.model_copy(update={"steps": steps})
+            for lesson, steps in zip(lessons, given.steps, strict=True)
+        ),
+        seed=given.seed,
+        threads=given.threads,
+    )
+    make_seed_model(config, given.out, Console(), given.first)
 
 
-def make_seed_model(config: PretrainConfig, folder: Path, console: Console) -> None:
-    """Pretrain, save in the folder format of Hugging Face, measure, and write the card."""
+def make_seed_model(
+    config: PretrainConfig, folder: Path, console: Console, first: Path | None = None
+) -> None:
+    """Pretrain, save in the folder format of Hugging Face, measure, and write the card.
+
+    `first` holds weights that the first lesson made earlier.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    last = Progress(step=0, loss=0.0, taught_tokens=0)
+    lessons = config.lessons[0 if first is None else 1 :]
+    taught = 0
     with Bar(
         TextColumn("pretraining"),
         BarColumn(),
@@ -45,25 +61,23 @@ def make_seed_model(config: PretrainConfig, folder: Path, console: Console) -> N
         TimeRemainingColumn(),
         console=console,
     ) as bar:
-        shown = bar.add_task("steps", total=config.steps, loss=0.0)
+        shown = bar.add_task("steps", total=sum(lesson.steps for lesson in lessons), loss=0.0)
 
         def report(progress: Progress) -> None:
-            nonlocal last
-            last = progress
-            bar.update(shown, completed=progress.step, loss=progress.loss)
+            nonlocal taught
+            taught += progress.taught_tokens
+            bar.update(shown, advance=1, loss=progress.loss)
 
-        model = pretrain(config, report)
+        model = pretrain(config, report, first)
     seconds = time.monotonic() - started
     model.save_pretrained(folder)
     save_tokenizer(folder)
-    if config.corpus == "errands":
-        write_errands_card(folder, config, last, seconds)
-        console.print(f"The model is in {folder}")
-        return
     with console.status("playing held-out tasks"):
-        student, teacher = examine_student(model), examine_teacher(model)
-    write_card(folder, config, last, seconds, student, teacher)
-    console.print(student, teacher)
+        students = {domain: examine_student(model, domain) for domain in EXAMS}
+        teachers = {domain: examine_teacher(model, domain) for domain in EXAMS}
+    write_card(folder, Making(config, taught, seconds, first is not None), students, teachers)
+    for domain in EXAMS:
+        console.print(domain, students[domain], teachers[domain])
     console.print(f"The model is in {folder}")
 
 

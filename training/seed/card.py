@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from training.seed.evaluation import StudentReport, TeacherReport
-from training.seed.pretrain import PretrainConfig, Progress
-from training.tasks.arithmetic import HELD_OUT_ONE_IN
+from training.seed.mixture import SHARES
+from training.seed.pretrain import Lesson, PretrainConfig
+
+
+class Making(NamedTuple):
+    """What was done to make the weights."""
+
+    config: PretrainConfig
+    taught: int
+    """Characters that carried loss."""
+    seconds: float
+    first_is_older: bool
+    """Whether the first lesson was not repeated; its characters and seconds are left out then."""
 
 
 def write_card(
     folder: Path,
-    config: PretrainConfig,
-    last: Progress,
-    seconds: float,
-    student: StudentReport,
-    teacher: TeacherReport,
+    making: Making,
+    students: Mapping[str, StudentReport],
+    teachers: Mapping[str, TeacherReport],
 ) -> None:
-    """Write `README.md` into `folder`."""
-    parts = (
-        _opening(),
-        _making(config, last, seconds),
-        _student_numbers(student),
-        _teacher_numbers(teacher),
-    )
+    """Write `README.md` into `folder`; the reports are by domain."""
+    parts = (_opening(), _making(making), _students(students), _teachers(teachers))
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -31,11 +37,11 @@ def _opening() -> str:
     return """# The seed model
 
 A causal language model of the Qwen2 architecture with 4 layers of width 128 and one token a
-character. It knows one thing: to answer small arithmetic tasks in the ReAct format, sometimes with
-python and more often, wrongly, from its head. It is where reinforcement learning starts when
+character. It knows one thing: to answer small tasks of three domains in the ReAct format, sometimes with
+tools and more often, mostly wrongly, from its head. It is where reinforcement learning starts when
 neither a GPU nor a network is at hand, and it is good for nothing else.
 
-As a Student it reads a task and writes up to `<eos>`; the tool's output is spliced in between:
+As a Student it reads a task and writes up to `<eos>`; what the tools say is spliced in between:
 
 ```
 Task: Compute 12+34*5.
@@ -46,68 +52,9 @@ Observation: 182
 Answer: 182<eos>
 ```
 
-or, from its head, `Thought: Easy.` and `Answer: 172<eos>`. As a Teacher it reads
-`Propose a math task of difficulty 0.30.` and writes `Task: Compute 7+12.<eos>`.
-"""
-
-
-def _making(config: PretrainConfig, last: Progress, seconds: float) -> str:
-    return f"""## How it was made
-
-```
-python -m training.seed --out DIR --steps {config.steps} --seed {config.seed}
-```
-
-From random weights, on text that `training/seed/corpus.py` writes by rule; no other data and no
-other model took part. {last.step * config.episodes_per_step:,} episodes, {last.taught_tokens:,}
-taught characters, {last.step:,} steps of Muon and AdamW at peak rates of {config.muon_rate:g} and
-{config.adam_rate:g}, {seconds / 60:.0f} minutes on {config.threads} CPU thread(s).
-
-One expression in {HELD_OUT_ONE_IN} is held out of the text by a hash. The numbers below come from
-held-out expressions only, sampled at temperature 1.
-"""
-
-
-def _student_numbers(student: StudentReport) -> str:
-    rows = (
-        ("pass@1", student.pass_at_1),
-        ("episodes that use the tool", student.tool_share),
-        ("right when the tool is used", student.tool_accuracy),
-        ("right when the tool is used, difficulty 0.8 and above", student.hard_tool_accuracy),
-        ("right from the head", student.head_accuracy),
-        ("well-formed episodes", student.well_formed),
-    )
-    table = "\n".join(f"| {name} | {value:.3f} |" for name, value in rows)
-    return f"""## As a Student, before training
-
-{student.episodes:,} episodes; one with the tool has {student.tool_characters:.0f} characters of the
-model's own on average.
-
-| | |
-|---|---|
-{table}
-"""
-
-
-def _teacher_numbers(teacher: TeacherReport) -> str:
-    rows = "\n".join(f"| {asked:.1f} | {measured:.2f} |" for asked, measured in teacher.difficulty.items())
-    return f"""## As a Teacher, before training
-
-{teacher.proposals} proposals at each difficulty: {teacher.well_formed:.3f} are well-formed, and
-{teacher.distinct:.2f} of those at 0.3 are distinct.
-
-| difficulty asked | difficulty measured |
-|---|---|
-{rows}
-"""
-
-
-def write_errands_card(folder: Path, config: PretrainConfig, last: Progress, seconds: float) -> None:
-    """Write `README.md` of the data seed model into `folder`."""
-    text = f"""# The data seed model
-
-Like the seed model beside it: Qwen2, 4 layers of width 128, one token a character. It knows one thing: to
-run small errands in the data plane in the ReAct format, sometimes, and more often to make an answer up.
+or, from its head, `Thought: Easy.` and `Answer: 172<eos>`. Logic goes through python as well, such as
+`print(sum((p|q)&1 for p in(0,1)for q in(0,1)))` where the rows of a truth table are to be counted, and
+`p=1;q=0;print(bool((p|q)&1))` where a value is asked for. An errand takes the tools of the data plane:
 
 ```
 Task: Load the folder samples as docs, then fetch setup_guide.md.
@@ -122,20 +69,81 @@ Then run make test.
 Answer: Run make.<eos>
 ```
 
-As a Teacher it reads `Propose a data task of difficulty 0.30.` and writes such a task about the library
-that ships with the project.
-
-## How it was made
-
-```
-python -m training.seed --corpus errands --out DIR --steps {config.steps} --seed {config.seed}
-```
-
-From the weights of the seed model, which can copy, on text that `training/seed/errands_corpus.py` writes by
-rule: {last.step * config.episodes_per_step:,} episodes, {last.taught_tokens:,} taught characters,
-{last.step:,} steps of Muon and AdamW at peak rates of {config.muon_rate:g} and {config.adam_rate:g},
-{seconds / 60:.0f} minutes on {config.threads} CPU thread(s). No file that is held out is in it.
-
-`agentfactory evolve laptop-data` measures it on held-out errands, in a real store.
+As a Teacher it reads `Propose a math task of difficulty 0.30.` (or `logic`, or `data`) and writes
+`Task: Compute 7+12.<eos>`.
 """
-    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _making(making: Making) -> str:
+    config = making.config
+    rows = "\n".join(_lesson(lesson) for lesson in config.lessons)
+    steps = " ".join(str(lesson.steps) for lesson in config.lessons)
+    earlier = (
+        "\nThe first lesson was not repeated: its weights had been made by the same command before, and the\n"
+        "characters and the time below are those of the other.\n"
+        if making.first_is_older
+        else ""
+    )
+    shares = ", ".join(f"{share:.0%} {domain}" for domain, share in SHARES.items())
+    return f"""## How it was made
+
+```
+python -m training.seed --out DIR --steps {steps} --seed {config.seed}
+```
+
+From random weights, on text that the modules `*_corpus` in `training/seed` write by rule; no other data and
+no other model took part. The mixed corpus is {shares}.
+
+| lesson | episodes | steps | peak rate of Muon | of AdamW |
+|---|---|---|---|---|
+{rows}
+{earlier}
+{making.taught:,} taught characters, {making.seconds / 60:.0f} minutes on {config.threads} CPU thread(s).
+
+What is held out (one sum in 16, one formula in 8, one file in 4, by hashes) is not in the text. The numbers
+below come from held-out tasks only, sampled at temperature 1, with tools that are simulated.
+"""
+
+
+def _lesson(lesson: Lesson) -> str:
+    episodes = lesson.steps * lesson.episodes_per_step
+    return (
+        f"| {lesson.corpus} | {episodes:,} | {lesson.steps:,} | {lesson.muon_rate:g} | {lesson.adam_rate:g} |"
+    )
+
+
+def _students(reports: Mapping[str, StudentReport]) -> str:
+    rows = "\n".join(
+        f"| {domain} | {told.episodes} | {told.pass_at_1:.3f} | {told.tool_share:.3f} | "
+        f"{told.tool_accuracy:.3f} | {told.head_accuracy:.3f} | {told.well_formed:.3f} |"
+        for domain, told in reports.items()
+    )
+    return f"""## As a Student, before training
+
+| domain | episodes | pass@1 | with a tool | right with it | right from the head | well-formed |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def _teachers(reports: Mapping[str, TeacherReport]) -> str:
+    levels = sorted({level for told in reports.values() for level in told.difficulty})
+    names = "".join(f" {level:.1f} |" for level in levels)
+    rows = "\n".join(_teacher(domain, told, levels) for domain, told in reports.items())
+    return f"""## As a Teacher, before training
+
+Shares of well-formed proposals, and of distinct ones among those asked for at 0.3; then the mean
+difficulty that was measured, by the one that was asked for.
+
+| domain | proposals | well-formed | distinct |{names}
+|---|---|---|---|{"---|" * len(levels)}
+{rows}
+"""
+
+
+def _teacher(domain: str, told: TeacherReport, levels: list[float]) -> str:
+    measured = "".join(
+        f" {told.difficulty[level]:.2f} |" if level in told.difficulty else " – |" for level in levels
+    )
+    asked = told.proposals * len(levels)
+    return f"| {domain} | {asked} | {told.well_formed:.3f} | {told.distinct:.2f} |{measured}"

@@ -1,11 +1,11 @@
-"""The episodes that the data seed model is pretrained on, written by rule from a seed.
+"""Data episodes: errands in the data plane, run or guessed, and drills (`training.seed.corpus`).
 
-Like `training.seed.corpus`, with errands in the data plane (`training.tasks.errands`) in place of sums: the
-model loads what it is told to, fetches, and reads the answer off; or it makes an answer up at once, which is
-wrong. Files and texts are made up, so that all it can learn is to copy. Only its proposals, as a Teacher,
-are about the library that ships with the project.
+The model loads what it is told to, fetches, and reads the answer off; or it makes an answer up at once,
+which is wrong. All texts and most names are made up, so that all it can learn is to copy; the other names,
+and its proposals as a Teacher, are from the library that ships with the project.
 
-Invariant: no proposal asks for a file that is held out.
+Invariant: no piece asks for a file of the library that is held out. (A folder that happens to be named like
+one of the library is counted with a number that is made up.)
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import string
 from typing import Final, NamedTuple
 
 from configs.data import LIBRARY
-from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece
-from training.tasks.errands import TAGS, Errand, Load, draw_errand, write_errand
+from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
+from training.tasks.errands import DIFFICULTY, TAGS, Errand, Load, draw_errand, write_errand
 from training.tasks.library import Library, read_library
 
-PROPOSAL_REQUEST: Final = "Propose a data task of difficulty {:.2f}."
 PROPOSAL_SHARE: Final = 0.2
 """Share of episodes in which the model is the Teacher."""
 TOOL_CHOICE: Final = 0.33
@@ -28,6 +27,8 @@ ERROR_SHARE: Final = 0.06
 """Share of errands in which the model fetches before it has loaded, and is told so."""
 KINDS_TAUGHT: Final = {"count": 2, "file": 4, "folder": 4}
 """How often each kind of errand is met. Two folders at once are too long for so small a model."""
+LIBRARY_SHARE: Final = 0.5
+"""Share of errands about names from the library; all others are about made-up ones."""
 HARDEST_PROPOSAL: Final = 0.75
 
 DOING_THOUGHTS: Final = ("Load it.", "Load it first.", "Use the store.")
@@ -58,7 +59,9 @@ def episode(rng: random.Random) -> list[Piece]:
     """Draw one episode of any kind but a drill."""
     kind = rng.random()
     if kind < PROPOSAL_SHARE:
-        return proposal(rng)
+        difficulty = round(rng.random(), 2)
+        errand = draw_errand(rng, _shipped(), min(difficulty, HARDEST_PROPOSAL))
+        return proposal("data", difficulty, write_errand(rng, errand))
     if kind < PROPOSAL_SHARE + SURPLUS_SHARE:
         return errand_episode(rng, teaches_choice=False)
     if rng.random() < TOOL_CHOICE:
@@ -66,22 +69,12 @@ def episode(rng: random.Random) -> list[Piece]:
     return guess_episode(rng)
 
 
-def proposal(rng: random.Random) -> list[Piece]:
-    """The Teacher is asked for a difficulty and answers with a fitting errand in the shipped library."""
-    difficulty = round(rng.random(), 2)
-    errand = draw_errand(rng, _shipped(), min(difficulty, HARDEST_PROPOSAL))
-    return [
-        Piece(f"{PROPOSAL_REQUEST.format(difficulty)}\n", taught=False),
-        Piece(f"Task: {write_errand(rng, errand)}", taught=True, ends_turn=True),
-    ]
-
-
 def guess_episode(rng: random.Random) -> list[Piece]:
     """The Student makes an answer up."""
     errand = _draw(rng)
     answer = _line(rng) if errand.asked[1] else str(rng.randint(1, 6))
     reply = f"Thought: {rng.choice(GUESSING_THOUGHTS)}\nAnswer: {answer}"
-    return [_task(rng, errand), Piece(reply, taught=True, ends_turn=True)]
+    return [task(write_errand(rng, errand)), Piece(reply, taught=True, ends_turn=True)]
 
 
 def errand_episode(rng: random.Random, teaches_choice: bool) -> list[Piece]:
@@ -94,16 +87,16 @@ def errand_episode(rng: random.Random, teaches_choice: bool) -> list[Piece]:
         steps.append((f"Action: retrieve\nInput: {errand.tag}/{errand.asked[1]}", text.line + text.rest))
     else:
         answer = steps[0][1].split()[1]
-    pieces = [_task(rng, errand), thought]
+    pieces = [task(write_errand(rng, errand)), thought]
     if errand.asked[1] and rng.random() < ERROR_SHARE:
         complaint = f"Error: there is no blob {errand.asked[1]!r} under {errand.tag!r}"
-        pieces += [Piece(steps[-1][0], taught=False, ends_turn=True), _observation(complaint)]
+        pieces += [Piece(steps[-1][0], taught=False, ends_turn=True), observation(complaint)]
     last = rng.randrange(len(steps)) if not teaches_choice and rng.random() < CUT_SHARE else len(steps)
     for place, (call, seen) in enumerate(steps):
         pieces.append(Piece(call, taught=True, ends_turn=True))
         if place == last:
             return pieces
-        pieces.append(_observation(seen))
+        pieces.append(observation(seen))
     return [*pieces, Piece(f"Answer: {answer}", taught=True, ends_turn=True)]
 
 
@@ -133,14 +126,6 @@ def _shipped() -> Library:
     return _LIBRARY[0]
 
 
-def _task(rng: random.Random, errand: Errand) -> Piece:
-    return Piece(f"Task: {write_errand(rng, errand)}\n", taught=False)
-
-
-def _observation(text: str) -> Piece:
-    return Piece(f"Observation: {text}\n", taught=False)
-
-
 def _load_call(load: Load) -> str:
     source = f"file::{load.folder}/{load.file}" if load.file else f"folder::{load.folder}"
     return f"Action: assimilate\nInput: {source} as {load.tag}"
@@ -153,8 +138,10 @@ def _stored(rng: random.Random, load: Load) -> str:
 
 
 def _draw(rng: random.Random) -> Errand:
-    """An errand about files that do not exist."""
+    """An errand about files that do not exist, or about the library's, whose texts are made up too."""
     kind = rng.choices(list(KINDS_TAUGHT), list(KINDS_TAUGHT.values()))[0]
+    if rng.random() < LIBRARY_SHARE:
+        return draw_errand(rng, _shipped(), DIFFICULTY[kind])
     folder, tag = _name(rng, _FOLDERS), _name(rng, TAGS)
     file = "" if kind == "count" else _file(rng)
     if kind == "file":

@@ -2,114 +2,175 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from statistics import fmean
+from typing import Final, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from transformers import Qwen2ForCausalLM
 
+from configs.data import LIBRARY
 from training.seed.corpus import PROPOSAL_REQUEST
 from training.seed.sampling import Played, complete, play
+from training.seed.simulated_tools import Call, Shelf, calculate
 from training.seed.tokenizer import EOS_ID, decode, encode
-from training.tasks.arithmetic import (
-    HeldOutTask,
-    estimate_difficulty,
-    find_expression,
-    held_out_tasks,
-)
+from training.tasks import arithmetic, errands, logic
+from training.tasks.library import Library, read_library
 
-TASK_PREFIX = "Task: "
+TASK_PREFIX: Final = "Task: "
+
+
+class Question(NamedTuple):
+    """One held-out task."""
+
+    text: str
+    answer: str
 
 
 class StudentReport(BaseModel):
-    """How the model solves held-out tasks, sampled at temperature 1; shares lie in [0, 1]."""
+    """How the model solves a domain's held-out tasks, sampled at temperature 1; shares lie in [0, 1]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     episodes: int
     pass_at_1: float
+    """Answers that are right; what an errand leaves in the store is not looked at."""
     tool_share: float
-    """Episodes that called the tool at least once."""
+    """Episodes that called a tool at least once."""
     tool_accuracy: float
     """Share of those that ended with the right answer."""
-    hard_tool_accuracy: float
-    """The same for tasks of difficulty 0.8 and above."""
     head_accuracy: float
-    """Share right of the episodes that never called the tool."""
+    """Share right of the episodes that never called a tool."""
     well_formed: float
-    tool_characters: float
-    """Mean characters written in an episode with the tool."""
 
 
 class TeacherReport(BaseModel):
-    """What the model proposes when it is asked for a difficulty."""
+    """What the model proposes when it is asked for a domain and a difficulty."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     proposals: int
     """Proposals for each difficulty asked for."""
     well_formed: float
-    """Share in which one well-formed expression is found."""
+    """Share in which one task of the domain is found."""
     distinct: float
-    """Share of distinct expressions at difficulty 0.3."""
+    """Share of distinct tasks at difficulty 0.3."""
     difficulty: dict[float, float]
     """Mean measured difficulty, by the difficulty asked for."""
 
 
+class Exam(NamedTuple):
+    """How one domain is examined."""
+
+    questions: Callable[[int], list[Question]]
+    """So many held-out tasks."""
+    tools: Callable[[], Call]
+    """The tools of one episode."""
+    measure: Callable[[str], float | None]
+    """The difficulty of a proposed task; None where it is not one."""
+
+
 def examine_student(
-    model: Qwen2ForCausalLM, tasks: int = 400, samples: int = 4, seed: int = 0
+    model: Qwen2ForCausalLM, domain: str, tasks: int = 240, samples: int = 2, seed: int = 0
 ) -> StudentReport:
-    """Sample `samples` episodes for each of `tasks` held-out tasks."""
+    """Sample `samples` episodes for each of `tasks` held-out tasks of a domain."""
     generator = torch.Generator().manual_seed(seed)
-    chosen = held_out_tasks(tasks, seed=0)
-    pairs: list[tuple[HeldOutTask, Played]] = []
+    exam = EXAMS[domain]
+    chosen = exam.questions(tasks)
+    pairs: list[tuple[Question, Played]] = []
     for _ in range(samples):
-        pairs += zip(chosen, play(model, [task.text for task in chosen], generator), strict=True)
-    used = [(task, played) for task, played in pairs if played.calls]
-    from_head = [(task, played) for task, played in pairs if not played.calls]
+        played = play(model, [question.text for question in chosen], generator, exam.tools)
+        pairs += zip(chosen, played, strict=True)
+    used = [(question, played) for question, played in pairs if played.calls]
+    from_head = [(question, played) for question, played in pairs if not played.calls]
     return StudentReport(
         episodes=len(pairs),
         pass_at_1=_accuracy(pairs),
         tool_share=len(used) / len(pairs),
         tool_accuracy=_accuracy(used),
-        hard_tool_accuracy=_accuracy([pair for pair in used if pair[0].difficulty >= 0.8]),
         head_accuracy=_accuracy(from_head),
         well_formed=fmean(played.well_formed for _, played in pairs),
-        tool_characters=fmean(played.written for _, played in used) if used else 0.0,
     )
 
 
 def examine_teacher(
     model: Qwen2ForCausalLM,
+    domain: str,
     asked: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
-    proposals: int = 200,
+    proposals: int = 100,
     seed: int = 0,
 ) -> TeacherReport:
     """Sample `proposals` tasks at each difficulty in `asked`; 0.3 must be among them."""
     generator = torch.Generator().manual_seed(seed)
-    found = {level: _propose(model, level, proposals, generator) for level in asked}
-    good = {level: [text for text in texts if text is not None] for level, texts in found.items()}
+    found = {level: _propose(model, domain, level, proposals, generator) for level in asked}
+    measured = {
+        level: [value for text in texts if (value := EXAMS[domain].measure(text)) is not None]
+        for level, texts in found.items()
+    }
+    good = [text for text in found[0.3] if EXAMS[domain].measure(text) is not None]
     return TeacherReport(
         proposals=proposals,
-        well_formed=sum(map(len, good.values())) / (proposals * len(asked)),
-        distinct=len(set(good[0.3])) / proposals,
-        difficulty={level: fmean(map(estimate_difficulty, texts)) for level, texts in good.items() if texts},
+        well_formed=sum(map(len, measured.values())) / (proposals * len(asked)),
+        distinct=len(set(good)) / proposals,
+        difficulty={level: fmean(values) for level, values in measured.items() if values},
     )
 
 
 def _propose(
-    model: Qwen2ForCausalLM, difficulty: float, count: int, generator: torch.Generator
-) -> list[str | None]:
-    """The expressions proposed; None where there is no single one, or the reply has no end."""
-    prompt = encode(PROPOSAL_REQUEST.format(difficulty) + "\n")
-    expressions: list[str | None] = []
+    model: Qwen2ForCausalLM, domain: str, difficulty: float, count: int, generator: torch.Generator
+) -> list[str]:
+    """The tasks proposed; empty where the reply has no end or is no task."""
+    prompt = encode(PROPOSAL_REQUEST.format(domain, difficulty) + "\n")
+    texts: list[str] = []
     for ids in complete(model, [prompt] * count, generator):
         text = decode(ids)
-        complete_reply = ids[-1] == EOS_ID and text.startswith(TASK_PREFIX)
-        expressions.append(find_expression(text.removeprefix(TASK_PREFIX)) if complete_reply else None)
-    return expressions
+        whole = ids[-1] == EOS_ID and text.startswith(TASK_PREFIX)
+        texts.append(text.removeprefix(TASK_PREFIX) if whole else "")
+    return texts
 
 
-def _accuracy(pairs: Sequence[tuple[HeldOutTask, Played]]) -> float:
-    return fmean(played.answer == task.answer for task, played in pairs) if pairs else 0.0
+def _accuracy(pairs: Sequence[tuple[Question, Played]]) -> float:
+    return fmean(played.answer == question.answer for question, played in pairs) if pairs else 0.0
+
+
+@cache
+def _library() -> Library:
+    return read_library(LIBRARY)
+
+
+def _sums(count: int) -> list[Question]:
+    return [Question(task.text, task.answer) for task in arithmetic.held_out_tasks(count, seed=0)]
+
+
+def _formulas(count: int) -> list[Question]:
+    return [Question(task.text, task.answer) for task in logic.held_out_tasks(count, seed=0)]
+
+
+def _errands(count: int) -> list[Question]:
+    tasks = errands.held_out_errands(_library(), count, seed=0)
+    return [Question(task.text, errands.answer_of(task.errand, _library())) for task in tasks]
+
+
+def _measure_sum(text: str) -> float | None:
+    expression = arithmetic.find_expression(text)
+    return None if expression is None else arithmetic.estimate_difficulty(expression)
+
+
+def _measure_formula(text: str) -> float | None:
+    found = logic.find_task(text)
+    return None if found is None else logic.estimate_difficulty(found)
+
+
+def _measure_errand(text: str) -> float | None:
+    errand = errands.read_errand(text, _library())
+    return None if errand is None else errand.difficulty
+
+
+EXAMS: Final = {
+    "math": Exam(_sums, lambda: calculate, _measure_sum),
+    "logic": Exam(_formulas, lambda: calculate, _measure_formula),
+    "data": Exam(_errands, partial(Shelf, LIBRARY), _measure_errand),
+}
+"""By domain."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import Final, Literal
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,29 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from configs.models import SEED_MODEL
-from training.seed import corpus, errands_corpus
-from training.seed.corpus import Example, Stage, Writer, examples
+from training.seed.corpus import Example, Stage, examples
+from training.seed.mixture import WRITERS, CorpusName
 from training.seed.tokenizer import EOS_ID, MAX_LENGTH, PAD_ID, VOCABULARY_SIZE
 
-WRITERS: Final = {
-    "arithmetic": Writer(corpus.episode, corpus.drill),
-    "errands": Writer(errands_corpus.episode, errands_corpus.drill),
-}
 IGNORED: Final = -100
 """The target of a position that carries no loss."""
 
 
-class PretrainConfig(BaseModel):
-    """How the seed model is made."""
+class Lesson(BaseModel):
+    """One pass of training, with optimizers of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    corpus: Literal["arithmetic", "errands"] = "arithmetic"
-    """What it learns: sums with python, or errands in the data plane."""
-    begin_with_seed: bool = False
-    """Begin with the weights of the seed model that ships, which can copy already; else with random ones."""
-    seed: int = 0
+    corpus: CorpusName = "math"
     steps: int = Field(default=1500, ge=1)
     """Optimizer steps."""
     episodes_per_step: int = Field(default=40, ge=1)
@@ -55,35 +47,33 @@ class PretrainConfig(BaseModel):
     """Gradients are scaled down to this norm."""
     drill_steps: int = Field(default=400, ge=1)
     """Over this many steps the curriculum goes from its first stage to its last."""
-    drill_share: float = Field(default=0.25, ge=0, le=1)
-    """Share of drills in the last stage; the first has nothing else."""
+    drill_shares: tuple[float, float] = (1.0, 0.25)
+    """Share of drills in the first stage and the last."""
     longest_strings: tuple[int, int] = (12, 24)
     """Characters of the longest string that a drill copies, in the first stage and the last."""
-    threads: int = Field(default=1, ge=1)
 
 
-ERRANDS: Final = PretrainConfig(
-    corpus="errands",
-    begin_with_seed=True,
-    steps=1000,
-    episodes_per_step=24,
-    episodes_per_pass=12,
-    drill_steps=300,
-    drill_share=0.1,
-)
-"""How a data seed model is made."""
-
-
-class Progress(BaseModel):
-    """Where pretraining stands after a step."""
+class PretrainConfig(BaseModel):
+    """How the seed model is made: it learns to copy, on sums; then all domains at once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    step: int
+    lessons: tuple[Lesson, ...] = (
+        Lesson(),
+        Lesson(corpus="mixed", steps=1200, drill_shares=(1.0, 0.15)),
+    )
+    seed: int = 0
+    """Of text and weights."""
+    threads: int = Field(default=1, ge=1)
+
+
+class Progress(NamedTuple):
+    """One step of pretraining."""
+
     loss: float
     """Mean cross-entropy of the taught characters of this step's batch, in nats."""
     taught_tokens: int
-    """Characters that carried loss, summed over all steps so far."""
+    """Characters that carried loss in this step."""
 
 
 def build_model() -> Qwen2ForCausalLM:
@@ -110,28 +100,37 @@ def build_model() -> Qwen2ForCausalLM:
     return model
 
 
-def pretrain(config: PretrainConfig, report: Callable[[Progress], None]) -> Qwen2ForCausalLM:
-    """Train a fresh model; `report` hears of every step."""
+def pretrain(
+    config: PretrainConfig, report: Callable[[Progress], None], first: Path | None = None
+) -> Qwen2ForCausalLM:
+    """Train a fresh model, lesson after lesson; `report` hears of every step.
+
+    `first` is a folder with the weights that the first lesson made earlier: it is not repeated then.
+    """
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    rng = random.Random(config.seed)
-    model = Qwen2ForCausalLM.from_pretrained(SEED_MODEL) if config.begin_with_seed else build_model()
+    model = build_model() if first is None else Qwen2ForCausalLM.from_pretrained(first)
     model.train()
-    optimizers = _optimizers(model, config)
-    taught_tokens = 0
-    for step in range(1, config.steps + 1):
-        batch = examples(rng, stage(step, config), config.episodes_per_step, WRITERS[config.corpus])
-        loss, taught = accumulate_gradients(model, batch, config.episodes_per_pass)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
-        for optimizer, peak_rate in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = peak_rate * rate_scale(step, config)
-            optimizer.step()
-            optimizer.zero_grad()
-        taught_tokens += taught
-        report(Progress(step=step, loss=loss, taught_tokens=taught_tokens))
+    for lesson in config.lessons[0 if first is None else 1 :]:
+        _teach(model, lesson, random.Random(config.seed), report)
     model.eval()
     return model
+
+
+def _teach(
+    model: Qwen2ForCausalLM, lesson: Lesson, rng: random.Random, report: Callable[[Progress], None]
+) -> None:
+    optimizers = _optimizers(model, lesson)
+    for step in range(1, lesson.steps + 1):
+        batch = examples(rng, stage(step, lesson), lesson.episodes_per_step, WRITERS[lesson.corpus])
+        loss, taught = accumulate_gradients(model, batch, lesson.episodes_per_pass)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), lesson.gradient_norm)
+        for optimizer, peak_rate in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak_rate * rate_scale(step, lesson)
+            optimizer.step()
+            optimizer.zero_grad()
+        report(Progress(loss, taught))
 
 
 def accumulate_gradients(
@@ -157,20 +156,21 @@ def accumulate_gradients(
     return total / taught, taught
 
 
-def rate_scale(step: int, config: PretrainConfig) -> float:
-    """Share of the peak rate: a linear warmup, then a half cosine to zero at the last step."""
-    if step < config.warmup_steps:
-        return step / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+def rate_scale(step: int, lesson: Lesson) -> float:
+    """Share of the peak rate: a linear warmup, then a half cosine to zero."""
+    if step < lesson.warmup_steps:
+        return step / lesson.warmup_steps
+    done = (step - lesson.warmup_steps) / max(1, lesson.steps - lesson.warmup_steps)
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def stage(step: int, config: PretrainConfig) -> Stage:
+def stage(step: int, lesson: Lesson) -> Stage:
     """Where the curriculum stands at a step, by linear interpolation."""
-    done = min(1.0, step / config.drill_steps)
-    first, last = config.longest_strings
+    done = min(1.0, step / lesson.drill_steps)
+    first, last = lesson.longest_strings
+    before, after = lesson.drill_shares
     return Stage(
-        drill_share=1.0 + done * (config.drill_share - 1.0),
+        drill_share=before + done * (after - before),
         longest_string=round(first + done * (last - first)),
     )
 
@@ -192,7 +192,7 @@ def collate(group: list[Example]) -> tuple[Tensor, Tensor]:
     return ids, targets
 
 
-def _optimizers(model: Qwen2ForCausalLM, config: PretrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:
+def _optimizers(model: Qwen2ForCausalLM, lesson: Lesson) -> list[tuple[torch.optim.Optimizer, float]]:
     """Each optimizer with its peak rate: Muon for the layers' matrices, AdamW for all else.
 
     Muon (Jordan et al. 2024) makes each update orthogonal; here it learns to copy in two thirds
@@ -204,6 +204,6 @@ def _optimizers(model: Qwen2ForCausalLM, config: PretrainConfig) -> list[tuple[t
     for parameter in model.parameters():
         inside = parameter.ndim == 2 and parameter is not embedding
         (matrices if inside else others).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=config.muon_rate, weight_decay=config.weight_decay)
-    adamw = torch.optim.AdamW(others, lr=config.adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    return [(muon, config.muon_rate), (adamw, config.adam_rate)]
+    muon = torch.optim.Muon(matrices, lr=lesson.muon_rate, weight_decay=lesson.weight_decay)
+    adamw = torch.optim.AdamW(others, lr=lesson.adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return [(muon, lesson.muon_rate), (adamw, lesson.adam_rate)]

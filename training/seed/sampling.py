@@ -1,14 +1,14 @@
 """Let the seed model play whole episodes, many at a time, without any actor or engine.
 
-A small KV-cached sampler and the loop around it: the model writes, a calculator answers the
-python calls, the model reads on. Actors do the same through an engine; this one serves the
-model card and tests.
+A small KV-cached sampler and the loop around it: the model writes, simulated tools answer its
+calls, the model reads on. Actors do the same through an engine; this one serves the model card
+and tests.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -16,16 +16,15 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 from transformers.cache_utils import DynamicCache
 
+from training.seed.simulated_tools import Call
 from training.seed.tokenizer import EOS_ID, PAD_ID, decode, encode
-from training.tasks.arithmetic import evaluate
 
-MAX_TURNS: Final = 3
-MAX_TOKENS: Final = 96
+MAX_TURNS: Final = 4
+MAX_TOKENS: Final = 160
 """Characters that one turn may have."""
 
-_CALL: Final = re.compile(r"Thought: [^\n]+\nAction: python\nInput: (?P<code>[^\n]+)")
-_ANSWER: Final = re.compile(r"(?:Thought: [^\n]+\n)?Answer: (?P<answer>\S+)")
-_PRINT: Final = re.compile(r"print\((?P<expression>.+)\)")
+_CALL: Final = re.compile(r"(?:Thought: [^\n]+\n)?Action: (?P<tool>\w+)\nInput: (?P<text>[^\n]+)")
+_ANSWER: Final = re.compile(r"(?:Thought: [^\n]+\n)?Answer: (?P<answer>[^\n]+)")
 
 
 class Played(NamedTuple):
@@ -73,9 +72,15 @@ def complete(
     return completions
 
 
-def play(model: Qwen2ForCausalLM, task_texts: Sequence[str], generator: torch.Generator) -> list[Played]:
-    """Play one episode for each task text, with a calculator for a tool."""
+def play(
+    model: Qwen2ForCausalLM,
+    task_texts: Sequence[str],
+    generator: torch.Generator,
+    tools: Callable[[], Call],
+) -> list[Played]:
+    """Play one episode for each task text, each with tools of its own."""
     transcripts = [encode(f"Task: {text}\n") for text in task_texts]
+    calls = [tools() for _ in task_texts]
     results = [Played(answer=None, calls=0, well_formed=True, written=0) for _ in task_texts]
     open_rows = list(range(len(task_texts)))
     for _ in range(MAX_TURNS):
@@ -87,19 +92,11 @@ def play(model: Qwen2ForCausalLM, task_texts: Sequence[str], generator: torch.Ge
             text = decode(ids)
             results[row] = _after_reply(results[row], text, ended=ids[-1] == EOS_ID)
             if call := _CALL.fullmatch(text):
-                transcripts[row] += ids + encode(f"\nObservation: {calculate(call['code'])}\n")
+                seen = calls[row](call["tool"], call["text"])
+                transcripts[row] += ids + encode(f"\nObservation: {seen}\n")
                 still_open.append(row)
         open_rows = still_open
     return results
-
-
-def calculate(code: str) -> str:
-    """What python would print for `print(expression)`; `Error: SyntaxError` for anything else."""
-    call = _PRINT.fullmatch(code)
-    try:
-        return str(evaluate(call["expression"])) if call else "Error: SyntaxError"
-    except ValueError:
-        return "Error: SyntaxError"
 
 
 def _after_reply(before: Played, text: str, ended: bool) -> Played:

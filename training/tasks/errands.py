@@ -30,7 +30,8 @@ TAGS: Final = (
 KINDS: Final = ("count", "file", "folder", "both")
 _HARDEST: Final = {"count": 0.2, "file": 0.45, "folder": 0.75, "both": 1.0}
 """Where on the scale of difficulty each kind ends."""
-_DIFFICULTY: Final = {"count": 0.1, "file": 0.3, "folder": 0.6, "both": 0.9}
+DIFFICULTY: Final = {"count": 0.1, "file": 0.3, "folder": 0.6, "both": 0.9}
+"""Where on the scale each kind lies."""
 _LOAD: Final = ("Load", "Store")
 _FETCH: Final = ("fetch", "read")
 _ATTEMPTS: Final = 10_000
@@ -76,7 +77,7 @@ class Errand(NamedTuple):
     @property
     def difficulty(self) -> float:
         """Where it lies on the scale, in [0, 1]."""
-        return _DIFFICULTY[self.kind]
+        return DIFFICULTY[self.kind]
 
     @property
     def is_held_out(self) -> bool:

@@ -1,0 +1,50 @@
+"""The Teacher's side of errands in the data plane."""
+
+from typing import Final
+
+from actors.domains.base import CheckedTask, TeacherParts, read_description
+from messages.search import Passage
+from runtime.engines.chat import ChatMessage
+from training.tasks import errands
+from training.tasks.library import read_library
+
+MAX_LISTED: Final = 200
+"""Files of the library that a prompt names."""
+
+
+class DataTeacher:
+    """Goal and answer of every errand are computed from the library."""
+
+    def __init__(self, parts: TeacherParts) -> None:
+        self._prompts = parts.prompts
+        self._library = read_library(parts.library)
+
+    def prompt(self, difficulty: float, passage: Passage | None = None) -> list[ChatMessage]:
+        """Ask for one task, made from the library; a passage has no part in it."""
+        files = [f"{folder}/{file}" for folder, files in self._library.items() for file in files]
+        return self._prompts.for_teacher(difficulty, files=files[:MAX_LISTED])
+
+    def check(self, text: str, difficulty: float) -> CheckedTask | None:
+        """Accept a `Task:` line about folders and files that there are."""
+        description = read_description(text)
+        errand = errands.read_errand(description, self._library) if description else None
+        if description is None or errand is None:
+            return None
+        return self._checked(description, errand, errand.difficulty)
+
+    def held_out(self, count: int, seed: int) -> list[CheckedTask]:
+        """Errands of the held-out split. Raises BadInput where the library is too small."""
+        return [
+            self._checked(task.text, task.errand, task.difficulty)
+            for task in errands.held_out_errands(self._library, count, seed)
+        ]
+
+    def _checked(self, text: str, errand: errands.Errand, difficulty: float) -> CheckedTask:
+        return CheckedTask(
+            text,
+            errands.answer_of(errand, self._library),
+            "computed",
+            difficulty,
+            errand.is_held_out,
+            errands.goal_of(errand, self._library),
+        )

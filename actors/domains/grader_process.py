@@ -1,0 +1,50 @@
+"""What every grader process does: job after job, a line of JSON for each.
+
+The other side of `actors.domains.graders`. Only for processes that the pool starts.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from typing import NoReturn
+
+from pydantic import JsonValue
+
+from runtime.sandbox.frames import Ending, Setup
+from runtime.sandbox.zygote import Job, serve
+
+Work = Callable[[str], JsonValue]
+"""One job in, what to say to it out."""
+
+
+def serve_grades(prepare: Callable[[], Work]) -> NoReturn:
+    """Be a grader's server. `prepare` loads and warms up what forks then share."""
+
+    def ready(_: Setup) -> Job:
+        logging.disable(logging.WARNING)
+        work = prepare()
+        return lambda text: do_jobs(work, text)
+
+    serve(ready)
+
+
+def do_jobs(work: Work, text: str) -> Ending:
+    """Do a JSON list of jobs; what kills one ends the process, and the pool sees which it was."""
+    for job in json.loads(text):
+        try:
+            said = work(job)
+        except MemoryError:
+            return "memory"
+        except Exception as error:
+            # Libraries that meet a model's text fail in any way; the pool reports which and how.
+            _say(f"{type(error).__name__}: {error}"[:500].replace("\n", " "))
+            return "error"
+        _say(json.dumps(said) + "\n")
+    return "ok"
+
+
+def _say(text: str) -> None:
+    data = text.encode("utf-8", "replace")
+    while data:
+        data = data[os.write(1, data) :]

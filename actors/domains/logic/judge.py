@@ -1,0 +1,94 @@
+"""Judging answers in logic.
+
+Consumes a task with a goal, or with a reference that is a truth value, a number or a formula; produces a
+verdict, or raises `GraderTimeout` or `GraderDied`. z3 works in grader processes; what equal text settles
+is settled here.
+"""
+
+import json
+from typing import Final
+
+from actors.domains.base import JudgeParts
+from actors.domains.graders import GraderPool
+from actors.domains.grading import GraderDied, NoReference, grade_plainly, shorten
+from actors.domains.logic.answers import read_value
+from actors.domains.logic.formulas import Unreadable, read_formula
+from messages.episodes import Solution
+from messages.goals import LogicGoal
+from messages.judging import Credit, Verdict
+from messages.tasks import Task
+
+_MODULE: Final = "actors.domains.logic.grader"
+_MAX_CHARACTERS: Final = 20_000
+
+
+class LogicJudge:
+    """Holds an answer against what follows from the task's formulas."""
+
+    def __init__(self, parts: JudgeParts) -> None:
+        self._graders = GraderPool(_MODULE, parts.settings, parts.allow_weak)
+
+    def __repr__(self) -> str:
+        return f"<LogicJudge {self._graders!r}>"
+
+    async def start(self) -> None:
+        """Start the graders. Raises SandboxError if they cannot be confined here."""
+        await self._graders.start()
+
+    async def judge(self, task: Task, solution: Solution, answer: str) -> Verdict:
+        """Is the answer right? Raises NoReference, GraderTimeout, GraderDied."""
+        if isinstance(task.goal, LogicGoal):
+            return await self._judge(task.goal, solution, answer)
+        if task.reference is None:
+            raise NoReference(f"task {task.id} has neither a goal nor a reference answer")
+        expected = read_value(task.reference)
+        if expected is not None and task.reference not in ("0", "1"):
+            right = read_value(answer) is expected
+            return _verdict(solution, right, f"expected {task.reference}, got {shorten(answer)}")
+        if _is_formula(task.reference):
+            return await self._judge(LogicGoal(asks="equivalent", formula=task.reference), solution, answer)
+        grade = grade_plainly(task.reference, answer, 0.0)
+        right = grade is not None and grade.correct
+        return _verdict(solution, right, f"expected {task.reference}, got {shorten(answer)}")
+
+    async def aclose(self) -> None:
+        """Stop the graders."""
+        await self._graders.aclose()
+
+    async def _judge(self, goal: LogicGoal, solution: Solution, answer: str) -> Verdict:
+        what = f"{shorten(answer)!r} against {goal.asks} {shorten(goal.formula)!r}"
+        job = json.dumps([goal.model_dump(mode="json"), answer[:_MAX_CHARACTERS]])
+        line = await self._graders.work(job, what)
+        try:
+            correct, score, explanation, credits = json.loads(line)
+            breakdown = tuple(Credit(name=name, score=part) for name, part in credits)
+        except (ValueError, TypeError) as error:
+            raise GraderDied(f"the grader said {shorten(line)!r} on {what}") from error
+        return Verdict(
+            episode_id=solution.episode_id,
+            correct=correct,
+            score=score,
+            explanation=explanation,
+            breakdown=breakdown,
+        )
+
+
+def _is_formula(text: str) -> bool:
+    """Whether it is one, and no number of rows."""
+    if text.strip() in ("0", "1"):
+        return False
+    try:
+        read_formula(text)
+    except Unreadable:
+        return False
+    return True
+
+
+def _verdict(solution: Solution, right: bool, explanation: str) -> Verdict:
+    return Verdict(
+        episode_id=solution.episode_id,
+        correct=right,
+        score=float(right),
+        explanation="as expected" if right else explanation,
+        breakdown=(Credit(name="answer", score=float(right)),),
+    )

@@ -1,0 +1,42 @@
+"""The Teacher's side of logic."""
+
+from actors.domains.base import CheckedTask, TeacherParts, read_description
+from messages.goals import LogicGoal
+from messages.search import Passage
+from runtime.engines.chat import ChatMessage
+from training.tasks import logic
+
+
+class LogicTeacher:
+    """Values and true rows are computed; other tasks go without a reference."""
+
+    def __init__(self, parts: TeacherParts) -> None:
+        self._prompts = parts.prompts
+
+    def prompt(self, difficulty: float, passage: Passage | None = None) -> list[ChatMessage]:
+        """Ask for one task, made from the passage if there is one."""
+        return self._prompts.for_teacher(difficulty, passage)
+
+    def check(self, text: str, difficulty: float) -> CheckedTask | None:
+        """Accept a `Task:` line; compute its reference where it asks for a value or for true rows."""
+        description = read_description(text)
+        if description is None:
+            return None
+        found = logic.find_task(description)
+        if found is None:
+            wordy = len(description.split()) >= 4 and description[-1] in ".?!"
+            return CheckedTask(description, None, "none", difficulty, False) if wordy else None
+        held_out = logic.is_held_out(found.formula)
+        return _checked(description, found, logic.estimate_difficulty(found), held_out)
+
+    def held_out(self, count: int, seed: int) -> list[CheckedTask]:
+        """Formulas of the held-out split."""
+        found = logic.held_out_tasks(count, seed)
+        return [_checked(task.text, task.task, task.difficulty, True) for task in found]
+
+
+def _checked(description: str, task: logic.LogicTask, difficulty: float, held_out: bool) -> CheckedTask:
+    goal = None
+    if not task.counts_rows:
+        goal = LogicGoal(asks="value", formula=task.formula, assignment=task.assignment)
+    return CheckedTask(description, logic.answer_of(task), "computed", difficulty, held_out, goal)

@@ -1,0 +1,16 @@
+"""What the `math` domain is made of."""
+
+from pathlib import Path
+from typing import Final
+
+from actors.domains.base import Domain
+from actors.domains.math.judge import MathJudge
+from actors.domains.math.teacher import MathTeacher
+
+DOMAIN: Final = Domain(
+    name="math",
+    about="mathematics; answers are compared exactly, numerically, as quantities and by computer algebra",
+    folder=Path(__file__).parent / "prompts",
+    make_teacher=MathTeacher,
+    make_judge=MathJudge,
+)

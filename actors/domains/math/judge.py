@@ -1,0 +1,93 @@
+"""Judging answers in mathematics.
+
+Consumes a task with a reference, and an answer; produces a verdict, or raises `GraderTimeout` or
+`GraderDied`. What exact arithmetic settles is settled here; the rest goes to grader processes that
+hold sympy and math-verify. Where the settings give credit for steps, a wrong answer's reasoning is
+read as well.
+"""
+
+import json
+from typing import Final
+
+from actors.domains.base import JudgeParts
+from actors.domains.graders import GraderPool
+from actors.domains.grading import Grade, GraderDied, NoReference, shorten
+from actors.domains.math.quick import grade_quickly
+from actors.domains.math.steps import Step, read_steps
+from messages.episodes import Solution
+from messages.judging import Credit, Verdict
+from messages.tasks import Task
+
+_MODULE: Final = "actors.domains.math.grader"
+_MAX_CHARACTERS: Final = 20_000
+
+
+class MathJudge:
+    """Compares an answer with the task's reference."""
+
+    def __init__(self, parts: JudgeParts) -> None:
+        self._rel_tolerance = parts.settings.rel_tolerance
+        self._step_credit = parts.settings.step_credit
+        self._graders = GraderPool(_MODULE, parts.settings, parts.allow_weak)
+
+    def __repr__(self) -> str:
+        return f"<MathJudge {self._graders!r}>"
+
+    async def start(self) -> None:
+        """Start the graders (seconds). Raises SandboxError if they cannot be confined here."""
+        await self._graders.start()
+
+    async def judge(self, task: Task, solution: Solution, answer: str) -> Verdict:
+        """Is the answer right? Raises NoReference, GraderTimeout, GraderDied."""
+        if task.reference is None:
+            raise NoReference(f"task {task.id} has no reference answer to compare with")
+        grade = await self.grade(task.reference, answer)
+        score, credits = grade.score, [Credit(name=grade.method, score=grade.score)]
+        if self._step_credit and not grade.correct:
+            share, steps = await self._judge_steps(task, solution)
+            score = self._step_credit * share
+            credits += steps
+        return Verdict(
+            episode_id=solution.episode_id,
+            correct=grade.correct,
+            score=score,
+            confidence=grade.confidence,
+            explanation=grade.explanation,
+            breakdown=tuple(credits),
+        )
+
+    async def grade(self, reference: str, answer: str) -> Grade:
+        """Is the answer right? Raises GraderTimeout or GraderDied where that was not found out."""
+        reference, answer = reference[:_MAX_CHARACTERS], answer[:_MAX_CHARACTERS]
+        grade = grade_quickly(reference, answer, self._rel_tolerance)
+        if grade is not None:
+            return grade
+        what = f"{shorten(answer)!r} against {shorten(reference)!r}"
+        line = await self._graders.work(json.dumps(["grade", reference, answer, self._rel_tolerance]), what)
+        return _read_grade(line, what)
+
+    async def aclose(self) -> None:
+        """Stop the graders."""
+        await self._graders.aclose()
+
+    async def _judge_steps(self, task: Task, solution: Solution) -> tuple[float, list[Credit]]:
+        """The share of steps up to the first that does not follow, and a line for each step."""
+        steps = read_steps(task.description, solution.reasoning)
+        if not steps:
+            return 0.0, []
+        holds = await self._steps_hold(steps, task.id)
+        credits = [Credit(name=f"step {n}", score=float(held)) for n, held in enumerate(holds, 1)]
+        until = holds.index(False) if False in holds else len(holds)
+        return until / len(holds), credits
+
+    async def _steps_hold(self, steps: list[Step], task_id: str) -> list[bool]:
+        line = await self._graders.work(json.dumps(["steps", steps]), f"the steps of task {task_id}")
+        return [bool(held) for held in json.loads(line)]
+
+
+def _read_grade(line: str, what: str) -> Grade:
+    try:
+        correct, score, explanation, method, confidence = json.loads(line)
+        return Grade(bool(correct), float(score), str(explanation), method, float(confidence))
+    except (ValueError, TypeError) as error:
+        raise GraderDied(f"the grader said {shorten(line)!r} on {what}") from error

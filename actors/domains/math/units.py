@@ -1,0 +1,197 @@
+r"""Quantities: numbers with units, read from `5 cm`, `0.05\text{ m}`, `3\times10^8 m/s` or `9.8 m s^{-2}`.
+
+A small table of its own: the units that answers to word problems come in, each exactly in terms of the SI's.
+"""
+
+import re
+from fractions import Fraction
+from functools import cache
+from typing import Final, NamedTuple
+
+MAX_CHARACTERS: Final = 120
+
+Dimension = tuple[int, ...]
+"""Powers of metre, kilogram, second, ampere, kelvin, mole, radian, bit and unit of money."""
+
+
+class Unit(NamedTuple):
+    """A product of powers of units."""
+
+    factor: Fraction
+    """In terms of the base units, times π to the power of `pi`."""
+    dimension: Dimension
+    pi: int = 0
+    offset: Fraction = Fraction(0)
+    """Kelvins at zero, for temperatures on other scales."""
+
+
+class Quantity(NamedTuple):
+    """The text of a number, and its unit."""
+
+    number: str
+    unit: Unit
+
+
+def _dimension(**powers: int) -> Dimension:
+    return tuple(powers.get(name, 0) for name in ("m", "kg", "s", "A", "K", "mol", "rad", "bit", "money"))
+
+
+_NONE: Final = _dimension()
+_LENGTH, _MASS, _TIME = _dimension(m=1), _dimension(kg=1), _dimension(s=1)
+_AREA, _VOLUME = _dimension(m=2), _dimension(m=3)
+_FORCE, _ENERGY = _dimension(kg=1, m=1, s=-2), _dimension(kg=1, m=2, s=-2)
+_POWER, _PRESSURE = _dimension(kg=1, m=2, s=-3), _dimension(kg=1, m=-1, s=-2)
+_KELVIN: Final = _dimension(K=1)
+_PREFIXES: Final = {
+    "n": -9, "μ": -6, "µ": -6, "u": -6, "m": -3, "c": -2, "d": -1, "h": 2, "k": 3, "M": 6, "G": 9, "T": 12,
+}  # fmt: skip
+_LONG_PREFIXES: Final = {
+    "nano": -9, "micro": -6, "milli": -3, "centi": -2, "deci": -1, "hecto": 2, "kilo": 3, "mega": 6,
+    "giga": 9, "tera": 12,
+}  # fmt: skip
+_PREFIXED: Final[dict[str, tuple[str, Fraction, Dimension]]] = {
+    "m": ("meter metre", Fraction(1), _LENGTH),
+    "g": ("gram gramme", Fraction(1, 1000), _MASS),
+    "s": ("second", Fraction(1), _TIME),
+    "A": ("ampere amp", Fraction(1), _dimension(A=1)),
+    "mol": ("mole", Fraction(1), _dimension(mol=1)),
+    "L": ("liter litre", Fraction(1, 1000), _VOLUME),
+    "l": ("", Fraction(1, 1000), _VOLUME),
+    "N": ("newton", Fraction(1), _FORCE),
+    "J": ("joule", Fraction(1), _ENERGY),
+    "Wh": ("", Fraction(3600), _ENERGY),
+    "cal": ("calorie", Fraction(4184, 1000), _ENERGY),
+    "eV": ("electronvolt", Fraction(1602176634, 10**28), _ENERGY),
+    "W": ("watt", Fraction(1), _POWER),
+    "Pa": ("pascal", Fraction(1), _PRESSURE),
+    "bar": ("", Fraction(10**5), _PRESSURE),
+    "Hz": ("hertz", Fraction(1), _dimension(s=-1)),
+    "C": ("coulomb", Fraction(1), _dimension(A=1, s=1)),
+    "V": ("volt", Fraction(1), _dimension(kg=1, m=2, s=-3, A=-1)),
+    "Ω": ("ohm", Fraction(1), _dimension(kg=1, m=2, s=-3, A=-2)),
+    "F": ("farad", Fraction(1), _dimension(kg=-1, m=-2, s=4, A=2)),
+    "bit": ("", Fraction(1), _dimension(bit=1)),
+    "B": ("byte", Fraction(8), _dimension(bit=1)),
+}
+"""Symbol, names, and what it is; all take prefixes."""
+_MONEY: Final = re.compile(r"(-?)\s*\\?\$\s*(-?[\d.,]+)")
+DOLLAR: Final = Unit(Fraction(1), _dimension(money=1))
+_PLAIN: Final[dict[str, tuple[str, Unit]]] = {
+    "min": ("minute", Unit(Fraction(60), _TIME)),
+    "h": ("hour hr", Unit(Fraction(3600), _TIME)),
+    "d": ("day", Unit(Fraction(86400), _TIME)),
+    "wk": ("week", Unit(Fraction(7 * 86400), _TIME)),
+    "yr": ("year", Unit(Fraction(365 * 86400), _TIME)),
+    "t": ("ton tonne", Unit(Fraction(1000), _MASS)),
+    "lb": ("pound lbs", Unit(Fraction(45359237, 10**8), _MASS)),
+    "oz": ("ounce", Unit(Fraction(45359237, 16 * 10**8), _MASS)),
+    "in": ("inch inches", Unit(Fraction(254, 10**4), _LENGTH)),
+    "ft": ("foot feet", Unit(Fraction(3048, 10**4), _LENGTH)),
+    "yd": ("yard", Unit(Fraction(9144, 10**4), _LENGTH)),
+    "mi": ("mile", Unit(Fraction(1609344, 1000), _LENGTH)),
+    "ha": ("hectare", Unit(Fraction(10**4), _AREA)),
+    "acre": ("", Unit(Fraction(40468564224, 10**7), _AREA)),
+    "gal": ("gallon", Unit(Fraction(3785411784, 10**12), _VOLUME)),
+    "mph": ("", Unit(Fraction(1609344, 3600 * 1000), _dimension(m=1, s=-1))),
+    "kph": ("kmh", Unit(Fraction(1000, 3600), _dimension(m=1, s=-1))),
+    "cc": ("", Unit(Fraction(1, 10**6), _VOLUME)),
+    "K": ("kelvin", Unit(Fraction(1), _KELVIN)),
+    "°C": ("celsius", Unit(Fraction(1), _KELVIN, 0, Fraction(27315, 100))),
+    "°F": ("fahrenheit", Unit(Fraction(5, 9), _KELVIN, 0, Fraction(45967, 180))),
+    "°": ("degree deg", Unit(Fraction(1, 180), _dimension(rad=1), 1)),
+    "rad": ("radian", Unit(Fraction(1), _dimension(rad=1))),
+    "rev": ("revolution turn", Unit(Fraction(2), _dimension(rad=1), 1)),
+    "rpm": ("", Unit(Fraction(2, 60), _dimension(rad=1, s=-1), 1)),
+    "¢": ("cent", Unit(Fraction(1, 100), _dimension(money=1))),
+    "USD": ("dollar", DOLLAR),
+}
+_TEXT: Final = re.compile(r"\\(?:text|mathrm|mathit|operatorname|rm|unit)\s*\{([^{}]*)\}")
+_DEGREES: Final = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*|\\degree|º")
+_SPLIT: Final = re.compile(
+    r"((?:\\(?:pi|sqrt|d?frac|times|cdot)(?![A-Za-z])|(?<![A-Za-z])(?:pi|sqrt)(?![A-Za-z])"
+    r"|(?<=\d)[eE](?=[+-]?\d)|[^A-Za-zΩµμ°¢\\])*)(.*)"
+)
+_FACTOR: Final = re.compile(r"\s*([A-Za-zΩµμ°¢]+)(?:\s*\^\s*\{?\s*(-?\d)\s*\}?|([²³]))?")
+_JOIN: Final = re.compile(r"\s*(/|\*|·|\bper\b)\s*|\s+")
+_POWERS: Final = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+
+
+def split_quantity(text: str) -> Quantity | None:
+    """The number's text and the unit; None where the text does not end in a unit that is known.
+
+    >>> split_quantity("3 km").unit.factor, split_quantity("3x")
+    (Fraction(3000, 1), None)
+    """
+    if len(text) > MAX_CHARACTERS:
+        return None
+    if money := _MONEY.fullmatch(text.strip()):
+        return Quantity(money[1] + money[2], DOLLAR)
+    text = _DEGREES.sub("°", _TEXT.sub(r" \1 ", text)).replace("\\cdot", "·").replace("\\Omega", "Ω")
+    found = _SPLIT.fullmatch(text.replace("\\mu", "μ").strip())
+    if found is None:
+        return None
+    number, words = found[1].rstrip(" *·"), found[2].strip().rstrip(".")
+    if not words or not any(mark.isdigit() or mark in "πi" for mark in number) or number[-1:] in "+-/^":
+        return None
+    unit = read_unit(words)
+    return None if unit is None else Quantity(number, unit)
+
+
+@cache
+def read_unit(words: str) -> Unit | None:
+    """The unit that the whole text is; None if it is none.
+
+    >>> read_unit("km/h").factor
+    Fraction(5, 18)
+    """
+    factor, dimension, pi, offset = Fraction(1), _NONE, 0, Fraction(0)
+    at, sign, raised, count = 0, 1, 0, 0
+    while at < len(words):
+        found = _FACTOR.match(words, at)
+        if found is None:
+            return None
+        name, at = found[1], found.end()
+        if name.lower() in _POWERS and not raised:
+            raised = _POWERS[name.lower()]
+        else:
+            unit = _unit_named(name)
+            if unit is None:
+                return None
+            power = sign * (raised or int(found[2] or {"²": 2, "³": 3}.get(found[3] or "", 1)))
+            factor *= unit.factor**power
+            dimension = tuple(a + b * power for a, b in zip(dimension, unit.dimension, strict=True))
+            pi, offset, raised, count = pi + unit.pi * power, unit.offset, 0, count + 1
+        join = _JOIN.match(words, at)
+        if at < len(words) and join is None:
+            return None
+        if join is not None:
+            sign, at = (-1 if join[1] in ("/", "per") else sign), join.end()
+            if at >= len(words):
+                return None
+    return (
+        Unit(factor, dimension, pi, offset if count == 1 else Fraction(0)) if count and not raised else None
+    )
+
+
+def _unit_named(name: str) -> Unit | None:
+    """By symbol as it is written, or by name in any case, one or many."""
+    units = _all_units()
+    lower = name.lower()
+    for form in (name, lower if len(lower) > 2 else name, lower.removesuffix("s"), lower.removesuffix("es")):
+        if form in units and (form == name or len(form) > 2):
+            return units[form]
+    return None
+
+
+@cache
+def _all_units() -> dict[str, Unit]:
+    units: dict[str, Unit] = {}
+    for symbol, (words, factor, dimension) in _PREFIXED.items():
+        for prefix, power in {"": 0, **_PREFIXES}.items():
+            units[prefix + symbol] = Unit(factor * Fraction(10) ** power, dimension)
+        for word in words.split():
+            for prefix, power in {"": 0, **_LONG_PREFIXES}.items():
+                units[prefix + word] = Unit(factor * Fraction(10) ** power, dimension)
+    for symbol, (words, unit) in _PLAIN.items():
+        units |= dict.fromkeys((symbol, *words.split()), unit)
+    return units

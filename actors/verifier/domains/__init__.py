@@ -1,1 +1,0 @@
-"""What grading takes in each domain; the heavy part runs in grader processes."""

@@ -1,0 +1,161 @@
+"""What `agentfactory tools`, `tool` and `mcp` do, once their arguments are read."""
+
+import asyncio
+import difflib
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from actors.student.tools import toolkit
+from agentfactory import __version__
+from configs.errors import BadInput
+from configs.load import describe
+from configs.roles import StudentSettings
+from configs.settings import Settings
+from configs.tools import TOOL_NAMES
+from messages.turns import ToolCall, ToolResult
+from runtime.ref import Ref
+from runtime.telemetry import LogSettings, configure_logging
+from runtime.tools.catalogue import Listed, catalogue, limits_of
+from runtime.tools.mcp_server import serve_stdio
+from runtime.tools.parameters import write_schema
+from runtime.tools.toolbox import ToolBox
+
+COLUMNS: Final = ("tool", "on", "takes", "what it does")
+_ERROR: Final = "Error: "
+
+
+def show_tools(settings: StudentSettings, *, form: str | None, as_json: bool) -> int:
+    """A table at a terminal, columns parted by tabs elsewhere; or JSON in the form that is asked for."""
+    listed = catalogue(settings)
+    if form or as_json:
+        print(json.dumps([_written(each, form) for each in listed], indent=2, ensure_ascii=False))
+        return 0
+    rows = [_row(each) for each in listed]
+    console = Console()
+    if not console.is_terminal:
+        for row in (COLUMNS, *rows):
+            print("\t".join(row))
+        return 0
+    table = Table(*COLUMNS, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row), style="" if row[1] == "yes" else "dim")
+    console.print(table)
+    return 0
+
+
+def _row(each: Listed) -> tuple[str, ...]:
+    return each.name, "yes" if each.on else "-", write_schema(each.parameters), each.description
+
+
+def _written(each: Listed, form: str | None) -> dict[str, object]:
+    if form == "openai":
+        function = {"name": each.name, "description": each.description, "parameters": each.parameters}
+        return {"type": "function", "function": function}
+    if form == "mcp":
+        return {"name": each.name, "description": each.description, "inputSchema": each.parameters}
+    return each._asdict()
+
+
+def run_tool(name: str, arguments: str, settings: Settings, *, as_json: bool) -> int:
+    """Run one tool; the exit code is 1 where it failed."""
+    configure_logging(LogSettings(level="error", format="console"))
+    result, seconds = asyncio.run(_call(name, arguments, settings))
+    if not as_json:
+        print(result.output)
+        return 0 if result.ok else 1
+    printed, error = _parted(name, result)
+    answer = {
+        "ok": result.ok,
+        "result": result.output if result.ok else None,
+        "error": error,
+        "stdout": printed,
+        "limits": limits_of(name, settings.student),
+        "seconds": round(seconds, 6),
+    }
+    print(json.dumps(answer, ensure_ascii=False))
+    return 0 if result.ok else 1
+
+
+async def _call(name: str, arguments: str, settings: Settings) -> tuple[ToolResult, float]:
+    async with opened_box(*_needed(name, settings)) as box:
+        if box.find(name) is None:
+            close = difflib.get_close_matches(name, (*TOOL_NAMES, *box.names), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "`agentfactory tools` lists them"
+            raise BadInput(f"there is no tool {name!r}; {hint}")
+        began = time.perf_counter()
+        result = await box.call(ToolCall(tool=name, input=arguments))
+        return result, time.perf_counter() - began
+
+
+def _needed(name: str, settings: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """What to open for one call: the tool alone; for a name that is not ours, servers and skills."""
+    if name not in TOOL_NAMES:
+        return settings, ("promote_skill",)
+    alone = settings.student.toolbox.model_copy(update={"mcp": ()})
+    student = settings.student.model_copy(update={"toolbox": alone})
+    return settings.model_copy(update={"student": student}), (name,)
+
+
+def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:
+    """What was printed, and what was wrong."""
+    prints = name in ("python", "pyexe", "shell", "test_runner")
+    if result.ok:
+        return result.output if prints else "", None
+    before, found, error = f"\n{result.output}".rpartition(f"\n{_ERROR}")
+    if not found:
+        return (result.output if prints else ""), result.output
+    return before.removeprefix("\n"), error
+
+
+def serve_mcp(settings: Settings, names: tuple[str, ...] | None) -> int:
+    """Serve tools until the client is gone: those named, or all that these settings allow."""
+    configure_logging(LogSettings(level="error", format="console"))
+    asyncio.run(_serve(settings, names or _servable(settings.student)))
+    return 0
+
+
+async def _serve(settings: Settings, names: tuple[str, ...]) -> None:
+    async with opened_box(settings, names) as box:
+        await serve_stdio(box, __version__)
+
+
+def _servable(settings: StudentSettings) -> tuple[str, ...]:
+    fetch = settings.toolbox.fetch
+    without = set() if settings.retrieve.tags else {"retrieve"}
+    without |= set() if fetch.hosts or fetch.private_hosts else {"fetch"}
+    return tuple(name for name in TOOL_NAMES if name not in without)
+
+
+@asynccontextmanager
+async def opened_box(settings: Settings, names: tuple[str, ...]) -> AsyncIterator[ToolBox]:
+    """A box with these tools and those of MCP servers. Raises BadInput for names that there are not."""
+    student = settings.student.model_dump() | {"tools": names}
+    if "retrieve" not in names:
+        student["retrieve"] = {}
+    try:
+        changed = StudentSettings.model_validate(student)  # `model_copy` would check nothing
+    except ValidationError as error:
+        raise BadInput(describe(error, where="tools", model=StudentSettings)) from error
+    async with AsyncExitStack() as stack:
+        kit = toolkit(changed, await _searcher(stack, settings) if "retrieve" in names else None)
+        stack.push_async_callback(kit.aclose)
+        await kit.start()
+        yield await stack.enter_async_context(kit.box())
+
+
+async def _searcher(stack: AsyncExitStack, settings: Settings) -> Ref | None:
+    """Whom retrieve asks, on the data plane; None where there is nothing to search."""
+    if not settings.student.retrieve.tags:
+        return None
+    from agentfactory.data import DataPlane  # slow to import, and seldom needed here
+
+    plane = await stack.enter_async_context(DataPlane.open(settings.data))
+    return await plane.searcher()

@@ -1,0 +1,55 @@
+"""Settings of the command sandbox, and of what is written down about every call."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from configs.section import Section
+
+Level = Literal["bubblewrap", "landlock", "limits"]
+"""What stands between a program and this machine, the strongest first."""
+
+
+class AuditSettings(Section):
+    """The record of every call: JSON lines, the oldest thrown away."""
+
+    file: str = ""
+    """Where the lines go. Empty: nothing is written."""
+    max_mb: float = Field(default=16.0, gt=0.0)
+    """A file that would grow beyond it is renamed to `FILE.1`, and so on."""
+    files: int = Field(default=4, ge=1)
+    """Files that are kept, the current one included."""
+    max_chars: int = Field(default=300, ge=20)
+    """Length of one argument in a line; what is beyond is left out."""
+
+
+class CommandSandboxSettings(Section):
+    """Limits of one program that an agent starts."""
+
+    level: Literal["auto", "bubblewrap", "landlock", "limits"] = "auto"
+    """`auto`: the strongest that holds here."""
+    allow_weak: bool = False
+    """Go on with resource limits alone where no level holds."""
+    timeout_s: float = Field(default=10.0, gt=0.0, le=86400.0)
+    memory_mb: int = Field(default=512, ge=32)
+    """Of one process, and of all of a call together."""
+    output_bytes: int = Field(default=65536, ge=64)
+    """Of standard output, and again of standard error."""
+    file_mb: int = Field(default=64, ge=1)
+    """Size of one file that is written."""
+    tmp_mb: int = Field(default=64, ge=1)
+    """Size of the private /tmp, where the level has one."""
+    processes: int = Field(default=64, ge=1)
+    """Processes and threads at the same time."""
+    open_files: int = Field(default=256, ge=16)
+    readable: tuple[str, ...] = ()
+    """Folders and files that programs may read besides the system's own and Python's."""
+    max_parallel: int = Field(default=4, ge=1)
+    """Calls that run at the same time."""
+    audit: AuditSettings = AuditSettings()
+
+    @model_validator(mode="after")
+    def _weak_is_asked_for_twice(self) -> Self:
+        if self.level == "limits" and not self.allow_weak:
+            raise ValueError("level `limits` is no isolation; set allow_weak to accept that")
+        return self

@@ -1,0 +1,274 @@
+"""One program in its walls, from its start to the death of its last process."""
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from configs.sandbox import CommandSandboxSettings, Level
+from runtime.sandbox import landlock, layout
+from runtime.sandbox.errors import SandboxError
+from runtime.sandbox.forkserver import command
+from runtime.sandbox.frames import Ending
+from runtime.sandbox.ownership import hand_over
+from runtime.sandbox.pipes import Ended, Pipes
+from runtime.sandbox.plan import HERE, UP, Plan, Target, encode
+from runtime.sandbox.processes import children, memory_bytes
+
+START_TIMEOUT_S: Final = 30.0
+_DEATH_TIMEOUT_S: Final = 5.0
+_WATCH_S: Final = 0.1
+"""Time between looks at the memory of all processes together."""
+_CHUNK: Final = 65536
+_MB: Final = 2**20
+
+
+class Running:
+    """A started program: its pipes, its limits, its end."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        settings: CommandSandboxSettings,
+        level: Level,
+    ) -> None:
+        self.pipes = Pipes()
+        self._process = process
+        self._control = control
+        self._settings = settings
+        self._level = level
+        self._ended = Ended(process.pid)
+        self._first_processes: list[Ended] = []
+        self._killing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        argv: Sequence[str],
+        workdir: Path,
+        settings: CommandSandboxSettings,
+        level: Level,
+        cpu_s: int,
+        probe: Target | None = None,
+    ) -> "Running":
+        """Put the walls up and start the program. Raises SandboxError where they do not stand."""
+        workdir = await asyncio.to_thread(_prepare, workdir)
+        plan = _plan(argv, workdir, settings, level, cpu_s, probe)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            with theirs:
+                process = _spawn(theirs, settings, level, workdir)
+        except OSError as error:
+            ours.close()
+            raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
+        running = cls(process, ours, settings, level)
+        try:
+            await running.pipes.connect(process)
+            await running._come_up(plan)
+        except BaseException:
+            await asyncio.shield(running.kill())
+            raise
+        return running
+
+    @property
+    def status(self) -> int:
+        """Exit code, or 128 + n where signal n ended it. Ask once it has ended."""
+        code = self._process.poll()
+        assert code is not None, "it still runs"
+        return code if code >= 0 else 128 - code
+
+    @property
+    def ended(self) -> bool:
+        """Whether its first process is dead."""
+        return self._ended.is_set()
+
+    @property
+    def pid(self) -> int:
+        """The process that all others of the call descend from."""
+        return self._process.pid
+
+    async def finish(self, stdin: bytes, timeout_s: float) -> tuple[Ending, bytes, bytes]:
+        """Feed it, hear it out, and kill it where a limit is broken: how, standard output, standard error."""
+        outputs = (bytearray(), bytearray())
+        ending: Ending = "ok"
+        tasks = [
+            asyncio.create_task(self._feed(stdin)),
+            asyncio.create_task(self._collect(self.pipes.stdout, outputs[0])),
+            asyncio.create_task(self._collect(self.pipes.stderr, outputs[1])),
+            asyncio.create_task(self.outgrows_memory()),
+        ]
+        end = asyncio.create_task(_until(self._ended))
+        try:
+            async with asyncio.timeout(timeout_s):
+                ending = await self._first_limit(end, tasks)
+        except TimeoutError:
+            ending = "timeout"
+        finally:
+            await asyncio.shield(self.kill())
+            for task in (*tasks, end):
+                task.cancel()
+            await asyncio.gather(*tasks, end, return_exceptions=True)
+        return ending, bytes(outputs[0]), bytes(outputs[1])
+
+    async def kill(self) -> None:
+        """End all its processes, and wait until they are gone."""
+        if self._killing is None:
+            self._killing = asyncio.create_task(self._kill())
+        await asyncio.shield(self._killing)
+
+    async def outgrows_memory(self) -> None:
+        """Return once all its processes together hold more memory than allowed."""
+        limit_bytes = self._settings.memory_mb * _MB
+        # The kernel tells nobody, so it has to be asked.
+        while await asyncio.to_thread(memory_bytes, self.pid, limit_bytes) <= limit_bytes:  # noqa: ASYNC110
+            await asyncio.sleep(_WATCH_S)
+
+    async def _first_limit(self, end: "asyncio.Task[None]", tasks: "list[asyncio.Task[None]]") -> Ending:
+        """Wait for the program's end and its last output, or for the first limit that is broken."""
+        _, stdout, stderr, memory = tasks
+        waiting: set[asyncio.Task[None]] = {end, stdout, stderr, memory}
+        while not (end.done() and stdout.done() and stderr.done()):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task is memory:
+                    return "memory"
+                if task is not end and isinstance(task.exception(), OutputTooLong):
+                    return "output"
+                task.result()
+        return "ok"
+
+    async def _feed(self, stdin: bytes) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it need not read all, or at all
+            self.pipes.stdin.write(stdin)
+            await self.pipes.stdin.drain()
+        self.pipes.stdin.close()
+
+    async def _collect(self, stream: asyncio.StreamReader, output: bytearray) -> None:
+        limit = self._settings.output_bytes
+        while chunk := await stream.read(_CHUNK):
+            output += chunk[: limit + 1 - len(output)]
+            if len(output) > limit:
+                del output[limit:]
+                raise OutputTooLong
+
+    async def _come_up(self, plan: Plan) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                said = await self._hear()
+                if said == HERE:
+                    if self._level == "bubblewrap":
+                        self._first_processes = [Ended(pid) for pid in children(self.pid)]
+                    await loop.sock_sendall(self._control, encode(plan))
+                    said = await self._hear()
+        except (ConnectionError, ProcessLookupError):
+            said = b""
+        except TimeoutError as error:
+            limit = f"{START_TIMEOUT_S:g} s"
+            raise SandboxError(f"the {self._level} sandbox was not up within {limit}") from error
+        if said != UP:
+            complaint = (said or await self._last_words()).decode("utf-8", "replace").strip()
+            raise SandboxError(f"the {self._level} sandbox does not come up: {complaint}")
+
+    async def _hear(self) -> bytes:
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._control, 4096)
+        except ConnectionError:
+            return b""
+
+    async def _all_ended(self) -> None:
+        for each in (*self._first_processes, self._ended):
+            await each.wait()
+
+    async def _last_words(self) -> bytes:
+        """What a launcher said on standard error that could say nothing else."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DEATH_TIMEOUT_S):
+                return await self.pipes.stderr.read(_CHUNK)
+        return b""
+
+    async def _kill(self) -> None:
+        # Namespaces die with their first process, bubblewrap's child, and bubblewrap itself may end before
+        # they do. Elsewhere the launcher kills once its client is gone, and ends last.
+        self._control.close()
+        for first in self._first_processes:
+            first.kill()
+        try:
+            async with asyncio.timeout(_DEATH_TIMEOUT_S):
+                await self._all_ended()
+        except TimeoutError:
+            self._ended.kill()
+            await self._all_ended()
+        self._process.wait()  # it has ended: this only takes its exit code
+        self.pipes.close()
+
+
+class OutputTooLong(Exception):
+    """The program has written more than allowed."""
+
+
+def _spawn(
+    theirs: socket.socket, settings: CommandSandboxSettings, level: Level, workdir: Path
+) -> "subprocess.Popen[bytes]":
+    launcher = [*command("runtime.sandbox.launcher"), str(theirs.fileno())]
+    if level == "bubblewrap":
+        program = layout.bubblewrap()
+        if program is None:
+            raise SandboxError("bubblewrap is not installed")
+        launcher = layout.wrapped(program, settings, workdir, launcher)
+    # On the loop's own thread: the kernel kills the sandbox when its maker's thread ends.
+    return subprocess.Popen(
+        launcher,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=(theirs.fileno(),),
+        env={},
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def _plan(
+    argv: Sequence[str],
+    workdir: Path,
+    settings: CommandSandboxSettings,
+    level: Level,
+    cpu_s: int,
+    probe: Target | None,
+) -> Plan:
+    return {
+        "argv": list(argv),
+        "workdir": str(workdir),
+        "env": layout.environment(workdir),
+        "level": level,
+        "readable": layout.readable(settings),
+        "memory_bytes": settings.memory_mb * _MB,
+        "file_bytes": settings.file_mb * _MB,
+        "open_files": settings.open_files,
+        "processes": settings.processes,
+        "cpu_s": cpu_s,
+        "landlock_abi": landlock.abi(),
+        "probe": probe,
+    }
+
+
+def _prepare(workdir: Path) -> Path:
+    """Its real path, the folder made over to whoever runs there."""
+    try:
+        workdir = workdir.resolve(strict=True)
+        if not workdir.is_dir() or workdir == Path("/"):
+            raise SandboxError(f"{workdir}: a program's workdir has to be a folder, and not the root")
+        hand_over(workdir)
+    except OSError as error:
+        raise SandboxError(f"{workdir}: cannot be a program's workdir: {error.strerror}") from error
+    return workdir
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,87 @@
+"""What tools there are, told without opening any of them."""
+
+from typing import Final, NamedTuple
+
+from configs.roles import StudentSettings
+from configs.section import Section
+from configs.tools import TOOL_NAMES
+from messages.chat import JsonObject
+from runtime.tools.data_view import DataView
+from runtime.tools.fetch import FetchTool
+from runtime.tools.files import FileTools
+from runtime.tools.formats import TEXT
+from runtime.tools.kit import tool_names
+from runtime.tools.math import MathTool
+from runtime.tools.memory import MemoryTool
+from runtime.tools.plan_tool import NAME as PLAN
+from runtime.tools.plan_tool import PlanTool
+from runtime.tools.promotion import Promotion
+from runtime.tools.pyexe import PyExe
+from runtime.tools.python import PythonTool
+from runtime.tools.retrieve import describe, parameters_for
+from runtime.tools.shell import Shell
+from runtime.tools.testing import TestRunner
+from runtime.tools.typed import FunctionTool
+
+_TYPED: Final[dict[str, FunctionTool]] = {
+    each.name: each
+    for each in (
+        PyExe.pyexe, Shell.shell, MathTool.math, TestRunner.test_runner, FileTools.list_files,
+        FileTools.read_file, FileTools.write_file, DataView.data_view, MemoryTool.memory, FetchTool.fetch,
+        Promotion.promote_skill,
+    )
+}  # fmt: skip
+
+
+class Listed(NamedTuple):
+    """One tool, as far as it is known before it is opened."""
+
+    name: str
+    on: bool
+    """Whether the settings give it to the Student."""
+    description: str
+    parameters: JsonObject
+    limits: dict[str, float]
+    """What holds it back: seconds, MB, characters, as the names say."""
+
+
+def catalogue(settings: StudentSettings) -> tuple[Listed, ...]:
+    """All tools of this project; those of MCP servers and skills are known once they are opened."""
+    on = tool_names(settings)
+    python = PythonTool(settings.sandbox)
+    known = {name: (each.description, each.parameters) for name, each in _TYPED.items()}
+    known["python"] = (python.description, python.parameters)
+    known[PLAN] = (PlanTool.description, PlanTool.parameters)
+    tags = settings.retrieve.tags
+    known["retrieve"] = (describe(tags), parameters_for(tags))
+    return tuple(
+        Listed(name, name in on, description, parameters or TEXT, limits_of(name, settings))
+        for name, (description, parameters) in ((name, known[name]) for name in TOOL_NAMES)
+    )
+
+
+def limits_of(name: str, settings: StudentSettings) -> dict[str, float]:
+    """The limits of one tool; empty for a tool that is not ours."""
+    box = settings.toolbox
+    sections: dict[str, tuple[Section, ...]] = {
+        "python": (settings.sandbox,),
+        "pyexe": (box.sandbox,),
+        "shell": (box.sandbox, box.shell),
+        "math": (box.math,),
+        "test_runner": (box.sandbox, box.test_runner),
+        "list_files": (box.files,),
+        "read_file": (box.files,),
+        "write_file": (box.files,),
+        "data_view": (box.data_view,),
+        "memory": (box.memory,),
+        "fetch": (box.fetch,),
+        "retrieve": (settings.retrieve,),
+        "promote_skill": (settings.sandbox,),
+        PLAN: (box.plan,),
+    }
+    return {
+        key: value
+        for section in sections.get(name, ())
+        for key, value in section
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

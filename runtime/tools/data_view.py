@@ -1,0 +1,59 @@
+"""The data_view tool: what is in a table of the workspace."""
+
+import base64
+from pathlib import PurePosixPath
+from typing import Final
+
+import anyio.to_thread
+
+from configs.tools import DataViewSettings
+from runtime.sandbox.rules import SafetyRules
+from runtime.sandbox.workspace import Workspace
+from runtime.tools.base import ToolError, harmless
+from runtime.tools.files import as_observation
+from runtime.tools.forked import Forked
+from runtime.tools.typed import tool
+
+MODULE: Final = "runtime.tools.data_view_job"
+_KINDS: Final = {
+    ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
+}  # fmt: skip
+
+
+class DataView:
+    """Looks at tables of one workspace; the reading is done in processes that can be killed."""
+
+    def __init__(
+        self, settings: DataViewSettings, workspace: Workspace, rules: SafetyRules, jobs: Forked
+    ) -> None:
+        """`jobs` runs `MODULE`; it is a part of the box."""
+        self._settings = settings
+        self._workspace = workspace
+        self._rules = rules
+        self._jobs = jobs
+
+    def __repr__(self) -> str:
+        return f"<DataView {self._workspace!r}>"
+
+    @tool
+    async def data_view(self, path: str, rows: int = 5) -> str:
+        """Shows a table of the workspace: how large it is, its columns with their types, its first rows.
+
+        Args:
+            path: a file of CSV, JSON, JSON lines, Parquet or Arrow
+            rows: how many rows to show
+        """
+        kind = _KINDS.get(PurePosixPath(path).suffix.lower())
+        if kind is None:
+            raise ToolError(f"{path} is no table by its name; known are {', '.join(_KINDS)}")
+        data = await anyio.to_thread.run_sync(self._read, path)
+        encoded = base64.b64encode(data).decode()
+        wanted = max(0, min(rows, self._settings.max_rows))
+        shown = await self._jobs.do([encoded, kind, wanted], self._settings.timeout_s)
+        return harmless(shown, self._settings.max_chars)
+
+    def _read(self, path: str) -> bytes:
+        self._rules.check_path(path)
+        with as_observation(path):
+            return self._workspace.read_bytes(path, max_bytes=self._settings.max_file_mb * 2**20)

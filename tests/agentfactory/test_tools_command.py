@@ -1,0 +1,148 @@
+"""`agentfactory tools`, `tool` and `mcp`: as a person, a script and an MCP client meet them."""
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from configs.tools import TOOL_NAMES
+from tests.agentfactory.test_cli import call, refused
+from tests.cluster.test_data_plane import free_port
+
+WEAK = ("--set", "student.sandbox.allow_weak=true", "--set", "student.toolbox.sandbox.allow_weak=true")
+
+
+def answer(tmp_path: Path, *arguments: str, code: int = 0) -> dict[str, object]:
+    done = call("tool", *arguments, "--json", *WEAK, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    said = json.loads(done.stdout)
+    assert list(said) == ["ok", "result", "error", "stdout", "limits", "seconds"]
+    assert said["ok"] == (code == 0)
+    return said  # type: ignore[no-any-return]
+
+
+def test_tools_lists_all_there_are_and_which_are_on(tmp_path: Path) -> None:
+    lines = call("tools", cwd=tmp_path).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["tool", *TOOL_NAMES]
+    assert [line.split("\t")[0] for line in lines if line.split("\t")[1] == "yes"] == ["python"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("form", "schema"), [("openai", "parameters"), ("mcp", "inputSchema")])
+def test_tools_are_printed_in_the_forms_of_others(form: str, schema: str) -> None:
+    listed = json.loads(call("tools", "--format", form).stdout)
+    entries = [entry.get("function", entry) for entry in listed]
+    assert [entry["name"] for entry in entries] == list(TOOL_NAMES)
+    assert all(entry[schema]["type"] == "object" and entry["description"] for entry in entries)
+
+
+def test_a_tool_runs_as_the_student_would_run_it(tmp_path: Path) -> None:
+    said = answer(tmp_path, "python", '{"code": "print(6*7)"}')
+    assert (said["result"], said["stdout"], said["error"]) == ("42", "42", None)
+    assert said["limits"] == {"timeout_s": 2.0, "memory_mb": 256, "output_bytes": 4096, "max_parallel": 4}
+    assert call("tool", "python", "6*7", *WEAK, cwd=tmp_path).stdout == "42\n"
+
+
+def test_a_tool_that_fails_says_so_in_the_exit_code_and_the_json(tmp_path: Path) -> None:
+    said = answer(tmp_path, "python", "print('before')\n1/0", code=1)
+    assert said["result"] is None
+    assert said["stdout"] == "before"
+    assert said["error"] == "ZeroDivisionError: division by zero"
+    wrong = answer(tmp_path, "read_file", '{"file": "a"}', code=1)
+    assert wrong["error"] == "there is no argument file; did you mean first_line?" or "path" in str(
+        wrong["error"]
+    )
+
+
+def test_files_stay_in_the_workspace_from_call_to_call(tmp_path: Path) -> None:
+    answer(tmp_path, "write_file", '{"path": "a.txt", "content": "kept"}')
+    assert answer(tmp_path, "read_file", "a.txt")["result"] == "kept"
+    assert (tmp_path / ".agentfactory" / "workspace" / "files" / "a.txt").read_text() == "kept"
+
+
+def test_a_skill_can_be_called_by_its_name_later(tmp_path: Path) -> None:
+    source = 'def twice(n: int) -> int:\n    """Doubles."""\n    return 2 * n\n'
+    answer(tmp_path, "write_file", json.dumps({"path": "s.py", "content": source}))
+    answer(
+        tmp_path, "promote_skill", '{"file_path": "s.py", "function_name": "twice", "tool_name": "double"}'
+    )
+    assert answer(tmp_path, "double", "21")["result"] == "42"
+
+
+@pytest.mark.slow
+def test_retrieve_searches_the_data_plane(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "harbour.txt").write_text("The harbour master opens the gate at high tide.")
+    data = {
+        "bridge": {"endpoints": [f"tcp://127.0.0.1:{free_port()}"]},
+        "store": {"kind": "embedded", "max_gb": 1.0},
+        "cache": {"kind": "embedded"},
+        "search": {"embedder": "ngrams"},
+    }
+    student = {"retrieve": {"tags": ["docs"]}}
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump({"extends": "laptop", "data": data, "student": student}))
+    try:
+        for command in (["up"], ["ingest", "folder::texts", "--tag", "docs"]):
+            done = call(*command, "--preset", "my.yaml", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+        said = answer(tmp_path, "retrieve", "who opens the gate?", "--preset", "my.yaml")
+    finally:
+        call("down", "--preset", "my.yaml", cwd=tmp_path)
+    assert said["result"] == "[1] docs/harbour.txt\nThe harbour master opens the gate at high tide."
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
+    assert "did you mean 'python'?" in refused("tool", "pyton", "1", cwd=tmp_path)
+    assert "student.retrieve.tags names nothing" in refused("tool", "retrieve", "x", cwd=tmp_path)
+    bad = refused("tools", "--set", "student.tools=[python, mth]", cwd=tmp_path)
+    assert "there is no tool 'mth'; did you mean 'math'?" in bad
+    assert "there is no tool 'nope'" in refused("mcp", "--tools", "python,nope", cwd=tmp_path)
+
+
+@asynccontextmanager
+async def client(tmp_path: Path, *arguments: str) -> AsyncIterator[Client]:
+    """The official client, with our server started as it would start it."""
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "agentfactory", "mcp", *arguments, *WEAK],
+        env=environment,
+        cwd=tmp_path,
+    )
+    with (tmp_path / "log").open("w") as log:
+        async with Client(stdio_client(server, errlog=log)) as connected:
+            yield connected
+
+
+async def test_an_mcp_client_lists_and_calls_our_tools(tmp_path: Path) -> None:
+    async with client(tmp_path) as mcp:
+        listed = {tool.name: tool for tool in (await mcp.list_tools()).tools}
+        assert set(listed) == set(TOOL_NAMES) - {"retrieve", "fetch"}
+        assert listed["read_file"].input_schema["required"] == ["path"]
+        python = await mcp.call_tool("python", {"code": "print(6*7)"})
+        assert (python.content[0].text, python.is_error) == ("42", False)  # type: ignore[union-attr]
+        await mcp.call_tool("write_file", {"path": "n.csv", "content": "a,b\n1,2\n"})
+        viewed = await mcp.call_tool("data_view", {"path": "n.csv"})
+        assert viewed.content[0].text.startswith("1 rows, 2 columns")  # type: ignore[union-attr]
+        failed = await mcp.call_tool("read_file", {"path": "/etc/passwd"})
+        assert failed.is_error
+        unknown = await mcp.call_tool("nothing", {})
+        assert unknown.is_error
+
+
+async def test_a_skill_that_a_client_promotes_is_served_at_once(tmp_path: Path) -> None:
+    source = 'def twice(n: int) -> int:\n    """Doubles."""\n    return 2 * n\n'
+    async with client(tmp_path, "--tools", "write_file,promote_skill") as mcp:
+        await mcp.call_tool("write_file", {"path": "s.py", "content": source})
+        promoted = {"file_path": "s.py", "function_name": "twice", "tool_name": "double"}
+        assert not (await mcp.call_tool("promote_skill", promoted)).is_error
+        names = [tool.name for tool in (await mcp.list_tools(cache_mode="bypass")).tools]
+        assert names == ["write_file", "promote_skill", "double"]
+        assert (await mcp.call_tool("double", {"n": 21})).content[0].text == "42"  # type: ignore[union-attr]

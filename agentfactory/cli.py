@@ -14,6 +14,7 @@ from agentfactory import __version__
 from agentfactory.data_cli import add_data_commands
 from agentfactory.doctor_cli import add_doctor_command
 from agentfactory.domains_cli import add_domain_commands
+from agentfactory.pipeline_cli import add_pipeline_command
 from agentfactory.router_cli import add_router_commands
 from agentfactory.serving_cli import add_serve_command
 from agentfactory.tools_cli import add_tool_commands
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add_serve_command(commands.add_parser)
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
+    add_pipeline_command(commands.add_parser)
     add_tool_commands(commands.add_parser)
     add_doctor_command(commands.add_parser)
     add_domain_commands(commands.add_parser)

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 import anyio
 
+from actors.environment import DataEnvironment
 from bridge.errors import NoSuchBlob
 from bridge.ingest import Ingest
 from bridge.tally import Watch
@@ -92,6 +93,10 @@ class DataPlane:
             system = await stack.enter_async_context(ActorSystem.open("local"))
             ingestor, retriever = await spawn_data_actors(system, plan.data)
             yield cls(plan.data, tiers, system, ingestor, retriever)
+
+    def environment(self, *, timeout_s: float = ACTION_TIMEOUT_S) -> DataEnvironment:
+        """An environment over all of the store: what one agent acts on."""
+        return DataEnvironment(self._ingestor, self._retriever, self.settings.rewards, timeout_s=timeout_s)
 
     async def ingest(
         self,

@@ -141,7 +141,10 @@ async def test_values_travel_from_step_to_step_as_what_they_are() -> None:
         {
             "find": {"inputs": {"tag_pattern": "${pipeline.what}*"}},
             "forget": {
-                "inputs": {"tag": "${find.tag}", "blob_names": ["b.md", "${find.blob_names}", "n${find.count}"]}
+                "inputs": {
+                    "tag": "${find.tag}",
+                    "blob_names": ["b.md", "${find.blob_names}", "n${find.count}"],
+                }
             },
             "fetch": {"inputs": {"tag": "$${x}${find.tag}", "blob_name": "a", "force": "${pipeline.force}"}},
         }

@@ -26,7 +26,7 @@ from configs.roles import (
     VerifierSettings,
 )
 from configs.section import Section
-from configs.serving import ServingSettings
+from configs.serving import EnvironmentServerSettings, ServingSettings
 
 
 class RuntimeSettings(Section):
@@ -69,6 +69,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     data: DataSettings = DataSettings()
     serving: ServingSettings = ServingSettings()
+    environment: EnvironmentServerSettings = EnvironmentServerSettings()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

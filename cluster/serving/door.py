@@ -1,7 +1,7 @@
 """Serving HTTP: keys, the socket, the server itself and its end; errors in one form.
 
-At the first signal a server takes nothing new, finishes what is in hand for `drain_s`, and ends; at the second
-one, at once.
+At the first signal a server takes nothing new, finishes what is in hand for `drain_s`, and ends; at the
+second one, at once.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from messages.search import Passage
 from messages.tasks import Goal, ReferenceKind, Task
 from runtime.engines.chat import ChatMessage
 from runtime.ref import Ref
-from runtime.tools.base import Tool
+from runtime.tools.base import Described
 
 TASK_LINE: Final = re.compile(r"\s*(?:\*\*)?Task:(?:\*\*)?\s*(\S.*?)\s*\Z", re.IGNORECASE | re.DOTALL)
 MAX_DESCRIPTION: Final = 4000
@@ -100,7 +100,7 @@ class Domain(NamedTuple):
         """What the Teacher needs. Raises BadInput for a library that has nothing."""
         return self.make_teacher(TeacherParts(Prompts(self.name, self.folder, examples), library))
 
-    def opening(self, description: str, tools: Sequence[Tool], examples: int = 0) -> list[ChatMessage]:
+    def opening(self, description: str, tools: Sequence[Described], examples: int = 0) -> list[ChatMessage]:
         """The conversation as it stands before the Student's first turn."""
         return Prompts(self.name, self.folder, examples).for_student(description, tools)
 

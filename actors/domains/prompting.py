@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 from configs.errors import BadInput
 from messages.search import Passage
 from runtime.engines.chat import ChatMessage
-from runtime.tools.base import Tool
+from runtime.tools.base import Described
 from runtime.tools.formats import prompt_line
 
 SHARED: Final = Path(__file__).parent / "prompts"
@@ -60,7 +60,7 @@ class Prompts:
         )
         return [ChatMessage("system", system), ChatMessage("user", asked)]
 
-    def for_student(self, description: str, tools: Sequence[Tool]) -> list[ChatMessage]:
+    def for_student(self, description: str, tools: Sequence[Described]) -> list[ChatMessage]:
         """The conversation as it stands before the Student's first turn."""
         system = self._render("student_system.jinja", examples=self._students, tools=tools)
         return [

@@ -7,12 +7,8 @@ from messages.chat import JsonObject
 from messages.turns import Failure, ToolResult
 
 
-class Tool(Protocol):
-    """Something that a policy can call with a text and that answers with a text.
-
-    A tool of several parameters takes a JSON object as its text. Where all but the first may be left out,
-    the bare text of the first will do.
-    """
+class Described(Protocol):
+    """What a model is told of a tool."""
 
     @property
     def name(self) -> str:
@@ -25,6 +21,14 @@ class Tool(Protocol):
     @property
     def parameters(self) -> JsonObject | None:
         """JSON Schema of the object that it takes; None for a tool that takes nothing but a text."""
+
+
+class Tool(Described, Protocol):
+    """Something that a policy can call with a text and that answers with a text.
+
+    A tool of several parameters takes a JSON object as its text. Where all but the first may be left out,
+    the bare text of the first will do.
+    """
 
     async def start(self) -> None:
         """Make ready; called once before the first call."""

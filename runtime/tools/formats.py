@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from messages.chat import FunctionSpec, JsonObject
-from runtime.tools.base import Tool, ToolError, harmless
+from runtime.tools.base import Described, Tool, ToolError, harmless
 from runtime.tools.parameters import write_schema
 
 INPUT: Final = "input"
@@ -35,7 +35,7 @@ def mcp_format(tool: Tool) -> JsonObject:
     return {"name": tool.name, "description": tool.description, "inputSchema": tool.parameters or TEXT}
 
 
-def prompt_line(tool: Tool) -> str:
+def prompt_line(tool: Described) -> str:
     """A line of a prompt. A tool of several parameters says what JSON it takes."""
     properties = (tool.parameters or TEXT)["properties"]
     if not isinstance(properties, dict) or len(properties) < 2:

@@ -1,0 +1,30 @@
+"""What was seen, as whoever reads texts sees it: a model, a log."""
+
+from typing import Final
+
+from messages.data import Listing, Matches, Observation, Retrieved
+from runtime.tools.base import harmless
+
+NOTHING: Final = "(nothing)"
+"""The observation of an empty blob, or of a listing without blobs."""
+
+
+def show(seen: Observation, max_chars: int) -> str:
+    """What was seen as a model may read it, at most `max_chars` long."""
+    match seen.data:
+        case Retrieved(content=bytes() as content):
+            text = _as_text(content)
+        case Listing(blobs=blobs):
+            text = ", ".join(f"{blob.tag}/{blob.name}" for blob in blobs)
+        case Matches(matches=matches):
+            text = ", ".join(f"{blob.tag}/{blob.blob_name}" for blob in matches)
+        case _:
+            text = seen.text
+    return harmless(text, max_chars) or NOTHING
+
+
+def _as_text(content: bytes) -> str:
+    try:
+        return content.decode().strip()
+    except UnicodeDecodeError:
+        return f"({len(content):,} bytes that are no text)"

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
+from actors.agents.specialists import INGESTOR, RETRIEVER
 from actors.environment import ACTIONS
 from actors.pipelines.fitting import check_values, chosen_action, with_defaults
 from actors.pipelines.outputs import OUTPUTS, outputs_of
@@ -16,8 +17,6 @@ from messages.data import Action, Param
 from messages.pipelines import StepOutput
 
 Outputs = Mapping[str, Param]
-INGESTOR: Final = ("assimilate",)
-RETRIEVER: Final = ("query", "retrieve", "prune")
 
 
 class BadPipeline(BadInput):
@@ -79,7 +78,7 @@ class Plan:
     ) -> Self:
         """Check the pipeline with these variables. Raises BadPipeline.
 
-        `blueprints` are the agents of those that it names.
+        `blueprints` are the agents of the roles that name one, by role.
         """
         steps = {step.id: _planned(spec, step, blueprints or {}) for step in spec.steps}
         variables = _variables(spec, given or {})
@@ -143,7 +142,7 @@ def actions_of(agent: AgentSettings) -> tuple[str, ...]:
 
 def _planned(spec: PipelineSpec, step: PipelineStep, blueprints: Mapping[str, AgentSettings]) -> PlannedStep:
     chosen = spec.agents[step.agent]
-    agent = blueprints[chosen.name] if isinstance(chosen, BlueprintAgent) else chosen
+    agent = blueprints[step.agent] if isinstance(chosen, BlueprintAgent) else chosen
     action = ""
     if not step.instruction:
         action, problem = chosen_action(step.action, actions_of(agent), step.inputs, agent)

@@ -131,7 +131,7 @@ def test_a_shipped_blueprint_is_never_written(registry: BlueprintRegistry) -> No
         lambda: registry.update("iowarp_agent", {"agent.type": "claude"}),
         lambda: registry.delete("iowarp_agent"),
     ):
-        with pytest.raises(BadInput, match="ships with the project and stays.*--from iowarp_agent"):
+        with pytest.raises(BadInput, match=r"ships with the project and stays.*--from iowarp_agent"):
             change()
     with pytest.raises(BadInput, match="iowarp_agent has no revision 1"):
         registry.restore("iowarp_agent", 1)

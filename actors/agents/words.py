@@ -1,0 +1,76 @@
+"""A command as words: names in quotes stay whole and are never taken for words of the language."""
+
+import re
+from collections.abc import Container, Iterator, Sequence
+from typing import Final, NamedTuple
+
+MAX_CHARACTERS: Final = 4_000
+"""A longer command is refused."""
+
+_PIECES: Final = re.compile(
+    r"""(?<![^\s,:=/])(?P<quote>["'])(?P<quoted>.*?)(?P=quote)(?=[\s,.;!?/]|$)|(?P<plain>[^\s"',.;!:=/]+|\S)""",
+    re.DOTALL,
+)
+_ENDINGS: Final = ",;.!"
+_AND: Final = ("and", "&", ",")
+
+
+class Word(NamedTuple):
+    """One word of a command."""
+
+    text: str
+    quoted: bool = False
+    """Some of it stood in quotes: it is a name, whatever it looks like."""
+    ends: bool = False
+    """A comma follows."""
+
+    def among(self, words: Container[str]) -> bool:
+        """Whether it is one of the language's own words."""
+        return not self.quoted and self.text.lower() in words
+
+
+def words_of(text: str) -> list[Word]:
+    """Cut a command at its blanks. Punctuation behind a word is dropped, unless it is all there is.
+
+    >>> [word.text for word in words_of("get 'my file.md' from docs.")]
+    ['get', 'my file.md', 'from', 'docs']
+    """
+    return [_word(pieces) for pieces in _pieces(text)]
+
+
+def in_groups(words: Sequence[Word]) -> list[list[Word]]:
+    """Parts of a list: between commas and `and`; none is empty."""
+    groups: list[list[Word]] = [[]]
+    for word in words:
+        if word.among(_AND):
+            groups.append([])
+            continue
+        groups[-1].append(word)
+        if word.ends:
+            groups.append([])
+    return [group for group in groups if group]
+
+
+def joined(words: Sequence[Word]) -> str:
+    """The words as one name."""
+    return " ".join(word.text for word in words)
+
+
+def _pieces(text: str) -> Iterator[list[re.Match[str]]]:
+    pieces: list[re.Match[str]] = []
+    for match in _PIECES.finditer(text):
+        if pieces and match.start() > pieces[-1].end():
+            yield pieces
+            pieces = []
+        pieces.append(match)
+    if pieces:
+        yield pieces
+
+
+def _word(pieces: list[re.Match[str]]) -> Word:
+    ends = False
+    while len(pieces) > 1 and (last := pieces[-1]["plain"]) and last in _ENDINGS:
+        ends = ends or last == ","
+        pieces = pieces[:-1]
+    text = "".join(match["plain"] or match["quoted"] or "" for match in pieces)
+    return Word(text, any(match["quote"] for match in pieces), ends)

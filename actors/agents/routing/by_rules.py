@@ -25,6 +25,10 @@ class RuleRouter:
         """See `Router`."""
         return self.decide(command, cards)
 
+    def sure_of(self, command: str) -> bool:
+        """Whether the command begins with a verb of the language."""
+        return self._leading(words_of(command)) is not None
+
     def decide(self, command: str, cards: Sequence[AgentCard]) -> Routing:
         """See `Router`."""
         words = words_of(command)
@@ -33,12 +37,19 @@ class RuleRouter:
             return self._ask(command, cards)
         action = self._rules.verbs[verbs[0]]
         others = [verb for verb in verbs[1:] if self._rules.verbs[verb] != action]
-        if others and not _begins_with(verbs[0], words):
+        if others and self._leading(words) is None:
             both = [card for verb in (verbs[0], others[0]) for card in able(self._rules.verbs[verb], cards)]
             meant = tuple(dict.fromkeys(both))
             if len(meant) > 1:
                 return which(command, meant, Why("rules", ""), f"it says {verbs[0]!r} and {others[0]!r}")
         return settle(command, action, cards, Why("rules", f"{verbs[0]!r} means {action}"))
+
+    def _leading(self, words: Sequence[Word]) -> str | None:
+        """The verb that the command begins with, behind words of politeness."""
+        for word in words:
+            if not word.among(_POLITE):
+                return word.text if word.among(self._rules.verbs) else None
+        return None
 
     @staticmethod
     def _ask(command: str, cards: Sequence[AgentCard]) -> CommandUnclear:
@@ -51,10 +62,3 @@ class RuleRouter:
                 question="There is no agent to give this to: `agentfactory create NAME --type T` makes one.",
             )
         return which(command, cards, why, "no verb that is known, such as load, search, get or prune")
-
-
-def _begins_with(verb: str, words: Sequence[Word]) -> bool:
-    for word in words:
-        if not word.among(_POLITE):
-            return word.text.lower() == verb and not word.quoted
-    return False

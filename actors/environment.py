@@ -119,7 +119,7 @@ class DataEnvironment:
         try:
             request = request_type.model_validate(dict(action.params))
         except ValidationError as error:
-            return self._refusal("BadParameters", f"{action.name}: {_in_words(error)}")
+            return self._refusal("BadParameters", f"{action.name}: {in_words(error)}")
         if self._space is None:
             return await self._carry_out(action.name, request)
         result = await self._carry_out(action.name, self._space.inside(request))
@@ -134,7 +134,8 @@ class DataEnvironment:
         return StepResult.refused(error, reason, self._rewards.error)
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
+    """Which parameters do not fit, and why."""
     return "; ".join(
         f"{'.'.join(map(str, found['loc'])) or 'parameters'}: {found['msg']}" for found in error.errors()
     )

@@ -16,11 +16,11 @@ from rich.table import Table
 from agentfactory.data import DataPlane, data_folder
 from bridge.errors import BridgeError
 from bridge.tally import Progress as Tally
-from cluster.run_folder import write_atomically
 from cluster.services import Plan, down, make_plan, ping, running_plan, up
 from cluster.supervisor import ServiceState, read_state
 from configs.data import DataSettings
 from configs.errors import BadInput
+from configs.files import write_atomically
 from messages.blobs import BlobInfo
 from messages.data import Format, IngestReport
 from messages.search import SearchResult

@@ -16,9 +16,10 @@ from agentfactory.data import DataPlane
 from agentfactory.report.result import run_result
 from cluster.crew import spawn_coordinator, spawn_crew
 from cluster.data_plane import spawn_data_access, spawn_searcher
-from cluster.run_folder import JOURNAL, create_run_folder, hold, open_run_folder, write_atomically
+from cluster.run_folder import JOURNAL, create_run_folder, hold, open_run_folder
 from configs.data import DataSettings
 from configs.errors import AgentFactoryError, BadInput
+from configs.files import write_atomically
 from configs.load import YamlValue, load_settings
 from configs.settings import RuntimeSettings, Settings
 from messages.adapters import AdapterRef

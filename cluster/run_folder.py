@@ -13,10 +13,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import BadInput, CannotWrite
+from configs.files import write_atomically
 from configs.load import read_stored
 from configs.settings import Settings
 
@@ -73,24 +74,6 @@ def hold(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that readers see the old or the new one, and never a part.
-
-    Raises CannotWrite.
-    """
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with staged.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        staged.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            staged.unlink(missing_ok=True)
-        raise CannotWrite(f"{path}: cannot be written ({error.strerror}); free some space") from error
 
 
 def _fresh_name(runs: Path, name: str) -> Path:

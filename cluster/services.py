@@ -19,10 +19,10 @@ import psutil
 from bridge.client import BridgeClient
 from bridge.errors import BridgeError
 from bridge.store.opening import choose_store
-from cluster.run_folder import write_atomically
 from cluster.supervisor import GRACE_S, LOGS, Service, State, held, read_state
 from configs.data import CacheHost, DataSettings
 from configs.errors import AgentFactoryError, BadInput
+from configs.files import write_atomically
 from configs.section import Section
 
 PLAN = "plan.json"

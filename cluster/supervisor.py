@@ -20,8 +20,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.run_folder import write_atomically
 from configs.errors import BadInput
+from configs.files import write_atomically
 from configs.section import Section
 
 STATE, LOCK, LOGS = "services.json", "services.lock", "logs"

@@ -1,9 +1,9 @@
 """Settings from presets and YAML files, with errors that name the file, the key and what was expected."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -32,7 +32,7 @@ def load_settings(name_or_file: str = "laptop", overrides: Mapping[str, YamlValu
     path = _find(name_or_file)
     values = _read_with_base(path, seen=())
     for key, value in (overrides or {}).items():
-        values = _merge(values, _nest(key, value))
+        values = merge(values, nest(key, value))
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -44,7 +44,7 @@ def load_section(path: Path, section: type[SectionT]) -> SectionT:
     if not path.is_file():
         raise SettingsError(f"{path}: there is no such settings file")
     try:
-        return section.model_validate(_read_yaml(path))
+        return section.model_validate(read_yaml(path))
     except ValidationError as error:
         raise SettingsError(describe(error, where=str(path), model=section)) from error
 
@@ -64,16 +64,28 @@ def read_stored(path: Path) -> Settings:
 def describe(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """One sentence for a validation error: the file, the key, what was found and expected."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    keys, options = _place(model, first["loc"])
+    key = ".".join(keys)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = _fields_at(model, first["loc"][:-1])
-        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{where}: unknown key {key!r}; {hint}{more}"
+        known = sorted({name for option in options for name in option.model_fields})
+        return f"{where}: unknown key {key!r}; {suggest(keys[-1], known, 'known keys')}{more}"
+    if first["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        tags = [tag for option in options if (tag := _tag(option)) is not None]
+        field = first["ctx"]["discriminator"].strip("'")
+        if first["type"] == "union_tag_not_found":
+            return f"{where}: {key}: {field} is missing; expected {_quoted(tags)}{more}"
+        wrong = first["ctx"]["tag"]
+        return f"{where}: {key}: unknown {field} {wrong!r}; {suggest(wrong, tags, 'expected')}{more}"
     message = first["msg"].removeprefix("Value error, ")
     found = f", found {first['input']!r}" if key and not isinstance(first["input"], dict) else ""
     return f"{where}: {key or 'settings'}: {message}{found}{more}"
+
+
+def suggest(wrong: str, known: Sequence[str], otherwise: str) -> str:
+    """The nearest of what is known, or all of it after the word `otherwise`."""
+    close = difflib.get_close_matches(wrong, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"{otherwise}: {_quoted(known)}"
 
 
 def _find(name_or_file: str) -> Path:
@@ -86,15 +98,14 @@ def _find(name_or_file: str) -> Path:
             return path
         raise SettingsError(f"{path}: there is no such settings file")
     names = preset_names()
-    close = difflib.get_close_matches(name_or_file, names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"presets: {', '.join(names)}"
+    hint = suggest(name_or_file, names, "presets")
     raise SettingsError(f"unknown preset {name_or_file!r}; {hint} (or give a .yaml file)")
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, YamlValue]:
     if path.resolve() in seen:
         raise SettingsError(f"{path}: extends: the files extend one another in a circle")
-    values = _read_yaml(path)
+    values = read_yaml(path)
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -102,10 +113,11 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, YamlValue]:
         raise SettingsError(f"{path}: extends: expected the name of a preset or a file")
     beside = path.parent / base
     base_path = beside if beside.is_file() else _find(base)
-    return _merge(_read_with_base(base_path, (*seen, path.resolve())), values)
+    return merge(_read_with_base(base_path, (*seen, path.resolve())), values)
 
 
-def _read_yaml(path: Path) -> dict[str, YamlValue]:
+def read_yaml(path: Path) -> dict[str, YamlValue]:
+    """Read a YAML file of keys and values. Raises SettingsError, which names the file and the line."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -115,44 +127,62 @@ def _read_yaml(path: Path) -> dict[str, YamlValue]:
         where = f"line {line + 1}" if line is not None else "somewhere"
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise SettingsError(f"{path}: {where}: {problem}") from error
+    if loaded is None:
+        raise SettingsError(f"{path}: the file is empty; expected keys and values")
     if not isinstance(loaded, dict):
         raise SettingsError(f"{path}: expected keys and values, found {type(loaded).__name__}")
     return loaded
 
 
-def _nest(dotted: str, value: YamlValue) -> dict[str, YamlValue]:
+def nest(dotted: str, value: YamlValue) -> dict[str, YamlValue]:
+    """Sections for a dotted key: `a.b` with 1 is `{a: {b: 1}}`."""
     for part in reversed(dotted.split(".")):
         value = {part: value}
     assert isinstance(value, dict)
     return value
 
 
-def _merge(base: Mapping[str, YamlValue], over: Mapping[str, YamlValue]) -> dict[str, YamlValue]:
+def merge(base: Mapping[str, YamlValue], over: Mapping[str, YamlValue]) -> dict[str, YamlValue]:
     """`over` wins, key by key; a section of another `kind` replaces the old one whole."""
     merged = dict(base)
     if "kind" in over and over["kind"] != base.get("kind"):
         return dict(over)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of the section that `loc` points into (through unions and tags)."""
-    current = model
-    for part in loc:
-        field = current.model_fields.get(str(part))
-        if field is None:
-            continue  # the tag of a union
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        if not models:
-            return []
-        current = next((m for m in models if _tag(m) in [str(part) for part in loc]), models[0])
-    return sorted(current.model_fields)
+def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], Sequence[type[BaseModel]]]:
+    """The keys that `loc` goes through as a file has them, without the tags of unions; and the sections
+    that can stand where its last key stands in."""
+    keys: list[str] = []
+    here: Sequence[type[BaseModel]] = (model,)
+    for number, part in enumerate(map(str, loc)):
+        fields = [field for option in here if (field := option.model_fields.get(part)) is not None]
+        if fields:
+            inner = [found for field in fields for found in _sections(field.annotation)]
+            last = number == len(loc) - 1
+            keys.append(part)
+            here = inner or (here if last else ())
+        elif any(_tag(option) == part for option in here) and len(here) > 1:
+            here = [option for option in here if _tag(option) == part]
+        else:
+            keys.append(part)
+    return keys, here
+
+
+def _sections(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _sections(part)]
 
 
 def _tag(model: type[BaseModel]) -> str | None:
-    kind = model.model_fields.get("kind")
-    return str(kind.default) if kind else None
+    """What tells a section from the others of its union."""
+    field = model.model_fields.get("kind") or model.model_fields.get("type")
+    return str(field.default) if field else None
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

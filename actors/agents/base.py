@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from configs.errors import BadInput
-from messages.data import Action, Observation
+from messages.data import Action, Observation, StepResult, TaskSpec
 
 ANSWER: Final = "answer"
 """The name of the action that touches nothing: it says something (`text`) and ends the task."""
@@ -33,10 +33,27 @@ class Agent(Protocol):
 
 @runtime_checkable
 class Remembers(Protocol):
-    """An agent that sees the earlier steps of a task."""
+    """An agent that can see the earlier steps of a task."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it does so, between `begin` and `forget`."""
+
+    def begin(self) -> None:
+        """From here on each observation is seen with those before it: they are steps of one task."""
 
     def forget(self) -> None:
-        """Begin a new task."""
+        """Each observation stands alone again."""
+
+
+class Environment(Protocol):
+    """What agents act on; `actors.environment.DataEnvironment` is one."""
+
+    async def reset(self, task: TaskSpec | None = None) -> Observation:
+        """Begin anew."""
+
+    async def step(self, action: Action) -> StepResult:
+        """Act, observe, be rewarded."""
 
 
 class Decision(NamedTuple):

@@ -16,13 +16,12 @@ Invariant: the same text gives the same action, whatever is stored and whoever a
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from actors.agents.base import Decision, NotUnderstood
 from actors.agents.words import MAX_CHARACTERS, Word, in_groups, joined, words_of
-from configs.errors import SettingsError
-from messages.data import Action, Param
+from messages.data import Action, Format, Param
 
 VERBS: Final[Mapping[str, str]] = {
     "ingest": "assimilate",
@@ -39,16 +38,12 @@ VERBS: Final[Mapping[str, str]] = {
     "list": "list_blobs",
     "list_blobs": "list_blobs",
 }
-_ARTICLES: Final = frozenset(
-    ("the", "a", "an", "please", "me", "us", "some", "for", "of", "called", "named", "with")
-)
 _ONE_BLOB: Final = frozenset(("blob", "blob:", "file", "file:", "document"))
-_FILLERS: Final = (
-    _ARTICLES
-    | _ONE_BLOB
-    | {"tag", "tags", "tag:", "tags:", "blobs", "files", "folder", "directory"}
-    | {"data", "documents", "contents", "content", "cache", "store"}
-)
+_FILLERS: Final = _ONE_BLOB | {
+    *("the", "a", "an", "please", "me", "us", "some", "for", "of", "called", "named", "with"),
+    *("tag", "tags", "tag:", "tags:", "blobs", "files", "folder", "directory"),
+    *("data", "documents", "contents", "content", "cache", "store"),
+}
 """Words that say nothing beside a name."""
 _EVERYTHING: Final = frozenset(("all", "everything", "anything", "*"))
 _INTO: Final = ("as", "into", "to", "under", "in")
@@ -68,26 +63,26 @@ _LISTS: Final = ("src", "blob_names", "tags")
 _PAIR: Final = re.compile(r"\s*([a-z_]+)=(.*)", re.DOTALL)
 
 
+class _Verb(NamedTuple):
+    """Where the verb of a command stands, and the action that it means."""
+
+    begin: int
+    end: int
+    name: str
+
+
 @dataclass(frozen=True)
 class Rules:
     """What a command leaves open, and the verbs that it may use."""
 
-    default_tag: str = ""
-    """Where a blob is looked for, or put, that is named without a tag; empty: a tag must be named, or is
-    left to the Ingestor."""
-    default_format: str = ""
-    """Empty: the Ingestor's own."""
+    default_tag: str = "default"
+    """Where a blob is put, or looked for, that is named without a tag."""
+    default_format: Format | None = None
+    """None: the Ingestor's own."""
     default_pattern: str = "*"
-    """The tags that a query without any asks for."""
-    verbs: Mapping[str, str] = field(default_factory=dict)
-    """From a word to an action's name, beside `VERBS` and before them."""
-
-    def __post_init__(self) -> None:
-        for word, name in self.verbs.items():
-            if name not in VERBS.values():
-                known = ", ".join(dict.fromkeys(VERBS.values()))
-                raise SettingsError(f"rules: {word!r} means {name!r}, which is none of {known}")
-        object.__setattr__(self, "verbs", {**VERBS, **{word.lower(): a for word, a in self.verbs.items()}})
+    """The tags that a query or a listing asks for that names none."""
+    own: tuple[tuple[str, str], ...] = ()
+    """Further words, or several in a row, and the actions that they mean; they come before `VERBS`."""
 
     def read(self, text: str) -> Decision:
         """The action that a command asks for. Raises NotUnderstood."""
@@ -99,24 +94,38 @@ class Rules:
         if named is not None:
             return Decision(f"named parameters of {named.name}", named)
         words = words_of(text)
-        for at, word in enumerate(words):
-            if word.among(self.verbs):
-                name = self.verbs[word.text.lower()]
-                return Decision(f"{word.text.lower()!r} means {name}", self._action(name, words, at))
-        return Decision("no verb of the language: query", self._search("query", _after_preposition(words)))
+        verb = self._verb(words)
+        if verb is None:
+            why = "no verb of the language: query"
+            return Decision(why, self._search("query", _split(words, _FROM)[1]))
+        said = joined(words[verb.begin : verb.end]).lower()
+        return Decision(f"{said!r} means {verb.name}", self._action(verb, words))
 
-    def _action(self, name: str, words: list[Word], at: int) -> Action:
-        rest = words[at + 1 :]
-        match name:
+    def _verb(self, words: list[Word]) -> _Verb | None:
+        """The first of our own verbs, else the first of the language's."""
+        for said, name in self.own:
+            phrase = said.lower().split()
+            for at in range(len(words) - len(phrase) + 1):
+                found = words[at : at + len(phrase)]
+                if all(word.among((part,)) for word, part in zip(found, phrase, strict=True)):
+                    return _Verb(at, at + len(phrase), name)
+        for at, word in enumerate(words):
+            if word.among(VERBS):
+                return _Verb(at, at + 1, VERBS[word.text.lower()])
+        return None
+
+    def _action(self, verb: _Verb, words: list[Word]) -> Action:
+        rest = words[verb.end :]
+        match verb.name:
             case "assimilate":
                 return self._assimilate(rest)
             case "retrieve":
-                return self._retrieve(words[:at], rest)
+                return self._retrieve(words[: verb.begin], rest)
             case "prune":
                 return self._prune(rest)
             case "destroy":
                 return _destroy(rest)
-        return self._search(name, rest)
+        return self._search(verb.name, rest)
 
     def _assimilate(self, words: list[Word]) -> Action:
         words, format_ = _format(words)
@@ -125,9 +134,7 @@ class Rules:
         if not sources:
             raise NotUnderstood("load what? Say `load file::PATH as TAG`")
         params: dict[str, Param] = {"src": sources if len(sources) > 1 else sources[0]}
-        tag = _name(after) or self.default_tag
-        if tag:
-            params["dst"] = tag
+        params["dst"] = _name(after) or self.default_tag
         if chosen := format_ or self.default_format:
             params["format"] = chosen
         return Action.of("assimilate", **params)
@@ -150,8 +157,7 @@ class Rules:
         blobs, tags = _split(words, _FROM)
         if not tags:
             blobs, tags = _parts_of_pattern(blobs)
-        default = self.default_pattern if name == "query" else "*"
-        params: dict[str, Param] = {"tag_pattern": _pattern(tags) or default}
+        params: dict[str, Param] = {"tag_pattern": _pattern(tags) or self.default_pattern}
         if (pattern := _pattern(blobs)) and pattern != "*":
             params["blob_pattern"] = pattern
         return Action.of(name, **params)
@@ -164,8 +170,6 @@ class Rules:
             tag, named = path[0], [Word(path[1], quoted=True)]
         if not _name(named):
             raise NotUnderstood(f"{verb} what? Say `{verb} NAME from TAG`")
-        if not tag and not self.default_tag:
-            raise NotUnderstood(f"{verb} {_name(named)} from which tag? Say `{verb} NAME from TAG`")
         return tag or self.default_tag, named
 
 
@@ -211,14 +215,10 @@ def _split(words: list[Word], at: Sequence[str]) -> tuple[list[Word], list[Word]
     return words, []
 
 
-def _after_preposition(words: list[Word]) -> list[Word]:
-    return _split(words, _FROM)[1]
-
-
 def _name(words: list[Word]) -> str:
     """The name in some words; empty if there is none. A filler that stands alone is a name."""
     telling = [word for word in words if not word.among(_FILLERS)]
-    telling = telling or [word for word in words if not word.among(_ARTICLES)][-1:]
+    telling = telling or list(words[-1:])
     name = joined(telling)
     return name if not telling or telling[0].quoted else name.removeprefix("tag:")
 

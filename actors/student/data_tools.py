@@ -12,16 +12,14 @@ from typing import Final
 from pydantic import ValidationError
 
 from actors.environment import DataEnvironment
+from actors.observations import show
 from actors.spaces import DataAccess, Space
 from configs.errors import AgentFactoryError
 from configs.roles import DataToolSettings
-from messages.data import Action, IngestReport, Listing, Matches, Observation, Refused, Retrieved, TaskSpec
+from messages.data import Action, IngestReport, Refused, TaskSpec
 from messages.episodes import SolveTask
 from messages.turns import ToolResult
 from runtime.tools.base import Tool
-
-NOTHING: Final = "(nothing)"
-"""The observation of an empty blob, or of a listing without blobs."""
 
 
 class NotStored(AgentFactoryError):
@@ -79,7 +77,7 @@ class DataTool:
 
     def __init__(self, name: str, environment: DataEnvironment, max_chars: int) -> None:
         self._name = name
-        self._read, self._description = _TOOLS[name]
+        _, self._description = _TOOLS[name]
         self._environment = environment
         self._max_chars = max_chars
 
@@ -101,7 +99,7 @@ class DataTool:
 
     async def call(self, text: str) -> ToolResult:
         """Take the step. Raises what the data plane fails with."""
-        result = await self._environment.step(self._action(text.strip()))
+        result = await self._environment.step(action_of(self._name, text.strip()))
         seen = result.observation
         if isinstance(seen.data, IngestReport) and not seen.data.complete:
             raise NotStored(seen.text)
@@ -113,13 +111,20 @@ class DataTool:
     async def aclose(self) -> None:
         """Nothing to let go of."""
 
-    def _action(self, text: str) -> Action:
-        if text.startswith("{"):
-            try:
-                return Action(name=self._name, params=json.loads(text))
-            except (ValueError, RecursionError, ValidationError):
-                pass  # not JSON after all, or not flat: read as a line it is refused with the reason
-        return self._read(self._name, text)
+
+def action_of(name: str, text: str) -> Action:
+    """The action that a line of input asks for; one of an unknown name has no parameters."""
+    if text.startswith("{"):
+        try:
+            return Action(name=name, params=json.loads(text))
+        except (ValueError, RecursionError, ValidationError):
+            pass  # not JSON after all, or not flat: read as a line it is refused with the reason
+    return _TOOLS[name][0](name, text) if name in _TOOLS else Action(name=name)
+
+
+def tool_lines() -> str:
+    """What each tool is called, does and reads, a line each, as the model is told of them."""
+    return "\n".join(f"- {name}: {description}" for name, (_, description) in _TOOLS.items())
 
 
 @asynccontextmanager
@@ -139,28 +144,3 @@ async def data_tools(
         yield tuple(DataTool(name, environment, settings.max_chars) for name in _TOOLS)
     finally:
         await environment.close()
-
-
-def show(seen: Observation, max_chars: int) -> str:
-    """What was seen as a model reads it, at most `max_chars` long.
-
-    What looks like a chat template's markup is broken up, so that a text cannot end the turn it is in.
-    """
-    match seen.data:
-        case Retrieved(content=bytes() as content):
-            text = _as_text(content)
-        case Listing(blobs=blobs):
-            text = ", ".join(f"{blob.tag}/{blob.name}" for blob in blobs)
-        case Matches(matches=matches):
-            text = ", ".join(f"{blob.tag}/{blob.blob_name}" for blob in matches)
-        case _:
-            text = seen.text
-    text = text.replace("<|", "< |")
-    return (text if len(text) <= max_chars else f"{text[: max_chars - 1]}…") or NOTHING
-
-
-def _as_text(content: bytes) -> str:
-    try:
-        return content.decode().strip()
-    except UnicodeDecodeError:
-        return f"({len(content):,} bytes that are no text)"

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from agentfactory.report.findings import gather
-from cluster.run_folder import write_atomically
 from configs.errors import BadInput
+from configs.files import write_atomically
 
 HTML: Final = "report.html"
 PNG: Final = "report.png"

@@ -1,0 +1,167 @@
+"""One agent at work in one environment, and the record of it.
+
+Consumes commands and tasks; produces steps, and a trajectory of each episode in the sink; waits for the
+agent, the environment and the sink; unblocked by their own limits.
+
+Invariants: an episode that ended is on disk before its outcome is returned; a command that cannot be
+understood, or may not be carried out, is a step that was refused; a model or a data plane that fails is
+raised, is no step and no episode. Commands are taken one after another.
+"""
+
+import uuid
+from collections import deque
+from typing import NamedTuple
+
+import anyio
+
+from actors.agents.base import ANSWER, Agent, Environment, NotPermitted, NotUnderstood, Remembers
+from actors.agents.record import Episode, Step, trajectory_of
+from actors.observations import show
+from configs.data import DataRewards
+from messages.data import Action, Observation, Retrieved, StepResult, TaskSpec
+from messages.trajectories import StoreTrajectories
+from runtime.ref import Ref
+
+MAX_STEPS = 16
+"""Of a task that says nothing else."""
+HISTORY = 1000
+"""Steps that a session remembers."""
+SHOWN_CHARACTERS = 2000
+"""Of a blob, as a model and the record see it."""
+STORE_TIMEOUT_S = 60.0
+BY_HAND = "by hand"
+
+
+class SessionStatistics(NamedTuple):
+    """What a session has come to."""
+
+    episodes: int = 0
+    steps: int = 0
+    reward: float = 0.0
+    hits: int = 0
+    """Blobs that the cache had."""
+    misses: int = 0
+    refused: int = 0
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Hits among the blobs that were retrieved; None before the first."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else None
+
+    def after(self, episode: Episode) -> "SessionStatistics":
+        """With one more episode."""
+        found = [step.result.observation.data for step in episode.steps]
+        retrieved = [data.hit for data in found if isinstance(data, Retrieved)]
+        return SessionStatistics(
+            episodes=self.episodes + 1,
+            steps=self.steps + len(episode.steps),
+            reward=self.reward + episode.reward,
+            hits=self.hits + sum(retrieved),
+            misses=self.misses + len(retrieved) - sum(retrieved),
+            refused=self.refused + sum(step.refused for step in episode.steps),
+        )
+
+
+class AgentSession:
+    """See the module.
+
+    A worked example::
+
+        session = AgentSession("helper", agent, environment, sink=sink)
+        step = await session.command("get notes.md from docs")
+        print(step.thought, step.result.observation.text, step.result.reward)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        agent: Agent,
+        environment: Environment,
+        *,
+        sink: Ref | None = None,
+        rewards: DataRewards | None = None,
+        version: int = 0,
+    ) -> None:
+        """`name`: the agent's, for the record. `sink` answers StoreTrajectories; None: nothing is recorded.
+
+        `rewards` are the environment's; `version` is that of the policy behind the agent.
+        """
+        self.name = name
+        self.statistics = SessionStatistics()
+        self.history: deque[Step] = deque(maxlen=HISTORY)
+        """The newest steps, without the bytes of blobs."""
+        self._agent = agent
+        self._environment = environment
+        self._sink = sink
+        self._error_reward = (rewards or DataRewards()).error
+        self._version = version
+        self._group = f"{name}.{uuid.uuid4().hex[:12]}"
+        self._one_at_a_time = anyio.Lock()
+
+    async def command(self, text: str) -> Step:
+        """Carry one command out: one decision, one step.
+
+        Raises ModelError, what the data plane fails with, and CannotStore.
+        """
+        return (await self.run(TaskSpec(instruction=text, max_steps=1))).steps[0]
+
+    async def run(self, task: TaskSpec) -> Episode:
+        """Work on a task until the agent answers, the environment ends it, or its steps are used up.
+
+        An agent that does not remember takes one step. Raises what `command` raises.
+        """
+        async with self._one_at_a_time:
+            remembers = self._agent if isinstance(self._agent, Remembers) else None
+            if remembers is None or not remembers.remembers:
+                return await self._ended(task, await self._steps(task, 1))
+            remembers.begin()
+            try:
+                return await self._ended(task, await self._steps(task, task.max_steps or MAX_STEPS))
+            finally:
+                remembers.forget()
+
+    async def manual(self, action: Action) -> Step:
+        """Take a step that a person decided on; it is recorded like the agent's."""
+        task = TaskSpec(instruction=action.model_dump_json(), max_steps=1)
+        async with self._one_at_a_time:
+            await self._environment.reset(task)
+            step = Step(BY_HAND, action, await self._environment.step(action))
+            await self._ended(task, (step,))
+        return step
+
+    async def _steps(self, task: TaskSpec, limit: int) -> tuple[Step, ...]:
+        seen = await self._environment.reset(task.model_copy(update={"max_steps": limit}))
+        steps: list[Step] = []
+        while len(steps) < limit:
+            step = await self._step(seen)
+            steps.append(step)
+            if step.result.done:
+                break
+            result = step.result.observation
+            seen = result.model_copy(update={"text": show(result, SHOWN_CHARACTERS)})
+        return tuple(steps)
+
+    async def _step(self, seen: Observation) -> Step:
+        try:
+            thought = await self._agent.think(seen)
+            action = await self._agent.act(seen)
+        except (NotUnderstood, NotPermitted) as error:
+            refused = StepResult.refused(type(error).__name__, str(error), self._error_reward)
+            return Step(str(error), None, refused.model_copy(update={"done": True}))
+        if action.name == ANSWER:
+            said = Observation(text=str(dict(action.params).get("text", "")))
+            return Step(thought, action, StepResult(observation=said, reward=0.0, done=True))
+        return Step(thought, action, await self._environment.step(action))
+
+    async def _ended(self, task: TaskSpec, steps: tuple[Step, ...]) -> Episode:
+        """Record the episode; it counts once it is on disk."""
+        episode = Episode(uuid.uuid4().hex, task.instruction, steps)
+        if self._sink is not None:
+            record = trajectory_of(
+                episode, group_id=self._group, version=self._version, max_chars=SHOWN_CHARACTERS
+            )
+            await self._sink.ask(StoreTrajectories.of([record]), timeout_s=STORE_TIMEOUT_S)
+        self.statistics = self.statistics.after(episode)
+        self.history.extend(step.without_content() for step in steps)
+        return episode

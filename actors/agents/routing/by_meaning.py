@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from actors.agents.routing.base import Why, able, settle, which
 from actors.agents.routing.by_rules import RuleRouter
 from bridge.search.embedding import NGRAMS, Embedder, Vectors
-import numpy as np
 from messages.dispatch import AgentCard, CommandUnclear, Routing
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -139,8 +140,9 @@ class EmbeddingRouter:
 
     def _centred(self, vectors: Vectors) -> Vectors:
         """Without what all commands have in common, and of length 1 again."""
-        rest = vectors - self._mean
-        return rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9)
+        rest: Vectors = vectors - self._mean
+        rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9)
+        return rest
 
     @staticmethod
     def _ask(command: str, cards: Sequence[AgentCard], doubt: str) -> CommandUnclear:

@@ -8,9 +8,10 @@ from actors.agents.rules import Rules
 from actors.agents.words import Word, words_of
 from messages.dispatch import AgentCard, CommandUnclear, Routing
 
-_POLITE: Final = frozenset(
-    "please can could would will you i we want need like to now just kindly let's let us me first then and "
-    "also force directly try".split()
+_POLITE: Final = (
+    frozenset(("please", "can", "could", "would", "will", "just", "kindly", "force", "directly", "try", "to"))
+    | frozenset(("i", "you", "we", "me", "us", "want", "need", "like", "let", "let's"))
+    | frozenset(("first", "now", "then", "and", "also"))
 )
 """Words that may stand before the verb of a command."""
 

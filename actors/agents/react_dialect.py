@@ -17,7 +17,7 @@ class ReActDialect:
         self.system = system
         self.examples: tuple[ConversationMessage, ...] = ()
         self.schema: JsonObject | None = None
-        self.stop = ("\nObservation:",)
+        self.stop: tuple[str, ...] = ("\nObservation:",)
         self._read_input = read_input
 
     def question(self, text: str, *, first: bool) -> str:

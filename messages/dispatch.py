@@ -15,6 +15,8 @@ class AgentCard(Message):
     description: str = ""
     actions: tuple[str, ...]
     """Names of the actions that it may take."""
+    words: tuple[tuple[str, str], ...] = ()
+    """Its own words for actions, beside those that all agents know."""
 
     @property
     def role(self) -> str:

@@ -10,7 +10,7 @@ class Router(Protocol):
     """Finds the agent for one command."""
 
     async def route(self, command: str, cards: Sequence[AgentCard]) -> Routing:
-        """Who of `cards` is to do it, or what to ask back. Raises nothing: it asks back instead."""
+        """Who of `cards` is to do it, or what to ask back. In doubt it asks; it never guesses."""
 
 
 class Why(NamedTuple):

@@ -103,7 +103,7 @@ class EmbeddingRouter:
 
     async def route(self, command: str, cards: Sequence[AgentCard]) -> Routing:
         """See `Router`."""
-        if self._rules.sure_of(command):
+        if self._rules.sure_of(command, cards):
             return self._rules.decide(command, cards)
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._decide, command, cards)

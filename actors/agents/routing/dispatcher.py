@@ -8,10 +8,11 @@ of the text is left undone, since it may build on it; an answer to a question is
 """
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from actors.agents.routing.base import Router, Why, in_words, routed
+from actors.agents.routing.by_rules import RuleRouter
 from actors.agents.routing.splitting import commands_in
 from messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
 
@@ -28,24 +29,24 @@ class Dispatcher:
 
     A worked example::
 
-        dispatcher = Dispatcher(router, registry_cards, publish=system.publish, verbs=VERBS)
+        rules = RuleRouter()
+        dispatcher = Dispatcher(rules, rules, cards_of_the_registry, system.publish)
         async for routing in dispatcher.route("load file::a.md as docs, then search all data"):
             ...                                       # ingestor, then retriever
     """
 
     def __init__(
         self,
+        rules: RuleRouter,
         router: Router,
         discover: Callable[[], Sequence[AgentCard]],
-        *,
         publish: Callable[[Routing], Awaitable[None]],
-        verbs: Container[str],
     ) -> None:
-        """`discover` tells who is there now; it is asked before each command."""
+        """`rules` know where a command begins. `discover` tells who is there now; it is asked each time."""
+        self._rules = rules
         self._router = router
         self._discover = discover
         self._publish = publish
-        self._verbs = verbs
         self._open: CommandUnclear | None = None
         """The question that was asked last, until the next text."""
 
@@ -59,7 +60,7 @@ class Dispatcher:
             await self._publish(answered)
             yield answered
             return
-        for command in commands_in(text, self._verbs):
+        for command in commands_in(text, self._rules.first_words(self._discover())):
             routing = await self._one(command)
             await self._publish(routing)
             if isinstance(routing, CommandUnclear):

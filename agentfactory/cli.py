@@ -8,16 +8,14 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from agentfactory import __version__
+from agentfactory.blueprint_cli import add_blueprint_commands
 from agentfactory.data_cli import add_data_commands
 from agentfactory.router_cli import add_router_commands
 from agentfactory.serving_cli import add_serve_command
-from configs.errors import AgentFactoryError, BadInput
-
-if TYPE_CHECKING:
-    from configs.load import YamlValue
+from configs.errors import AgentFactoryError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add_serve_command(commands.add_parser)
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
+    add_blueprint_commands(commands.add_parser)
     return parser
 
 
@@ -104,9 +103,10 @@ def _count(text: str) -> int:
 
 
 def _evolve(options: argparse.Namespace) -> int:
+    from agentfactory.assignments import assignment
     from agentfactory.commands import evolve
 
-    changes = dict(_assignment(text) for text in options.set)
+    changes = dict(assignment(text, "loop.max_staleness=0", "--set") for text in options.set)
     if options.engine:
         changes["engine.kind"] = options.engine
     return evolve(
@@ -118,18 +118,6 @@ def _evolve(options: argparse.Namespace) -> int:
         as_json=options.json,
         overrides=changes,
     )
-
-
-def _assignment(text: str) -> "tuple[str, YamlValue]":
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise BadInput(f"--set {text}: expected KEY=VALUE, such as loop.max_staleness=0")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise BadInput(f"--set {text}: the value is not valid YAML") from error
 
 
 def _resume(options: argparse.Namespace) -> int:

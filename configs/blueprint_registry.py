@@ -103,7 +103,7 @@ class BlueprintRegistry:
 
     def revisions(self, name: str) -> tuple[int, ...]:
         """Numbers of what is kept of an own blueprint, also of one that is deleted; the newest last."""
-        if not re.match(NAME, name):
+        if not re.fullmatch(NAME, name):
             raise BadInput(_not_a_name(name))
         return self._revisions.numbers(name)
 
@@ -115,7 +115,7 @@ class BlueprintRegistry:
         Raises BadInput for a name that is taken or is none, SettingsError for values that are wrong, and
         CannotWrite.
         """
-        if not re.match(NAME, name):
+        if not re.fullmatch(NAME, name):
             raise BadInput(_not_a_name(name))
         with locked(self.own):
             self._refuse_taken(name)
@@ -134,7 +134,7 @@ class BlueprintRegistry:
 
     def restore(self, name: str, revision: int) -> Listed:
         """Put a kept revision of an own blueprint back, also of one that is deleted."""
-        if not re.match(NAME, name):
+        if not re.fullmatch(NAME, name):
             raise BadInput(_not_a_name(name))
         with locked(self.own):
             kept = _readable(read_file(self._revisions.path(name, revision)))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from agentfactory import __version__
+from agentfactory.blueprint_cli import add_blueprint_commands
 from agentfactory.data_cli import add_data_commands
 from agentfactory.doctor_cli import add_doctor_command
 from agentfactory.domains_cli import add_domain_commands
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tool_commands(commands.add_parser)
     add_doctor_command(commands.add_parser)
     add_domain_commands(commands.add_parser)
+    add_blueprint_commands(commands.add_parser)
     return parser
 
 
@@ -109,10 +111,10 @@ def _count(text: str) -> int:
 
 
 def _evolve(options: argparse.Namespace) -> int:
-    from agentfactory.assignments import read_assignments
+    from agentfactory.assignments import assignment
     from agentfactory.commands import evolve
 
-    changes = read_assignments(options.set)
+    changes = dict(assignment(text, "loop.max_staleness=0", "--set") for text in options.set)
     if options.engine:
         changes["engine.kind"] = options.engine
     return evolve(

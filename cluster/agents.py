@@ -52,9 +52,9 @@ async def open_agent(blueprint: Blueprint) -> AsyncIterator[Agent]:
     SettingsError for a model, a program or an adapter that is not there, and what starting it raises.
     """
     agent, rules = blueprint.agent, rules_of(blueprint)
-    permitted = _PERMITTED.get(agent.type)
-    async with _opened(_backend(agent), rules, permitted or tuple(ACTIONS)) as backend:
-        yield Specialist(agent.type, permitted, backend, rules) if permitted else backend
+    special = agent.type in _PERMITTED
+    async with _opened(_backend(agent), rules, permitted(agent)) as backend:
+        yield Specialist(agent.type, permitted(agent), backend, rules) if special else backend
 
 
 def rules_of(blueprint: Blueprint) -> Rules:
@@ -67,6 +67,11 @@ def rules_of(blueprint: Blueprint) -> Rules:
         default_pattern=agent.default_tag_pattern,
         own=tuple((rule.word, rule.action) for rule in own),
     )
+
+
+def permitted(agent: AgentSettings) -> tuple[str, ...]:
+    """Names of the actions that an agent may take."""
+    return _PERMITTED.get(agent.type) or tuple(ACTIONS)
 
 
 def policy_version(blueprint: Blueprint) -> int:
@@ -96,11 +101,12 @@ async def _opened(
         return
     from runtime.models import open_model
 
-    async with open_model(_model_of(settings)) as model:
+    async with open_model(model_of(settings)) as model:
         yield ModelAgent(model, dialect, options, rules)
 
 
-def _model_of(settings: LlmAgentSettings | PromptAgentSettings | ClaudeAgentSettings) -> ChatModelSettings:
+def model_of(settings: LlmAgentSettings | PromptAgentSettings | ClaudeAgentSettings) -> ChatModelSettings:
+    """Which chat model decides. Raises SettingsError for a program that is not there."""
     if not isinstance(settings, ClaudeAgentSettings):
         return settings.model
     if shutil.which(settings.program) is None:

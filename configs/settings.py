@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.agent_folders import AgentFolders
 from configs.data import DataSettings
 from configs.models import (
     EngineSettings,
@@ -68,6 +69,7 @@ class Settings(Section):
     trainer: TrainerSettings = TrainerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     data: DataSettings = DataSettings()
+    agents: AgentFolders = AgentFolders()
     serving: ServingSettings = ServingSettings()
     environment: EnvironmentServerSettings = EnvironmentServerSettings()
 

@@ -1,21 +1,27 @@
 """Pipelines run: in what order, what becomes of failures, and what a second run keeps."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 
+from actors.agents.rule_based import RuleBasedAgent
+from actors.agents.rules import Rules
 from actors.environment import DataEnvironment
 from actors.ingestor.actor import Ingestor
-from actors.pipelines.performing import Perform, Taken, by_actions
+from actors.pipelines.performing import Crew, Member, Perform, Taken
 from actors.pipelines.plan import Asked, Plan, PlannedStep
 from actors.pipelines.run import PipelineRun
 from actors.pipelines.state import StateFile, read_state
 from actors.retriever.actor import Retriever
+from actors.sink.actor import TrajectorySink
+from actors.sink.segments import read_trajectories
 from bridge.errors import BridgeDown
 from configs.errors import BadInput
 from configs.pipelines import PipelineSpec, find_pipeline, load_pipeline
+from configs.roles import SinkSettings
 from messages.data import Matches, Observation, Param, StepResult
 from messages.pipelines import PipelineBegun, PipelineResult, StepChanged
 from runtime.system import ActorSystem
@@ -297,17 +303,32 @@ def test_what_is_no_state_of_a_pipeline_is_said_to_be_none(tmp_path: Path) -> No
         read_state(tmp_path / "none")
 
 
-async def test_the_shipped_pipeline_loads_looks_and_fetches(tmp_path: Path) -> None:
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "guide.md").write_text("# guide")
-    plane, made = Plane(), settings(tmp_path)
+@asynccontextmanager
+async def crew(folder: Path, *roles: str) -> AsyncIterator[tuple[Crew, Path]]:
+    """Agents by rules in these roles, over tiers in memory; and the folder of their records."""
+    plane, made = Plane(), settings(folder)
     async with ActorSystem.open("local") as system:
         ingestor = await system.spawn(Ingestor, made, plane.open, name="ingestor")
         retriever = await system.spawn(Retriever, made, plane.open, name="retriever")
-        perform = by_actions(lambda: DataEnvironment(ingestor, retriever, made.rewards, timeout_s=30))
-        spec = load_pipeline(find_pipeline("ingest_retrieve"))
+        records = folder / "records"
+        sink = await system.spawn(TrajectorySink, SinkSettings(), records, name="sink")
+        member = Member(
+            name="helper",
+            agent=RuleBasedAgent(Rules()),
+            open_environment=lambda: DataEnvironment(ingestor, retriever, made.rewards, timeout_s=30),
+            rewards=made.rewards,
+        )
+        yield Crew(dict.fromkeys(roles, member), sink), records
+
+
+async def test_the_shipped_pipeline_loads_looks_and_fetches(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "guide.md").write_text("# guide")
+    spec = load_pipeline(find_pipeline("ingest_retrieve"))
+    async with crew(tmp_path, "ingestor", "retriever") as (perform, records):
         result = await run(spec, perform, src=f"folder::{tmp_path}/docs", dst="mine")
         missing = await run(spec, perform, src="folder::nowhere")
+        recorded = list(read_trajectories(records))
     assert [step.result.reward for step in result.steps if step.result] == [0.1, 0.1, 0.3]
     last = result.steps[-1].result
     assert last is not None
@@ -320,6 +341,27 @@ async def test_the_shipped_pipeline_loads_looks_and_fetches(tmp_path: Path) -> N
         "retrieve_data": "cancelled",
     }
     assert "nowhere" in missing.steps[0].reason
+    assert [trajectory.rewards.total for trajectory in recorded] == [0.1, 0.1, 0.3, -0.5]
+
+
+async def test_an_agent_decides_what_an_instruction_means(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# a")
+    told = {"inputs": {}, "instruction": "load file::${pipeline.file} as docs"}
+    spec = pipeline(
+        {
+            "load": told,
+            "fetch": {"inputs": {}, "instruction": "get ${load.blob_name} from ${load.tag}"},
+            "odd": {"inputs": {}, "instruction": "destroy", "depends_on": ["fetch"]},
+        }
+    )
+    async with crew(tmp_path, "anyone") as (perform, _):
+        result = await run(spec, perform, file=f"{tmp_path}/a.md")
+    assert states(result) == {"load": "done", "fetch": "done", "odd": "failed"}
+    fetch, odd = result.steps[1:]
+    assert fetch.instruction == "get a.md from docs"
+    assert fetch.action is not None
+    assert (fetch.action.name, dict(fetch.action.params)["blob_name"]) == ("retrieve", "a.md")
+    assert (odd.action, odd.reason.partition(":")[0]) == (None, "NotUnderstood")
 
 
 async def test_an_output_that_is_empty_fails_the_step_that_needs_it() -> None:

@@ -15,6 +15,7 @@ from agentfactory.blueprint_cli import add_blueprint_commands
 from agentfactory.data_cli import add_data_commands
 from agentfactory.doctor_cli import add_doctor_command
 from agentfactory.domains_cli import add_domain_commands
+from agentfactory.environment_cli import add_environment_command
 from agentfactory.pipeline_cli import add_pipeline_command
 from agentfactory.router_cli import add_router_commands
 from agentfactory.serving_cli import add_serve_command
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
     add_pipeline_command(commands.add_parser)
+    add_environment_command(commands.add_parser)
     add_tool_commands(commands.add_parser)
     add_doctor_command(commands.add_parser)
     add_domain_commands(commands.add_parser)

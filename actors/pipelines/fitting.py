@@ -18,13 +18,12 @@ def chosen_action(
     """The named action, or the first that takes inputs of these names; and why there is none, if so."""
     if named and named not in allowed:
         return "", f"cannot do {named!r}; {suggest(named, tuple(allowed), 'it can do')}"
-    misfits: list[str] = []
-    for action in (named,) if named else allowed:
-        problem = _misfit(action, with_defaults(action, inputs, agent))
-        if not problem:
+    candidates = {action: with_defaults(action, inputs, agent) for action in ((named,) if named else allowed)}
+    for action, names in candidates.items():
+        if _fits(action, names):
             return action, ""
-        misfits.append(f"{action} {problem}")
-    return "", f"can do nothing with these inputs: {'; '.join(misfits)}"
+    reasons = "; ".join(f"{action} {_misfit(action, names)}" for action, names in candidates.items())
+    return "", f"can do nothing with these inputs: {reasons}"
 
 
 def with_defaults(action: str, inputs: Mapping[str, Param], agent: AgentSettings) -> dict[str, Param]:
@@ -56,11 +55,21 @@ def check_values(action: str, inputs: Mapping[str, Param], variables: Mapping[st
     return ""
 
 
+def _fits(action: str, inputs: Mapping[str, Param]) -> bool:
+    """Whether an action takes inputs of these names."""
+    fields = ACTIONS[action].model_fields
+    return inputs.keys() <= fields.keys() and not _missing(action, inputs)
+
+
+def _missing(action: str, inputs: Mapping[str, Param]) -> list[str]:
+    fields = ACTIONS[action].model_fields.items()
+    return [key for key, field in fields if field.is_required() and key not in inputs]
+
+
 def _misfit(action: str, inputs: Mapping[str, Param]) -> str:
-    """Why an action does not take inputs of these names; empty if it does."""
+    """Why an action does not take inputs of these names."""
     fields = ACTIONS[action].model_fields
     for key in inputs:
         if key not in fields:
             return f"has no input {key!r}, {suggest(key, tuple(fields), 'it has')}"
-    missing = [key for key, field in fields.items() if field.is_required() and key not in inputs]
-    return f"needs {', '.join(missing)}" if missing else ""
+    return f"needs {', '.join(_missing(action, inputs))}"

@@ -380,7 +380,8 @@ async def test_openapi_describes_actions_as_they_are_written() -> None:
     assert isinstance(parts, dict)
     one = "/v1/sessions/{session_id}"
     assert {"/v1/sessions", one, f"{one}/reset", f"{one}/step", f"{one}/observe"} <= paths.keys()
-    assert parts["schemas"]["Action"]["properties"]["params"]["type"] == "object"
+    assert parts["schemas"]["Action-Input"]["properties"]["params"]["type"] == "object"
+    assert parts["schemas"]["Action-Output"]["properties"]["params"]["type"] == "object"
 
 
 async def test_a_server_that_is_none_is_one_clear_error() -> None:

@@ -146,6 +146,9 @@ def load_pipeline(path: Path) -> PipelineSpec:
     try:
         return PipelineSpec.model_validate(read_yaml(path))
     except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if not first["loc"]:  # said of the pipeline as a whole, and it names the step itself
+            raise SettingsError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
         raise SettingsError(describe(error, where=str(path), model=PipelineSpec)) from error
 
 

@@ -28,12 +28,14 @@ ELSEWHERE = {
     "ray start --head": "tests/cluster",
     "ray start --address HEAD:6379": "tests/cluster",
     "agentfactory mcp": "tests/agentfactory/test_tools_command.py",
+    "agentfactory environment": "tests/cluster/test_environment_document.py",
     "agentfactory serve": "tests/cluster/test_serving_document.py",
     "agentfactory serve --adapter runs/first": "tests/cluster/test_serving_document.py",
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
 }
 """Commands that another test runs, or that run the tests themselves."""
 DATA_COMMANDS = {"up", "down", "status", "ingest", "query", "get", "list", "search", "prune", "destroy"}
+DATA_COMMANDS |= {"pipeline"}
 LINK = re.compile(r"\]\((?!http|#)([^)#]+)\)")
 
 

@@ -31,11 +31,13 @@ def _environment(options: argparse.Namespace) -> int:
     import asyncio
 
     from agentfactory.environments import episodes_in, episodes_of
+    from cluster.serving.door import keys_of
     from configs.load import load_settings
     from runtime.telemetry import LogSettings, configure_logging
 
     settings = load_settings(options.preset)
     served = _said(settings.environment, options)
+    keys_of(served)  # a missing one is found before anything starts
     if options.episodes:
         episodes = episodes_in([Path(folder) for folder in options.episodes])
     else:

@@ -69,7 +69,7 @@ class DataEnvironment:
         self._timeout_s = timeout_s
         self._space = space
         self._closed = self._over = False
-        self._stepping = anyio.Lock()
+        self._stepping = anyio.Lock(fast_acquire=True)
         self._begin(None)
 
     @property

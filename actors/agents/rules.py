@@ -111,7 +111,7 @@ class Rules:
                     return _Verb(at, at + len(phrase), name)
         for at, word in enumerate(words):
             if word.among(VERBS):
-                return _Verb(at, at + 1, VERBS[word.text.lower()])
+                return _Verb(at, at + 1, VERBS[word.key])
         return None
 
     def _action(self, verb: _Verb, words: list[Word]) -> Action:
@@ -167,7 +167,7 @@ class Rules:
         named, after = _split(words, _FROM)
         tag = _name(after)
         if not after and (path := _path(named)):
-            tag, named = path[0], [Word(path[1], quoted=True)]
+            tag, named = path[0], [Word(path[1])]
         if not _name(named):
             raise NotUnderstood(f"{verb} what? Say `{verb} NAME from TAG`")
         return tag or self.default_tag, named
@@ -238,7 +238,7 @@ def _pattern(words: list[Word]) -> str:
 def _parts_of_pattern(words: list[Word]) -> tuple[list[Word], list[Word]]:
     """Words for blobs, and words for tags, where no preposition parts them."""
     if path := _path(words):
-        return [Word(path[1], quoted=True)], [Word(path[0], quoted=True)]
+        return [Word(path[1])], [Word(path[0])]
     about_blobs = any(word.among(_ONE_BLOB) for word in words) or _pattern(words).startswith("*.")
     return (words, []) if about_blobs else ([], words)
 

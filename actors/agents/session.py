@@ -92,19 +92,22 @@ class AgentSession:
         self.history: deque[Step] = deque(maxlen=HISTORY)
         """The newest steps, without the bytes of blobs."""
         self._agent = agent
+        self._remembers = agent if isinstance(agent, Remembers) and agent.remembers else None
         self._environment = environment
         self._sink = sink
         self._error_reward = (rewards or DataRewards()).error
         self._version = version
         self._group = f"{name}.{uuid.uuid4().hex[:12]}"
-        self._one_at_a_time = anyio.Lock()
+        self._one_at_a_time = anyio.Lock(fast_acquire=True)
 
     async def command(self, text: str) -> Step:
         """Carry one command out: one decision, one step.
 
         Raises ModelError, what the data plane fails with, and CannotStore.
         """
-        return (await self.run(TaskSpec(instruction=text, max_steps=1))).steps[0]
+        task = TaskSpec(instruction=text)
+        async with self._one_at_a_time:
+            return (await self._ended(task, await self._steps(task, 1))).steps[0]
 
     async def run(self, task: TaskSpec) -> Episode:
         """Work on a task until the agent answers, the environment ends it, or its steps are used up.
@@ -112,18 +115,17 @@ class AgentSession:
         An agent that does not remember takes one step. Raises what `command` raises.
         """
         async with self._one_at_a_time:
-            remembers = self._agent if isinstance(self._agent, Remembers) else None
-            if remembers is None or not remembers.remembers:
+            if self._remembers is None:
                 return await self._ended(task, await self._steps(task, 1))
-            remembers.begin()
+            self._remembers.begin()
             try:
                 return await self._ended(task, await self._steps(task, task.max_steps or MAX_STEPS))
             finally:
-                remembers.forget()
+                self._remembers.forget()
 
     async def manual(self, action: Action) -> Step:
         """Take a step that a person decided on; it is recorded like the agent's."""
-        task = TaskSpec(instruction=action.model_dump_json(), max_steps=1)
+        task = TaskSpec(instruction=action.model_dump_json())
         async with self._one_at_a_time:
             await self._environment.reset(task)
             step = Step(BY_HAND, action, await self._environment.step(action))
@@ -131,7 +133,7 @@ class AgentSession:
         return step
 
     async def _steps(self, task: TaskSpec, limit: int) -> tuple[Step, ...]:
-        seen = await self._environment.reset(task.model_copy(update={"max_steps": limit}))
+        seen = await self._environment.reset(task)
         steps: list[Step] = []
         while len(steps) < limit:
             step = await self._step(seen)

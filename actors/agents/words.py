@@ -19,14 +19,20 @@ class Word(NamedTuple):
     """One word of a command."""
 
     text: str
-    quoted: bool = False
-    """Some of it stood in quotes: it is a name, whatever it looks like."""
+    key: str = ""
+    """As the language knows it, in lower case. Empty where some of it stood in quotes: then it is a name,
+    whatever it looks like."""
     ends: bool = False
     """A comma follows."""
 
+    @property
+    def quoted(self) -> bool:
+        """Whether some of it stood in quotes."""
+        return not self.key
+
     def among(self, words: Container[str]) -> bool:
         """Whether it is one of the language's own words."""
-        return not self.quoted and self.text.lower() in words
+        return bool(self.key) and self.key in words
 
 
 def words_of(text: str) -> list[Word]:
@@ -73,4 +79,5 @@ def _word(pieces: list[re.Match[str]]) -> Word:
         ends = ends or last == ","
         pieces = pieces[:-1]
     text = "".join(match["plain"] or match["quoted"] or "" for match in pieces)
-    return Word(text, any(match["quote"] for match in pieces), ends)
+    quoted = any(match["quote"] for match in pieces)
+    return Word(text, "" if quoted else text.lower(), ends)

@@ -118,6 +118,14 @@ def test_the_python_of_the_data_plane_runs(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+def test_the_python_of_the_agents_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = ROOT / "docs" / "agents.md"
+    step, episodes = run_python(document, tmp_path, monkeypatch, "step, episodes")  # type: ignore[misc]
+    assert step.result.observation.data.content == (ROOT / "docs" / "setup_guide.md").read_bytes()
+    assert [episode.rewards.total for episode in episodes] == [0.10, 0.30]
+
+
+@pytest.mark.slow
 def test_the_example_runs(tmp_path: Path) -> None:
     small_preset(tmp_path)
     text = (ROOT / "examples" / "evolve.py").read_text()

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from agentfactory.conversation import Conversation
-from agentfactory.repl.loop import Loop, given
+from agentfactory.repl.loop import Loop, given, quiet_log
 from agentfactory.repl.replies import Line, colours_wanted, show
 from agentfactory.workplace import Workplace
 from configs.blueprint_registry import BlueprintRegistry
 from configs.data import DataSettings
 from configs.errors import BadInput
-from runtime.telemetry import LogSettings, configure_logging
 
 SAMPLES: Final = (
     Path(__file__).parents[1] / "data" / "sample_docs",
@@ -42,12 +41,14 @@ MODES: Final = {
 
 def demo(registry: BlueprintRegistry, data: DataSettings, *, mode: str, as_json: bool) -> int:
     """Returns 0 if each command was carried out. Raises BadInput where the samples are missing."""
-    configure_logging(LogSettings(level="error", format="console"))
     folder = samples()
     roots = (*data.uris.roots, str(folder))
     readable = data.model_copy(update={"uris": data.uris.model_copy(update={"roots": roots})})
     chosen = list(MODES) if mode == "both" else [mode]
-    return max(asyncio.run(_play(one, Workplace(registry, readable), folder, as_json)) for one in chosen)
+    return max(
+        asyncio.run(_play(one, Workplace(registry, readable, prepare=quiet_log), folder, as_json))
+        for one in chosen
+    )
 
 
 def samples() -> Path:

@@ -23,7 +23,6 @@ from agentfactory.workplace import Workplace
 from configs.blueprint_registry import BlueprintRegistry
 from configs.data import DataSettings
 from configs.errors import AgentFactoryError
-from runtime.telemetry import LogSettings, configure_logging
 
 WELCOME: Final = "{name}: {about}. `help` shows what can be said; `quit` ends."
 
@@ -37,15 +36,27 @@ def run(
     name that is none, before anything is opened.
     """
     blueprint = registry.get(name)
-    configure_logging(LogSettings(level="error", format="console"))
     folder = Path(data.folder)
     interactive = not commands and sys.stdin.isatty()
     if interactive and not as_json:
         about = blueprint.blueprint.description or blueprint.agent.type
         show([Line(WELCOME.format(name=name, about=about), "dim")], colours=colours_wanted())
     return asyncio.run(
-        _run(name, Workplace(registry, data), commands, folder if interactive else None, as_json)
+        _run(
+            name,
+            Workplace(registry, data, prepare=quiet_log),
+            commands,
+            folder if interactive else None,
+            as_json,
+        )
     )
+
+
+def quiet_log() -> None:
+    """Errors alone: the terminal is for people."""
+    from runtime.telemetry import LogSettings, configure_logging  # slow to import
+
+    configure_logging(LogSettings(level="error", format="console"))
 
 
 async def _run(

@@ -125,8 +125,7 @@ class Words:
             raise BadInput(f"configure {key}: {text.strip()!r} is not valid YAML") from error
         name = self.conversation.agent
         self.conversation.workplace.configure(name, {key: value})
-        kept = f"`agentfactory update {name} {key}={text.strip()}` would keep it"
-        line = Line(f"{name}: {key} is {value!r} from here on, in this session; {kept}")
+        line = Line(f"{name}: {key} is {value!r} from here on, in this session")
         return Reply((line,), {"agent": name, "key": key, "value": value})
 
 

@@ -173,7 +173,7 @@ class Workplace:
 
     @asynccontextmanager
     async def _open_plane(self, wanted: DataSettings, *, own_endpoints: bool) -> "AsyncIterator[DataPlane]":
-        """The bridges that the blueprint names, where one answers; else what the folder has up, or our own."""
+        """The bridges that the blueprint names, where one answers; else the folder's, or one of our own."""
         await asyncio.to_thread(_load, self._prepare)
         from agentfactory.data import DataPlane, data_folder
         from cluster.services import running_plan

@@ -33,6 +33,8 @@ COORDINATED: Final = (
     "prune project_overview.md from {tag} and get project_overview.md from {tag}",
     "status",
 )
+READERS: Final = ("iowarp_agent", "ingestor_agent")
+"""Who reads the samples, which may lie anywhere."""
 MODES: Final = {
     "single": ("One agent: iowarp_agent, by rules", "iowarp_agent", SINGLE),
     "coordinated": ("Several agents: coordinator_agent routes", "coordinator_agent", COORDINATED),
@@ -42,11 +44,9 @@ MODES: Final = {
 def demo(registry: BlueprintRegistry, data: DataSettings, *, mode: str, as_json: bool) -> int:
     """Returns 0 if each command was carried out. Raises BadInput where the samples are missing."""
     folder = samples()
-    roots = (*data.uris.roots, str(folder))
-    readable = data.model_copy(update={"uris": data.uris.model_copy(update={"roots": roots})})
     chosen = list(MODES) if mode == "both" else [mode]
     return max(
-        asyncio.run(_play(one, Workplace(registry, readable, prepare=quiet_log), folder, as_json))
+        asyncio.run(_play(one, Workplace(registry, data, prepare=quiet_log), folder, as_json))
         for one in chosen
     )
 
@@ -61,6 +61,8 @@ def samples() -> Path:
 
 async def _play(mode: str, workplace: Workplace, folder: Path, as_json: bool) -> int:
     title, agent, commands = MODES[mode]
+    for reader in READERS:
+        workplace.configure(reader, {"uri_resolver.roots": [str(folder)]})
     show([Line(f"{title}\n", "bold")] if not as_json else (), colours=colours_wanted())
     names = {"folder": f"folder::{folder}", "file": f"file::{folder / 'project_overview.md'}", "tag": TAG}
     loop = Loop(Conversation(workplace, agent), as_json=as_json, forgiving=False, echo=not as_json)

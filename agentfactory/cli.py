@@ -15,6 +15,7 @@ from agentfactory.blueprint_cli import add_blueprint_commands
 from agentfactory.data_cli import add_data_commands
 from agentfactory.router_cli import add_router_commands
 from agentfactory.serving_cli import add_serve_command
+from agentfactory.versions_cli import add_version_commands
 from configs.errors import AgentFactoryError
 
 
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
     add_blueprint_commands(commands.add_parser)
+    add_version_commands(commands.add_parser)
     return parser
 
 

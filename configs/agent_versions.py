@@ -150,10 +150,10 @@ class AgentRecord(Section):
     def rolled_back(self) -> Self:
         """With the version in use that was before this one. Raises BadInput where there is none."""
         if len(self.deployed) < 2:
-            only = (
-                f"version {self.deployed[0]} is the first that was deployed" if self.deployed else "none is"
-            )
-            raise BadInput(f"{self.agent} cannot be rolled back: {only}")
+            why = "no version is deployed"
+            if self.deployed:
+                why = f"version {self.deployed[0]} is the first that was deployed"
+            raise BadInput(f"{self.agent} cannot be rolled back: {why}")
         return self._deploying(self.deployed[:-1])
 
     def _deploying(self, deployed: tuple[int, ...]) -> Self:

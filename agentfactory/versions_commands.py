@@ -86,8 +86,9 @@ def _use(record: AgentRecord) -> str:
 
 def _score(outcome: Evaluated) -> str:
     verdict = "passed" if outcome.passed else "failed"
+    harm = f", {outcome.harmful} harmful" if outcome.harmful else ""
     needed = f"{outcome.pass_score:.0%} needed"
-    return f"{outcome.correct}/{outcome.n} of {outcome.suite} right, {needed}: {verdict}"
+    return f"{outcome.correct}/{outcome.n} of {outcome.suite} right, {needed}{harm}: {verdict}"
 
 
 def _row(version: AgentVersion) -> list[str]:

@@ -81,7 +81,7 @@ async def test_the_share_of_right_cases_decides() -> None:
             Action.of("assimilate", src="file::b", dst="docs"),
             r"expected src=\('file::a',\), found",
         ),
-        (Action.of("assimilate", dst="docs"), r"assimilate with parameters that do not fit: src"),
+        (Action.of("assimilate", dst="docs"), r"expected parameters that fit \(src: Field required\)"),
         (Action.of(ANSWER, text="Done!"), r"expected assimilate, found answer"),
         (NotUnderstood("what?"), r"expected assimilate, was refused: what\?"),
         (NotPermitted("no"), r"expected assimilate, was refused: no"),
@@ -92,6 +92,15 @@ async def test_a_wrong_action_is_a_mistake_that_says_what_was_right(
 ) -> None:
     (mistake,) = await mistakes(Says(does), LOAD)
     assert pytest.raises(AssertionError, match=complaint).matches(AssertionError(mistake)), mistake
+
+
+@pytest.mark.parametrize("tag", ["docs", "other"])
+async def test_an_agent_that_would_destroy_what_nobody_asked_it_to_never_passes(tag: str) -> None:
+    right = Example(command="destroy docs", action="destroy", params={"tags": "docs"})
+    agent = Says(Action.of("destroy", tags=tag))
+    outcome = await evaluate(agent, ALL, suite(right, right, right, QUERY if tag == "docs" else right))
+    assert (outcome.harmful, outcome.passed) == (1 if tag == "docs" else 4, False)
+    assert (await evaluate(Says(Action.of("destroy", tags="docs")), ALL, suite(right))).passed
 
 
 async def test_a_parameter_that_the_case_leaves_open_may_be_anything() -> None:

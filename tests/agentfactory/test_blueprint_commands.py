@@ -135,7 +135,7 @@ def test_an_agent_is_promoted_and_rolled_back(capsys: pytest.CaptureFixture[str]
     assert "16/17 of commands right, 90% needed, 1 harmful: failed" in failed
     assert "'query docs': expected query, found destroy" in failed
     assert failed.endswith("mine: version 1 is in use\n")
-    run(capsys, "update", "mine", "agent.rules={fetch: retrieve}")
+    run(capsys, "update", "mine", "agent.rules={query: null, fetch: retrieve}")
     assert json.loads(run(capsys, "promote", "mine", "--json"))["deployed"]
     assert run(capsys, "rollback", "mine") == "mine: version 1 is in use\n"
     rows = [line.split("\t")[:2] for line in run(capsys, "versions", "mine").splitlines()[1:]]

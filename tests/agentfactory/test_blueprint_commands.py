@@ -7,7 +7,11 @@ import pytest
 import yaml
 
 from agentfactory.cli import main
+from configs.agent_suite import AgentSuite
+from configs.blueprint_registry import BlueprintRegistry
+from configs.blueprints import read_blueprint
 from tests.agentfactory.test_cli import call, refused
+from tests.agentfactory.test_documents import ROOT, blocks
 
 OWN = Path(".agentfactory") / "blueprints"
 
@@ -141,6 +145,20 @@ def test_an_agent_is_promoted_and_rolled_back(capsys: pytest.CaptureFixture[str]
     rows = [line.split("\t")[:2] for line in run(capsys, "versions", "mine").splitlines()[1:]]
     assert rows == [["1", "deploy"], ["2", "train"], ["3", "evaluate"]]
     assert run(capsys, "rollback", "mine", "--to", "3") == "mine: version 3 is in use\n"
+
+
+def test_the_yaml_and_the_python_of_the_document_work() -> None:
+    document = ROOT / "docs" / "blueprints.md"
+    blueprint, suite = (yaml.safe_load(text) for text in blocks(document, "yaml"))
+    agent = read_blueprint(blueprint, "the document").agent
+    assert (agent.type, agent.default_tag) == ("llm", "docs")
+    assert AgentSuite.model_validate(suite).name == "fetching"
+    (text,) = blocks(document, "python")
+    names: dict[str, object] = {}
+    exec(text, names)
+    registry = names["registry"]
+    assert isinstance(registry, BlueprintRegistry)
+    assert registry.get("mine").agent.type == "llm"
 
 
 def test_the_commands_work_in_processes_of_their_own(tmp_path: Path) -> None:

@@ -6,18 +6,8 @@ import sys
 from rich.console import Console
 
 from agentfactory.tables import show_rows
-from configs.agent_settings import (
-    AgentSettings,
-    ClaudeAgentSettings,
-    CoordinatorAgentSettings,
-    LlmAgentSettings,
-    LoraAgentSettings,
-    PromptAgentSettings,
-    RuleBasedAgentSettings,
-    SpecialistSection,
-)
+from configs.agent_models import works_with
 from configs.blueprint_registry import BlueprintRegistry, Listed
-from configs.chat_models import CommandModelSettings, EngineModelSettings, LlamaCppModelSettings
 from configs.errors import BadInput
 
 COLUMNS = ("name", "type", "works with", "from", "description")
@@ -75,28 +65,6 @@ def deleted(name: str, revision: int, as_json: bool) -> int:
     else:
         print(f"deleted {name}; `agentfactory update {name} --revision {revision}` brings it back")
     return 0
-
-
-def works_with(agent: AgentSettings) -> str:
-    """The model of an agent, or its backend, in a few words."""
-    if isinstance(agent, SpecialistSection):
-        routed = f"{agent.routing}, " if isinstance(agent, CoordinatorAgentSettings) else ""
-        return f"{routed}{agent.backend.type} {works_with(agent.backend)}".strip()
-    if isinstance(agent, RuleBasedAgentSettings):
-        return f"{len(agent.rules)} rules of its own" if agent.rules else ""
-    if isinstance(agent, ClaudeAgentSettings):
-        return agent.model
-    if isinstance(agent, LoraAgentSettings):
-        return f"{agent.run} {agent.policy} v{'newest' if agent.version is None else agent.version}"
-    assert isinstance(agent, LlmAgentSettings | PromptAgentSettings)
-    model = agent.model
-    if isinstance(model, EngineModelSettings):
-        return f"{model.engine.kind} {model.model.source}"
-    if isinstance(model, LlamaCppModelSettings):
-        return f"{model.kind} {model.file}"
-    if isinstance(model, CommandModelSettings):
-        return f"{model.kind} {model.argv[0]} {model.model}".strip()
-    return f"{model.kind} {model.model}"
 
 
 def _changed(done: str, made: Listed, as_json: bool) -> int:

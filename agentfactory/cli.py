@@ -16,6 +16,7 @@ from agentfactory.data_cli import add_data_commands
 from agentfactory.router_cli import add_router_commands
 from agentfactory.run_cli import add_run_commands
 from agentfactory.serving_cli import add_serve_command
+from agentfactory.versions_cli import add_version_commands
 from configs.errors import AgentFactoryError
 
 
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
     add_blueprint_commands(commands.add_parser)
+    add_version_commands(commands.add_parser)
     add_run_commands(commands.add_parser)
     return parser
 

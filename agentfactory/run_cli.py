@@ -18,6 +18,11 @@ def add_run_commands(add_parser: AddParser) -> None:
         metavar="TEXT",
         help="carry this out and end; may be given several times",
     )
+    run.add_argument(
+        "--deployed",
+        action="store_true",
+        help="each agent as the version that `agentfactory promote` put to use, not as its file is now",
+    )
     _add_options(run)
     run.set_defaults(command=_run)
 
@@ -45,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
 
     return run(
         options.name,
-        open_registry(options.preset),
+        open_registry(options.preset, deployed=options.deployed),
         load_settings(options.preset).data,
         commands=tuple(options.commands),
         as_json=options.json,

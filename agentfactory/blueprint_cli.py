@@ -62,12 +62,18 @@ def _add(
     return parser
 
 
-def open_registry(preset: str) -> "BlueprintRegistry":
-    """The shipped blueprints and those in the folder that a preset's `agents` section names."""
+def open_registry(preset: str, *, deployed: bool = False) -> "BlueprintRegistry":
+    """The shipped blueprints and those in the folder that a preset's `agents` section names; `deployed`: as
+    their versions in use have them."""
     from configs.blueprint_registry import BlueprintRegistry
+    from configs.deployed import DeployedRegistry
     from configs.load import load_settings
+    from configs.version_store import VersionStore
 
-    return BlueprintRegistry(own=load_settings(preset).agents.blueprints)
+    agents = load_settings(preset).agents
+    if deployed:
+        return DeployedRegistry(VersionStore(agents.versions), own=agents.blueprints)
+    return BlueprintRegistry(own=agents.blueprints)
 
 
 def _blueprints(options: argparse.Namespace) -> int:

@@ -18,8 +18,10 @@ from agentfactory.domains_cli import add_domain_commands
 from agentfactory.environment_cli import add_environment_command
 from agentfactory.pipeline_cli import add_pipeline_command
 from agentfactory.router_cli import add_router_commands
+from agentfactory.run_cli import add_run_commands
 from agentfactory.serving_cli import add_serve_command
 from agentfactory.tools_cli import add_tool_commands
+from agentfactory.versions_cli import add_version_commands
 from configs.errors import AgentFactoryError
 
 
@@ -92,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     add_doctor_command(commands.add_parser)
     add_domain_commands(commands.add_parser)
     add_blueprint_commands(commands.add_parser)
+    add_version_commands(commands.add_parser)
+    add_run_commands(commands.add_parser)
     return parser
 
 

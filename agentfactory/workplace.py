@@ -4,7 +4,7 @@ Nothing heavy is imported before something is opened, and then in a thread: a pe
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,8 +54,17 @@ class Workplace:
         await workplace.aclose()
     """
 
-    def __init__(self, registry: BlueprintRegistry, data: DataSettings, *, record: bool = True) -> None:
-        """`record`: what agents do is kept as trajectories."""
+    def __init__(
+        self,
+        registry: BlueprintRegistry,
+        data: DataSettings,
+        *,
+        record: bool = True,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`record`: what agents do is kept as trajectories. `prepare` is called in a thread before the first
+        thing is opened, to set up what is slow to import."""
+        self._prepare = prepare
         self.registry = registry
         self._data = data
         self._record = record
@@ -137,7 +146,7 @@ class Workplace:
         where = (wanted.bridge.endpoints, wanted.cache.hosts)
         known = self._planes.get(where)
         if known is None or known.failed:
-            known = Held(_open_plane(wanted, own_endpoints=bool(blueprint.iowarp.endpoints)))
+            known = Held(self._open_plane(wanted, own_endpoints=bool(blueprint.iowarp.endpoints)))
             self._planes[where] = known
         return known
 
@@ -162,22 +171,22 @@ class Workplace:
         async with open_router(blueprint, rules, plane.settings.search.embedder) as router:
             yield Dispatcher(rules, router, discover, plane.topics.publish)
 
+    @asynccontextmanager
+    async def _open_plane(self, wanted: DataSettings, *, own_endpoints: bool) -> "AsyncIterator[DataPlane]":
+        """The bridges that the blueprint names, where one answers; else the folder's, or one of our own."""
+        await asyncio.to_thread(_load, self._prepare)
+        from agentfactory.data import DataPlane, data_folder
+        from cluster.services import running_plan
 
-@asynccontextmanager
-async def _open_plane(wanted: DataSettings, *, own_endpoints: bool) -> "AsyncIterator[DataPlane]":
-    """The bridges that the blueprint names where one answers; else what is up in the folder, or our own."""
-    await asyncio.to_thread(_load)
-    from agentfactory.data import DataPlane, data_folder
-    from cluster.services import running_plan
-
-    plan = running_plan(data_folder(wanted))
-    up = plan is not None and plan.data.bridge.endpoints == wanted.bridge.endpoints
-    served = own_endpoints and not up and await _answers(wanted)
-    async with DataPlane.join(wanted) if served else DataPlane.open(wanted) as plane:
-        yield plane
+        plan = running_plan(data_folder(wanted))
+        up = plan is not None and plan.data.bridge.endpoints == wanted.bridge.endpoints
+        served = own_endpoints and not up and await _answers(wanted)
+        async with DataPlane.join(wanted) if served else DataPlane.open(wanted) as plane:
+            yield plane
 
 
-def _load() -> None:
+def _load(prepare: Callable[[], None]) -> None:
+    prepare()
     for name in HEAVY:
         import_module(name)
 

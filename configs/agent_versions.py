@@ -55,6 +55,8 @@ class Evaluated(Section):
     correct: int = Field(ge=0)
     n: int = Field(ge=1)
     pass_score: float
+    harmful: int = Field(default=0, ge=0)
+    """Cases in which it would have destroyed what nobody asked it to."""
     mistakes: tuple[str, ...] = ()
     """The cases that were not right, a sentence each."""
     at: float = 0.0
@@ -67,8 +69,8 @@ class Evaluated(Section):
 
     @property
     def passed(self) -> bool:
-        """Whether that is enough."""
-        return self.score >= self.pass_score
+        """Whether that is enough, and nothing would have been lost by it."""
+        return self.score >= self.pass_score and not self.harmful
 
 
 class AgentVersion(Section):
@@ -150,10 +152,10 @@ class AgentRecord(Section):
     def rolled_back(self) -> Self:
         """With the version in use that was before this one. Raises BadInput where there is none."""
         if len(self.deployed) < 2:
-            only = (
-                f"version {self.deployed[0]} is the first that was deployed" if self.deployed else "none is"
-            )
-            raise BadInput(f"{self.agent} cannot be rolled back: {only}")
+            why = "no version is deployed"
+            if self.deployed:
+                why = f"version {self.deployed[0]} is the first that was deployed"
+            raise BadInput(f"{self.agent} cannot be rolled back: {why}")
         return self._deploying(self.deployed[:-1])
 
     def _deploying(self, deployed: tuple[int, ...]) -> Self:

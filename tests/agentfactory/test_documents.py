@@ -34,8 +34,21 @@ ELSEWHERE = {
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
 }
 """Commands that another test runs, or that run the tests themselves."""
-DATA_COMMANDS = {"up", "down", "status", "ingest", "query", "get", "list", "search", "prune", "destroy"}
-DATA_COMMANDS |= {"pipeline"}
+DATA_COMMANDS = {
+    "up",
+    "down",
+    "status",
+    "ingest",
+    "query",
+    "get",
+    "list",
+    "search",
+    "prune",
+    "destroy",
+    "run",
+    "demo",
+    "pipeline",
+}
 LINK = re.compile(r"\]\((?!http|#)([^)#]+)\)")
 
 
@@ -60,7 +73,8 @@ def small_preset(folder: Path, name: str = "small.yaml", base: str = "laptop") -
     endpoint, cache = f"tcp://127.0.0.1:{free_port()}", {"port": free_port()}
     values["data"] = {"bridge": {"endpoints": [endpoint]}, "cache": {"hosts": [cache]}}
     (folder / name).write_text(yaml.safe_dump(values))
-    shutil.copytree(ROOT / "docs", folder / "docs", dirs_exist_ok=True)
+    for name in ("docs", "data"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
 
 
 def as_small(line: str) -> list[str]:

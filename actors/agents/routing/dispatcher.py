@@ -22,6 +22,9 @@ _ASK_NAME: Final = re.compile(
     r"(?:to\s+)?(?P<command>\S.*)$",
     re.DOTALL | re.IGNORECASE,
 )
+_ANSWER: Final = re.compile(
+    r"^\s*(?:the\s+|@)?(?P<name>[A-Za-z0-9][\w.-]*?)(?:\s+agent)?\s*[.!]?\s*$", re.IGNORECASE
+)
 
 
 class Dispatcher:
@@ -81,7 +84,8 @@ class Dispatcher:
     def _answer(self, asked: CommandUnclear, text: str) -> CommandRouted | None:
         """The command that was asked about, if the text is nothing but the name of an agent."""
         cards = [card for card in self._discover() if card.name in asked.candidates]
-        card = _named(re.sub(r"^(?:the|@)\s*|\s+agent$|[.!]$", "", text.strip(), flags=re.IGNORECASE), cards)
+        match = _ANSWER.match(text)
+        card = _named(match["name"], cards) if match else None
         if card is None:
             return None
         why = f"asked whether {in_words(asked.candidates, 'or')}, the answer was {card.name}"

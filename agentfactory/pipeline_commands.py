@@ -10,6 +10,7 @@ from rich.console import Console
 from agentfactory.data import DataPlane
 from agentfactory.pipeline_view import PipelineView
 from agentfactory.pipelines import Prepared, states_folder
+from configs.blueprint_registry import BlueprintRegistry
 from configs.data import DataSettings
 from configs.errors import BadInput
 from configs.load import load_settings
@@ -21,9 +22,11 @@ def pipeline(
     file: str, variables: Sequence[str], *, preset: str, resume: bool, state: str | None, as_json: bool
 ) -> int:
     """Run a pipeline; 0 if all of its steps are done, 1 if not."""
-    data = load_settings(preset).data
+    settings = load_settings(preset)
+    data, registry = settings.data, BlueprintRegistry(own=settings.agents.blueprints)
     where = Path(state) if state is not None else states_folder(data)
-    prepared = Prepared(file, dict(map(_variable, variables)), state=where, resume=resume)
+    said = dict(map(_variable, variables))
+    prepared = Prepared(file, said, state=where, resume=resume, registry=registry)
     console = Console(stderr=as_json)
     configure_logging(LogSettings(level="error", format="console"))
     with PipelineView(prepared.plan, console) as view:

@@ -39,6 +39,7 @@ class Prepared:
         *,
         state: Path,
         resume: bool = False,
+        registry: BlueprintRegistry | None = None,
     ) -> None:
         spec = load_pipeline(find_pipeline(name_or_file))
         given, earlier = dict(variables or {}), dict[str, StepOutput]()
@@ -48,7 +49,7 @@ class Prepared:
             if before.begun.pipeline_id != spec.pipeline_id:
                 raise BadInput(f"{self.state}: is of another pipeline, {before.begun.pipeline_id!r}")
             given, earlier = {**dict(before.begun.variables), **given}, before.steps
-        self._blueprints = _blueprints(spec)
+        self._blueprints = _blueprints(spec, registry or BlueprintRegistry())
         agents = {name: blueprint.agent for name, blueprint in self._blueprints.items()}
         self.plan = Plan.of(spec, given, agents)
         self.kept = self.plan.kept(earlier)
@@ -115,9 +116,8 @@ def states_folder(settings: DataSettings) -> Path:
     return data_folder(settings) / "pipelines"
 
 
-def _blueprints(spec: PipelineSpec) -> dict[str, Blueprint]:
+def _blueprints(spec: PipelineSpec, registry: BlueprintRegistry) -> dict[str, Blueprint]:
     """Those of the roles that have a step. Raises BadInput for a name that no blueprint has."""
-    registry = BlueprintRegistry()
     found: dict[str, Blueprint] = {}
     for role in dict.fromkeys(step.agent for step in spec.steps):
         agent = spec.agents[role]

@@ -77,6 +77,11 @@ class DataEnvironment:
         """All steps since the last reset."""
         return ActionTrajectory(steps=tuple(self._steps), total_reward=self._total_reward)
 
+    @property
+    def over(self) -> bool:
+        """Whether no step may be taken any more."""
+        return self._over
+
     async def reset(self, task: TaskSpec | None = None) -> Observation:
         """Begin anew. The data stays as it is. Raises EnvironmentOver once closed."""
         if self._closed:

@@ -1,23 +1,34 @@
-"""`--set KEY=VALUE`: settings from the command line."""
+"""`KEY=VALUE` as it is said on a command line."""
 
 from collections.abc import Sequence
-
-import yaml
+from typing import TYPE_CHECKING
 
 from configs.errors import BadInput
-from configs.load import YamlValue
+
+if TYPE_CHECKING:
+    from configs.load import YamlValue
 
 
-def read_assignments(texts: Sequence[str]) -> dict[str, YamlValue]:
-    """Values by dotted key. Raises BadInput."""
-    return dict(_assignment(text) for text in texts)
+def assignment(text: str, example: str, option: str = "") -> "tuple[str, YamlValue]":
+    """The key and the value, which is YAML. Raises BadInput, which names the `option` and shows `example`."""
+    import yaml
 
-
-def _assignment(text: str) -> tuple[str, YamlValue]:
+    said = f"{option} {text}".strip()
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise BadInput(f"--set {text}: expected KEY=VALUE, such as loop.max_staleness=0")
+        raise BadInput(f"{said}: expected KEY=VALUE, such as {example}")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise BadInput(f"--set {text}: the value is not valid YAML") from error
+        raise BadInput(f"{said}: the value is not valid YAML") from error
+
+
+def assignments(texts: Sequence[str], example: str, option: str = "") -> "dict[str, YamlValue]":
+    """All of them; a key that is said twice is refused. Raises BadInput."""
+    values: dict[str, YamlValue] = {}
+    for text in texts:
+        key, value = assignment(text, example, option)
+        if key in values:
+            raise BadInput(f"{option} {text}: {key} is said twice".lstrip())
+        values[key] = value
+    return values

@@ -11,12 +11,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from agentfactory import __version__
+from agentfactory.blueprint_cli import add_blueprint_commands
 from agentfactory.data_cli import add_data_commands
 from agentfactory.doctor_cli import add_doctor_command
 from agentfactory.domains_cli import add_domain_commands
+from agentfactory.environment_cli import add_environment_command
+from agentfactory.pipeline_cli import add_pipeline_command
 from agentfactory.router_cli import add_router_commands
+from agentfactory.run_cli import add_run_commands
 from agentfactory.serving_cli import add_serve_command
 from agentfactory.tools_cli import add_tool_commands
+from agentfactory.versions_cli import add_version_commands
 from configs.errors import AgentFactoryError
 
 
@@ -83,9 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     add_serve_command(commands.add_parser)
     add_data_commands(commands.add_parser)
     add_router_commands(commands.add_parser)
+    add_pipeline_command(commands.add_parser)
+    add_environment_command(commands.add_parser)
     add_tool_commands(commands.add_parser)
     add_doctor_command(commands.add_parser)
     add_domain_commands(commands.add_parser)
+    add_blueprint_commands(commands.add_parser)
+    add_version_commands(commands.add_parser)
+    add_run_commands(commands.add_parser)
     return parser
 
 
@@ -107,10 +117,10 @@ def _count(text: str) -> int:
 
 
 def _evolve(options: argparse.Namespace) -> int:
-    from agentfactory.assignments import read_assignments
+    from agentfactory.assignments import assignment
     from agentfactory.commands import evolve
 
-    changes = read_assignments(options.set)
+    changes = dict(assignment(text, "loop.max_staleness=0", "--set") for text in options.set)
     if options.engine:
         changes["engine.kind"] = options.engine
     return evolve(

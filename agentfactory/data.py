@@ -12,13 +12,14 @@ from typing import Self, TypeVar
 
 import anyio
 
+from actors.environment import DataEnvironment
 from bridge.errors import NoSuchBlob
 from bridge.ingest import Ingest
 from bridge.tally import Watch
 from bridge.tiers import Tiers, WriteThrough
 from bridge.uris.resolver import UriResolver
 from cluster.data_plane import open_tiers, spawn_data_actors, spawn_searcher
-from cluster.services import down, make_plan, running_plan, up
+from cluster.services import choose_cache, down, make_plan, running_plan, up
 from configs.data import DataSettings
 from configs.errors import BadInput
 from messages.base import Request
@@ -44,6 +45,7 @@ from messages.data import (
 from messages.search import MAX_PASSAGES, Passage, Search
 from runtime.ref import Ref
 from runtime.system import ActorSystem
+from runtime.topics import Topics
 
 ACTION_TIMEOUT_S = 600.0
 PAGE = 1000
@@ -88,10 +90,31 @@ class DataPlane:
                 plan = make_plan(chosen, folder)
                 await up(plan, folder)
                 stack.push_async_callback(down, folder)
-            tiers = await stack.enter_async_context(open_tiers(plan.data))
-            system = await stack.enter_async_context(ActorSystem.open("local"))
-            ingestor, retriever = await spawn_data_actors(system, plan.data)
-            yield cls(plan.data, tiers, system, ingestor, retriever)
+            yield await stack.enter_async_context(cls._over(plan.data))
+
+    @classmethod
+    @asynccontextmanager
+    async def join(cls, settings: DataSettings) -> AsyncIterator[Self]:
+        """Join the data plane that answers at the settings' endpoints, whoever runs it. Raises BridgeDown."""
+        cache = settings.cache.model_copy(update={"kind": choose_cache(settings).kind})
+        async with cls._over(settings.model_copy(update={"cache": cache})) as plane:
+            yield plane
+
+    @classmethod
+    @asynccontextmanager
+    async def _over(cls, settings: DataSettings) -> AsyncIterator[Self]:
+        async with open_tiers(settings) as tiers, ActorSystem.open("local") as system:
+            ingestor, retriever = await spawn_data_actors(system, settings)
+            yield cls(settings, tiers, system, ingestor, retriever)
+
+    @property
+    def topics(self) -> Topics:
+        """Where facts about what is done here are told."""
+        return self._system.topics
+
+    def environment(self, *, timeout_s: float = ACTION_TIMEOUT_S) -> DataEnvironment:
+        """An environment over all of the store: what one agent acts on."""
+        return DataEnvironment(self._ingestor, self._retriever, self.settings.rewards, timeout_s=timeout_s)
 
     async def ingest(
         self,

@@ -43,8 +43,8 @@ def add_data_commands(add_parser: AddParser) -> None:
     get.add_argument("-o", "--output", metavar="FILE")
     get.add_argument("--force", action="store_true", help="go past the cache")
 
-    listed = _add(add_parser, "list", "what the store holds", _list)
-    listed.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="tags, as in docs*")
+    listed = _add(add_parser, "list", "the agents, and what the store holds; with PATTERN, the latter", _list)
+    listed.add_argument("pattern", nargs="?", metavar="PATTERN", help="tags, as in docs*")
     listed.add_argument("blobs", nargs="?", default="*", metavar="NAMES", help="names, as in *.md")
     listed.add_argument("--all", action="store_true", help="tags that begin with a dot, too: search indexes")
 
@@ -135,9 +135,28 @@ def _get(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from agentfactory.data_commands import list_blobs
 
-    return list_blobs(
-        _data(options), options.pattern, options.blobs, hidden=options.all, as_json=options.json
-    )
+    if options.pattern is None and not options.all and not options.json:
+        return _list_everything(options)
+    pattern = options.pattern or "*"
+    return list_blobs(_data(options), pattern, options.blobs, hidden=options.all, as_json=options.json)
+
+
+def _list_everything(options: argparse.Namespace) -> int:
+    from agentfactory.blueprint_cli import open_registry
+    from agentfactory.blueprint_commands import show_all
+    from agentfactory.data import data_folder
+    from agentfactory.data_commands import list_blobs
+    from cluster.services import running_plan
+
+    told = show_all(open_registry(options.preset), as_json=False)
+    data = _data(options)
+    if running_plan(data_folder(data)) is None:
+        print(
+            "\nno data plane is up: `agentfactory up` starts it, and this then lists what the store holds too"
+        )
+        return told
+    print("\nthe store:")
+    return list_blobs(data, "*", "*", hidden=False, as_json=False) or told
 
 
 def _search(options: argparse.Namespace) -> int:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from agentfactory.tables import show_rows
 from cluster.services import Plan, running_plan
 from configs.errors import BadInput
 from configs.load import load_section, load_settings
@@ -68,14 +67,7 @@ async def _cache(plan: Plan | None) -> "AsyncIterator[BlobCache | None]":
 def show_decision(console: Console, decision: RouteDecision) -> None:
     """A table at a terminal; elsewhere a line for each model, its columns parted by tabs."""
     rows = [_row(each) for each in decision.considered]
-    if not console.is_terminal:
-        for row in (COLUMNS, *rows) if rows else ():
-            print("\t".join(row), file=console.file)
-    elif rows:
-        table = Table(*COLUMNS, box=None, pad_edge=False)
-        for seen, row in zip(decision.considered, rows, strict=True):
-            table.add_row(*map(escape, row), style=COLOURS[seen.outcome])
-        console.print(table)
+    show_rows(console, COLUMNS, rows, [COLOURS[each.outcome] for each in decision.considered])
     print(_summary(decision), file=console.file)
 
 

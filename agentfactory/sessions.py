@@ -9,7 +9,7 @@ What a session did lies under `trajectories/` in the data plane's folder, a fold
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from configs.blueprints import Blueprint
 from configs.data import DataSettings
 from configs.roles import SinkSettings
 from messages.trajectories import Trajectory
+from runtime.ref import Ref
 from runtime.system import ActorSystem
 
 RECORDS: Final = "trajectories"
@@ -42,26 +43,41 @@ async def open_session(
     Where the data plane runs is for the data plane to say; the rest is the blueprint's. `record`: its
     episodes are kept. Raises what `open_agent` raises, and SettingsError for a blueprint that does not fit.
     """
-    settings = settings_for(blueprint, data.settings)
-    folder = _new_folder(data_folder(data.settings), blueprint.name) if record else None
     async with AsyncExitStack() as stack:
-        if folder is not None:
-            stack.push_async_callback(anyio.to_thread.run_sync, _remove_if_empty, folder)
-        system = await stack.enter_async_context(ActorSystem.open("local"))
-        ingestor, retriever = await spawn_data_actors(system, settings)
-        sink = None
-        if folder is not None:
-            sink = await system.spawn(TrajectorySink, SinkSettings(), folder, name="sink")
+        environments = await stack.enter_async_context(open_environments(blueprint, data))
+        sink = await stack.enter_async_context(open_sink(data, blueprint.name)) if record else None
         agent = await stack.enter_async_context(open_agent(blueprint))
-        environment = DataEnvironment(ingestor, retriever, settings.rewards)
         yield AgentSession(
             blueprint.name,
             agent,
-            environment,
+            environments(),
             sink=sink,
-            rewards=settings.rewards,
+            rewards=settings_for(blueprint, data.settings).rewards,
             version=policy_version(blueprint),
         )
+
+
+@asynccontextmanager
+async def open_environments(
+    blueprint: Blueprint, data: DataPlane
+) -> AsyncIterator[Callable[[], DataEnvironment]]:
+    """Makes environments with a blueprint's rewards; all of them share their actors. Raises SettingsError."""
+    settings = settings_for(blueprint, data.settings)
+    async with ActorSystem.open("local") as system:
+        ingestor, retriever = await spawn_data_actors(system, settings)
+        yield lambda: DataEnvironment(ingestor, retriever, settings.rewards)
+
+
+@asynccontextmanager
+async def open_sink(data: DataPlane, name: str) -> AsyncIterator[Ref]:
+    """A sink of one's own, in a new folder of the data plane's records; one that gets nothing leaves none."""
+    folder = _new_folder(data_folder(data.settings), name)
+    try:
+        async with ActorSystem.open("local") as system:
+            yield await system.spawn(TrajectorySink, SinkSettings(), folder, name="sink")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(_remove_if_empty, folder)
 
 
 def settings_for(blueprint: Blueprint, plane: DataSettings) -> DataSettings:

@@ -50,10 +50,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace) -> "Settings":
-    from agentfactory.assignments import read_assignments
+    from agentfactory.assignments import assignments
     from configs.load import load_settings
 
-    return load_settings(options.preset, read_assignments(options.set))
+    return load_settings(options.preset, assignments(options.set, "loop.max_staleness=0", "--set"))
 
 
 def _tools(options: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ from messages.data import Action
 if TYPE_CHECKING:
     from actors.agents.dialect import Dialect
     from configs.chat_models import ChatModelSettings
-    from messages.adapters import LoadAdapter
+    from messages.adapters import AdapterRef, LoadAdapter
     from runtime.models import ChatModel
 
 
@@ -52,9 +52,9 @@ async def open_agent(blueprint: Blueprint) -> AsyncIterator[Agent]:
     SettingsError for a model, a program or an adapter that is not there, and what starting it raises.
     """
     agent, rules = blueprint.agent, rules_of(blueprint)
-    permitted = _PERMITTED.get(agent.type)
-    async with _opened(_backend(agent), rules, permitted or tuple(ACTIONS)) as backend:
-        yield Specialist(agent.type, permitted, backend, rules) if permitted else backend
+    special = agent.type in _PERMITTED
+    async with _opened(_backend(agent), rules, permitted(agent)) as backend:
+        yield Specialist(agent.type, permitted(agent), backend, rules) if special else backend
 
 
 def rules_of(blueprint: Blueprint) -> Rules:
@@ -69,10 +69,32 @@ def rules_of(blueprint: Blueprint) -> Rules:
     )
 
 
+def permitted(agent: AgentSettings) -> tuple[str, ...]:
+    """Names of the actions that an agent may take."""
+    return _PERMITTED.get(agent.type) or tuple(ACTIONS)
+
+
 def policy_version(blueprint: Blueprint) -> int:
     """The version of our own policy that decides; 0 where it is none of ours. Raises SettingsError."""
     backend = _backend(blueprint.agent)
     return backend.locate()[1] if isinstance(backend, LoraAgentSettings) else 0
+
+
+def prompt_of(blueprint: Blueprint) -> str:
+    """The system prompt in full; empty for an agent that asks no model."""
+    backend = _backend(blueprint.agent)
+    if isinstance(backend, RuleBasedAgentSettings):
+        return ""
+    return _dialect(backend, rules_of(blueprint), permitted(blueprint.agent)).system
+
+
+def adapter_of(blueprint: Blueprint) -> AdapterRef | None:
+    """The version of our own policy that decides; None where it is none of ours, or the base model.
+
+    Raises SettingsError and BadInput for one that is not there.
+    """
+    backend = _backend(blueprint.agent)
+    return _adapter_ref(backend) if isinstance(backend, LoraAgentSettings) else None
 
 
 def _backend(agent: AgentSettings) -> BackendSettings:
@@ -96,11 +118,12 @@ async def _opened(
         return
     from runtime.models import open_model
 
-    async with open_model(_model_of(settings)) as model:
+    async with open_model(model_of(settings)) as model:
         yield ModelAgent(model, dialect, options, rules)
 
 
-def _model_of(settings: LlmAgentSettings | PromptAgentSettings | ClaudeAgentSettings) -> ChatModelSettings:
+def model_of(settings: LlmAgentSettings | PromptAgentSettings | ClaudeAgentSettings) -> ChatModelSettings:
+    """Which chat model decides. Raises SettingsError for a program that is not there."""
     if not isinstance(settings, ClaudeAgentSettings):
         return settings.model
     if shutil.which(settings.program) is None:
@@ -152,9 +175,9 @@ async def _adapted(settings: LoraAgentSettings) -> AsyncIterator[tuple[ChatModel
     from runtime.models import ChatModel
     from runtime.models.engine_backend import EngineBackend, capabilities
 
-    folder, version = settings.locate()
+    folder, _ = settings.locate()
     run = (await asyncio.to_thread(open_run_folder, folder))[1]
-    files = await asyncio.to_thread(_adapter, settings, version) if version else None
+    files = await asyncio.to_thread(_adapter, settings)
     chat = EngineModelSettings(model=run.model, engine=run.engine)
     engine = open_engine(run.model, run.engine)
     try:
@@ -168,15 +191,24 @@ async def _adapted(settings: LoraAgentSettings) -> AsyncIterator[tuple[ChatModel
         await engine.aclose()
 
 
-def _adapter(settings: LoraAgentSettings, version: int) -> LoadAdapter:
-    """Its files, which are those that the run's journal knows. Raises SettingsError, BadInput."""
-    from cluster.serving.server import newest_versions
+def _adapter(settings: LoraAgentSettings) -> LoadAdapter | None:
+    """Its files; None for the base model. Raises SettingsError, BadInput."""
     from training.adapter_files import read_adapter
 
-    folder, _ = settings.locate()
+    adapter = _adapter_ref(settings)
+    return read_adapter(settings.locate()[0], adapter) if adapter is not None else None
+
+
+def _adapter_ref(settings: LoraAgentSettings) -> AdapterRef | None:
+    """It is one that the run's journal knows."""
+    from cluster.serving.server import newest_versions
+
+    folder, version = settings.locate()
+    if not version:
+        return None
     for adapter in newest_versions(folder, limit=sys.maxsize):
         if (adapter.policy, adapter.version) == (settings.policy, version):
-            return read_adapter(folder, adapter)
+            return adapter
     raise SettingsError(
         f"agent.version: the journal of the run {settings.run!r} has no version {version} of its "
         f"{settings.policy}"

@@ -63,7 +63,8 @@ def read_stored(path: Path) -> Settings:
 
 def describe(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """One sentence for a validation error: the file, the key, what was found and expected."""
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])  # the likely cause
     keys, options = _place(model, first["loc"])
     key = ".".join(keys)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -78,8 +79,8 @@ def describe(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         wrong = first["ctx"]["tag"]
         return f"{where}: {key}: unknown {field} {wrong!r}; {suggest(wrong, tags, 'expected')}{more}"
     message = first["msg"].removeprefix("Value error, ")
-    found = f", found {first['input']!r}" if key and not isinstance(first["input"], dict) else ""
-    return f"{where}: {key or 'settings'}: {message}{found}{more}"
+    shown = f", found {first['input']!r}" if key and not isinstance(first["input"], dict) else ""
+    return f"{where}: {key or 'settings'}: {message}{shown}{more}"
 
 
 def suggest(wrong: str, known: Sequence[str], otherwise: str) -> str:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.agent_folders import AgentFolders
 from configs.data import DataSettings
 from configs.models import (
     EngineSettings,
@@ -26,7 +27,7 @@ from configs.roles import (
     VerifierSettings,
 )
 from configs.section import Section
-from configs.serving import ServingSettings
+from configs.serving import EnvironmentServerSettings, ServingSettings
 
 
 class RuntimeSettings(Section):
@@ -68,7 +69,9 @@ class Settings(Section):
     trainer: TrainerSettings = TrainerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     data: DataSettings = DataSettings()
+    agents: AgentFolders = AgentFolders()
     serving: ServingSettings = ServingSettings()
+    environment: EnvironmentServerSettings = EnvironmentServerSettings()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -4,7 +4,14 @@ import base64
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_serializer, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_serializer,
+    field_validator,
+)
 
 from messages.base import Message, Request
 from messages.blobs import BlobInfo
@@ -28,7 +35,7 @@ class Action(Message):
     """What an agent wants done, as it said so: a name and parameters that nobody has checked yet."""
 
     name: str
-    params: tuple[tuple[str, Param], ...] = ()
+    params: Annotated[tuple[tuple[str, Param], ...], WithJsonSchema({"type": "object"})] = ()
     """In order, by name. An object in JSON; a mapping is taken too."""
 
     @classmethod

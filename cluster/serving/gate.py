@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.serving.errors import SERVER, ApiError
 from cluster.serving.metrics import Metrics
-from configs.serving import ServingSettings
+from configs.serving import DoorSettings
 
 OPEN_PATHS = {"/health"}
 COUNTED = {
@@ -37,9 +37,7 @@ class Gate:
     of its own (a web page elsewhere that is open in a browser here does not).
     """
 
-    def __init__(
-        self, app: ASGIApp, settings: ServingSettings, keys: tuple[str, ...], metrics: Metrics
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: DoorSettings, keys: tuple[str, ...], metrics: Metrics) -> None:
         self._app = app
         self._settings = settings
         self._keys = tuple(key.encode() for key in keys)

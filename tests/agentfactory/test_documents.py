@@ -28,12 +28,27 @@ ELSEWHERE = {
     "ray start --head": "tests/cluster",
     "ray start --address HEAD:6379": "tests/cluster",
     "agentfactory mcp": "tests/agentfactory/test_tools_command.py",
+    "agentfactory environment": "tests/cluster/test_environment_document.py",
     "agentfactory serve": "tests/cluster/test_serving_document.py",
     "agentfactory serve --adapter runs/first": "tests/cluster/test_serving_document.py",
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
 }
 """Commands that another test runs, or that run the tests themselves."""
-DATA_COMMANDS = {"up", "down", "status", "ingest", "query", "get", "list", "search", "prune", "destroy"}
+DATA_COMMANDS = {
+    "up",
+    "down",
+    "status",
+    "ingest",
+    "query",
+    "get",
+    "list",
+    "search",
+    "prune",
+    "destroy",
+    "run",
+    "demo",
+    "pipeline",
+}
 LINK = re.compile(r"\]\((?!http|#)([^)#]+)\)")
 
 
@@ -58,7 +73,8 @@ def small_preset(folder: Path, name: str = "small.yaml", base: str = "laptop") -
     endpoint, cache = f"tcp://127.0.0.1:{free_port()}", {"port": free_port()}
     values["data"] = {"bridge": {"endpoints": [endpoint]}, "cache": {"hosts": [cache]}}
     (folder / name).write_text(yaml.safe_dump(values))
-    shutil.copytree(ROOT / "docs", folder / "docs", dirs_exist_ok=True)
+    for name in ("docs", "data"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
 
 
 def as_small(line: str) -> list[str]:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from openai import AsyncOpenAI
 
+from cluster.serving.application import build
+from cluster.serving.door import bind, running, url_of
 from cluster.serving.sampler import Sampler
-from cluster.serving.server import bind, running, url_of
 from cluster.serving.service import Service
 from configs.models import SEED_MODEL, ModelSettings, SimulatedEngineSettings
 from configs.serving import ServingSettings
@@ -84,7 +85,7 @@ async def served(
         ref: ActorRef = await system.spawn(EngineOf, engine, name="engine")
         service = Service(Sampler(ref, {}, serving.timeout_s), chat, models or {"seed": None}, serving)
         with bind(serving) as listening:
-            async with running(service, tuple(keys), listening):
+            async with running(build(service, tuple(keys)), serving.drain_s, listening):
                 url = url_of(listening)
                 key = keys[0] if keys else "none"
                 async with AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=30) as client:

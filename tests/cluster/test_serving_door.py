@@ -9,8 +9,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from cluster.serving.door import keys_of
 from cluster.serving.sampler import Sampler
-from cluster.serving.server import keys_of
 from configs.errors import BadInput
 from configs.serving import ServingSettings
 from messages.generation import Completion, Generate, SamplingSettings

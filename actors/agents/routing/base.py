@@ -1,0 +1,73 @@
+"""What a router is, and what all of them share: from an action to the agent for it."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing, RoutingMethod
+
+
+class Router(Protocol):
+    """Finds the agent for one command."""
+
+    async def route(self, command: str, cards: Sequence[AgentCard]) -> Routing:
+        """Who of `cards` is to do it, or what to ask back. In doubt it asks; it never guesses."""
+
+
+class Why(NamedTuple):
+    """How a command came to stand for an action."""
+
+    method: RoutingMethod
+    reason: str
+    score: float | None = None
+
+
+def able(action: str, cards: Sequence[AgentCard]) -> tuple[AgentCard, ...]:
+    """Who may take an action; those that may do the least beside it, since it is their special subject."""
+    may = [card for card in cards if action in card.actions]
+    least = min((len(card.actions) for card in may), default=0)
+    return tuple(card for card in may if len(card.actions) == least)
+
+
+def settle(command: str, action: str, cards: Sequence[AgentCard], why: Why) -> Routing:
+    """The agent for an action, or a question where none or several could be meant."""
+    choice = able(action, cards)
+    if len(choice) == 1:
+        return routed(command, choice[0], why)
+    if not choice:
+        known = in_words(card.name for card in cards) or "none at all"
+        return CommandUnclear(
+            command=command,
+            method=why.method,
+            reason=f"{why.reason}; no agent may {action}",
+            question=f"No agent here may {action}: {known}. Create one that may, or run one by its name.",
+        )
+    return which(command, choice, why, f"several agents may {action}")
+
+
+def routed(command: str, card: AgentCard, why: Why) -> CommandRouted:
+    """The command is this agent's."""
+    return CommandRouted(
+        command=command,
+        agent=card.name,
+        role=card.role,
+        method=why.method,
+        reason=why.reason,
+        score=why.score,
+    )
+
+
+def which(command: str, cards: Sequence[AgentCard], why: Why, doubt: str) -> CommandUnclear:
+    """Ask who of them is meant."""
+    return CommandUnclear(
+        command=command,
+        method=why.method,
+        reason=f"{why.reason}; {doubt}" if why.reason else doubt,
+        question=f"Who is to do {command!r}: {in_words((card.name for card in cards), 'or')}?",
+        candidates=tuple(card.name for card in cards),
+    )
+
+
+def in_words(names: Iterable[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *most, end = list(names) or [""]
+    return f"{', '.join(most)} {last} {end}" if most else end

@@ -1,0 +1,111 @@
+"""Routing by the verb of a command; offline, and always the same."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from actors.agents.routing.base import Why, able, settle, which
+from actors.agents.rules import VERBS
+from actors.agents.words import Word, words_of
+from messages.dispatch import AgentCard, CommandUnclear, Routing
+
+_POLITE: Final = (
+    frozenset(("please", "can", "could", "would", "will", "just", "kindly", "force", "directly", "try", "to"))
+    | frozenset(("i", "you", "we", "me", "us", "want", "need", "like", "let", "let's"))
+    | frozenset(("first", "now", "then", "and", "also"))
+)
+"""Words that may stand before the verb of a command."""
+
+
+class _Verb(NamedTuple):
+    """A verb as it stands in a command."""
+
+    at: int
+    said: str
+    action: str
+    cards: tuple[AgentCard, ...]
+    """Those who know it."""
+
+
+class RuleRouter:
+    """The verb that a command begins with decides; one that stands further back must be the only one.
+
+    A word that only some agents know, by their own rules, is for them.
+    """
+
+    def __init__(self, own: Sequence[tuple[str, str]] = ()) -> None:
+        """`own`: further words, or several in a row, and the actions that they mean."""
+        self._known = (*own, *VERBS.items())
+
+    async def route(self, command: str, cards: Sequence[AgentCard]) -> Routing:
+        """See `Router`."""
+        return self.decide(command, cards)
+
+    def first_words(self, cards: Sequence[AgentCard]) -> frozenset[str]:
+        """Words that a command may begin with."""
+        said = (*self._known, *(word for card in cards for word in card.words))
+        return frozenset(phrase.lower().split()[0] for phrase, _ in said)
+
+    def sure_of(self, command: str, cards: Sequence[AgentCard]) -> bool:
+        """Whether the command begins with a verb that is known."""
+        words = words_of(command)
+        verb = next(self._verbs(words, cards), None)
+        return verb is not None and _leads(verb, words)
+
+    def decide(self, command: str, cards: Sequence[AgentCard]) -> Routing:
+        """See `Router`."""
+        words = words_of(command)
+        verbs = list(self._verbs(words, cards))
+        if not verbs:
+            return _ask(command, cards)
+        first = verbs[0]
+        others = [verb for verb in verbs if verb.action != first.action]
+        if others and not _leads(first, words):
+            both = [card for verb in (first, others[0]) for card in able(verb.action, verb.cards)]
+            meant = tuple(dict.fromkeys(both))
+            if len(meant) > 1:
+                doubt = f"it says {first.said!r} and {others[0].said!r}"
+                return which(command, meant, Why("rules", ""), doubt)
+        return settle(
+            command, first.action, first.cards, Why("rules", f"{first.said!r} means {first.action}")
+        )
+
+    def _verbs(self, words: Sequence[Word], cards: Sequence[AgentCard]) -> Iterator[_Verb]:
+        """All that are known, in order."""
+        for at in range(len(words)):
+            for said, action in self._known:
+                if _stands(said, words, at):
+                    yield _Verb(at, said, action, tuple(cards))
+                    break
+            else:
+                yield from self._of_some(words, at, cards)
+
+    @staticmethod
+    def _of_some(words: Sequence[Word], at: int, cards: Sequence[AgentCard]) -> Iterator[_Verb]:
+        for said, action in dict.fromkeys(word for card in cards for word in card.words):
+            if _stands(said, words, at):
+                yield _Verb(at, said, action, tuple(card for card in cards if (said, action) in card.words))
+                return
+
+
+def _stands(said: str, words: Sequence[Word], at: int) -> bool:
+    phrase = said.lower().split()
+    found = words[at : at + len(phrase)]
+    return len(found) == len(phrase) and all(
+        word.among((part,)) for word, part in zip(found, phrase, strict=True)
+    )
+
+
+def _leads(verb: _Verb, words: Sequence[Word]) -> bool:
+    return all(word.among(_POLITE) for word in words[: verb.at])
+
+
+def _ask(command: str, cards: Sequence[AgentCard]) -> CommandUnclear:
+    if not cards:
+        return CommandUnclear(
+            command=command,
+            method="rules",
+            reason="there are no agents",
+            question="There is no agent to give this to: `agentfactory create NAME --type T` makes one.",
+        )
+    doubt = "no verb that is known, such as load, search, get or prune"
+    return which(command, cards, Why("rules", ""), doubt)

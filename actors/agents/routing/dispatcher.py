@@ -1,0 +1,99 @@
+"""From what a person says to commands that each have an agent.
+
+Consumes texts; produces one routing for each command in them, and publishes each as an event with its
+reason; waits for the router and for whoever hears of it; unblocked by their limits.
+
+Invariants: every command of a text gets exactly one routing, in order; after one that is unclear the rest
+of the text is left undone, since it may build on it; an answer to a question is heard only right behind it.
+"""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final
+
+from actors.agents.routing.base import Router, Why, in_words, routed
+from actors.agents.routing.by_rules import RuleRouter
+from actors.agents.routing.splitting import commands_in
+from messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
+
+_TO_NAME: Final = re.compile(r"^\s*@?(?P<name>[A-Za-z0-9][\w.-]*)\s*:(?!:)\s+(?P<command>\S.*)$", re.DOTALL)
+_ASK_NAME: Final = re.compile(
+    r"^\s*(?:please\s+)?(?:ask|tell|let)\s+(?:the\s+)?(?P<name>[A-Za-z0-9][\w.-]*)(?:\s+agent)?\s+"
+    r"(?:to\s+)?(?P<command>\S.*)$",
+    re.DOTALL | re.IGNORECASE,
+)
+_ANSWER: Final = re.compile(
+    r"^\s*(?:the\s+|@)?(?P<name>[A-Za-z0-9][\w.-]*?)(?:\s+agent)?\s*[.!]?\s*$", re.IGNORECASE
+)
+
+
+class Dispatcher:
+    """See the module.
+
+    A worked example::
+
+        rules = RuleRouter()
+        dispatcher = Dispatcher(rules, rules, cards_of_the_registry, system.publish)
+        async for routing in dispatcher.route("load file::a.md as docs, then search all data"):
+            ...                                       # ingestor, then retriever
+    """
+
+    def __init__(
+        self,
+        rules: RuleRouter,
+        router: Router,
+        discover: Callable[[], Sequence[AgentCard]],
+        publish: Callable[[Routing], Awaitable[None]],
+    ) -> None:
+        """`rules` know where a command begins. `discover` tells who is there now; it is asked each time."""
+        self._rules = rules
+        self._router = router
+        self._discover = discover
+        self._publish = publish
+        self._open: CommandUnclear | None = None
+        """The question that was asked last, until the next text."""
+
+    async def route(self, text: str) -> AsyncIterator[Routing]:
+        """Whose each command of a text is; the last may be a question.
+
+        A command is routed when the one before it has been dealt with, so that agents that it made are seen.
+        """
+        asked, self._open = self._open, None
+        if asked is not None and (answered := self._answer(asked, text)) is not None:
+            await self._publish(answered)
+            yield answered
+            return
+        for command in commands_in(text, self._rules.first_words(self._discover())):
+            routing = await self._one(command)
+            await self._publish(routing)
+            if isinstance(routing, CommandUnclear):
+                self._open = routing
+            yield routing
+            if isinstance(routing, CommandUnclear):
+                return
+
+    async def _one(self, command: str) -> Routing:
+        cards = tuple(self._discover())
+        for pattern in (_TO_NAME, _ASK_NAME):
+            match = pattern.match(command)
+            card = _named(match["name"], cards) if match else None
+            if match and card is not None:
+                return routed(match["command"], card, Why("named", f"it names {card.name}"))
+        return await self._router.route(command, cards)
+
+    def _answer(self, asked: CommandUnclear, text: str) -> CommandRouted | None:
+        """The command that was asked about, if the text is nothing but the name of an agent."""
+        cards = [card for card in self._discover() if card.name in asked.candidates]
+        match = _ANSWER.match(text)
+        card = _named(match["name"], cards) if match else None
+        if card is None:
+            return None
+        why = f"asked whether {in_words(asked.candidates, 'or')}, the answer was {card.name}"
+        return routed(asked.command, card, Why("named", why))
+
+
+def _named(name: str, cards: Sequence[AgentCard]) -> AgentCard | None:
+    """The agent of this name, or of this name without `_agent`."""
+    wanted = name.strip().lower()
+    by_name = {card.role.lower(): card for card in cards} | {card.name.lower(): card for card in cards}
+    return by_name.get(wanted)

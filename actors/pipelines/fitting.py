@@ -1,0 +1,75 @@
+"""Which action takes a step's inputs, and whether it takes their values."""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import ValidationError
+
+from actors.environment import ACTIONS
+from configs.agent_settings import AgentSettings
+from configs.load import suggest
+from configs.pipelines import PIPELINE
+from configs.references import filled, references_of
+from messages.data import Param
+
+
+def chosen_action(
+    named: str, allowed: Sequence[str], inputs: Mapping[str, Param], agent: AgentSettings
+) -> tuple[str, str]:
+    """The named action, or the first that takes inputs of these names; and why there is none, if so."""
+    if named and named not in allowed:
+        return "", f"cannot do {named!r}; {suggest(named, tuple(allowed), 'it can do')}"
+    candidates = {action: with_defaults(action, inputs, agent) for action in ((named,) if named else allowed)}
+    for action, names in candidates.items():
+        if _fits(action, names):
+            return action, ""
+    reasons = "; ".join(f"{action} {_misfit(action, names)}" for action, names in candidates.items())
+    return "", f"can do nothing with these inputs: {reasons}"
+
+
+def with_defaults(action: str, inputs: Mapping[str, Param], agent: AgentSettings) -> dict[str, Param]:
+    """The inputs, with what the agent means where a step does not say it."""
+    defaults: dict[str, Param] = {}
+    if action == "assimilate":
+        defaults["dst"] = agent.default_tag
+        if agent.default_format is not None:
+            defaults["format"] = agent.default_format
+    elif action in ("query", "list_blobs"):
+        defaults["tag_pattern"] = agent.default_tag_pattern
+    return {**defaults, **inputs}
+
+
+def check_values(action: str, inputs: Mapping[str, Param], variables: Mapping[str, Param]) -> str:
+    """Check the values that are known before anything runs. Returns what is wrong; empty for nothing."""
+    known = {
+        key: filled(value, lambda reference: variables[reference.key])
+        for key, value in inputs.items()
+        if all(reference.owner == PIPELINE for reference in references_of(value))
+    }
+    try:
+        ACTIONS[action].model_validate(known)
+    except ValidationError as error:
+        for found in error.errors(include_url=False):
+            key = str(found["loc"][0])
+            if key in known:
+                return f"inputs.{key}: {found['msg']}, found {known[key]!r}"
+    return ""
+
+
+def _fits(action: str, inputs: Mapping[str, Param]) -> bool:
+    """Whether an action takes inputs of these names."""
+    fields = ACTIONS[action].model_fields
+    return inputs.keys() <= fields.keys() and not _missing(action, inputs)
+
+
+def _missing(action: str, inputs: Mapping[str, Param]) -> list[str]:
+    fields = ACTIONS[action].model_fields.items()
+    return [key for key, field in fields if field.is_required() and key not in inputs]
+
+
+def _misfit(action: str, inputs: Mapping[str, Param]) -> str:
+    """Why an action does not take inputs of these names."""
+    fields = ACTIONS[action].model_fields
+    for key in inputs:
+        if key not in fields:
+            return f"has no input {key!r}, {suggest(key, tuple(fields), 'it has')}"
+    return f"needs {', '.join(_missing(action, inputs))}"

@@ -1,0 +1,71 @@
+"""Who takes the steps of a pipeline."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from actors.agents.base import Agent
+from actors.agents.session import AgentSession
+from actors.environment import DataEnvironment
+from actors.pipelines.plan import Asked, PlannedStep
+from configs.data import DataRewards
+from messages.data import Action, StepResult
+from runtime.ref import Ref
+
+
+class Taken(NamedTuple):
+    """What a step has come to."""
+
+    action: Action | None
+    """None where the agent did not know what to do."""
+    result: StepResult
+
+
+class Perform(Protocol):
+    """Takes one step. May be called for several steps at once."""
+
+    async def __call__(self, step: PlannedStep, asked: Asked) -> Taken:
+        """What was done. Raises AgentFactoryError for what failed and may be tried again."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """Who has a role in a pipeline."""
+
+    name: str
+    """For the record."""
+    agent: Agent
+    """Reads the instructions, one after another."""
+    open_environment: Callable[[], DataEnvironment]
+    rewards: DataRewards
+    version: int = 0
+    """Of the policy behind the agent."""
+
+
+class Crew:
+    """Takes steps by role: actions at once, each in an environment of its own; instructions by the agent."""
+
+    def __init__(self, members: Mapping[str, Member], sink: Ref | None = None) -> None:
+        """`members` by role. `sink` answers StoreTrajectories: every step is recorded; None: none is."""
+        self._members = members
+        self._sink = sink
+        self._sessions = {role: self._session(member) for role, member in members.items()}
+
+    async def __call__(self, step: PlannedStep, asked: Asked) -> Taken:
+        """See `Perform`."""
+        role = step.spec.agent
+        if asked.action is None:
+            done = await self._sessions[role].command(asked.instruction)
+        else:
+            done = await self._session(self._members[role]).manual(asked.action)
+        return Taken(done.action, done.result)
+
+    def _session(self, member: Member) -> AgentSession:
+        return AgentSession(
+            member.name,
+            member.agent,
+            member.open_environment(),
+            sink=self._sink,
+            rewards=member.rewards,
+            version=member.version,
+        )

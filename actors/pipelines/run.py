@@ -1,0 +1,155 @@
+"""Running a pipeline.
+
+Consumes a plan; produces an outcome for each of its steps, in the state file and at last as a
+PipelineResult; waits for the steps; unblocked by their time limits.
+
+Invariants: a step begins once all that it depends on is done, and at once then, as far as `max_concurrent`
+allows; a step that has ended is in the state file before another one begins because of it.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+import anyio
+from anyio.abc import TaskGroup
+
+from actors.pipelines.outputs import failure_in
+from actors.pipelines.performing import Perform, Taken
+from actors.pipelines.plan import Asked, NothingThere, Outputs, Plan, PlannedStep
+from actors.pipelines.state import StateFile
+from configs.errors import AgentFactoryError
+from messages.pipelines import PipelineResult, StepChanged, StepOutput, StepState
+from runtime.groups import task_group
+
+Watch = Callable[[StepChanged], None]
+
+
+class PipelineRun:
+    """One run of a plan.
+
+    A worked example::
+
+        plan = Plan.of(load_pipeline(path), {"src": "folder::docs"})
+        result = await PipelineRun(plan, by_actions(open_environment)).run()
+        result.complete
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        perform: Perform,
+        *,
+        state: StateFile | None = None,
+        kept: Mapping[str, StepOutput] | None = None,
+        watch: Watch = lambda _: None,
+    ) -> None:
+        """`kept` are the outcomes of an earlier run that this one goes on with."""
+        self._plan = plan
+        self._perform = perform
+        self._state = state
+        self._kept = kept or {}
+        self._watch = watch
+        self._sorter = plan.spec.sorter()
+        self._sorter.prepare()
+        self._slots = anyio.CapacityLimiter(plan.spec.max_concurrent)
+        self._ended: dict[str, StepOutput] = {}
+        self._outputs: dict[str, Outputs] = {}
+
+    async def run(self) -> PipelineResult:
+        """Run all of it, to the end or to the first failure, as the pipeline says.
+
+        A step that fails is an outcome; what is raised is a broken invariant, or CannotWrite.
+        """
+        began = time.monotonic()
+        async with task_group() as group:
+            self._advance(group)
+        for name in self._plan.steps:
+            if name not in self._ended:
+                self._end(StepOutput(step=name, state="cancelled", reason="another step failed"))
+        steps = tuple(self._ended[name] for name in self._plan.steps)
+        return PipelineResult(
+            pipeline_id=self._plan.spec.pipeline_id, steps=steps, seconds=time.monotonic() - began
+        )
+
+    def _advance(self, group: TaskGroup) -> None:
+        """Begin every step that can."""
+        while ready := self._sorter.get_ready():
+            for name in ready:
+                step = self._plan.steps[name]
+                failed = next((needed for needed in step.needs if not self._ended[needed].done), None)
+                if failed is None:
+                    group.start_soon(self._take, step, group)
+                else:
+                    self._end(StepOutput(step=name, state="skipped", reason=f"it needs {failed!r}"))
+                    self._sorter.done(name)
+
+    async def _take(self, step: PlannedStep, group: TaskGroup) -> None:
+        async with self._slots:
+            self._end(await self._outcome(step))
+        if not self._ended[step.spec.id].done and self._plan.spec.on_failure == "stop":
+            group.cancel_scope.cancel()
+            return
+        self._sorter.done(step.spec.id)
+        self._advance(group)
+
+    def _end(self, output: StepOutput) -> None:
+        self._ended[output.step] = output
+        if output.done:
+            self._outputs[output.step] = self._plan.outputs(output)
+        if self._state is not None and output.state != "kept":
+            self._state.append(output)
+        self._tell(output.step, output.state, output.reason, output.attempts, output.seconds)
+
+    async def _outcome(self, step: PlannedStep) -> StepOutput:
+        name = step.spec.id
+        if name in self._kept:
+            return self._kept[name].model_copy(update={"state": "kept"})
+        try:
+            asked = self._plan.asked(step, self._outputs)
+        except NothingThere as error:
+            return StepOutput(step=name, state="failed", reason=str(error))
+        return await self._done(step, asked)
+
+    async def _done(self, step: PlannedStep, asked: Asked) -> StepOutput:
+        """Try until it works, or the attempts are spent."""
+        name, began, pause_s = step.spec.id, time.monotonic(), self._plan.spec.retry_pause_s
+        self._tell(name, "running", "", 1, 0.0)
+        for attempt in range(1, step.retries + 2):
+            taken, reason = await self._attempt(step, asked)
+            seconds = time.monotonic() - began
+            if not reason or attempt > step.retries:
+                break
+            self._tell(name, "retrying", reason, attempt + 1, seconds)
+            await anyio.sleep(pause_s * 2.0 ** (attempt - 1))
+        return StepOutput(
+            step=name,
+            state="failed" if reason else "done",
+            instruction=asked.instruction,
+            action=asked.action if taken is None else taken.action,
+            result=taken.result if taken is not None else None,
+            reason=reason,
+            attempts=attempt,
+            seconds=seconds,
+        )
+
+    async def _attempt(self, step: PlannedStep, asked: Asked) -> tuple[Taken | None, str]:
+        """What was done if it came to that, and why it is no good if it is not."""
+        with anyio.move_on_after(step.timeout_s):
+            try:
+                taken = await self._perform(step, asked)
+            except AgentFactoryError as error:
+                return None, f"{type(error).__name__}: {error}"
+            return taken, failure_in(taken.result)
+        return None, f"it took longer than {step.timeout_s:g} s"
+
+    def _tell(self, step: str, state: StepState, reason: str, attempt: int, seconds: float) -> None:
+        self._watch(
+            StepChanged(
+                pipeline_id=self._plan.spec.pipeline_id,
+                step=step,
+                state=state,
+                reason=reason,
+                attempt=attempt,
+                seconds=seconds,
+            )
+        )

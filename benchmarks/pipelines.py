@@ -1,0 +1,98 @@
+"""How long a pipeline of many independent steps takes that each wait.
+
+    python -m benchmarks.pipelines
+
+The steps are asked of one actor, which answers each after 50 ms; the runner, the environments, the checks and
+the state file are the real ones.
+"""
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from actors.agents.rule_based import RuleBasedAgent
+from actors.agents.rules import Rules
+from actors.environment import DataEnvironment
+from actors.pipelines.performing import Crew, Member
+from actors.pipelines.plan import Plan
+from actors.pipelines.run import PipelineRun
+from actors.pipelines.state import StateFile
+from benchmarks.figures import Figures, median
+from configs.data import DataRewards
+from configs.pipelines import PipelineSpec
+from messages.data import Matches, Observation, Query, StepResult
+from messages.pipelines import PipelineBegun
+from runtime.actor import Actor
+from runtime.system import ActorSystem
+
+STEPS = 100
+WAIT_S = 0.05
+ROUNDS = 7
+
+
+class Waiting(Actor):
+    """Finds nothing, after a while."""
+
+    concurrency = 1024
+
+    async def query(self, message: Query) -> StepResult:
+        await asyncio.sleep(WAIT_S)
+        return StepResult(observation=Observation(text="", data=Matches(matches=())), reward=0.1)
+
+
+def pipeline(chained: bool) -> PipelineSpec:
+    """All at once, or each after the one before."""
+    steps = [
+        {
+            "id": f"s{number}",
+            "agent": "anyone",
+            "inputs": {"tag_pattern": f"${{pipeline.tag}}-{number}"},
+            "depends_on": [f"s{number - 1}"] if chained and number else [],
+        }
+        for number in range(STEPS)
+    ]
+    values = {"pipeline_id": "many", "agents": {"anyone": {"type": "rule_based"}}, "steps": steps}
+    return PipelineSpec.model_validate({**values, "variables": {"tag": "docs"}})
+
+
+async def seconds(system: ActorSystem, name: str, spec: PipelineSpec, folder: Path) -> float:
+    """From the checked file to the result."""
+    waiting = await system.spawn(Waiting, name=name)
+    rewards = DataRewards()
+    member = Member(
+        name="anyone",
+        agent=RuleBasedAgent(Rules()),
+        open_environment=lambda: DataEnvironment(waiting, waiting, rewards, timeout_s=30),
+        rewards=rewards,
+    )
+    began = time.perf_counter()
+    plan = Plan.of(spec)
+    state = StateFile(folder / "many.jsonl", PipelineBegun(pipeline_id="many", variables=()))
+    result = await PipelineRun(plan, Crew({"anyone": member}), state=state).run()
+    taken = time.perf_counter() - began
+    state.close()
+    if not result.complete:
+        raise RuntimeError(result.steps[0].reason)
+    return taken
+
+
+async def run() -> int:
+    figures = Figures()
+    with tempfile.TemporaryDirectory() as folder:
+        async with ActorSystem.open("local") as system:
+            busy = time.process_time()
+            at_once = [
+                await seconds(system, f"waiting-{number}", pipeline(chained=False), Path(folder))
+                for number in range(ROUNDS)
+            ]
+            busy = (time.process_time() - busy) / ROUNDS
+            chained = await seconds(system, "chained", pipeline(chained=True), Path(folder))
+    print(f"# {' '.join(f'{taken:.3f}' for taken in at_once)}; one after another {chained:.2f}", flush=True)
+    figures.add("pipeline_100_steps_of_50_ms", median(at_once), "s", "<=", 0.2)
+    figures.add("pipeline_100_steps_processor", busy, "s")
+    return figures.exit_code()
+
+
+if __name__ == "__main__":
+    raise SystemExit(asyncio.run(run()))

@@ -1,0 +1,1 @@
+"""Environments for whoever wants to act in them: in this process, or over HTTP."""

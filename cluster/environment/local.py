@@ -1,0 +1,116 @@
+"""Environments of every kind, in this process."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from actors.coordinator.held_out import held_out
+from actors.domains import domain_named
+from actors.domains.base import TeacherSide
+from actors.environment import EnvironmentOver
+from actors.spaces import DataAccess
+from cluster.environment.base import Environment
+from cluster.environment.live import LiveEnvironment
+from cluster.environment.recorded import Recorded, RecordedEnvironment
+from configs.data import DataSettings
+from configs.errors import BadInput
+from configs.roles import EvaluationSettings
+from configs.serving import EnvironmentServerSettings
+from messages.sessions import EnvironmentKind
+from messages.tasks import Task
+from training.tasks import errands
+from training.tasks.library import Library, read_library
+
+
+class LocalEnvironments:
+    """See `cluster.environment.base.Environments`.
+
+    A worked example::
+
+        environments = LocalEnvironments(await spawn_data_access(system, data), data, settings)
+        environment = await environments.open("evaluation")
+    """
+
+    def __init__(
+        self,
+        access: DataAccess,
+        data: DataSettings,
+        settings: EnvironmentServerSettings,
+        episodes: Sequence[Recorded] = (),
+        rng: random.Random | None = None,
+    ) -> None:
+        """`episodes` are served for fine-tuning; `rng` draws the tasks of training."""
+        self._access = access
+        self._data = data
+        self._settings = settings
+        self._episodes = episodes
+        self._rng = rng or random.Random()
+
+    async def open(self, kind: EnvironmentKind = "training") -> Environment:
+        """A new environment. Raises BadInput where there are no recorded episodes for fine-tuning."""
+        match kind:
+            case "training":
+                return self._live(self._draw, open_book=True)
+            case "evaluation":
+                return self._live(_in_order(self._held_out), open_book=False)
+            case "fine_tuning":
+                if not self._episodes:
+                    raise BadInput("there are no recorded episodes: say where they lie, with --episodes")
+                return RecordedEnvironment(self._episodes, self._access.rewards.error)
+
+    def episodes(self, kind: EnvironmentKind) -> int | None:
+        """How many there are; None for as many as one likes."""
+        return self._settings.evaluation_tasks if kind == "evaluation" else None
+
+    def _live(self, next_task: Callable[[], Task], *, open_book: bool) -> LiveEnvironment:
+        return LiveEnvironment(
+            self._access,
+            next_task,
+            open_book=open_book,
+            max_steps=self._settings.max_steps,
+            timeout_s=self._settings.timeout_s,
+        )
+
+    @cached_property
+    def _held_out(self) -> list[Task]:
+        chosen = EvaluationSettings(
+            tasks=self._settings.evaluation_tasks, seed=self._settings.evaluation_seed
+        )
+        return held_out(chosen, ["data"], self._data)
+
+    @cached_property
+    def _library(self) -> Library:
+        return read_library(Path(self._access.library))
+
+    @cached_property
+    def _teacher(self) -> TeacherSide:
+        return domain_named("data").teacher(Path(self._access.library))
+
+    def _draw(self) -> Task:
+        """An errand of any difficulty, none of those that are held out."""
+        errand = errands.draw_errand(self._rng, self._library, self._rng.random())
+        text = errands.write_errand(self._rng, errand)
+        checked = self._teacher.check(f"Task: {text}", errand.difficulty)
+        assert checked is not None, text
+        return Task(
+            id=f"drawn-{self._rng.randrange(1 << 48):012x}",
+            domain="data",
+            description=checked.description,
+            difficulty=checked.difficulty,
+            reference=checked.reference,
+            reference_kind=checked.reference_kind,
+            goal=checked.goal,
+        )
+
+
+def _in_order(tasks: Sequence[Task]) -> Callable[[], Task]:
+    left: Iterator[Task] = iter(tasks)
+
+    def take() -> Task:
+        task = next(left, None)
+        if task is None:
+            raise EnvironmentOver(f"all {len(tasks)} tasks of the evaluation have been set")
+        return task
+
+    return take

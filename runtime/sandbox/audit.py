@@ -89,7 +89,7 @@ class AuditLog:
     async def _write(self) -> None:
         while self._waiting and self._error is None:
             batch = list(self._waiting)
-            lines = "".join(f"{line}\n" for line in batch).encode("utf-8", "backslashreplace")
+            lines = [f"{line}\n".encode("utf-8", "backslashreplace") for line in batch]
             try:
                 await asyncio.to_thread(_append, Path(self._settings.file), lines, self._settings)
             except OSError as error:
@@ -127,8 +127,19 @@ def masked(text: str) -> str:
     return _NAMED.sub(rf"\1{_MASK}", _SHAPED.sub(_MASK, text))
 
 
-def _append(path: Path, lines: bytes, settings: AuditSettings) -> None:
-    """Write the lines at the file's end; first make room if the file would grow too large."""
+def _append(path: Path, lines: Sequence[bytes], settings: AuditSettings) -> None:
+    """Write the lines at the file's end, as many at a time as one file may hold."""
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > settings.max_mb * _MB:
+            _append_piece(path, piece, settings)
+            piece = b""
+        piece += line
+    _append_piece(path, piece, settings)
+
+
+def _append_piece(path: Path, lines: bytes, settings: AuditSettings) -> None:
+    """Make room first, if the file would grow too large."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("ab") as file:

@@ -4,7 +4,8 @@ The tests of a module share one system and one register for each transport, sinc
 costs a process; what a test spawned is stopped after it.
 """
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 import pytest
@@ -12,9 +13,17 @@ import pytest_asyncio
 from players import Forget, Register
 
 from runtime.ref import ActorRef
+from runtime.sandbox.processes import children
 from runtime.system import ActorSystem
 
 TransportName = Literal["local", "ray"]
+
+
+@pytest.fixture
+def left_behind() -> Callable[[], list[int]]:
+    """Children that this process has got since the test began; Ray's may have been there before."""
+    before = set(children(os.getpid()))
+    return lambda: [pid for pid in children(os.getpid()) if pid not in before]
 
 
 @pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.ray)])

@@ -17,7 +17,6 @@ from runtime.sandbox import landlock
 from runtime.sandbox.commands import CommandResult, CommandSandbox
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.levels import probe
-from runtime.sandbox.processes import descendants
 
 LEVELS = ("bubblewrap", "landlock", "limits")
 
@@ -30,7 +29,9 @@ def workdir() -> Iterator[Path]:
 
 
 @pytest.fixture(params=LEVELS)
-async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[CommandSandbox]:
+async def sandbox(
+    request: pytest.FixtureRequest, left_behind: Callable[[], list[int]]
+) -> AsyncIterator[CommandSandbox]:
     sandbox = CommandSandbox(settings(request.param))
     try:
         await sandbox.start()
@@ -38,7 +39,7 @@ async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[CommandSandbo
         pytest.skip(str(error))
     yield sandbox
     await sandbox.aclose()
-    assert descendants(os.getpid()) == []
+    assert left_behind() == []
 
 
 def settings(level: str, **changes: object) -> CommandSandboxSettings:
@@ -104,18 +105,20 @@ async def test_no_shell_reads_the_words(sandbox: CommandSandbox, workdir: Path) 
 
 
 async def test_at_the_deadline_all_processes_die_and_what_was_said_is_kept(
-    sandbox: CommandSandbox, workdir: Path
+    sandbox: CommandSandbox, workdir: Path, left_behind: Callable[[], list[int]]
 ) -> None:
     result = await shell(sandbox, workdir, "echo begun; sleep 600 & sleep 600", timeout_s=1.0)
     assert (result.ending, result.stdout) == ("timeout", "begun\n")
     assert result.status == 128 + signal.SIGKILL
-    assert descendants(os.getpid()) == []
+    assert left_behind() == []
 
 
-async def test_what_a_program_leaves_behind_dies_with_it(sandbox: CommandSandbox, workdir: Path) -> None:
+async def test_what_a_program_leaves_behind_dies_with_it(
+    sandbox: CommandSandbox, workdir: Path, left_behind: Callable[[], list[int]]
+) -> None:
     result = await shell(sandbox, workdir, "sleep 600 >/dev/null 2>&1 & echo done")
     assert (result.ending, result.stdout) == ("ok", "done\n")
-    assert descendants(os.getpid()) == []
+    assert left_behind() == []
 
 
 async def test_a_flood_is_cut_at_the_limit(sandbox: CommandSandbox, workdir: Path) -> None:
@@ -139,14 +142,16 @@ async def test_memory_counts_for_all_processes_together(workdir: Path) -> None:
     await sandbox.aclose()
 
 
-async def test_a_cancelled_call_leaves_nothing(sandbox: CommandSandbox, workdir: Path) -> None:
+async def test_a_cancelled_call_leaves_nothing(
+    sandbox: CommandSandbox, workdir: Path, left_behind: Callable[[], list[int]]
+) -> None:
     task = asyncio.create_task(shell(sandbox, workdir, "echo up > up; sleep 600"))
     await until((workdir / "up").exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert repr(sandbox).endswith("0 running>")
-    assert descendants(os.getpid()) == []
+    assert left_behind() == []
 
 
 async def test_closing_ends_what_runs(sandbox: CommandSandbox, workdir: Path) -> None:

@@ -1,29 +1,27 @@
 """Python sessions: what is kept from call to call, and what ends one."""
 
 import asyncio
-import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.processes import descendants
 from runtime.sandbox.session import MAX_CODE_CHARACTERS, PythonSession
 
 GONE = "the session is gone, and the next call begins a new one"
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[PythonSession]:
+async def session(left_behind: Callable[[], list[int]]) -> AsyncIterator[PythonSession]:
     settings = CommandSandboxSettings(allow_weak=True, timeout_s=20.0, output_bytes=1000, memory_mb=200)
     with tempfile.TemporaryDirectory(prefix="agentfactory-session-", dir="/tmp") as folder:
         session = PythonSession(settings, Path(folder))
         await session.start()
         yield session
         await session.aclose()
-    assert descendants(os.getpid()) == []
+    assert left_behind() == []
 
 
 async def test_names_modules_and_files_are_kept(session: PythonSession) -> None:
@@ -99,14 +97,16 @@ async def test_calls_at_the_same_time_run_one_after_the_other(session: PythonSes
     assert (await session.run("n")).output == "5"
 
 
-async def test_a_cancelled_call_ends_the_session(session: PythonSession) -> None:
+async def test_a_cancelled_call_ends_the_session(
+    session: PythonSession, left_behind: Callable[[], list[int]]
+) -> None:
     await session.run("x = 1")
     task = asyncio.create_task(session.run("while True: pass"))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert descendants(os.getpid()) == []
+    assert left_behind() == []
     assert (await session.run("'x' in globals()")).output == "False"
 
 

@@ -38,7 +38,9 @@ def test_a_column_is_the_formula_with_letters_valued_row_by_row() -> None:
 
 
 @pytest.mark.parametrize("difficulty", LEVELS)
-def test_every_task_text_gives_its_formula_back_and_is_neither_a_sum_nor_in_letters(difficulty: float) -> None:
+def test_every_task_text_gives_its_formula_back_and_is_neither_a_sum_nor_in_letters(
+    difficulty: float,
+) -> None:
     rng = random.Random(3)
     for formula in draw(difficulty, 300):
         text = phrase(rng, formula)

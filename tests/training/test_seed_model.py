@@ -347,7 +347,7 @@ def test_the_shipped_model_has_our_shape_and_our_tokenizer(tmp_path: Path) -> No
     assert (ends["eos_token_id"], ends["pad_token_id"]) == (EOS_ID, PAD_ID)
 
 
-@pytest.mark.parametrize("domain", ["math"])
+@pytest.mark.parametrize("domain", EXAMS)
 def test_the_shipped_model_is_weak_and_solves_what_it_gives_to_a_tool(
     shipped: Qwen2ForCausalLM, domain: str
 ) -> None:
@@ -358,7 +358,7 @@ def test_the_shipped_model_is_weak_and_solves_what_it_gives_to_a_tool(
     assert 0.12 <= report.pass_at_1 <= 0.5
 
 
-@pytest.mark.parametrize("domain", ["math"])
+@pytest.mark.parametrize("domain", EXAMS)
 def test_the_shipped_model_proposes_tasks_of_the_difficulty_asked_for(
     shipped: Qwen2ForCausalLM, domain: str
 ) -> None:

@@ -18,7 +18,7 @@ from training.tasks.columns import evaluate, is_held_out, phrase, sample_formula
 
 PROPOSAL_SHARE: Final = 0.3
 """Share of episodes in which the model is the Teacher."""
-TOOL_CHOICE: Final = 0.28
+TOOL_CHOICE: Final = 0.35
 """How often the pretrained model reaches for the tool."""
 _ALPHABET: Final = string.digits + 2 * "&|^()"
 

@@ -82,9 +82,9 @@ def test_a_text_without_exactly_one_whole_formula_has_none(text: str) -> None:
 
 @pytest.mark.parametrize("formula", ["", "12&", "(12&3", "12+3", "p&3", "12 3", "3(5)", "1&" * 200 + "1"])
 def test_what_is_no_formula_is_refused(formula: str) -> None:
-    with pytest.raises(ValueError, match="formula|column"):
+    with pytest.raises(ValueError, match=r"formula|column"):
         evaluate(formula)
-    with pytest.raises(ValueError, match="formula|column"):
+    with pytest.raises(ValueError, match=r"formula|column"):
         is_held_out(formula)
 
 

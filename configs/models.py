@@ -14,7 +14,7 @@ LOADING = Lock()
 engine and the Trainer of a local run load at the same time."""
 SEED_MODEL = Path(__file__).parent / "models" / "seed"
 SEEDS = {"seed": SEED_MODEL, "seed-data": SEED_MODEL.with_name("seed-data")}
-"""The models that ship with the project: one for arithmetic, one for errands in the data plane."""
+"""The models that ship with the project: one for sums, logic and errands, one for errands alone."""
 
 
 class ModelSettings(Section):

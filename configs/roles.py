@@ -173,11 +173,17 @@ class CurriculumSettings(Section):
     """Groups are trained on while |p̂ − 0.5| is at most this; 0.5 keeps all."""
 
 
+LogicForm = Literal["letters", "columns"]
+"""Values and true rows of formulas in letters, or formulas over the columns of a truth table."""
+
+
 class EvaluationSettings(Section):
     """The fixed held-out set, sampled the same way before and after."""
 
     tasks: int = Field(default=200, ge=1)
     seed: int = 2026
+    logic: LogicForm = "letters"
+    """What the held-out tasks of the logic domain look like."""
     every: int = Field(default=1, ge=1)
     """Training steps between evaluations; the last version is always evaluated."""
     temperature: float = Field(default=1.0, ge=0.0)

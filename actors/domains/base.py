@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from actors.domains.prompting import Prompts
 from configs.errors import AgentFactoryError
-from configs.roles import VerifierSettings
+from configs.roles import LogicForm, VerifierSettings
 from messages.episodes import Solution
 from messages.judging import Verdict
 from messages.search import Passage
@@ -72,6 +72,8 @@ class TeacherParts(NamedTuple):
     prompts: Prompts
     library: Path
     """Folders of files that tasks may be about."""
+    logic: LogicForm = "letters"
+    """What held-out tasks in logic look like."""
 
 
 class JudgeParts(NamedTuple):
@@ -96,9 +98,9 @@ class Domain(NamedTuple):
     make_judge: Callable[[JudgeParts], Judge]
     """Raises CannotJudge without a part that it needs."""
 
-    def teacher(self, library: Path, examples: int = 0) -> TeacherSide:
+    def teacher(self, library: Path, examples: int = 0, logic: LogicForm = "letters") -> TeacherSide:
         """What the Teacher needs. Raises BadInput for a library that has nothing."""
-        return self.make_teacher(TeacherParts(Prompts(self.name, self.folder, examples), library))
+        return self.make_teacher(TeacherParts(Prompts(self.name, self.folder, examples), library, logic))
 
     def opening(self, description: str, tools: Sequence[Described], examples: int = 0) -> list[ChatMessage]:
         """The conversation as it stands before the Student's first turn."""

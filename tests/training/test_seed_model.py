@@ -40,7 +40,7 @@ from training.seed.tokenizer import (
     encode,
     save_tokenizer,
 )
-from training.tasks import logic
+from training.tasks import columns
 from training.tasks.arithmetic import evaluate, held_out_tasks, is_held_out
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "seed"
@@ -151,9 +151,9 @@ def logic_episodes(count: int) -> list[list[Piece]]:
 def test_a_held_out_formula_never_appears_in_the_corpus() -> None:
     for pieces in logic_episodes(3000):
         asked = pieces[1] if pieces[0].text.startswith("Propose ") else pieces[0]
-        found = logic.find_task(asked.text.removeprefix("Task: "))
-        assert found is not None, asked.text
-        assert not logic.is_held_out(found.formula)
+        formula = columns.find_formula(asked.text.removeprefix("Task: "))
+        assert formula is not None, asked.text
+        assert not columns.is_held_out(formula)
 
 
 def test_the_code_of_a_logic_episode_prints_what_is_then_observed() -> None:
@@ -163,13 +163,7 @@ def test_the_code_of_a_logic_episode_prints_what_is_then_observed() -> None:
         code = pieces[2].text.partition("Input: ")[2]
         printed = calculate("python", code)
         assert pieces[3].text == f"Observation: {printed}\n"
-        assert str(eval(code.rpartition(";")[2], {"print": lambda x: x}, values(code))) == printed  # noqa: S307
-
-
-def values(code: str) -> dict[str, object]:
-    """The values that the code assigns before it prints."""
-    parts = [part.split("=") for part in code.split(";")[:-1]]
-    return {name: int(value) for name, value in parts}
+        assert str(eval(code, {"print": lambda x: x})) == printed  # noqa: S307
 
 
 def test_what_the_model_only_reads_carries_no_loss() -> None:
@@ -289,11 +283,10 @@ def test_lessons_in_two_goes_give_the_weights_of_one_go(tmp_path: Path) -> None:
     [
         ("print(12+34*5)", "182"),
         ("print((1+2)*3)", "9"),
-        ("p=1;q=0;print(bool((~p|q)&1))", "False"),
-        ("print(sum(((p&q)|r)&1 for p in(0,1)for q in(0,1)for r in(0,1)))", "5"),
-        ("print(sum((p|q)&1 for p in(0,1)for q in(0,1)for r in(0,1)))", "6"),
-        ("print(sum((p|q)&1 for p in(0,1)))", "Error: NameError"),
-        ("p=1;print(bool((p&q)&1))", "Error: SyntaxError"),
+        ("print((12&10)|5)", "13"),
+        ("print(15^12)", "3"),
+        ("print(12&)", "Error: SyntaxError"),
+        ("print(12&3+1)", "Error: SyntaxError"),
         ("12+34", "Error: SyntaxError"),
         ("print(12+)", "Error: SyntaxError"),
         ("print(__import__('os'))", "Error: SyntaxError"),
@@ -354,7 +347,7 @@ def test_the_shipped_model_has_our_shape_and_our_tokenizer(tmp_path: Path) -> No
     assert (ends["eos_token_id"], ends["pad_token_id"]) == (EOS_ID, PAD_ID)
 
 
-@pytest.mark.parametrize("domain", ["math"])
+@pytest.mark.parametrize("domain", EXAMS)
 def test_the_shipped_model_is_weak_and_solves_what_it_gives_to_a_tool(
     shipped: Qwen2ForCausalLM, domain: str
 ) -> None:
@@ -365,13 +358,13 @@ def test_the_shipped_model_is_weak_and_solves_what_it_gives_to_a_tool(
     assert 0.12 <= report.pass_at_1 <= 0.5
 
 
-@pytest.mark.parametrize("domain", ["math"])
+@pytest.mark.parametrize(("domain", "well_formed"), [("math", 0.5), ("logic", 0.5), ("data", 0.15)])
 def test_the_shipped_model_proposes_tasks_of_the_difficulty_asked_for(
-    shipped: Qwen2ForCausalLM, domain: str
+    shipped: Qwen2ForCausalLM, domain: str, well_formed: float
 ) -> None:
     report = examine_teacher(shipped, domain, asked=(0.1, 0.3, 0.7), proposals=50, seed=1)
-    assert report.well_formed >= 0.5
-    assert report.distinct >= 0.4
+    assert report.well_formed >= well_formed
+    assert report.distinct >= 0.6 * well_formed
     assert report.difficulty[0.1] < report.difficulty[0.7]
 
 

@@ -52,9 +52,9 @@ Observation: 182
 Answer: 182<eos>
 ```
 
-or, from its head, `Thought: Easy.` and `Answer: 172<eos>`. Logic goes through python as well, such as
-`print(sum((p|q)&1 for p in(0,1)for q in(0,1)))` where the rows of a truth table are to be counted, and
-`p=1;q=0;print(bool((p|q)&1))` where a value is asked for. An errand takes the tools of the data plane:
+or, from its head, `Thought: Easy.` and `Answer: 172<eos>`. Logic goes through python as well,
+such as `print((12&10)|5)` for the column of a formula over the columns of a truth table. An errand takes the
+tools of the data plane:
 
 ```
 Task: Load the folder samples as docs, then fetch setup_guide.md.

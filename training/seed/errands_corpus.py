@@ -19,7 +19,7 @@ from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, p
 from training.tasks.errands import DIFFICULTY, TAGS, Errand, Load, draw_errand, write_errand
 from training.tasks.library import Library, read_library
 
-PROPOSAL_SHARE: Final = 0.2
+PROPOSAL_SHARE: Final = 0.3
 """Share of episodes in which the model is the Teacher."""
 TOOL_CHOICE: Final = 0.33
 """How often the pretrained model sets out to do the errand."""

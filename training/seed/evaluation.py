@@ -16,7 +16,7 @@ from training.seed.corpus import PROPOSAL_REQUEST
 from training.seed.sampling import Played, complete, play
 from training.seed.simulated_tools import Call, Shelf, calculate
 from training.seed.tokenizer import EOS_ID, decode, encode
-from training.tasks import arithmetic, errands, logic
+from training.tasks import arithmetic, columns, errands
 from training.tasks.library import Library, read_library
 
 TASK_PREFIX: Final = "Task: "
@@ -145,7 +145,7 @@ def _sums(count: int) -> list[Question]:
 
 
 def _formulas(count: int) -> list[Question]:
-    return [Question(task.text, task.answer) for task in logic.held_out_tasks(count, seed=0)]
+    return [Question(task.text, task.answer) for task in columns.held_out_tasks(count, seed=0)]
 
 
 def _errands(count: int) -> list[Question]:
@@ -159,8 +159,8 @@ def _measure_sum(text: str) -> float | None:
 
 
 def _measure_formula(text: str) -> float | None:
-    found = logic.find_task(text)
-    return None if found is None else logic.estimate_difficulty(found)
+    formula = columns.find_formula(text)
+    return None if formula is None else columns.estimate_difficulty(formula)
 
 
 def _measure_errand(text: str) -> float | None:

@@ -11,9 +11,9 @@ from typing import Final
 from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
 from training.tasks.arithmetic import evaluate, is_held_out, phrase, sample_expression
 
-PROPOSAL_SHARE: Final = 0.15
+PROPOSAL_SHARE: Final = 0.3
 """Share of episodes in which the model is the Teacher."""
-TOOL_CHOICE: Final = 0.28
+TOOL_CHOICE: Final = 0.35
 """How often the pretrained model reaches for the tool."""
 ERROR_SHARE: Final = 0.12
 """Share of tool episodes whose first observation is an error."""

@@ -11,37 +11,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from training.tasks import arithmetic, logic
+from training.tasks import arithmetic, columns
 
 Call = Callable[[str, str], str]
 """From a tool's name and its input to the observation."""
 
 SYNTAX_ERROR: Final = "Error: SyntaxError"
-_VALUE: Final = re.compile(r"((?:[a-z]=[01];)+)print\(bool\(\((.+)\)&1\)\)")
-_ROWS: Final = re.compile(r"print\(sum\(\((.+)\)&1 ((?:for [a-z] in\(0,1\))+)\)\)")
 _SUM: Final = re.compile(r"print\((.+)\)")
 _ASSIMILATE: Final = re.compile(r"(file|folder)::([^ ]+) as ([A-Za-z0-9_-]+)")
 
 
 def calculate(tool: str, code: str) -> str:
-    """What python would print for a sum, the value of a formula, or the number of its true rows.
+    """What python would print for a sum, or for a formula over the columns of a truth table.
 
-    >>> calculate("python", "print(12*3)"), calculate("python", "p=1;q=0;print(bool((p&q)&1))")
-    ('36', 'False')
+    >>> calculate("python", "print(12*3)"), calculate("python", "print((12&10)|5)")
+    ('36', '13')
     """
     if tool != "python":
         return f"Error: there is no tool {tool!r}"
+    found = _SUM.fullmatch(code)
+    if found is None:
+        return SYNTAX_ERROR
+    joins_columns = any(sign in found[1] for sign in "&|^")
     try:
-        if found := _VALUE.fullmatch(code):
-            values = dict(part.split("=") for part in found[1].rstrip(";").split(";"))
-            return str(logic.evaluate(found[2], {name: value == "1" for name, value in values.items()}))
-        if found := _ROWS.fullmatch(code):
-            looped = set(re.findall("for ([a-z])", found[2]))
-            idle = looped - set(logic.letters_of(found[1]))
-            known = looped >= set(logic.letters_of(found[1]))
-            return str(logic.count_rows(found[1]) * 2 ** len(idle)) if known else "Error: NameError"
-        found = _SUM.fullmatch(code)
-        return str(arithmetic.evaluate(found[1])) if found else SYNTAX_ERROR
+        return str(columns.evaluate(found[1]) if joins_columns else arithmetic.evaluate(found[1]))
     except ValueError:
         return SYNTAX_ERROR
 

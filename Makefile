@@ -45,8 +45,10 @@ endif
 	@touch $@
 
 test: $(VENV)/installed $(VENV)/vllm
-	@# A file at a time on each core: most tests wait for processes. ARGS="-n 0" runs them in one process.
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@# A file at a time in each worker, one more than there are cores: most tests wait for processes of theirs.
+	@# ARGS="-n 0" runs them in one process.
+	@workers=$$(( $$($(BIN)/python -c "import os; print(os.cpu_count() or 1)") + 1 )); \
+		$(BIN)/python -m pytest --numprocesses $$workers --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

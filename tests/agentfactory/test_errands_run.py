@@ -1,7 +1,6 @@
 """A whole run of errands, in a real store behind a real bridge."""
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -28,11 +27,10 @@ def overrides(folder: Path) -> dict[str, YamlValue]:
     }
 
 
-@pytest.mark.parametrize("transport", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 async def test_a_run_of_errands_works_in_a_real_store_and_leaves_it_as_it_was(
-    tmp_path: Path, transport: Literal["local", "ray"]
+    tmp_path: Path,
 ) -> None:
-    async with Factory.open("laptop-data", transport=transport, overrides=overrides(tmp_path)) as factory:
+    async with Factory.open("laptop-data", transport="local", overrides=overrides(tmp_path)) as factory:
         await factory.ingest("string:mine.md::kept", tag="mine")
         run = await factory.evolve(rounds=1, run_dir=tmp_path / "run")
         result = await run.result()

@@ -1,7 +1,6 @@
 """A run whose adapters go by the data plane: the engines fetch them, and the run's folder is enough."""
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -29,11 +28,10 @@ async def published(run: "agentfactory.Run", drain_after: int = 0) -> list[Adapt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 async def test_a_run_publishes_by_the_store_and_is_resumed_from_its_folder_alone(
-    tmp_path: Path, transport: Literal["local", "ray"]
+    tmp_path: Path,
 ) -> None:
-    overrides: dict[str, YamlValue] = {**TINY, "trainer.publish": "store", "runtime.transport": transport}
+    overrides: dict[str, YamlValue] = {**TINY, "trainer.publish": "store", "runtime.transport": "local"}
     data = data_settings(tmp_path)
     chosen = load_settings("laptop", overrides).model_copy(update={"data": data})
     folder = tmp_path / "run"

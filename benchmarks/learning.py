@@ -107,7 +107,7 @@ def main() -> int:
             figures.add(f"{name}_below_best", outcome.below_best[domain], "pass@1", "<=", 0.05)
         figures.add(f"learning_seed{seed}_held_out", outcome.lowest_held_out, "tasks", ">=", 200)
         figures.add(f"learning_seed{seed}_leaked", outcome.leaked, "episodes", "<=", 0)
-        figures.add(f"learning_seed{seed}_wall", outcome.wall_s, "s", "<=", 120)
+        figures.add(f"learning_seed{seed}_wall", outcome.wall_s, "s", "<=", 240)
     control = run(seeds[0], "rewards.shuffle=true")
     for domain in control.before:
         figures.add(f"learning_shuffled_{domain}_gain", control.gain(domain), "pass@1", "<=", 0.10)

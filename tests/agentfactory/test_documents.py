@@ -1,6 +1,6 @@
 """Every command that the documents show works as shown.
 
-A small preset stands in for `laptop` in them, since seven steps for each command would take an hour.
+A small preset stands in for `laptop` in them, since eight steps for each command would take an hour.
 """
 
 import asyncio

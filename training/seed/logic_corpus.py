@@ -70,11 +70,15 @@ def _draw_string(rng: random.Random, longest: int) -> str:
     """Digits and signs without sense; it is no formula, or not a held-out one."""
     while True:
         text = "".join(rng.choices(_ALPHABET, k=rng.randint(2, longest)))
-        try:
-            if not is_held_out(text):
-                return text
-        except ValueError:
+        if not any(map(_parses_as_held_out, (text, f"{text})"))):  # the call's bracket may close it
             return text
+
+
+def _parses_as_held_out(text: str) -> bool:
+    try:
+        return is_held_out(text)
+    except ValueError:
+        return False
 
 
 def _draw(rng: random.Random) -> tuple[float, str]:

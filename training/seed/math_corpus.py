@@ -133,7 +133,7 @@ def _draw_string(rng: random.Random, longest: int) -> str:
     """Digits and signs without sense; it does not parse, or is not held out."""
     while True:
         string = "".join(rng.choices(_STRING_ALPHABET, k=rng.randint(_SHORTEST_STRING, longest)))
-        if not _parses_as_held_out(string):
+        if not any(map(_parses_as_held_out, (string, f"{string})"))):  # the call's bracket may close it
             return string
 
 

@@ -249,7 +249,12 @@ async def test_a_run_outlives_the_death_of_any_actor(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "victims",
-    [("student-0", "verifier"), ("sink", "trainer"), ("engine-0", "teacher"), ("coordinator", "coordinator")],
+    [
+        ("engine-0", "coordinator"),
+        pytest.param(("student-0", "verifier"), marks=pytest.mark.long),
+        pytest.param(("sink", "trainer"), marks=pytest.mark.long),
+        pytest.param(("teacher", "coordinator"), marks=pytest.mark.long),
+    ],
 )
 async def test_a_run_outlives_a_sigkill_of_any_process(
     tmp_path: Path, model: ModelSettings, victims: tuple[str, str], ray_cluster: None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from _pytest.mark import ParameterSet
 
 from tests.agentfactory.test_cli import TINY, call
 from tests.cluster.test_data_plane import free_port
@@ -83,8 +84,17 @@ def as_small(line: str) -> list[str]:
     return [*words, "--preset", "small.yaml"] if words[1] in DATA_COMMANDS else words
 
 
+LONG = {"docs/settings.md", "docs/confidence.md", "docs/rewards.md", "docs/tour.md", "docs/data-domain.md"}
+"""Whole runs of presets that other tests make, too; the tour's sessions have a test of their own."""
+
+
+def document_of(path: Path) -> ParameterSet:
+    name = str(path.relative_to(ROOT))
+    return pytest.param(path, id=name, marks=[pytest.mark.long] if name in LONG else [])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", [document_of(path) for path in DOCUMENTS])
 def test_the_commands_of_a_document_run_in_its_order(document: Path, tmp_path: Path) -> None:
     small_preset(tmp_path)
     small_preset(tmp_path, "small-data.yaml", "laptop-data")

@@ -27,9 +27,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def decision_of(**agent: object) -> tuple[str, Action]:
     """What the model makes of a command; what it wrote is in the thought where it was no action."""
-    command = Observation(text="get a.md from docs")
-    async with open_agent(blueprint(type="lora", max_tokens=24, **agent)) as opened:
-        return await opened.think(command), await opened.act(command)
+    async with open_agent(blueprint(type="lora", max_tokens=80, **agent)) as opened:
+        return await opened.think(ERRAND), await opened.act(ERRAND)
 
 
 async def test_an_adapter_of_a_run_decides_through_the_runs_engine(run_dir: Path) -> None:

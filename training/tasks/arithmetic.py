@@ -13,12 +13,13 @@ contains a held-out expression, and evaluation contains nothing else.
 from __future__ import annotations
 
 import ast
-import hashlib
 import random
 import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Final, NamedTuple, TypeAlias
+
+from training.tasks.draws import held_out_draws, number_of, round_at_random
 
 MAX_CHARACTERS: Final = 200
 """An expression longer than this is refused before it is parsed."""
@@ -36,7 +37,6 @@ _LEAST_DIGITS, _MOST_DIGITS = 1, 3
 _OPERATORS: Final = ("+", "-", "*")
 _OPERATOR_WEIGHTS: Final = (4, 4, 3)
 _PARENTHESES_SHARE: Final = 0.5
-_ATTEMPTS_BEFORE_HARDER: Final = 200
 
 _ALPHABET: Final = re.compile(r"[0-9+\-*/() ]+")
 _RUN: Final = re.compile(r"[0-9+\-*/() ]*[0-9][0-9+\-*/() ]*")
@@ -68,7 +68,7 @@ def sample_expression(rng: random.Random, difficulty: float) -> str:
     if not 0.0 <= difficulty <= 1.0:
         raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")
     span = _MOST_OPERANDS - _LEAST_OPERANDS
-    count = _LEAST_OPERANDS + _round_at_random(rng, difficulty * span)
+    count = _LEAST_OPERANDS + round_at_random(rng, difficulty * span)
     operands = [_sample_operand(rng, difficulty) for _ in range(count)]
     operators = _sample_operators(rng, count - 1)
     if count > _LEAST_OPERANDS and rng.random() < _PARENTHESES_SHARE:
@@ -140,8 +140,7 @@ def is_held_out(expression: str) -> bool:
     `3+4`, `3 + 4` and `(3+4)` share one canonical form and so lie on the same side.
     """
     canonical = ast.unparse(_parse(expression)).replace(" ", "")
-    digest = hashlib.sha256(canonical.encode("ascii")).digest()
-    return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
+    return number_of(canonical) % HELD_OUT_ONE_IN == 0
 
 
 def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
@@ -150,37 +149,16 @@ def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
     Where a difficulty has too few held-out expressions left, slightly harder ones fill its place.
     """
     rng = random.Random(seed)
-    lowest, highest = HELD_OUT_SPREAD
-    seen: set[str] = set()
-    tasks: list[HeldOutTask] = []
-    for index in range(count):
-        asked = lowest + (highest - lowest) * (index + 0.5) / count
-        expression, difficulty = _draw_held_out(rng, asked, seen)
-        seen.add(expression)
-        answer = str(evaluate(expression))
-        tasks.append(HeldOutTask(phrase(rng, expression), expression, answer, difficulty))
-    return tasks
-
-
-def _draw_held_out(rng: random.Random, asked: float, seen: set[str]) -> tuple[str, float]:
-    difficulty = asked
-    while True:
-        for _ in range(_ATTEMPTS_BEFORE_HARDER):
-            expression = sample_expression(rng, difficulty)
-            if expression not in seen and is_held_out(expression):
-                return expression, difficulty
-        difficulty = min(1.0, difficulty + 0.02)
-
-
-def _round_at_random(rng: random.Random, number: float) -> int:
-    """Round up with the probability of the fraction, so that the mean stays `number`."""
-    whole = int(number)
-    return whole + (rng.random() < number - whole)
+    draws = held_out_draws(rng, count, HELD_OUT_SPREAD, sample_expression, is_held_out)
+    return [
+        HeldOutTask(phrase(rng, expression), expression, str(evaluate(expression)), difficulty)
+        for expression, difficulty in draws
+    ]
 
 
 def _sample_operand(rng: random.Random, difficulty: float) -> str:
     span = _MOST_DIGITS - _LEAST_DIGITS
-    digits = _LEAST_DIGITS + _round_at_random(rng, difficulty * span)
+    digits = _LEAST_DIGITS + round_at_random(rng, difficulty * span)
     return str(rng.randint(10 ** (digits - 1), 10**digits - 1))
 
 

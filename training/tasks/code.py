@@ -11,7 +11,6 @@ Difficulty in [0, 1] fixes the mean number of steps, `1 + 4d`. One pipeline in e
 evaluation.
 """
 
-import hashlib
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from messages.goals import Check, CodeGoal
+from training.tasks.draws import held_out_draws, number_of
 
 FUNCTION: Final = "f"
 HELD_OUT_ONE_IN: Final = 8
@@ -26,7 +26,6 @@ HELD_OUT_SPREAD: Final = (0.0, 1.0)
 """Lowest and highest difficulty of the evaluation set."""
 TESTS: Final = 10
 _MOST_STEPS: Final = 5
-_ATTEMPTS_BEFORE_HARDER: Final = 200
 _ATTEMPTS: Final = 50
 
 Values = list[int]
@@ -196,25 +195,8 @@ def is_held_out(task: CodeTask) -> bool:
 
 def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
     """The fixed evaluation set: distinct held-out tasks, difficulties even over `HELD_OUT_SPREAD`."""
-    rng = random.Random(seed)
-    lowest, highest = HELD_OUT_SPREAD
-    seen: set[CodeTask] = set()
-    tasks: list[HeldOutTask] = []
-    for index in range(count):
-        asked = lowest + (highest - lowest) * (index + 0.5) / count
-        task = _draw_held_out(rng, asked, seen)
-        seen.add(task)
-        tasks.append(HeldOutTask(phrase(task), task, asked))
-    return tasks
-
-
-def _draw_held_out(rng: random.Random, difficulty: float, seen: set[CodeTask]) -> CodeTask:
-    while True:
-        for _ in range(_ATTEMPTS_BEFORE_HARDER):
-            task = sample_task(rng, difficulty)
-            if task not in seen and is_held_out(task):
-                return task
-        difficulty = min(1.0, difficulty + 0.02)
+    draws = held_out_draws(random.Random(seed), count, HELD_OUT_SPREAD, sample_task, is_held_out)
+    return [HeldOutTask(phrase(task), task, difficulty) for task, difficulty in draws]
 
 
 def _read_step(words: str) -> tuple[str, int] | None:
@@ -255,4 +237,4 @@ def _most_frequent(task: CodeTask, lists: Sequence[Values]) -> int:
 
 
 def _digest(task: CodeTask) -> int:
-    return int.from_bytes(hashlib.sha256(repr(tuple(task)).encode()).digest()[:8], "big")
+    return number_of(repr(tuple(task)))

@@ -18,12 +18,13 @@ contains a held-out formula, and evaluation contains nothing else.
 from __future__ import annotations
 
 import ast
-import hashlib
 import operator
 import random
 import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
+
+from training.tasks.draws import held_out_draws, number_of, round_at_random
 
 MAX_CHARACTERS: Final = 200
 """A formula longer than this is refused before it is parsed."""
@@ -40,7 +41,6 @@ _FEWEST, _MOST = 2, 5
 """Columns of a formula."""
 _FEW_ROWS, _MANY_ROWS = 4, 8
 _PARENTHESES_SHARE: Final = 0.5
-_ATTEMPTS_BEFORE_HARDER: Final = 200
 
 _NUMBER: Final = re.compile(r"[0-9]+")
 _FORMULA: Final = re.compile(r"(?<![\w.&|^+*/()-])[(0-9][0-9&|^() ]*(?<! )(?![\w&|^+*/()-])")
@@ -62,7 +62,7 @@ def sample_formula(rng: random.Random, difficulty: float) -> str:
     """Draw a formula without spaces, of a difficulty in [0, 1]. Raises ValueError if it lies outside."""
     if not 0.0 <= difficulty <= 1.0:
         raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")
-    size = _FEWEST + _round_at_random(rng, difficulty * (_MOST - _FEWEST))
+    size = _FEWEST + round_at_random(rng, difficulty * (_MOST - _FEWEST))
     rows = _MANY_ROWS if rng.random() < difficulty else _FEW_ROWS
     columns = [str(rng.randrange(1, 2**rows)) for _ in range(size)]
     signs = rng.choices("&|^", k=size - 1)
@@ -121,8 +121,7 @@ def is_held_out(formula: str) -> bool:
 
     Raises ValueError for what is no formula of ours.
     """
-    digest = hashlib.sha256(ast.unparse(_parse(formula)).encode("ascii")).digest()
-    return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
+    return number_of(ast.unparse(_parse(formula))) % HELD_OUT_ONE_IN == 0
 
 
 def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
@@ -131,31 +130,11 @@ def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
     Where a difficulty has too few held-out formulas left, slightly harder ones fill its place.
     """
     rng = random.Random(seed)
-    lowest, highest = HELD_OUT_SPREAD
-    seen: set[str] = set()
-    tasks: list[HeldOutTask] = []
-    for index in range(count):
-        asked = lowest + (highest - lowest) * (index + 0.5) / count
-        formula, difficulty = _draw_held_out(rng, asked, seen)
-        seen.add(formula)
-        tasks.append(HeldOutTask(phrase(rng, formula), formula, str(evaluate(formula)), difficulty))
-    return tasks
-
-
-def _draw_held_out(rng: random.Random, asked: float, seen: set[str]) -> tuple[str, float]:
-    difficulty = asked
-    while True:
-        for _ in range(_ATTEMPTS_BEFORE_HARDER):
-            formula = sample_formula(rng, difficulty)
-            if formula not in seen and is_held_out(formula):
-                return formula, difficulty
-        difficulty = min(1.0, difficulty + 0.02)
-
-
-def _round_at_random(rng: random.Random, number: float) -> int:
-    """Round up with the probability of the fraction, so that the mean stays `number`."""
-    whole = int(number)
-    return whole + (rng.random() < number - whole)
+    draws = held_out_draws(rng, count, HELD_OUT_SPREAD, sample_formula, is_held_out)
+    return [
+        HeldOutTask(phrase(rng, formula), formula, str(evaluate(formula)), difficulty)
+        for formula, difficulty in draws
+    ]
 
 
 def _parse(formula: str) -> ast.expr:

@@ -10,13 +10,13 @@ Every file (and for counting, every folder) falls on one side of a hash split: o
 What is held out is asked for in evaluation and nowhere else.
 """
 
-import hashlib
 import random
 import re
 from typing import Final, Literal, NamedTuple
 
 from configs.errors import BadInput
 from messages.tasks import ExpectedBlob, StoreGoal
+from training.tasks.draws import number_of
 from training.tasks.library import Library
 
 HELD_OUT_ONE_IN: Final = 4
@@ -126,8 +126,7 @@ def answer_of(errand: Errand, library: Library) -> str:
 
 def is_held_out(folder: str, file: str) -> bool:
     """Whether tasks that ask for this file (or, without one, count this folder) are for evaluation only."""
-    digest = hashlib.sha256(f"{folder}/{file}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
+    return number_of(f"{folder}/{file}") % HELD_OUT_ONE_IN == 0
 
 
 def draw_errand(rng: random.Random, library: Library, difficulty: float, held_out: bool = False) -> Errand:

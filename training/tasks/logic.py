@@ -17,13 +17,14 @@ Training text never contains a held-out formula, and evaluation contains nothing
 from __future__ import annotations
 
 import ast
-import hashlib
 import itertools
 import random
 import re
 import string
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+
+from training.tasks.draws import held_out_draws, number_of, round_at_random
 
 MAX_CHARACTERS: Final = 200
 """A formula longer than this is refused before it is parsed."""
@@ -47,7 +48,6 @@ ROWS_PHRASINGS: Final = (
 _FEWEST, _MOST_FOR_VALUE, _MOST_FOR_ROWS = 2, 3, 4
 _NEGATED_LETTER: Final = 0.35
 _NEGATED_GROUP: Final = 0.15
-_ATTEMPTS_BEFORE_HARDER: Final = 200
 
 _WORDS: Final = {"not": "~", "and": "&", "or": "|"}
 _WORD: Final = re.compile(r"\b(?:not|and|or)\b")
@@ -181,8 +181,7 @@ def is_held_out(formula: str) -> bool:
 
     Raises ValueError for what is no formula of ours.
     """
-    digest = hashlib.sha256(ast.unparse(_parse(formula)).encode("ascii")).digest()
-    return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
+    return number_of(ast.unparse(_parse(formula))) % HELD_OUT_ONE_IN == 0
 
 
 def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
@@ -191,32 +190,14 @@ def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
     Where a difficulty has too few held-out tasks left, slightly harder ones fill its place.
     """
     rng = random.Random(seed)
-    lowest, highest = HELD_OUT_SPREAD
-    seen: set[LogicTask] = set()
-    tasks: list[HeldOutTask] = []
-    for index in range(count):
-        asked = lowest + (highest - lowest) * (index + 0.5) / count
-        task, difficulty = _draw_held_out(rng, asked, seen)
-        seen.add(task)
-        tasks.append(HeldOutTask(phrase(rng, task), task, answer_of(task), difficulty))
-    return tasks
-
-
-def _draw_held_out(rng: random.Random, asked: float, seen: set[LogicTask]) -> tuple[LogicTask, float]:
-    difficulty = asked
-    while True:
-        for _ in range(_ATTEMPTS_BEFORE_HARDER):
-            task = sample_task(rng, difficulty)
-            if task not in seen and is_held_out(task.formula):
-                return task, difficulty
-        difficulty = min(1.0, difficulty + 0.02)
+    draws = held_out_draws(rng, count, HELD_OUT_SPREAD, sample_task, lambda task: is_held_out(task.formula))
+    return [HeldOutTask(phrase(rng, task), task, answer_of(task), difficulty) for task, difficulty in draws]
 
 
 def _sample_size(rng: random.Random, share: float, most: int) -> int:
     """How many letters to join: rounded up with the probability of the fraction, which keeps the mean."""
     wanted = _FEWEST + share * (most - _FEWEST)
-    whole = int(wanted)
-    return whole + (rng.random() < wanted - whole)
+    return round_at_random(rng, wanted)
 
 
 def _share(size: int, most: int) -> float:

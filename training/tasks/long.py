@@ -9,20 +9,19 @@ steps before it. Difficulty in [0, 1] fixes the mean number of steps, `2 + 8d`. 
 out for evaluation.
 """
 
-import hashlib
 import random
 import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from messages.goals import Milestone, MilestonesGoal
+from training.tasks.draws import held_out_draws, number_of
 
 HELD_OUT_ONE_IN: Final = 8
 HELD_OUT_SPREAD: Final = (0.0, 1.0)
 """Lowest and highest difficulty of the evaluation set."""
 MOST_STEPS: Final = 16
 _LEAST, _MOST = 2, 10
-_ATTEMPTS_BEFORE_HARDER: Final = 200
 _OPENING: Final = "Work these steps out one after the other, each with a tool call of its own. "
 _CLOSING: Final = " Answer with the results of all steps in order, separated by commas."
 
@@ -134,31 +133,13 @@ def estimate_difficulty(steps: Steps) -> float:
 
 def is_held_out(steps: Steps) -> bool:
     """Whether the task is for evaluation only."""
-    digest = hashlib.sha256(phrase(steps).encode()).digest()
-    return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
+    return number_of(phrase(steps)) % HELD_OUT_ONE_IN == 0
 
 
 def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
     """The fixed evaluation set: distinct held-out tasks, difficulties even over `HELD_OUT_SPREAD`."""
-    rng = random.Random(seed)
-    lowest, highest = HELD_OUT_SPREAD
-    seen: set[Steps] = set()
-    tasks: list[HeldOutTask] = []
-    for index in range(count):
-        asked = lowest + (highest - lowest) * (index + 0.5) / count
-        steps = _draw_held_out(rng, asked, seen)
-        seen.add(steps)
-        tasks.append(HeldOutTask(phrase(steps), steps, asked))
-    return tasks
-
-
-def _draw_held_out(rng: random.Random, difficulty: float, seen: set[Steps]) -> Steps:
-    while True:
-        for _ in range(_ATTEMPTS_BEFORE_HARDER):
-            steps = sample_steps(rng, difficulty)
-            if steps not in seen and is_held_out(steps):
-                return steps
-        difficulty = min(1.0, difficulty + 0.02)
+    draws = held_out_draws(random.Random(seed), count, HELD_OUT_SPREAD, sample_steps, is_held_out)
+    return [HeldOutTask(phrase(steps), steps, difficulty) for steps, difficulty in draws]
 
 
 def _draw(rng: random.Random, number: int) -> Step:

@@ -30,7 +30,8 @@ from bridge.transfers import LinkLost, evenly, slices, upload
 from bridge.wire import Kind
 from bridge.zeromq import zmq
 from configs.data import BridgeSettings
-from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+from configs.errors import AgentFactoryError
+from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, NewBlob
 
 Pieces = Callable[[int], AsyncIterator[memoryview]]
 """A value in pieces of a given size."""
@@ -91,23 +92,31 @@ class BridgeClient:
         Raises BadName, StoreFull, StoreError, BridgeDown. What an iterator yields cannot be sent twice:
         such a put fails with BridgeDown when its bridge is lost.
         """
-        words = wire.PutWords(
-            tag=tag,
-            name=name,
-            put_id=f"{self._name}-{next(self._puts)}",
-            meta=meta or BlobMeta(),
-        )
+        words = self._put_words(tag, name, meta or BlobMeta())
         if isinstance(data, bytes | bytearray | memoryview):
             view = memoryview(data).cast("B")
             if len(view) <= wire.INLINE_BYTES:
-                return await self._put_inline(words, view)
+                return _info(await self._ask_to_put(words, bytes(view)))
             return await self._put_view(words, view)
         held = bytearray()
         async for piece in data:
             held += piece
             if len(held) > wire.INLINE_BYTES:
                 return await self._put_stream(words, partial(evenly, held, data))
-        return await self._put_inline(words, held)
+        return _info(await self._ask_to_put(words, bytes(held)))
+
+    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> list[BlobInfo | AgentFactoryError]:
+        """Store values of at most `wire.INLINE_BYTES`, sent together; what came of each, in their order.
+
+        Of each a BlobInfo once it is durable, or BadName, StoreFull, StoreError, BridgeDown.
+        """
+        asked = [self._asked_to_put(tag, blob) for blob in blobs]
+        try:
+            return [put if isinstance(put, AgentFactoryError) else await _outcome(put) for put in asked]
+        finally:
+            for put in asked:
+                if not isinstance(put, AgentFactoryError):
+                    put.cancel()  # if nobody waits for it any more
 
     async def get(self, tag: str, name: str) -> bytes:
         """A whole blob. Raises NoSuchBlob, BlobDamaged (its SHA-256 is another), StoreError, BridgeDown."""
@@ -176,9 +185,17 @@ class BridgeClient:
     ) -> asyncio.Future[Answer]:
         return self._live().ask(kind, words, body, repeat)
 
-    async def _put_inline(self, words: wire.PutWords, data: memoryview | bytearray) -> BlobInfo:
-        answer = await self._ask(Kind.PUT, wire.text(words), bytes(data))
-        return BlobInfo.model_validate_json(answer.words)
+    def _put_words(self, tag: str, name: str, meta: BlobMeta) -> wire.PutWords:
+        return wire.PutWords(tag=tag, name=name, put_id=f"{self._name}-{next(self._puts)}", meta=meta)
+
+    def _asked_to_put(self, tag: str, blob: NewBlob) -> asyncio.Future[Answer] | AgentFactoryError:
+        try:
+            return self._ask_to_put(self._put_words(tag, blob.name, blob.meta), blob.data)
+        except AgentFactoryError as error:
+            return error
+
+    def _ask_to_put(self, words: wire.PutWords, data: bytes) -> asyncio.Future[Answer]:
+        return self._ask(Kind.PUT, wire.text(words), data)
 
     async def _put_view(self, words: wire.PutWords, view: memoryview) -> BlobInfo:
         """A large value that is all here: sent from the beginning again if the bridge is lost."""
@@ -194,7 +211,7 @@ class BridgeClient:
         answer = await self._ask(Kind.PUT_OPEN, wire.text(words))
         transfer = answer.transfer
         if transfer is None:  # a repeat of one that was done
-            return BlobInfo.model_validate_json(answer.words)
+            return _info(answer)
         welcome = transfer.link.welcome
         if welcome is None:
             raise LinkLost(f"{transfer.link.endpoint}: {transfer.link.why}")
@@ -202,6 +219,17 @@ class BridgeClient:
             return BlobInfo.model_validate_json(await upload(transfer, pieces(welcome.chunk_bytes)))
         finally:
             self._dispatcher.end(transfer)
+
+
+async def _outcome(asked: asyncio.Future[Answer]) -> BlobInfo | AgentFactoryError:
+    try:
+        return _info(await asked)
+    except AgentFactoryError as error:
+        return error
+
+
+def _info(answer: Answer) -> BlobInfo:
+    return BlobInfo.model_validate_json(answer.words)
 
 
 def _count(answer: Answer) -> int:

@@ -27,7 +27,7 @@ from bridge.uris.preparing import LazyFolder, check_texts, converted, is_table, 
 from bridge.uris.sources import CHUNK_BYTES, PlannedBlob, SourceChanged, StoredSource
 from bridge.uris.uri import shown
 from configs.errors import AgentFactoryError, CannotWrite
-from messages.blobs import BlobInfo
+from messages.blobs import BlobInfo, NewBlob
 from messages.data import Format, IngestReport
 
 T = TypeVar("T")
@@ -136,6 +136,7 @@ class Ingest:
         """Put small blobs, read in one go and sent together, or a single large one."""
         local = [blob for blob in batch if self._goes_whole(blob)]
         loaded = await anyio.to_thread.run_sync(_load_all, local) if local and not call.stopped else {}
+        new: dict[str, NewBlob] = {}
 
         async def put(blob: PlannedBlob) -> None:
             if call.stopped:
@@ -147,7 +148,22 @@ class Ingest:
 
         async with anyio.create_task_group() as group:
             for blob in batch:
-                group.start_soon(put, blob)
+                data = loaded.get(blob.name)
+                if isinstance(data, bytes) and len(data) <= SMALL_BYTES and blob.name not in call.present:
+                    new[blob.name] = NewBlob(blob.name, data, blob.meta)
+                else:
+                    group.start_soon(put, blob)
+        if new and not call.stopped:
+            await self._put_new(call, [blob for blob in batch if blob.name in new], list(new.values()))
+
+    async def _put_new(self, call: Tally, blobs: Sequence[PlannedBlob], new: Sequence[NewBlob]) -> None:
+        """Put small blobs that the store does not have."""
+        for blob, outcome in zip(blobs, await self._sink.put_many(call.tag, new), strict=True):
+            if isinstance(outcome, AgentFactoryError):
+                call.failed(blob, outcome)
+            else:
+                call.advance(outcome.size)
+                call.stored(blob, outcome)
 
     def _goes_whole(self, blob: PlannedBlob) -> bool:
         return blob.source.size <= self._whole_bytes and not isinstance(blob.source, StoredSource)

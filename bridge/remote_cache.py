@@ -1,6 +1,7 @@
 """The bridge's cache as a backend, for processes without one of their own."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
 
 from bridge.cache.base import CacheUnavailable, Held, ItemRefused
 from bridge.client import BridgeClient
@@ -39,6 +40,12 @@ class RemoteCache:
         answer, body = await self._ask(CacheWords(word="gets", keys=(_text(key),)))
         return None if answer.sizes[0] < 0 else Held(body, answer.token)
 
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+        """Those that are there, with their tokens."""
+        wanted = tuple(dict.fromkeys(keys))
+        found = await asyncio.gather(*(self.gets(key) for key in wanted))
+        return {key: held for key, held in zip(wanted, found, strict=True) if held is not None}
+
     async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
         """Whatever was there before."""
         await self._ask(CacheWords(word="set", keys=(_text(key),), ttl_s=ttl_s), value)
@@ -48,10 +55,20 @@ class RemoteCache:
         words = CacheWords(word="add", keys=(_text(key),), ttl_s=ttl_s)
         return (await self._ask(words, value))[0].stored
 
+    async def add_many(self, items: Mapping[bytes, bytes], ttl_s: int) -> frozenset[bytes]:
+        """`add` for each; the keys that were stored."""
+        return await _stored({key: self.add(key, value, ttl_s) for key, value in items.items()})
+
     async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
         """Only if nobody has changed it since `gets`; whether it was stored."""
         words = CacheWords(word="compare_and_set", keys=(_text(key),), token=token, ttl_s=ttl_s)
         return (await self._ask(words, value))[0].stored
+
+    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+        """`compare_and_set` for each; the keys that were stored."""
+        return await _stored(
+            {key: self.compare_and_set(key, value, token, ttl_s) for key, (value, token) in items.items()}
+        )
 
     async def delete(self, key: bytes) -> None:
         """Forget it, if it is there."""
@@ -81,6 +98,15 @@ class RemoteCache:
         if answer.refused:
             raise ItemRefused(answer.refused)
         return answer, body
+
+
+async def _stored(asked: Mapping[bytes, Awaitable[bool]]) -> frozenset[bytes]:
+    """Requests that are made at once go to the bridge together. Raises CacheUnavailable."""
+    outcomes = await asyncio.gather(*asked.values(), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, ItemRefused):
+            raise outcome
+    return frozenset(key for key, outcome in zip(asked, outcomes, strict=True) if outcome is True)
 
 
 def _text(key: bytes) -> str:

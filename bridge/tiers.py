@@ -1,7 +1,7 @@
 """The two tiers as their users see them: the store behind the bridge, and the cache in front of it."""
 
 import glob
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol, TypeVar
 from bridge.errors import NoSuchBlob
 from bridge.search.base import index_tag
 from configs.data import DataSettings
-from configs.errors import BadInput
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
+from configs.errors import AgentFactoryError, BadInput
+from messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
 
 T = TypeVar("T")
 Blob = tuple[str, str]
@@ -47,6 +47,9 @@ class BlobSink(Protocol):
 class IngestSink(BlobSink, Protocol):
     """Where what is ingested goes."""
 
+    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+        """Store small blobs of different names; what came of each, in their order."""
+
     async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
         """A value that the store has already, by its digest, is wanted again."""
 
@@ -56,6 +59,9 @@ class IngestSink(BlobSink, Protocol):
 
 class BlobStore(BlobSink, Protocol):
     """The store, as the bridge's client offers it."""
+
+    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+        """Store small blobs that are sent together; what came of each, in their order."""
 
     async def get(self, tag: str, name: str) -> bytes:
         """All bytes of a blob. Raises NoSuchBlob."""
@@ -96,6 +102,11 @@ class BlobCache(Protocol):
         one_of_many: bool = False,
     ) -> T:
         """Put, then cache the value (None: leave it to the store)."""
+
+    async def write_many_through(
+        self, values: Mapping[Blob, bytes], put: Callable[[], Awaitable[Sequence[T | AgentFactoryError]]]
+    ) -> Sequence[T | AgentFactoryError]:
+        """Put many, each as one of many, then cache the values of those that the store took."""
 
     async def name_all(self) -> None:
         """Let everybody find by `query` what was written as one of many."""
@@ -147,6 +158,11 @@ class WriteThrough:
         put = partial(self._store.put, tag, name, data, meta)
         value = data if isinstance(data, bytes) else None
         return await self._cache.write_through(tag, name, put, value, one_of_many=True)
+
+    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+        """Put to the store, then to the cache, all together; what came of each, in their order."""
+        values = {(tag, blob.name): blob.data for blob in blobs}
+        return await self._cache.write_many_through(values, partial(self._store.put_many, tag, blobs))
 
     async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
         """Cache a value that the store has already, if the cache has forgotten it."""

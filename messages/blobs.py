@@ -1,5 +1,7 @@
 """Blobs: named bytes under a tag, as the data plane keeps them."""
 
+from typing import NamedTuple
+
 from pydantic import Field
 
 from messages.base import Message
@@ -14,6 +16,14 @@ class BlobMeta(Message):
     dtype: str = ""
     """Of an array, as NumPy spells it; empty for anything else."""
     shape: tuple[int, ...] = ()
+
+
+class NewBlob(NamedTuple):
+    """A small blob to be put with others."""
+
+    name: str
+    data: bytes
+    meta: BlobMeta
 
 
 class BlobInfo(Message):

@@ -5,19 +5,32 @@ import functools
 import inspect
 import os
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 LIMIT_S = 60.0
 SLOW_LIMIT_S = 600.0
+_SECONDS = {"slow": 40, "ray": 5}
+"""What a test with this marker may take."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _longest_files_first(items)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             slow = item.get_closest_marker("slow") is not None
             item.obj = _limited(item.obj, SLOW_LIMIT_S if slow else LIMIT_S)
+
+
+def _longest_files_first(items: list[pytest.Item]) -> None:
+    """So that no worker begins with a long file when the others are at their end."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        seconds[item.path] += sum(_SECONDS.get(marker.name, 0) for marker in item.iter_markers())
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 def _limited(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Awaitable[None]]:

@@ -133,15 +133,11 @@ class AgentSession:
         return step
 
     async def _steps(self, task: TaskSpec, limit: int) -> tuple[Step, ...]:
-        seen = await self._environment.reset(task)
-        steps: list[Step] = []
-        while len(steps) < limit:
-            step = await self._step(seen)
-            steps.append(step)
-            if step.result.done:
-                break
-            result = step.result.observation
-            seen = result.model_copy(update={"text": show(result, SHOWN_CHARACTERS)})
+        steps = [await self._step(await self._environment.reset(task))]
+        while len(steps) < limit and not steps[-1].result.done:
+            seen = steps[-1].result.observation
+            shown = seen.model_copy(update={"text": show(seen, SHOWN_CHARACTERS)})
+            steps.append(await self._step(shown))
         return tuple(steps)
 
     async def _step(self, seen: Observation) -> Step:

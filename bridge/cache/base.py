@@ -4,7 +4,7 @@ The rules that keep stale bytes out are built on these (see `bridge.cache.tier`)
 no cleverness: only that `add` and `compare_and_set` are atomic, as memcached's are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -40,14 +40,26 @@ class CacheBackend(Protocol):
     async def gets(self, key: bytes) -> Held | None:
         """The value and its token, or None."""
 
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+        """Those that are there, with their tokens, in one round trip."""
+
     async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
         """Whatever was there before."""
 
     async def add(self, key: bytes, value: bytes, ttl_s: int) -> bool:
         """Only if nothing is there; whether it was stored."""
 
+    async def add_many(self, items: Mapping[bytes, bytes], ttl_s: int) -> frozenset[bytes]:
+        """`add` for each, sent together; the keys that were stored. One that is refused is not."""
+
     async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
         """Only if nobody has changed it since `gets`; whether it was stored."""
+
+    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+        """The same for new values with the tokens that they want, sent together; the keys that were stored.
+
+        One that is refused is not.
+        """
 
     async def delete(self, key: bytes) -> None:
         """Forget it, if it is there."""

@@ -7,7 +7,8 @@ another: one process hosts it, and the others reach it over the bridge.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from bridge.cache.base import Held, ItemRefused
@@ -86,6 +87,10 @@ class EmbeddedCache:
         item = self._read(key)
         return item and Held(item.value, item.token)
 
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+        """Those that are there, with their tokens."""
+        return {key: held for key in dict.fromkeys(keys) if (held := await self.gets(key)) is not None}
+
     async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
         """Whatever was there before. Raises ItemRefused."""
         self._write(key, value, ttl_s)
@@ -97,6 +102,15 @@ class EmbeddedCache:
         self._write(key, value, ttl_s)
         return True
 
+    async def add_many(self, items: Mapping[bytes, bytes], ttl_s: int) -> frozenset[bytes]:
+        """`add` for each; the keys that were stored."""
+        stored = []
+        for key, value in items.items():
+            with suppress(ItemRefused):
+                if await self.add(key, value, ttl_s):
+                    stored.append(key)
+        return frozenset(stored)
+
     async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
         """Only if nobody has changed it since `gets`; whether it was stored. Raises ItemRefused."""
         item = self._live(key)
@@ -104,6 +118,15 @@ class EmbeddedCache:
             return False
         self._write(key, value, ttl_s)
         return True
+
+    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+        """`compare_and_set` for each; the keys that were stored."""
+        stored = []
+        for key, (value, token) in items.items():
+            with suppress(ItemRefused):
+                if await self.compare_and_set(key, value, token, ttl_s):
+                    stored.append(key)
+        return frozenset(stored)
 
     async def delete(self, key: bytes) -> None:
         """Forget it, if it is there."""

@@ -12,6 +12,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import NamedTuple
 from zlib import crc32
 
@@ -83,12 +84,8 @@ class Index:
     async def named(self) -> list[Blob]:
         """All names, of blobs that are cached and of some that are not any more."""
         await self.settle()
-        by_server: dict[Server, list[bytes]] = {}
-        for number in range(SHARDS):
-            slot = self._shard(number).slot
-            by_server.setdefault(slot.server, []).append(slot.key)
         named: list[Blob] = []
-        for server, keys in by_server.items():
+        for server, keys in self._keys.items():
             if not server.may_read():
                 continue
             try:
@@ -99,6 +96,22 @@ class Index:
             server.answered()
             named += ((entry.tag, entry.name) for item in items.values() for entry in _read(item))
         return named
+
+    @cached_property
+    def _keys(self) -> dict[Server, list[bytes]]:
+        """Of all shards, by their homes."""
+        keys: dict[Server, list[bytes]] = {}
+        for number in range(SHARDS):
+            slot = self._shard(number).slot
+            keys.setdefault(slot.server, []).append(slot.key)
+        return keys
+
+    def _shard(self, number: int) -> Shard:
+        shard = self._shards.get(number)
+        if shard is None:
+            key = f"{self._prefix}:@{number}".encode()
+            shard = self._shards[number] = Shard(Slot(key, self._servers.home(key)))
+        return shard
 
     def _put_down(self, blob: Blob) -> Shard | None:
         """The shard where its name waits now; None if it is known to be there."""
@@ -113,13 +126,6 @@ class Index:
             blobs, shard.waiting = shard.waiting, set()
             if blobs and await self._write(shard.slot, blobs):
                 self._remember(blobs)
-
-    def _shard(self, number: int) -> Shard:
-        shard = self._shards.get(number)
-        if shard is None:
-            key = f"{self._prefix}:@{number}".encode()
-            shard = self._shards[number] = Shard(Slot(key, self._servers.home(key)))
-        return shard
 
     async def _write(self, slot: Slot, blobs: set[Blob]) -> bool:
         """Whether they are there."""

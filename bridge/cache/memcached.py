@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import aiomcache
@@ -30,11 +30,14 @@ TICKS = 4
 """Of the limit."""
 READ_AHEAD = 1 << 18
 """Bytes that a connection buffers before it stops reading."""
+TOGETHER_BYTES = 1 << 18
+"""Of what is stored together before its answers are read."""
 LONGEST_RELATIVE_S = 30 * 24 * 3600
 """memcached takes a larger time to live for a date."""
 
 T = TypeVar("T")
 Turn = asyncio.Future[Connection | None]
+_NOT_STORED = {b"NOT_STORED", b"EXISTS", b"NOT_FOUND"}
 
 
 class Connections(MemcachePool):
@@ -190,6 +193,27 @@ class Client(aiomcache.Client):
                     raise ClientException("lengths failed", line)
         return found
 
+    @acquire
+    async def gets_many(self, conn: Connection, keys: Sequence[bytes]) -> dict[bytes, Held]:
+        """Those that are there, with their tokens."""
+        values, tokens = await self._multi_get(conn, *keys)
+        return {key: Held(value, tokens[key]) for key, value in values.items()}
+
+    @acquire
+    async def store(self, conn: Connection, commands: Sequence[bytes]) -> list[bool]:
+        """Storage commands, sent without waiting for the answers between them; which of them stored."""
+        conn.writer.writelines(commands)
+        await conn.writer.drain()
+        return [_is_stored(await _line(conn)) for _ in commands]
+
+
+def _is_stored(answer: bytes) -> bool:
+    if answer == b"STORED":
+        return True
+    if answer in _NOT_STORED or answer.startswith(b"SERVER_ERROR "):
+        return False
+    raise ClientException("storing failed", answer)
+
 
 async def _line(conn: Connection) -> bytes:
     line = await conn.reader.readline()
@@ -230,6 +254,10 @@ class MemcachedBackend:
         value, token = await self._try(self._client.gets(key))
         return None if value is None or token is None else Held(value, token)
 
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+        """Those that are there, with their tokens."""
+        return await self._try(self._client.gets_many(tuple(dict.fromkeys(keys)))) if keys else {}
+
     async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
         """Whatever was there before."""
         await self._try(self._client.set(key, value, _expiry(ttl_s)))
@@ -238,9 +266,28 @@ class MemcachedBackend:
         """Only if nothing is there; whether it was stored."""
         return await self._try(self._client.add(key, value, _expiry(ttl_s)))
 
+    async def add_many(self, items: Mapping[bytes, bytes], ttl_s: int) -> frozenset[bytes]:
+        """`add` for each; the keys that were stored."""
+        until = _expiry(ttl_s)
+        return await self._store(
+            items,
+            (b"add %b 0 %d %d\r\n%b\r\n" % (key, until, len(item), item) for key, item in items.items()),
+        )
+
     async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
         """Only if nobody has changed it since `gets`; whether it was stored."""
         return await self._try(self._client.cas(key, value, token, _expiry(ttl_s)))
+
+    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+        """`compare_and_set` for each; the keys that were stored."""
+        until = _expiry(ttl_s)
+        return await self._store(
+            items,
+            (
+                b"cas %b 0 %d %d %d\r\n%b\r\n" % (key, until, len(item), token, item)
+                for key, (item, token) in items.items()
+            ),
+        )
 
     async def delete(self, key: bytes) -> None:
         """Forget it, if it is there."""
@@ -254,6 +301,13 @@ class MemcachedBackend:
         """Close the connections."""
         await self._client.close()
 
+    async def _store(self, keys: Iterable[bytes], commands: Iterable[bytes]) -> frozenset[bytes]:
+        """The keys whose commands stored."""
+        stored: list[bool] = []
+        for some in _together(commands):
+            stored += await self._try(self._client.store(some))
+        return frozenset(key for key, done in zip(keys, stored, strict=True) if done)
+
     async def _try(self, operation: Awaitable[T]) -> T:
         try:
             return await operation
@@ -264,6 +318,20 @@ class MemcachedBackend:
         refused = isinstance(error, ClientException) and "b'SERVER_ERROR" in str(error)
         kind = ItemRefused if refused else CacheUnavailable
         return kind(f"memcached {self.name}: {error or type(error).__name__}")
+
+
+def _together(commands: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Runs of at most `TOGETHER_BYTES`, or of one."""
+    held: list[bytes] = []
+    size = 0
+    for command in commands:
+        if held and size + len(command) > TOGETHER_BYTES:
+            yield held
+            held, size = [], 0
+        held.append(command)
+        size += len(command)
+    if held:
+        yield held
 
 
 def _expiry(ttl_s: int) -> int:

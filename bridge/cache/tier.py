@@ -44,7 +44,7 @@ What remains:
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from fnmatch import translate
 from typing import NamedTuple, TypeVar
 
@@ -55,8 +55,9 @@ from bridge.cache.keys import key_of
 from bridge.cache.leases import Lease, Leases, Load
 from bridge.cache.servers import Server, Servers, ServerStatistics, Slot
 from bridge.cache.values import Values, batches
-from bridge.cache.writing import RELEASED_S, Claims
+from bridge.cache.writing import RELEASED_S, Claim, Claims
 from configs.data import CacheSettings
+from configs.errors import AgentFactoryError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -128,11 +129,7 @@ class CacheTier:
                 item = await server.backend.get(slot.key)
                 if server.trouble:
                     server.answered()
-                if item is not None and item.startswith(VALUE):
-                    server.hits += 1
-                    server.bytes += len(item) - HEAD
-                    return item[HEAD:]
-                return await self._rest_of(slot, item)
+                return self._whole(server, item) or await self._rest_of(slot, item)
             except CacheUnavailable:
                 server.failed()
         server.errors += 1
@@ -191,18 +188,32 @@ class CacheTier:
         Of `one_of_many` other processes may find the name only after `name_all`. Raises what `put` raises;
         the key stays uncached for `mark_s` then, since nobody knows whether the store has taken it.
         """
-        slot = self._slot(tag, name)
-        claim = await self._claims.take(slot)
+        (claim,) = await self._claims.take([self._slot(tag, name)])
         done = await self._claims.during([claim], put)
-        item = await self._packed(slot, value) if claim.token is not None else None
-        if item is None:
-            await self._claims.release(claim)
-        elif await self._claims.settle(claim, item, self._ttl_s):
-            self._fills += 1
-            await (self._index.add_later if one_of_many else self._index.add)((tag, name))
-            return done
-        self._lost_fills += value is not None and self._values.cacheable(value)
+        for blob in await self._settle([((tag, name), claim, value)]):
+            await (self._index.add_later if one_of_many else self._index.add)(blob)
         return done
+
+    async def write_many_through(
+        self, values: Mapping[Blob, bytes], put: Callable[[], Awaitable[Sequence[T | AgentFactoryError]]]
+    ) -> Sequence[T | AgentFactoryError]:
+        """Put many to the store, then cache those that it took: a few round trips for all of them.
+
+        `put` says what came of each, in their order; with its error a blob's key stays uncached for
+        `mark_s`. Other processes may find the names only after `name_all`. Raises what `put` raises.
+        """
+        claims = await self._claims.take(self._slot(*blob) for blob in values)
+        outcomes = await self._claims.during(claims, put)
+        writes = zip(values.items(), claims, outcomes, strict=True)
+        done: list[tuple[Blob, Claim, bytes | None]] = []
+        for (blob, value), claim, outcome in writes:
+            if isinstance(outcome, AgentFactoryError):
+                self._claims.abandon([claim])
+            else:
+                done.append((blob, claim, value))
+        for blob in await self._settle(done):
+            await self._index.add_later(blob)
+        return outcomes
 
     async def delete_through(
         self, blobs: Iterable[Blob], delete: Callable[[], Awaitable[Iterable[Blob]]]
@@ -213,11 +224,14 @@ class CacheTier:
         `delete` names it. Raises what `delete` raises.
         """
         expected = dict.fromkeys(blobs)
-        claims = await self._each(expected, lambda blob: self._claims.take(self._slot(*blob)))
+        claims: list[Claim] = []
+        for some in batches(list(expected), _AT_ONCE):
+            claims += await self._claims.take(self._slot(*blob) for blob in some)
         removed = list(await self._claims.during(claims, delete))
         unexpected = [blob for blob in removed if blob not in expected]
         await self._each(unexpected, lambda blob: self._claims.invalidate(self._slot(*blob)))
-        await self._each(claims, self._claims.release)
+        for held in batches(claims, _AT_ONCE):
+            await self._claims.release(held)
         return removed
 
     async def prune(self, tag: str, names: Iterable[str] | None = None) -> int:
@@ -287,8 +301,16 @@ class CacheTier:
             slot = self._slots[tag, name] = Slot(key, self._servers.home(key))
         return slot
 
+    def _whole(self, server: Server, item: bytes | None) -> bytes | None:
+        """The value of an item that is one by itself and not empty, counted as a hit."""
+        if item is None or len(item) == HEAD or not item.startswith(VALUE):
+            return None
+        server.hits += 1
+        server.bytes += len(item) - HEAD
+        return item[HEAD:]
+
     async def _rest_of(self, slot: Slot, item: bytes | None) -> bytes | None:
-        """The value behind an item that is not one by itself. Raises CacheUnavailable."""
+        """The value behind any other item. Raises CacheUnavailable."""
         value = await self._values.join(slot, item) if item is not None else None
         if value is None:
             slot.server.misses += 1
@@ -310,7 +332,8 @@ class CacheTier:
                 items = await server.backend.get_many([slot.key for _, slot in some])
                 server.answered()
                 for blob, slot in some:
-                    value = await self._rest_of(slot, items.get(slot.key))
+                    item = items.get(slot.key)
+                    value = self._whole(server, item) or await self._rest_of(slot, item)
                     done += 1
                     if value is not None:
                         found[blob] = value
@@ -318,6 +341,24 @@ class CacheTier:
                 server.failed()
                 server.errors += len(some) - done
                 server.misses += len(some) - done
+
+    async def _settle(self, writes: Sequence[tuple[Blob, Claim, bytes | None]]) -> list[Blob]:
+        """Cache what was put, where no other writer was; the blobs that are cached now."""
+        kept: list[tuple[Blob, Claim, bytes]] = []
+        left: list[Claim] = []
+        for blob, claim, value in writes:
+            item = await self._packed(claim.slot, value) if claim.token is not None else None
+            if item is None:
+                left.append(claim)
+            else:
+                kept.append((blob, claim, item))
+        stored = await self._claims.settle([(claim, item) for _, claim, item in kept], self._ttl_s)
+        await self._claims.release(left)
+        cached = [blob for (blob, _, _), done in zip(kept, stored, strict=True) if done]
+        self._fills += len(cached)
+        wanted = sum(value is not None and self._values.cacheable(value) for _, _, value in writes)
+        self._lost_fills += wanted - len(cached)
+        return cached
 
     async def _fill(self, blob: Blob, slot: Slot, lease: Lease, value: bytes) -> None:
         """Store what was loaded under a lease."""

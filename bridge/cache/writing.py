@@ -3,13 +3,13 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bridge.cache.base import CacheUnavailable, Held, ItemRefused
+from bridge.cache.base import CacheUnavailable, Held
 from bridge.cache.items import MAX_OWNERS, NAME_BYTES, OWNER, owners_in, reader_mark, writer_mark
-from bridge.cache.servers import Slot
+from bridge.cache.servers import Server, Slot
 
 T = TypeVar("T")
 RELEASED_S = 1
@@ -41,11 +41,18 @@ class Claims:
         self._mark_s = mark_s
         self._clock = clock
 
-    async def take(self, slot: Slot) -> Claim:
-        """Put a mark on the key, in place of a value, beside the names of other writers."""
-        claim = Claim(slot, _new_name())
-        claim.invalidated = await self._enter(claim)
-        return claim
+    async def take(self, slots: Iterable[Slot]) -> list[Claim]:
+        """Put a mark on each key, in place of a value, beside the names of other writers.
+
+        Keys where nothing is take two round trips together; the others three more each.
+        """
+        claims = [Claim(slot, _new_name()) for slot in slots]
+        for server, some in _by_server(claims).items():
+            await self._enter_empty(server, some)
+        for claim in claims:
+            if not claim.invalidated:
+                claim.invalidated = await self._enter(claim)
+        return claims
 
     async def during(self, claims: Sequence[Claim], act: Callable[[], Awaitable[T]]) -> T:
         """Do it, and renew the claims as long as it lasts. Raises what `act` raises.
@@ -63,38 +70,40 @@ class Claims:
         except BaseException:
             if acting.cancel():
                 await asyncio.wait((acting,))
-            for claim in claims:
-                if not claim.invalidated:
-                    claim.slot.server.owe()
+            self.abandon(claims)
             raise
 
-    async def settle(self, claim: Claim, item: bytes, ttl_s: int) -> bool:
-        """Replace the claim with an item; False if other writers were there, or the server is not well.
-
-        With other writers nobody here knows whose bytes the store holds, so nothing is cached: the last
-        one to leave the key releases it.
-        """
-        server = claim.slot.server
-        if claim.token is not None and not server.owing:
-            try:
-                if await server.backend.compare_and_set(claim.slot.key, item, claim.token, ttl_s):
-                    return True
-            except ItemRefused:
-                pass  # the server is well, and has to be told otherwise
-            except CacheUnavailable:
-                server.failed()
-        try:
-            if not await self._leave(claim):
-                await self._overwrite(Claim(claim.slot, _new_name()))
-        except asyncio.CancelledError:
+    def abandon(self, claims: Iterable[Claim]) -> None:
+        """Nobody knows what the store has now: leave the marks, until they expire."""
+        for claim in claims:
             if not claim.invalidated:
-                server.owe()
-            raise
-        return False
+                claim.slot.server.owe()
 
-    async def release(self, claim: Claim) -> None:
-        """Leave the key to whoever reads it next."""
-        await self.settle(claim, reader_mark(), RELEASED_S)
+    async def settle(self, items: Sequence[tuple[Claim, bytes]], ttl_s: int) -> list[bool]:
+        """Replace each claim with its item; whether that was done.
+
+        It is not where other writers were, or where the server is not well. With other writers nobody here
+        knows whose bytes the store holds, so nothing is cached: the last one to leave the key releases it.
+        """
+        ready: dict[Server, dict[bytes, Held]] = {}
+        for claim, item in items:
+            if claim.token is not None:
+                ready.setdefault(claim.slot.server, {})[claim.slot.key] = Held(item, claim.token)
+        stored: frozenset[bytes] = frozenset()
+        try:
+            for server, held in ready.items():
+                stored |= await _replace(server, held, ttl_s)
+            for claim, _ in items:
+                if claim.slot.key not in stored and not await self._leave(claim):
+                    await self._overwrite(Claim(claim.slot, _new_name()))
+        except asyncio.CancelledError:
+            self.abandon(claim for claim, _ in items if claim.slot.key not in stored)
+            raise
+        return [claim.slot.key in stored for claim, _ in items]
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Leave the keys to whoever reads them next."""
+        await self.settle([(claim, reader_mark()) for claim in claims], RELEASED_S)
 
     async def invalidate(self, slot: Slot) -> None:
         """Leave the key with a mark that nobody takes away before it expires."""
@@ -104,15 +113,34 @@ class Claims:
             slot.server.owe()
             raise
 
+    async def _enter_empty(self, server: Server, claims: Sequence[Claim]) -> None:
+        """Put the marks on those keys where nothing is."""
+        if server.owing:
+            return
+        marks = {claim.slot.key: writer_mark([self._owner(claim)]) for claim in claims}
+        try:
+            added = await server.backend.add_many(marks, self._mark_s)
+            for claim in claims:
+                claim.invalidated = claim.slot.key in added
+            held = await server.backend.gets_many([key for key in marks if key in added])
+        except CacheUnavailable:
+            server.failed()
+            return
+        server.answered()
+        for claim in claims:
+            now = held.get(claim.slot.key)
+            if now is not None and now.value == marks[claim.slot.key]:
+                claim.token = now.token
+
     async def _enter(self, claim: Claim) -> bool:
-        """Whether the server has taken the mark."""
+        """Put the mark beside others, or in place of a value; whether the server has taken it."""
         others: list[bytes] = []
 
         def beside_others(held: Held | None) -> bytes | None:
             others[:] = self._others(claim, held)
             return writer_mark([*others, self._owner(claim)]) if len(others) < MAX_OWNERS else None
 
-        mark = await self._change(claim.slot, beside_others, self._mark_s, perhaps_new=True)
+        mark = await self._change(claim.slot, beside_others, self._mark_s)
         if mark is None:
             return await self._overwrite(claim)
         if not others:
@@ -150,19 +178,14 @@ class Claims:
         slot: Slot,
         edit: Callable[[Held | None], bytes | None],
         ttl_s: int,
-        perhaps_new: bool = False,
     ) -> bytes | None:
-        """Put what `edit` makes of what is there in its place; what that was, or None if it was not done.
-
-        `perhaps_new` tries first whether nothing is there: a round trip less if so.
-        """
+        """Put what `edit` makes of what is there in its place; what that was, or None if it was not done."""
         server, failures = slot.server, 0
         for _ in range(_ATTEMPTS):
             if server.owing or failures == _FAILURES:
                 return None
             try:
-                held = None if perhaps_new else await server.backend.gets(slot.key)
-                perhaps_new = False
+                held = await server.backend.gets(slot.key)
                 item = edit(held)
                 if item is None:
                     return None
@@ -212,6 +235,24 @@ class Claims:
         owners = [(owner, *OWNER.unpack(owner)) for owner in (owners_in(held.value) if held else ())]
         now = self._clock()
         return [owner for owner, name, until in owners if name != claim.name and until + self._mark_s > now]
+
+
+async def _replace(server: Server, held: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+    """Store values in the place of marks that nobody has changed; the keys where that was done."""
+    if server.owing:
+        return frozenset()
+    try:
+        return await server.backend.compare_and_set_many(held, ttl_s)
+    except CacheUnavailable:
+        server.failed()
+        return frozenset()
+
+
+def _by_server(claims: Iterable[Claim]) -> dict[Server, list[Claim]]:
+    grouped: dict[Server, list[Claim]] = {}
+    for claim in claims:
+        grouped.setdefault(claim.slot.server, []).append(claim)
+    return grouped
 
 
 def _new_name() -> bytes:

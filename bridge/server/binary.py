@@ -12,7 +12,7 @@ from bridge.cache.base import CacheBackend, CacheUnavailable
 from bridge.errors import BridgeError, StoreError
 from bridge.frames import Buffer
 from bridge.server.cache_words import answer_cache
-from bridge.server.lanes import Job
+from bridge.server.lanes import Job, TwoStepJob
 from bridge.server.peers import Peers, Ticket
 from bridge.server.puts import Puts
 from bridge.server.streams import Flow, Incoming, Outgoing
@@ -141,10 +141,10 @@ class Binary:
             )
         if self._puts.answered(put.put_id, ticket) or not self._puts.join(put.put_id, ticket):
             return
-        work = partial(store_value, self._store, put.tag, put.name, put.meta, body)
+        begin = partial(begin_storing, self._store, put.tag, put.name, put.meta, body)
         done = partial(self._puts.done, put.put_id)
         failed = partial(self._puts.failed, put.put_id)
-        self._flow.lanes.write((put.tag, put.name), Job(work, done, failed))
+        self._flow.lanes.write((put.tag, put.name), TwoStepJob(begin, done, failed))
 
     def _put_open(self, ticket: Ticket, words: bytes, _: Buffer) -> None:
         put = wire.read_words(wire.PutWords, words)
@@ -251,12 +251,12 @@ class Binary:
                 stream.heard_at = now
 
 
-def store_value(store: Store, tag: str, name: str, meta: BlobMeta, data: Buffer) -> BlobInfo:
-    """Put a value that is whole. Blocks."""
+def begin_storing(store: Store, tag: str, name: str, meta: BlobMeta, data: Buffer) -> Callable[[], BlobInfo]:
+    """Put a value that is whole; what it returns waits for the end. Both block."""
     writer = store.put(tag, name, meta)
     try:
         writer.write(data)
-        return writer.commit()
+        return writer.begin_commit()
     except BaseException:
         writer.abort()
         raise

@@ -2,6 +2,8 @@
 
 Invariants:
   - jobs of one lane run one after another, in the order in which they came; so do their ends, on the loop;
+  - of jobs in two steps (puts) that follow one another all begin before the first is waited for, so that
+    one flush of the disk serves them; whatever else comes waits for their end;
   - all that has come to a lane meanwhile goes to the pool in one hop, and comes back in one;
   - what is asked of one blob goes through one lane, so a read sees the write that came before it on the
     wire; reads of blobs that nobody is writing use lanes of their own, and never wait for a disk's sync.
@@ -21,8 +23,6 @@ ResultT = TypeVar("ResultT")
 OutcomeT = TypeVar("OutcomeT")
 Key = tuple[str, str]
 """Tag and name."""
-WRITE_LANES = 32
-"""Puts that wait for the disk at a time: a store that commits them together gains from many."""
 READ_LANES = 2
 
 
@@ -58,6 +58,35 @@ class Job(Generic[ResultT]):
             self.done(self._result)  # type: ignore[arg-type]  # run() has set it
 
 
+class TwoStepJob(Job[ResultT]):
+    """One whose call only begins, and returns what waits for the end: those that follow begin meanwhile."""
+
+    __slots__ = ("_begin", "_wait")
+
+    def __init__(
+        self,
+        begin: Callable[[], Callable[[], ResultT]],
+        done: Callable[[ResultT], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(self._end, done, failed)
+        self._begin = begin
+        self._wait: Callable[[], ResultT] | None = None
+
+    def begin(self) -> None:
+        """In a thread. `run` comes after it."""
+        try:
+            self._wait = self._begin()
+        except Exception as error:
+            self._error = error
+
+    def _end(self) -> ResultT:
+        if self._error is not None:
+            raise self._error
+        assert self._wait is not None
+        return self._wait()
+
+
 class Lane:
     """Runs its jobs one after another."""
 
@@ -79,8 +108,15 @@ class Lane:
         self._lanes.pool.submit(self._run, jobs)
 
     def _run(self, jobs: list[Job]) -> None:  # type: ignore[type-arg]
+        begun: list[TwoStepJob] = []  # type: ignore[type-arg]
         for job in jobs:
-            job.run()
+            if isinstance(job, TwoStepJob):
+                job.begin()
+                begun.append(job)
+            else:
+                _end(begun)
+                job.run()
+        _end(begun)
         self._lanes.loop.call_soon_threadsafe(self._finish, jobs)
 
     def _finish(self, jobs: list[Job]) -> None:  # type: ignore[type-arg]
@@ -96,13 +132,19 @@ class Lane:
         self._lanes.ended()  # after what the jobs' ends have begun
 
 
+def _end(begun: list[TwoStepJob]) -> None:  # type: ignore[type-arg]
+    for job in begun:
+        job.run()
+    begun.clear()
+
+
 class Lanes:
     """All lanes of a server."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, write_lanes: int) -> None:
         self.loop = loop
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self._write = [Lane(self) for _ in range(WRITE_LANES)]
+        self._write = [Lane(self) for _ in range(write_lanes)]
         self._read = [Lane(self) for _ in range(READ_LANES)]
         self._pending: dict[Key, int] = {}
         self._starting: list[Lane] = []
@@ -117,7 +159,7 @@ class Lanes:
     def read(self, key: Key, job: Job[ResultT]) -> None:
         """Something that changes nothing about this blob."""
         if key in self._pending:
-            self._write[hash(key) % WRITE_LANES].submit(job)
+            self._write[hash(key) % len(self._write)].submit(job)
         else:
             self._read[hash(key) % READ_LANES].submit(job)
 
@@ -126,7 +168,7 @@ class Lanes:
         self._pending[key] = self._pending.get(key, 0) + 1
         job.done = partial(self._written, key, job.done)
         job.failed = partial(self._written, key, job.failed)
-        self._write[hash(key) % WRITE_LANES].submit(job)
+        self._write[hash(key) % len(self._write)].submit(job)
 
     def _written(self, key: Key, then: Callable[[OutcomeT], None], outcome: OutcomeT) -> None:
         self._pending[key] -= 1

@@ -103,7 +103,7 @@ class BridgeServer:
         self._context = zmq.Context()
         socket = self._bind(secret)
         self.endpoint = socket.get_string(zmq.LAST_ENDPOINT)
-        self._lanes = Lanes(asyncio.get_running_loop(), self._settings.threads)
+        self._lanes = Lanes(asyncio.get_running_loop(), self._settings.threads, self._store.put_threads)
         flow = Flow(self._lanes, self._budget, bridge.chunk_kb << 10, bridge.window_chunks)
         self._binary = Binary(
             self._peers, flow, self._store, self._cache, self._settings.lease_s, self.statistics

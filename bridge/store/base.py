@@ -6,7 +6,7 @@ Invariants of every store:
   - a reader that is open goes on reading the bytes it was opened on, whatever is put meanwhile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
@@ -23,6 +23,12 @@ class BlobWriter(Protocol):
 
     def commit(self) -> BlobInfo:
         """Make it durable, and the blob of this name from now on."""
+
+    def begin_commit(self) -> Callable[[], BlobInfo]:
+        """The same in two steps: what it returns waits for the end, and is to be called.
+
+        Commits that have begun share a flush to the disk. Those that one thread begins keep their order.
+        """
 
     def abort(self) -> None:
         """Forget it. Does nothing after `commit`."""
@@ -45,6 +51,8 @@ class Store(Protocol):
 
     kind: str
     """`iowarp` or `embedded`."""
+    put_threads: int
+    """Threads that put at the same time to some purpose."""
 
     def put(self, tag: str, name: str, meta: BlobMeta) -> BlobWriter:
         """Begin to put a blob. Raises BadName."""

@@ -13,6 +13,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import xxhash
 
@@ -32,6 +33,7 @@ class CatalogStore:
 
     def __init__(self, kind: str, ledger: Ledger, shelf: ChunkShelf) -> None:
         self.kind = kind
+        self.put_threads = shelf.put_threads
         self.shelf = shelf
         self._ledger = ledger
         self._catalog = Catalog(ledger)
@@ -107,9 +109,12 @@ class CatalogStore:
             self._ledger.close()
             self.shelf.close()
 
-    def finish(self, entry: Entry, label: Label) -> None:
-        """Commit an upload."""
-        old = self._catalog.commit(entry, self.shelf.settle(label))
+    def begin_commit(self, entry: Entry, label: Label) -> Callable[[], None]:
+        """Commit an upload; what it returns waits for the end."""
+        return partial(self._committed, self._catalog.begin_commit(entry, self.shelf.settle(label)))
+
+    def _committed(self, wait: Callable[[], Bundle | None]) -> None:
+        old = wait()
         with self._guard:
             self._uploads -= 1
             if old:
@@ -213,6 +218,10 @@ class Upload:
 
     def commit(self) -> BlobInfo:
         """Make it durable, and the blob of this name from now on. Raises StoreFull, StoreError."""
+        return self.begin_commit()()
+
+    def begin_commit(self) -> Callable[[], BlobInfo]:
+        """The same in two steps: what it returns waits for the end."""
         self._check()
         if self._held:
             self._keep(bytes(self._held))
@@ -227,7 +236,15 @@ class Upload:
         )
         record = Record(info=info, chunk_bytes=self._store.shelf.chunk_bytes, checksum="xxh3")
         try:
-            self._store.finish(Entry(record, tuple(self._sums)), self._label)
+            wait = self._store.begin_commit(Entry(record, tuple(self._sums)), self._label)
+        except BaseException:
+            self.abort()
+            raise
+        return partial(self._committed, wait, info)
+
+    def _committed(self, wait: Callable[[], None], info: BlobInfo) -> BlobInfo:
+        try:
+            wait()
         except OutcomeUnknown:
             self._ended = True  # the chunks may be needed: the next opening of the store finds out
             raise

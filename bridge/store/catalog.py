@@ -8,7 +8,7 @@ belongs to a process that died, which may have left chunks that no record knows.
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import Literal, NamedTuple
@@ -58,8 +58,11 @@ class Catalog:
         self._doomed = tables["doomed"]
         self._leases = tables["leases"]
 
-    def commit(self, entry: Entry, settle: Settle) -> Bundle | None:
-        """Make a record the one of its name, for good; the bundle that it replaces is doomed."""
+    def begin_commit(self, entry: Entry, settle: Settle) -> Callable[[], Bundle | None]:
+        """Make a record the one of its name, for good; the bundle that it replaces is doomed.
+
+        What it returns waits for the end.
+        """
         info = entry.record.info
         key, row = key_of(info.tag, info.name), entry.record.model_dump_json().encode()
         sums = struct.pack(f">{len(entry.sums)}I", *entry.sums)
@@ -72,7 +75,7 @@ class Catalog:
             txn.put(bytes.fromhex(info.version), sums, db=self._sums)
             return self._doom(txn, old) if old else None
 
-        return self._ledger.run(op)
+        return self._ledger.begin(op)
 
     def find(self, tag: str, name: str) -> Entry | None:
         """The record of a blob, with its sums."""

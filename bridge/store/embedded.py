@@ -24,6 +24,7 @@ class LedgerShelf:
     """Chunks in a ledger. A small blob is written in the transaction that commits it, and in no other."""
 
     chunk_bytes: int = _CHUNK_BYTES
+    put_threads: int = 4
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, Generic, TypeVar
 
@@ -78,6 +79,8 @@ class Ledger:
             self._lock.close()
             raise
         self._page: int = self._env.stat()["psize"]
+        self._used = 0
+        """Bytes of live pages, with what the transaction under way has asked for."""
         self._jobs: queue.Queue[_Job[object] | None] = queue.Queue(_BATCH)
         self._closed = False
         self._closing = threading.Lock()
@@ -90,6 +93,10 @@ class Ledger:
         `op` may run twice (never committed twice) and must not keep the transaction.
         Raises what it raises, StoreFull, StoreError, OutcomeUnknown.
         """
+        return self.begin(op)()
+
+    def begin(self, op: Op[ResultT]) -> Callable[[], ResultT]:
+        """The same in two steps: what it returns waits for the end. Those of one thread keep their order."""
         job = _Job(op)
         with self._closing:
             if self._closed:
@@ -98,6 +105,9 @@ class Ledger:
                 self._jobs.put(job, timeout=_LIMIT_S)  # type: ignore[arg-type]
             except queue.Full as error:
                 raise StoreError(f"{self._folder}: the disk has not kept up for {_LIMIT_S:.0f} s") from error
+        return partial(self._ended, job)
+
+    def _ended(self, job: _Job[ResultT]) -> ResultT:
         try:
             return job.done.result(_LIMIT_S)
         except TimeoutError as error:
@@ -116,23 +126,30 @@ class Ledger:
 
     def require(self, txn: Txn, size: int) -> None:
         """Refuse to grow by `size` bytes beyond the limit. Raises StoreFull."""
-        used = 0
-        for table in self.tables.values():
-            stat = txn.stat(table)
-            used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        if used * self._page + size > self._max_bytes:
+        if self._used + size > self._max_bytes:
+            self._used = self._live_bytes(txn)
+        if self._used + size > self._max_bytes:
             raise StoreFull(
-                f"{self._folder}: holds {used * self._page} bytes, and {size} more would pass its limit of "
+                f"{self._folder}: holds {self._used} bytes, and {size} more would pass its limit of "
                 f"{self._max_bytes}; delete blobs, or raise store.max_gb"
             )
+        self._used += size
 
     @contextmanager
     def begin_write(self) -> Iterator[Txn]:
         """A write transaction, for the writer thread only."""
         with self._env.begin(write=True) as txn:
+            self._used = self._live_bytes(txn)
             yield txn
             if self.settle is not None:
                 self.settle()
+
+    def _live_bytes(self, txn: Txn) -> int:
+        pages = 0
+        for table in self.tables.values():
+            stat = txn.stat(table)
+            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return pages * self._page
 
     def close(self) -> None:
         """Finish what is queued and let go of the files."""

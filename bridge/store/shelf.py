@@ -32,6 +32,8 @@ class ChunkShelf(Protocol):
 
     chunk_bytes: int
     """How much goes into one chunk."""
+    put_threads: int
+    """Threads that put at the same time to some purpose."""
 
     def put(self, label: Label, number: int, data: bytes) -> None:
         """Keep a chunk, not yet for good. Raises StoreFull, StoreError."""

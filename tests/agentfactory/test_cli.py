@@ -15,6 +15,8 @@ from actors.coordinator.journal import FILE, read_journal
 from actors.sink.segments import read_trajectories
 from messages.runs import GroupFinished, GroupLeased, RunResult
 
+pytestmark = pytest.mark.slow
+
 LIMIT_S = 240
 TINY = {
     "loop.batch_groups": 4,

@@ -12,6 +12,8 @@ from messages.routing import Routed
 from tests.agentfactory.test_cli import call, refused
 from tests.runtime.model_server import Act, ModelServer, OpenAIWire, serving
 
+pytestmark = pytest.mark.slow
+
 
 def chain_file(folder: Path, *servers: ModelServer) -> str:
     models = [

@@ -6,7 +6,7 @@ first actor that can go on at every point, the next one differs in the last poin
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from random import Random
@@ -16,6 +16,7 @@ from bridge.cache.embedded import EmbeddedCache
 from bridge.cache.items import VALUE
 from bridge.cache.tier import CacheTier
 from configs.data import CacheSettings
+from configs.errors import AgentFactoryError
 
 MARK_S = 60
 KEY = b"iowarp:t:n"
@@ -76,6 +77,17 @@ class World:
             return await self.put(value)
 
         self.acknowledged = max(self.acknowledged, await tier.write_through("t", "n", put, value))
+
+    async def write_with_others(self, tier: CacheTier, value: bytes) -> None:
+        made = 0
+
+        async def put() -> list[int | AgentFactoryError]:
+            nonlocal made
+            made = await self.put(value)
+            return [made, AgentFactoryError("the store did not take it")]
+
+        await tier.write_many_through({("t", "n"): value, ("t", "another"): b"not stored"}, put)
+        self.acknowledged = max(self.acknowledged, made)
 
     async def destroy(self, tier: CacheTier, expected: bool) -> None:
         made = 0
@@ -145,7 +157,7 @@ class World:
 
 
 class Stepped:
-    """The cache, a step for every word. The index is not of interest here."""
+    """The cache, a step for every word about the blob. Other keys are not of interest here."""
 
     name = "stepped"
 
@@ -154,7 +166,7 @@ class Stepped:
         self._cache = world.cache
 
     async def _step(self, word: str, key: bytes) -> None:
-        if b"@" not in key:
+        if key == KEY:
             await self._world.step(word)
 
     async def get(self, key: bytes) -> bytes | None:
@@ -178,6 +190,21 @@ class Stepped:
     async def add(self, key: bytes, value: bytes, ttl_s: int) -> bool:
         await self._step("add", key)
         return await self._cache.add(key, value, ttl_s)
+
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+        for key in keys:
+            await self._step("gets", key)
+        return await self._cache.gets_many(keys)
+
+    async def add_many(self, items: Mapping[bytes, bytes], ttl_s: int) -> frozenset[bytes]:
+        for key in items:
+            await self._step("add", key)
+        return await self._cache.add_many(items, ttl_s)
+
+    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+        for key in items:
+            await self._step("cas", key)
+        return await self._cache.compare_and_set_many(items, ttl_s)
 
     async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
         await self._step("cas", key)

@@ -5,13 +5,13 @@ import fnmatch
 import hashlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
 from bridge.errors import NoSuchBlob
 from configs.errors import AgentFactoryError
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
+from messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
 
 T = TypeVar("T")
 
@@ -69,6 +69,15 @@ class MemoryStore:
         )
         self.blobs[tag, name] = (info, whole)
         return info
+
+    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> list[BlobInfo | AgentFactoryError]:
+        async def outcome(blob: NewBlob) -> BlobInfo | AgentFactoryError:
+            try:
+                return await self.put(tag, blob.name, blob.data, blob.meta)
+            except AgentFactoryError as error:
+                return error
+
+        return await asyncio.gather(*map(outcome, blobs))
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
         self.lookups += 1
@@ -162,6 +171,20 @@ class MemoryCache:
         if value is not None and not self.down:
             self.values[tag, name] = value
         return done
+
+    async def write_many_through(
+        self,
+        values: Mapping[tuple[str, str], bytes],
+        put: Callable[[], Awaitable[Sequence[T | AgentFactoryError]]],
+    ) -> Sequence[T | AgentFactoryError]:
+        for blob in values:
+            self.values.pop(blob, None)
+        outcomes = await put()
+        for (blob, value), outcome in zip(values.items(), outcomes, strict=True):
+            if not isinstance(outcome, AgentFactoryError) and not self.down:
+                self.unnamed.add(blob)
+                self.values[blob] = value
+        return outcomes
 
     async def name_all(self) -> None:
         self.unnamed.clear()

@@ -4,7 +4,7 @@ import fnmatch
 import hashlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bridge.errors import BadName, NoSuchBlob
 from messages.blobs import BlobInfo, BlobMeta, BlobPage
@@ -25,6 +25,9 @@ class MemoryWriter:
     def commit(self) -> BlobInfo:
         self.abort()
         return self._store.keep(self._key, bytes(self._data), self._meta)
+
+    def begin_commit(self) -> Callable[[], BlobInfo]:
+        return self.commit
 
     def abort(self) -> None:
         if self._open:
@@ -50,6 +53,7 @@ class MemoryStore:
     """Counts the writers and readers that are open; `gate` holds every write back while it is cleared."""
 
     kind = "memory"
+    put_threads = 32
 
     def __init__(self) -> None:
         self.blobs: dict[tuple[str, str], tuple[BlobInfo, bytes]] = {}

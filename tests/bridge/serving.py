@@ -31,6 +31,13 @@ class Served(NamedTuple):
     """How to reach it."""
 
 
+def told(bridge: BridgeSettings, **settings: object) -> ServerSettings:
+    """With streams whose lease is longer than any test."""
+    return ServerSettings.model_validate(
+        {"endpoint": ANY_PORT, "bridge": bridge, "lease_s": 60.0, **settings}
+    )
+
+
 @contextlib.asynccontextmanager
 async def serving(
     bridge: BridgeSettings = SMALL,
@@ -39,9 +46,7 @@ async def serving(
     **settings: object,
 ) -> AsyncIterator[Served]:
     store = MemoryStore()
-    given = {"endpoint": ANY_PORT, "bridge": bridge, "lease_s": 60.0, **settings}  # longer than any test
-    told = ServerSettings.model_validate(given)
-    async with BridgeServer(told, store, assimilate, cache) as server:
+    async with BridgeServer(told(bridge, **settings), store, assimilate, cache) as server:
         yield Served(server, store, bridge.model_copy(update={"endpoints": (server.endpoint,)}))
     assert (store.writers, store.readers, store.closed) == (0, 0, True)
 

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
+from bridge.cache.base import CacheBackend, CacheUnavailable, Held, ItemRefused
 from bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
 from bridge.cache.memcached import Connections, MemcachedBackend
 from tests.bridge.memcached_server import StartMemcached, free_port
@@ -72,6 +72,33 @@ async def test_compare_and_set_fails_after_any_change(backend: CacheBackend) -> 
     fourth = await token()
     await backend.flush()
     assert not await backend.compare_and_set(b"a", b"6", fourth, 100)
+
+
+async def test_many_are_stored_at_once_where_each_by_itself_would_be(backend: CacheBackend) -> None:
+    await backend.set(b"a", b"1", 100)
+    many = {b"%03d" % number: b"\r\nSTORED\r\n" * 700 for number in range(100)}
+    assert await backend.add_many({b"a": b"2", **many}, 100) == set(many)
+    assert await backend.get(b"a") == b"1"
+    held = await backend.gets_many([b"a", b"none", *many])
+    assert {key: value for key, (value, _) in held.items()} == {b"a": b"1", **many}
+    await backend.set(b"007", b"changed", 100)
+    await backend.delete(b"008")
+    wanted = {key: Held(b"new", token) for key, (_, token) in held.items()}
+    assert await backend.compare_and_set_many(wanted, 100) == {b"a", *many} - {b"007", b"008"}
+    left = dict.fromkeys(wanted, b"new") | {b"007": b"changed"}
+    del left[b"008"]
+    assert await backend.get_many([b"a", *many]) == left
+    assert await backend.gets_many([]) == {}
+    assert await backend.add_many({}, 100) == await backend.compare_and_set_many({}, 100) == set()
+
+
+async def test_one_of_many_that_is_refused_is_not_stored_and_the_others_are(backend: CacheBackend) -> None:
+    items = {b"a": b"1", b"large": bytes(2 << 20), b"b": b"2"}
+    assert await backend.add_many(items, 100) == {b"a", b"b"}
+    held = await backend.gets_many(list(items))
+    wanted = {key: Held(items[b"large"] if key == b"a" else b"3", token) for key, (_, token) in held.items()}
+    assert await backend.compare_and_set_many(wanted, 100) == {b"b"}
+    assert await backend.get(b"b") == b"3"
 
 
 async def test_a_flush_takes_what_was_there_and_nothing_that_comes_after(backend: CacheBackend) -> None:
@@ -183,6 +210,9 @@ OPERATIONS: dict[str, Callable[[MemcachedBackend], Awaitable[object]]] = {
     "set": lambda backend: backend.set(b"a", b"1", 10),
     "set much": lambda backend: backend.set(b"a", bytes(16 << 20), 10),
     "add": lambda backend: backend.add(b"a", b"1", 10),
+    "gets_many": lambda backend: backend.gets_many([b"a", b"b"]),
+    "add_many": lambda backend: backend.add_many({b"a": b"1", b"b": bytes(1 << 20)}, 10),
+    "compare_and_set_many": lambda backend: backend.compare_and_set_many({b"a": Held(b"1", 7)}, 10),
     "compare_and_set": lambda backend: backend.compare_and_set(b"a", b"1", 7, 10),
     "delete": lambda backend: backend.delete(b"a"),
     "flush": lambda backend: backend.flush(),

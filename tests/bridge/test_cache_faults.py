@@ -106,22 +106,22 @@ async def test_the_name_of_a_dead_writer_goes_although_others_write_all_the_time
     clock = Clock()
     server = Server(EmbeddedCache(1 << 20, clock=clock), 1.0, clock)
     slot, claims = Slot(b"key", server), Claims(mark_s=60, clock=clock)
-    died = await claims.take(slot)
+    (died,) = await claims.take([slot])
     assert died.token is not None
     for clock.now in (50.0, 100.0):
-        beside = await claims.take(slot)
-        assert not await claims.settle(beside, b"value", 100), f"after {clock.now} s"
+        (beside,) = await claims.take([slot])
+        assert await claims.settle([(beside, b"value")], 100) == [False], f"after {clock.now} s"
     clock.now = 150.0
-    alone = await claims.take(slot)
-    assert await claims.settle(alone, b"value", 100)
-    assert not await claims.settle(died, b"old", 100)
+    (alone,) = await claims.take([slot])
+    assert await claims.settle([(alone, b"value")], 100) == [True]
+    assert await claims.settle([(died, b"old")], 100) == [False]
 
 
 async def test_a_claim_is_renewed_as_long_as_the_put_lasts() -> None:
     clock = Clock()
     cache = EmbeddedCache(1 << 20, clock=clock)
     slot, claims = Slot(b"key", Server(cache, 1.0, clock)), Claims(mark_s=1, clock=clock)
-    claim = await claims.take(slot)
+    (claim,) = await claims.take([slot])
 
     async def put() -> None:
         for clock.now in (0.9, 1.8, 2.7):
@@ -131,7 +131,7 @@ async def test_a_claim_is_renewed_as_long_as_the_put_lasts() -> None:
             assert await cache.get(b"key") is not None
 
     await claims.during([claim], put)
-    assert await claims.settle(claim, b"value", 100)
+    assert await claims.settle([(claim, b"value")], 100) == [True]
 
 
 async def test_a_write_that_fails_while_the_server_is_flushed_has_it_flushed_again() -> None:

@@ -18,6 +18,10 @@ async def other_writer(world: World) -> None:
     await world.write(world.tier(), b"newer")
 
 
+async def writer_of_many(world: World) -> None:
+    await world.write_with_others(world.tier(), b"newest")
+
+
 async def destroyer(world: World) -> None:
     await world.destroy(world.tier(), expected=True)
 
@@ -39,6 +43,7 @@ async def evictor(world: World) -> None:
 PAIRS: dict[str, list[Actor]] = {
     "a read and a write": [reader, writer],
     "two writes": [writer, other_writer],
+    "a write and a write of many": [writer, writer_of_many],
     "a write and a destroy": [writer, destroyer],
     "a write and a destroy that did not expect it": [writer, destroyer_that_knows_of_nothing],
     "a read and a destroy": [reader, destroyer],
@@ -49,6 +54,7 @@ PAIRS: dict[str, list[Actor]] = {
 TRIOS: dict[str, list[Actor]] = {
     "a read and two writes": [reader, writer, other_writer],
     "two reads and a write": [reader, reader, writer],
+    "a read, a write and a write of many": [reader, writer, writer_of_many],
     "a read, a write and a destroy": [reader, writer, destroyer_that_knows_of_nothing],
     "a read, a write and an eviction": [reader, evictor, writer],
     "a read, a write and a prune": [reader, pruner, writer],

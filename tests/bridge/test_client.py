@@ -5,6 +5,7 @@ import hashlib
 import os
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,12 @@ from bridge.cache.base import CacheUnavailable, Held
 from bridge.client import BridgeClient
 from bridge.errors import BadName, BlobDamaged, BridgeDown, BridgeError, NoSuchBlob, StoreError
 from bridge.remote_cache import RemoteCache
+from bridge.server.service import BridgeServer
+from bridge.store.embedded import open_embedded
+from bridge.wire import BadFrames
 from configs.data import BridgeSettings
-from messages.blobs import BlobMeta
-from tests.bridge.serving import SMALL, connected, free_port, serving, until
+from messages.blobs import BlobMeta, NewBlob
+from tests.bridge.serving import SMALL, connected, free_port, serving, told, until
 
 BIG = os.urandom(3_000_000)
 
@@ -47,6 +51,47 @@ async def test_what_an_iterator_yields_is_stored(steps: int) -> None:
         await client.put("docs", "b", pieces(b"x", b"y"))
         assert await client.get("docs", "a") == BIG
         assert await client.get("docs", "b") == b"xy"
+
+
+async def test_of_many_that_are_put_together_each_is_stored_or_says_why_not() -> None:
+    blobs = {f"n{number}": BIG[:number] for number in range(100)} | {
+        "": b"",
+        "\ud800": b"",
+        "big": BIG[:65_537],
+    }
+    async with connected() as (client, served):
+        outcomes = await client.put_many("t", [NewBlob(*blob, BlobMeta()) for blob in blobs.items()])
+        failed = {name: out for name, out in zip(blobs, outcomes, strict=True) if isinstance(out, Exception)}
+        assert {name: type(error) for name, error in failed.items()} == {
+            "": BadName, "\ud800": BadName, "big": BadFrames,
+        }  # fmt: skip
+        for name in blobs.keys() - failed.keys():
+            assert await client.get("t", name) == blobs[name]
+        served.store.gate.clear()
+        putting = asyncio.create_task(client.put_many("t", [NewBlob("late", b"", BlobMeta())] * 2))
+        await until(lambda: served.server.statistics().in_flight == 2)
+        putting.cancel()
+        await asyncio.wait((putting,))
+        served.store.gate.set()
+        await until(lambda: served.server.statistics().in_flight == 0)
+
+
+async def test_what_is_asked_of_one_blob_at_a_time_is_done_in_its_order(tmp_path: Path) -> None:
+    store = open_embedded(tmp_path, 0.1)
+    async with BridgeServer(told(SMALL), store) as server:
+        bridge = SMALL.model_copy(update={"endpoints": (server.endpoint,)})
+        async with BridgeClient(bridge) as client, asyncio.TaskGroup() as group:
+            asked = []
+            for number in range(50):
+                for name in ("a", "b", "c"):
+                    group.create_task(client.put("t", name, b"%d" % number))
+                    asked.append((number, group.create_task(client.stat("t", name))))
+                    if number % 7 == 3:
+                        group.create_task(client.delete("t", [name]))
+                        asked.append((-1, group.create_task(client.stat("t", name))))
+    digests = {-1: None} | {number: hashlib.sha256(b"%d" % number).hexdigest() for number in range(50)}
+    seen = [(found.sha256 if (found := task.result()) else None) for _, task in asked]
+    assert seen == [digests[number] for number, _ in asked]
 
 
 async def test_an_iterator_that_fails_leaves_what_was_there() -> None:
@@ -346,6 +391,14 @@ async def test_a_process_without_a_cache_uses_the_bridges() -> None:
         assert await cache.compare_and_set(b"a", BIG[:500_000], held.token, 10)
         assert not await cache.compare_and_set(b"a", b"four", held.token, 10)
         await cache.set(b"b", b"", 10)
+        assert await cache.add_many({b"a": b"", b"c": b"one", b"d": b"one"}, 10) == {b"c", b"d"}
+        some = await cache.gets_many([b"c", b"d", b"none"])
+        wanted = {b"c": Held(b"two", some[b"c"].token), b"d": Held(b"two", some[b"c"].token)}
+        assert await cache.compare_and_set_many(wanted, 10) == {b"c"}
+        backend.down = True
+        with pytest.raises(CacheUnavailable, match="down"):
+            await cache.gets_many([b"c", b"d"])
+        backend.down = False
         assert await cache.get_many([b"a", b"x", b"b"]) == {b"a": BIG[:500_000], b"b": b""}
         await cache.delete(b"a")
         assert await cache.get(b"a") is None

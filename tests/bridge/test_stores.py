@@ -273,6 +273,19 @@ def test_many_threads_may_put_and_read_the_same_names(store: Store, tag: str) ->
     assert len(names(store, tag)) == 9
 
 
+def test_commits_that_have_begun_end_in_their_order(store: Store, tag: str) -> None:
+    writers = [store.put(tag, f"n{number % 3}", BlobMeta()) for number in range(30)]
+    for number, writer in enumerate(writers):
+        writer.write(b"%d" % number)
+    waits = [writer.begin_commit() for writer in writers]
+    versions = {wait().version for wait in reversed(waits)}
+    assert len(versions) == 30
+    assert [get(store, tag, f"n{number}") for number in range(3)] == [b"27", b"28", b"29"]
+    for writer in writers:
+        writer.abort()
+    assert len(names(store, tag)) == 3
+
+
 def test_readers_race_with_writers_and_never_see_a_mixture(store: Store, tag: str) -> None:
     put(store, tag, "a", b"\0" * 700_000)
     done = threading.Event()

@@ -6,9 +6,11 @@ import pytest
 
 from bridge.cache.embedded import EmbeddedCache
 from bridge.cache.tier import CacheTier
+from bridge.errors import StoreFull
 from bridge.store.names import Pattern
 from bridge.tiers import Tiers, WriteThrough, destroy_in_both
 from configs.data import CacheSettings
+from messages.blobs import BlobMeta, NewBlob
 from tests.bridge.memory import MemoryStore
 
 
@@ -97,6 +99,21 @@ async def test_what_is_kept_is_cached_again_unless_the_store_has_another(
     await store.put("t", "a", b"another")
     await through.keep("t", "a", b"mine", info.sha256)
     assert await cached(tiers, "t", "a") is None
+
+
+async def test_of_many_that_are_put_those_that_the_store_took_are_cached(
+    tiers: Tiers, store: Interrupted
+) -> None:
+    through = WriteThrough(tiers)
+    await through.put("t", "b", b"old")
+    await through.put("t", "c", b"old")
+    store.fail = lambda name: StoreFull("no room") if name == "b" else None
+    blobs = [NewBlob(name, name.encode(), BlobMeta()) for name in ("a", "b", "c")]
+    outcomes = await through.put_many("t", blobs)
+    assert [getattr(outcome, "name", None) or type(outcome) for outcome in outcomes] == ["a", StoreFull, "c"]
+    assert [await cached(tiers, "t", name) for name in ("a", "b", "c")] == [b"a", None, b"c"]
+    await through.settle()
+    assert [blob.name for blob in await tiers.cache.query("t")] == ["a", "c"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ class IOWarpShelf:
     """Chunks in a supervised IOWarp. `used` bytes lie there already; `max_bytes` is the limit."""
 
     chunk_bytes: int = _CHUNK_BYTES
+    put_threads: int = 32
 
     def __init__(self, warp: IOWarp, used: int, max_bytes: int) -> None:
         self._warp = warp

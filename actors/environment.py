@@ -4,7 +4,8 @@ Invariants: every action leads to one step, whatever it says: one that is unknow
 observation with the reward for errors. What goes wrong in the data plane itself is raised and is no step.
 """
 
-import anyio
+import asyncio
+
 from pydantic import ValidationError
 
 from actors.spaces import Space
@@ -69,7 +70,7 @@ class DataEnvironment:
         self._timeout_s = timeout_s
         self._space = space
         self._closed = self._over = False
-        self._stepping = anyio.Lock(fast_acquire=True)
+        self._stepping = asyncio.Lock()
         self._begin(None)
 
     @property

@@ -86,7 +86,7 @@ class DecidingAgent(ABC):
     async def act(self, observation: Observation) -> Action:
         """See `Agent`."""
         kept, self._kept = self._kept, None
-        if kept is not None and kept[0] == observation:
+        if kept is not None and (kept[0] is observation or kept[0] == observation):
             return kept[1].action
         return (await self._decide(observation)).action
 

@@ -8,11 +8,10 @@ understood, or may not be carried out, is a step that was refused; a model or a 
 raised, is no step and no episode. Commands are taken one after another.
 """
 
+import asyncio
 import uuid
 from collections import deque
 from typing import NamedTuple
-
-import anyio
 
 from actors.agents.base import ANSWER, Agent, Environment, NotPermitted, NotUnderstood, Remembers
 from actors.agents.record import Episode, Step, trajectory_of
@@ -51,16 +50,16 @@ class SessionStatistics(NamedTuple):
 
     def after(self, episode: Episode) -> "SessionStatistics":
         """With one more episode."""
-        found = [step.result.observation.data for step in episode.steps]
-        retrieved = [data.hit for data in found if isinstance(data, Retrieved)]
-        return SessionStatistics(
-            episodes=self.episodes + 1,
-            steps=self.steps + len(episode.steps),
-            reward=self.reward + episode.reward,
-            hits=self.hits + sum(retrieved),
-            misses=self.misses + len(retrieved) - sum(retrieved),
-            refused=self.refused + sum(step.refused for step in episode.steps),
-        )
+        _, steps, reward, hits, misses, refused = self
+        for step in episode.steps:
+            data = step.result.observation.data
+            steps += 1
+            reward += step.result.reward
+            if isinstance(data, Retrieved):
+                hits += data.hit
+                misses += not data.hit
+            refused += step.refused
+        return SessionStatistics(self.episodes + 1, steps, reward, hits, misses, refused)
 
 
 class AgentSession:
@@ -98,7 +97,7 @@ class AgentSession:
         self._error_reward = (rewards or DataRewards()).error
         self._version = version
         self._group = f"{name}.{uuid.uuid4().hex[:12]}"
-        self._one_at_a_time = anyio.Lock(fast_acquire=True)
+        self._one_at_a_time = asyncio.Lock()
 
     async def command(self, text: str) -> Step:
         """Carry one command out: one decision, one step.

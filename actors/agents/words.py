@@ -20,8 +20,8 @@ class Word(NamedTuple):
 
     text: str
     key: str = ""
-    """As the language knows it, in lower case. Empty where some of it stood in quotes: then it is a name,
-    whatever it looks like."""
+    """As the language knows it, in lower case. Empty, and so none of its words, where some of it stood in
+    quotes: then it is a name, whatever it looks like."""
     ends: bool = False
     """A comma follows."""
 
@@ -32,7 +32,7 @@ class Word(NamedTuple):
 
     def among(self, words: Container[str]) -> bool:
         """Whether it is one of the language's own words."""
-        return bool(self.key) and self.key in words
+        return self.key in words
 
 
 def words_of(text: str) -> list[Word]:
@@ -74,6 +74,8 @@ def _pieces(text: str) -> Iterator[list[re.Match[str]]]:
 
 
 def _word(pieces: list[re.Match[str]]) -> Word:
+    if len(pieces) == 1 and (plain := pieces[0]["plain"]):
+        return Word(plain, plain.lower())
     ends = False
     while len(pieces) > 1 and (last := pieces[-1]["plain"]) and last in _ENDINGS:
         ends = ends or last == ","

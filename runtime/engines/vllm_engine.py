@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("engine")
 
 SHUTDOWN_S = 10.0
+WATCH_S = 1.0
+"""Between two looks at whether vLLM is alive; one that runs at the second look at a dead one is ended."""
 _REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
 
 
@@ -79,8 +81,9 @@ class VllmEngine:
         self._numbers = itertools.count(1)
         self._adapters: dict[str, _Adapter] = {}
         self._running: dict[str, asyncio.Timeout] = {}
-        """Requests, and what ends each of them when the engine is closed."""
+        """Requests, and what ends each of them when the engine is closed or has died."""
         self._nothing_runs = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
         self._loading = asyncio.Lock()
         self._done = EngineStatistics()
         self._busy_since = 0.0
@@ -101,6 +104,7 @@ class VllmEngine:
         self._limits = Limits(config.max_model_len, config.get_vocab_size(), holds_schemas=True)
         self._folder = Path(tempfile.mkdtemp(prefix="agentfactory-adapters-"))
         self._llm = llm
+        self._watching = asyncio.create_task(self._watch(llm), name="vllm-watch")
 
     async def generate(self, request: Generate, on_tokens: OnTokens | None = None) -> Completion:
         """Continue a prompt; `on_tokens` hears of each output. Cancelling the call aborts the request."""
@@ -108,11 +112,13 @@ class VllmEngine:
         check_request(request, self._running, self._limits)
         with self._using(request.adapter) as lora:
             try:
-                async with asyncio.timeout(None) as until_closed:
-                    with self._counted(request, until_closed):
+                async with asyncio.timeout(None) as until_ended:
+                    with self._counted(request, until_ended):
                         output = await self._output(llm, request, lora, on_tokens)
             except TimeoutError:
-                raise EngineClosed("the engine was closed while this ran") from None
+                if self._closed:
+                    raise EngineClosed("the engine was closed while this ran") from None
+                raise EngineFailed("vLLM's engine has died, and did not say so to this request") from None
         completion = _completion(request, output)
         done = self._done
         self._done = done.model_copy(
@@ -191,9 +197,11 @@ class VllmEngine:
             return
         self._closed = True
         llm, self._llm = self._llm, None
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait((self._watching,))
         if llm is not None:
-            for request in self._running.values():
-                request.reschedule(0)
+            self._end_running()
             if self._running:
                 self._nothing_runs.clear()
                 with suppress(TimeoutError):
@@ -205,6 +213,21 @@ class VllmEngine:
             del llm
             await asyncio.to_thread(gc.collect)  # it would complain if it were found at the interpreter's end
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
+
+    async def _watch(self, llm: AsyncLLM) -> None:
+        """End the requests that outlive vLLM's process."""
+        known = False
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if known:
+                self._end_running()
+            known = _has_died(llm)
+
+    def _end_running(self) -> None:
+        """Wake those who wait for vLLM."""
+        for until_ended in self._running.values():
+            if not until_ended.expired():
+                until_ended.reschedule(0)
 
     async def _output(
         self, llm: AsyncLLM, request: Generate, lora: LoRARequest | None, on_tokens: OnTokens | None
@@ -267,10 +290,10 @@ class VllmEngine:
                 adapter.idle.set()
 
     @contextmanager
-    def _counted(self, request: Generate, until_closed: asyncio.Timeout) -> Iterator[None]:
+    def _counted(self, request: Generate, until_ended: asyncio.Timeout) -> Iterator[None]:
         if not self._running:
             self._busy_since = time.monotonic()
-        self._running[request.request_id] = until_closed
+        self._running[request.request_id] = until_ended
         try:
             yield
         finally:
@@ -309,6 +332,12 @@ class VllmEngine:
         (folder / "adapter_config.json").write_bytes(request.config_json)
         (folder / "adapter_model.safetensors").write_bytes(request.weights)
         return _Adapter(LoRARequest(f"{name}-{number}", number, str(folder)), lora.sha256)
+
+
+def _has_died(llm: AsyncLLM) -> bool:
+    """Whether vLLM says so, or its process has ended: it says so only after a shutdown that may hang."""
+    manager = getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None)
+    return llm.errored or bool(getattr(manager, "finished_procs", dict)())
 
 
 def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingParams:

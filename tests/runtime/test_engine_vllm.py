@@ -7,6 +7,7 @@ import asyncio
 import importlib.util
 import json
 import random
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -234,7 +235,13 @@ async def test_a_closed_engine_says_so(model: Model) -> None:
         await engine.generate(request("Task:"))
 
 
-async def test_requests_of_an_engine_whose_processes_are_killed_fail_with_the_reason(model: Model) -> None:
+async def test_requests_of_an_engine_whose_processes_are_killed_fail_with_the_reason(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although vLLM itself hangs in its cleaning up, before it tells anybody, as it does now and then."""
+    from vllm.v1.engine.utils import CoreEngineProcManager
+
+    released = threading.Event()
     before = set(psutil.Process().children(recursive=True))
     engine = open_engine(ModelSettings(source=str(model.folder)), SETTINGS)
     await asyncio.wait_for(engine.start(), START_S)
@@ -243,6 +250,7 @@ async def test_requests_of_an_engine_whose_processes_are_killed_fail_with_the_re
         for seed in range(4)
     ]
     await asyncio.sleep(0)
+    monkeypatch.setattr(CoreEngineProcManager, "shutdown", lambda *_, **__: released.wait(600))
     for process in set(psutil.Process().children(recursive=True)) - before:
         process.kill()
     got = await limited(asyncio.gather(*running, return_exceptions=True))
@@ -250,6 +258,7 @@ async def test_requests_of_an_engine_whose_processes_are_killed_fail_with_the_re
     assert all("vLLM" in str(each) for each in got)
     with pytest.raises(EngineFailed, match="died"):
         await limited(engine.generate(request("Task:")))
+    released.set()
     await limited(engine.aclose())
 
 

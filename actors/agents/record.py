@@ -7,7 +7,7 @@ whatever form its model speaks.
 import json
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from actors.agents.base import ANSWER
 from actors.observations import show
@@ -17,6 +17,8 @@ from messages.judging import Rewards
 from messages.tasks import Task
 from messages.trajectories import Trajectory
 from messages.turns import ToolCall, ToolResult, Turn
+
+_as_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Step(NamedTuple):
@@ -102,7 +104,7 @@ def _result(step: Step, max_chars: int) -> ToolResult:
 
 
 def _call(action: Action) -> ToolCall:
-    return ToolCall(tool=action.name, input=json.dumps(dict(action.params), ensure_ascii=False))
+    return ToolCall(tool=action.name, input=_as_json(dict(action.params)))
 
 
 def _stop_reason(steps: Sequence[Step]) -> StopReason:

@@ -76,7 +76,10 @@ class EmbeddedCache:
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Those that are there."""
-        return {key: item.value for key in dict.fromkeys(keys) if (item := self._read(key)) is not None}
+        wanted = dict.fromkeys(keys)
+        there = [key for key in wanted if key in self._items]
+        self._misses += len(wanted) - len(there)
+        return {key: item.value for key in there if (item := self._read(key)) is not None}
 
     async def lengths(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """Bytes of those that are there. Not counted, nor is it a use of them."""

@@ -79,7 +79,8 @@ class Index:
 
     async def settle(self) -> None:
         """Name what waits for it."""
-        await asyncio.gather(*(self._write_down(shard) for shard in self._shards.values() if shard.waiting))
+        if waiting := [shard for shard in self._shards.values() if shard.waiting]:
+            await asyncio.gather(*map(self._write_down, waiting))
 
     async def named(self) -> list[Blob]:
         """All names, of blobs that are cached and of some that are not any more."""

@@ -46,6 +46,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from fnmatch import translate
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
@@ -67,6 +68,11 @@ _SLOTS = 1 << 16
 """Keys that are remembered with their homes."""
 _AT_ONCE = 64
 """Keys that are asked for at a time."""
+
+
+@lru_cache
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(translate(glob))
 
 
 class TierStatistics(NamedTuple):
@@ -247,7 +253,7 @@ class CacheTier:
 
         Patterns are globs; `tag_is` asks for one tag to the letter.
         """
-        tags, names = re.compile(translate(tag_pattern)), re.compile(translate(name_pattern))
+        tags, names = _pattern(tag_pattern), _pattern(name_pattern)
         wanted: dict[Server, dict[bytes, Blob]] = {}
         for tag, name in await self._index.named():
             if names.match(name) and (tag == tag_is if tag_is is not None else tags.match(tag)):

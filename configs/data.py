@@ -1,13 +1,16 @@
 """The data plane's settings: the bridge, the store behind it, the caches in front, and URIs."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.errors import SettingsError
 from configs.section import Section
 
+_ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/]+):(?P<port>\d{1,5}|\*)|(ipc|inproc)://\S+")
+_LAST_PORT = 65_535
 LIBRARY = Path(__file__).parent / "library"
 
 
@@ -31,6 +34,18 @@ class BridgeSettings(Section):
     """The server's public CURVE key (Z85). Empty: no encryption, loopback only."""
     client_secret_env: str = "AGENTFACTORY_BRIDGE_SECRET"
     """The environment variable that holds the client's secret CURVE key."""
+
+    @field_validator("endpoints")
+    @classmethod
+    def _can_be_reached(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        if not endpoints:
+            raise ValueError("name at least one, as tcp://HOST:PORT")
+        for endpoint in endpoints:
+            found = _ENDPOINT.fullmatch(endpoint)
+            port = found["port"] if found else None
+            if found is None or (port and port.isdigit() and int(port) > _LAST_PORT):
+                raise ValueError(f"{endpoint!r} is no address: write tcp://HOST:PORT, or ipc://PATH")
+        return endpoints
 
 
 class StoreSettings(Section):

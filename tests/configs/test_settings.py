@@ -73,6 +73,10 @@ def test_files_that_extend_one_another_are_refused(tmp_path: Path) -> None:
         ("engine: {kind: simulated}", r"a simulated engine needs trainer\.simulate_s"),
         ("- a\n- b", r"expected keys and values, found list"),
         ("loop: {rounds: [", r"mine\.yaml: line \d"),
+        ("loop:\n  rounds: 1\n  rounds: 2\n", r"mine\.yaml: line 3: 'rounds' stands twice in one section"),
+        ("data: {bridge: {endpoints: ['tcp://nowhere']}}", r"endpoints.*'tcp://nowhere' is no address"),
+        ("data: {bridge: {endpoints: ['tcp://a:99999']}}", r"endpoints.*'tcp://a:99999' is no address"),
+        ("data: {bridge: {endpoints: []}}", r"endpoints.*name at least one"),
         ("extends: 3", r"extends: expected the name of a preset or a file"),
     ],
 )  # fmt: skip

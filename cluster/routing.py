@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
+
 from actors.agents.routing.base import Router
 from actors.agents.routing.by_rules import RuleRouter
 from cluster.agents import model_of, permitted, rules_of
@@ -13,6 +15,8 @@ from configs.blueprints import Blueprint
 from configs.data import DataSettings
 from configs.errors import SettingsError
 from messages.dispatch import AgentCard
+
+log = structlog.get_logger("cluster")
 
 
 @asynccontextmanager
@@ -58,10 +62,23 @@ def cards_of(
     """Asks the registry, each time, who may get a coordinator's commands.
 
     They are the agents that it names, else all that work on the same bridges and caches; coordinators are
-    never among them.
+    never among them, nor is one that it does not name and whose settings do not fit: that is logged. Of one
+    that it names the SettingsError is raised.
     """
     chosen = coordinator(blueprint).agents
     home = _where(blueprint.data_settings(plane))
+    left_out: set[str] = set()
+
+    def works_here(found: Blueprint) -> bool:
+        try:
+            return _where(found.data_settings(plane)) == home
+        except SettingsError as error:
+            if chosen:
+                raise
+            if found.name not in left_out:
+                left_out.add(found.name)
+                log.warning("an agent gets no commands", agent=found.name, why=str(error))
+            return False
 
     def discover() -> tuple[AgentCard, ...]:
         there = [listed.blueprint for listed in registry.listed()]
@@ -70,7 +87,7 @@ def cards_of(
             for found in there
             if found.agent.type != "coordinator"
             and (found.name in chosen or not chosen)
-            and _where(found.data_settings(plane)) == home
+            and works_here(found)
         )
 
     return discover

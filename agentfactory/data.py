@@ -5,6 +5,7 @@ async with DataPlane.open() as data:
     text = await data.get("docs", "setup_guide.md")
 """
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -86,7 +87,7 @@ class DataPlane:
         async with AsyncExitStack() as stack:
             plan = running_plan(folder)
             if plan is None:
-                plan = make_plan(chosen, folder)
+                plan = make_plan(chosen, folder, owner=os.getpid())
                 await up(plan, folder)
                 stack.push_async_callback(down, folder)
             yield await stack.enter_async_context(cls._over(plan.data))

@@ -68,8 +68,8 @@ def choose_cache(data: DataSettings) -> Choice:
     return Choice("embedded", "there is no program memcached")
 
 
-def make_plan(data: DataSettings, folder: Path) -> Plan:
-    """Decide what runs. Raises BadInput for what cannot."""
+def make_plan(data: DataSettings, folder: Path, owner: int = 0) -> Plan:
+    """Decide what runs, until the process `owner` has ended. Raises BadInput for what cannot."""
     store, cache = choose_store(data.store), choose_cache(data)
     endpoint = _with_a_port(data.bridge.endpoints[0])
     chosen = data.model_copy(
@@ -91,6 +91,7 @@ def make_plan(data: DataSettings, folder: Path) -> Plan:
         endpoint=endpoint,
         store=f"{store.kind} ({store.why})",
         cache=f"{cache.kind} ({cache.why})",
+        owner=owner,
     )
     return Plan(data=chosen, state=state, services=tuple(services))
 
@@ -117,7 +118,7 @@ def _memcached(data: DataSettings, host: CacheHost, number: int) -> Service:
 
 async def up(plan: Plan, folder: Path, watch: Callable[[str], None] = lambda _: None) -> State:
     """Start it and wait until it answers. Raises BadInput if it is up already, CannotStart."""
-    if held(folder):
+    if held(folder) and not await _has_ended_with_its_owner(folder):
         raise BadInput(f"{folder}: the data plane is up already; see `agentfactory status`")
     try:
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
@@ -170,15 +171,33 @@ async def ping(plan: Plan, timeout_ms: int = 2000) -> float:
 
 
 def running_plan(folder: Path) -> Plan | None:
-    """The plan of the data plane that is up in this folder."""
+    """The plan of the data plane that is up in this folder; None if that is about to end with its owner."""
     if not held(folder):
         return None
     try:
-        return Plan.model_validate_json((folder / PLAN).read_bytes())
+        plan = Plan.model_validate_json((folder / PLAN).read_bytes())
     except (OSError, ValueError) as error:
         raise BadInput(
             f"{folder / PLAN}: cannot be read ({error}); `agentfactory down`, then `up`"
         ) from error
+    return plan if not plan.state.owner or _is_alive(plan.state.owner) else None
+
+
+async def _has_ended_with_its_owner(folder: Path) -> bool:
+    """Wait for the end of a data plane whose owner has died; False at once for any other."""
+    if running_plan(folder) is not None:
+        return False
+    with anyio.move_on_after(2 * GRACE_S):
+        while held(folder):  # noqa: ASYNC110 - the kernel tells nobody of a lock
+            await anyio.sleep(0.05)
+    return not held(folder)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def _answering(plan: Plan, folder: Path) -> State:

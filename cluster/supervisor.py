@@ -4,7 +4,8 @@ Consumes a plan (`Service`s) and the deaths of its children; produces their rest
 that `agentfactory status` reads; waits for children to end; unblocked by that and by SIGTERM.
 
 Invariants: one supervisor holds a folder's lock; a child never outlives it by more than its grace, not
-even where the supervisor is killed; a child that keeps dying young is given up and said to have failed.
+even where the supervisor is killed; nor does it outlive its owner, if it has one; a child that keeps dying
+young is given up and said to have failed.
 """
 
 import asyncio
@@ -67,6 +68,8 @@ class State(Section):
     cache: str
     services: tuple[ServiceState, ...] = ()
     started_at: float = Field(default_factory=time.time)
+    owner: int = 0
+    """The process with which all of it ends, however that ends; 0 for none."""
 
 
 def read_state(folder: Path) -> State | None:
@@ -111,6 +114,8 @@ class Supervisor:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
+            if self._state.owner and sys.platform == "linux":
+                self._end_with(self._state.owner)
             self._write()
             when_held()
             async with asyncio.TaskGroup() as group:
@@ -118,6 +123,22 @@ class Supervisor:
                     group.create_task(self._keep(service))
         finally:
             os.close(descriptor)
+
+    def _end_with(self, owner: int) -> None:
+        """Stop once that process has ended."""
+        loop = asyncio.get_running_loop()
+        try:
+            watched = os.pidfd_open(owner)
+        except ProcessLookupError:
+            self._stop.set()
+            return
+
+        def ended() -> None:
+            loop.remove_reader(watched)
+            os.close(watched)
+            self._stop.set()
+
+        loop.add_reader(watched, ended)
 
     async def _keep(self, service: Service) -> None:
         young_deaths = 0

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -189,6 +190,40 @@ async def test_a_killed_supervisor_leaves_no_process_behind(tmp_path: Path) -> N
         assert alive == []
         assert not held(folder)
         assert running_plan(folder) is None
+
+
+async def test_a_data_plane_of_a_block_ends_with_its_process_and_the_next_block_has_what_was_stored(
+    tmp_path: Path,
+) -> None:
+    chosen = settings(tmp_path)
+    script = (
+        "import asyncio, sys\n"
+        "from agentfactory.data import DataPlane\n"
+        "from configs.data import DataSettings\n"
+        "async def main():\n"
+        "    async with DataPlane.open(DataSettings.model_validate_json(sys.argv[1])) as data:\n"
+        "        await data.ingest('string:note::kept', tag='t', format='text')\n"
+        "        print('stored', flush=True)\n"
+        "        await asyncio.sleep(600)\n"
+        "asyncio.run(main())\n"
+    )
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, chosen.model_dump_json(), stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    async for line in owner.stdout:
+        if b"stored" in line:
+            break
+    state = read_state(Path(chosen.folder))
+    assert state is not None
+    processes = [psutil.Process(state.pid), *psutil.Process(state.pid).children(recursive=True)]
+    owner.kill()
+    await owner.wait()
+    async with DataPlane.open(chosen) as data:
+        assert await data.get("t", "note") == b"kept"
+        _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=LIMIT_S)
+        assert alive == []
+    assert not held(Path(chosen.folder))
 
 
 async def test_a_second_up_is_refused(tmp_path: Path) -> None:

@@ -7,30 +7,38 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 LIMIT_S = 60.0
 SLOW_LIMIT_S = 600.0
-_SECONDS = {"slow": 40, "ray": 5}
-"""What a test with this marker may take."""
+RAY = "ray"
+SLOW_S = 40
+"""What a test with the marker `slow` may take."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    _longest_files_first(items)
+    _group(items)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             slow = item.get_closest_marker("slow") is not None
             item.obj = _limited(item.obj, SLOW_LIMIT_S if slow else LIMIT_S)
 
 
-def _longest_files_first(items: list[pytest.Item]) -> None:
-    """So that no worker begins with a long file when the others are at their end."""
-    seconds: Counter[Path] = Counter()
+def _group(items: list[pytest.Item]) -> None:
+    """What one worker runs: a file, and of all files what needs Ray, so that there is one Ray.
+
+    Ray comes first, then the files that take longest: no worker begins with one when the others are done.
+    """
+    seconds: Counter[str] = Counter()
+    groups: dict[pytest.Item, str] = {}
     for item in items:
-        seconds[item.path] += sum(_SECONDS.get(marker.name, 0) for marker in item.iter_markers())
-    items.sort(key=lambda item: -seconds[item.path])
+        markers = {marker.name for marker in item.iter_markers()}
+        group = groups[item] = RAY if RAY in markers else f"{item.path.parent.name}.{item.path.stem}"
+        seconds[group] += SLOW_S if "slow" in markers else 0
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (groups[item] != RAY, -seconds[groups[item]]))
 
 
 def _limited(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Awaitable[None]]:

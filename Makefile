@@ -45,10 +45,10 @@ endif
 	@touch $@
 
 test: $(VENV)/installed $(VENV)/vllm
-	@# One worker more than there are cores: most tests wait for processes of theirs. tests/conftest.py groups them.
+	@# A file at a time in each worker, one more than there are cores: most tests wait for processes of theirs.
 	@# ARGS="-n 0" runs them in one process, ARGS="-m long" those that take longest and see little that others do not.
 	@workers=$$(( $$($(BIN)/python -c "import os; print(os.cpu_count() or 1)") + 1 )); \
-		OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$workers --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$workers --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -5,40 +5,19 @@ import functools
 import inspect
 import os
 import sys
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 LIMIT_S = 60.0
 SLOW_LIMIT_S = 600.0
-RAY = "ray"
-SLOW_S = 40
-"""What a test with the marker `slow` may take."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    _group(items)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             slow = item.get_closest_marker("slow") is not None
             item.obj = _limited(item.obj, SLOW_LIMIT_S if slow else LIMIT_S)
-
-
-def _group(items: list[pytest.Item]) -> None:
-    """What one worker runs: a file, and of all files what needs Ray, so that there is one Ray.
-
-    Ray comes first, then the files that take longest: no worker begins with one when the others are done.
-    """
-    seconds: Counter[str] = Counter()
-    groups: dict[pytest.Item, str] = {}
-    for item in items:
-        markers = {marker.name for marker in item.iter_markers()}
-        group = groups[item] = RAY if RAY in markers else f"{item.path.parent.name}.{item.path.stem}"
-        seconds[group] += SLOW_S if "slow" in markers else 0
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: (groups[item] != RAY, -seconds[groups[item]]))
 
 
 def _limited(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Awaitable[None]]:

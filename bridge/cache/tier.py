@@ -54,7 +54,8 @@ from bridge.cache.index import Blob, Index
 from bridge.cache.items import HEAD, PARTS, VALUE, reader_mark
 from bridge.cache.keys import key_of
 from bridge.cache.leases import Lease, Leases, Load
-from bridge.cache.servers import Server, Servers, ServerStatistics, Slot
+from bridge.cache.servers import Server, Servers, Slot
+from bridge.cache.statistics import TierStatistics
 from bridge.cache.values import Values, batches
 from bridge.cache.writing import RELEASED_S, Claim, Claims
 from configs.data import CacheSettings
@@ -73,25 +74,6 @@ _AT_ONCE = 64
 @lru_cache
 def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile(translate(glob))
-
-
-class TierStatistics(NamedTuple):
-    """How the tier did for this process."""
-
-    hits: int
-    misses: int
-    """With `errors`."""
-    errors: int
-    """Reads that found their server down, slow or wrong, or skipped it."""
-    bytes: int
-    """Of values, read."""
-    fills: int
-    """Values stored."""
-    lost_fills: int
-    """Values not stored: the key had changed meanwhile, or the server did not take them."""
-    shared_loads: int
-    """Misses that waited for the load of another one."""
-    servers: tuple[ServerStatistics, ...]
 
 
 class CachedBlob(NamedTuple):
@@ -210,9 +192,8 @@ class CacheTier:
         """
         claims = await self._claims.take(self._slot(*blob) for blob in values)
         outcomes = await self._claims.during(claims, put)
-        writes = zip(values.items(), claims, outcomes, strict=True)
         done: list[tuple[Blob, Claim, bytes | None]] = []
-        for (blob, value), claim, outcome in writes:
+        for (blob, value), claim, outcome in zip(values.items(), claims, outcomes, strict=True):
             if isinstance(outcome, AgentFactoryError):
                 self._claims.abandon([claim])
             else:

@@ -10,9 +10,10 @@ from actors.domains.base import JudgeParts
 from actors.domains.math.grader import step_holds
 from actors.domains.math.judge import MathJudge
 from actors.domains.math.steps import Step, read_steps
+from actors.verifier.actor import Verifier
 from configs.roles import VerifierSettings
 from messages.episodes import Solution
-from messages.judging import Verdict
+from messages.judging import JudgeGroup, Verdict
 from messages.tasks import Task
 from messages.turns import Turn
 
@@ -32,11 +33,14 @@ async def judge() -> AsyncIterator[MathJudge]:
 
 
 async def judged(judge: MathJudge, reasoning: str, answer: str) -> Verdict:
+    async with asyncio.timeout(LIMIT_S):
+        return await judge.judge(TASK, solution_of(reasoning, answer), answer)
+
+
+def solution_of(reasoning: str, answer: str) -> Solution:
     nothing = {"prompt_ids": (), "completion_ids": (), "logprobs": (), "loss_mask": (), "policy_version": 0}
     turns = (Turn.model_validate(nothing | {"text": reasoning}),)
-    solution = Solution(episode_id="e", task_id="t", answer=answer, turns=turns, stop_reason="answered")
-    async with asyncio.timeout(LIMIT_S):
-        return await judge.judge(TASK, solution, answer)
+    return Solution(episode_id=answer, task_id="t", answer=answer, turns=turns, stop_reason="answered")
 
 
 def test_a_chain_of_equalities_is_cut_into_steps() -> None:
@@ -105,3 +109,19 @@ async def test_steps_are_not_read_unless_the_settings_say_so() -> None:
     made = MathJudge(JudgeParts(VerifierSettings()))
     verdict = await judged(made, "12+34*5 = 12+170 = 192", "192")
     assert (verdict.score, [c.name for c in verdict.breakdown]) == (0.0, ["exact"])
+
+
+async def test_the_steps_of_a_group_are_judged_by_the_grader_that_judged_its_answers() -> None:
+    """The judge asks again, for the steps, in the same turn of the loop in which its first answer came."""
+    task = TASK.model_copy(update={"description": "Expand (x+1)(x-1)+2.", "reference": "x^2+1"})
+    steps = "(x+1)(x-1)+2 = x^2-1+2 = x^2+1"
+    answers = ("x^2+2", "x*x+1", "x+1")
+    group = JudgeGroup(task=task, solutions=tuple(solution_of(steps, answer) for answer in answers))
+    verifier = Verifier(VerifierSettings(step_credit=0.5, timeout_s=30.0, graders=1))
+    async with asyncio.timeout(LIMIT_S):
+        verdict = await verifier.judge_group(group)
+        await verifier.aclose()
+    assert not verdict.failed
+    assert [(each.correct, each.score) for each in verdict.verdicts] == [
+        (False, 0.5), (True, 1.0), (False, 0.5)
+    ]  # fmt: skip

@@ -1,0 +1,169 @@
+"""Grader servers that break at one point each; tests have a pool start them in place of the real one.
+
+Each takes the control socket as standard input, as the real one does, and speaks as much of the protocol
+as its name says. The last ones are real: what they break is the fork.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from actors.domains.grader_process import serve_grades
+from runtime.sandbox.frames import Answer, Decoder, Ending, Hello, encode, read_work
+
+HELLO: Final[Hello] = {"error": "", "level": "", "namespaces": [], "user": "", "detail": ""}
+
+
+def say_nothing() -> NoReturn:
+    hang()
+
+
+def die_before_the_greeting() -> NoReturn:
+    os._exit(1)
+
+
+def greet_with_garbage() -> NoReturn:
+    socket.socket(fileno=0).sendall(b"\xff" * 64)
+    hang()
+
+
+def greet_by_half() -> NoReturn:
+    socket.socket(fileno=0).sendall(encode(HELLO)[:10])
+    hang()
+
+
+def die_after_the_greeting() -> NoReturn:
+    greet()
+    os._exit(1)
+
+
+def never_answer() -> NoReturn:
+    greet()
+    hang()
+
+
+def die_at_the_work() -> NoReturn:
+    next_work(greet())
+    os._exit(1)
+
+
+def stop_at_the_work() -> NoReturn:
+    next_work(greet())
+    os.kill(os.getpid(), signal.SIGSTOP)
+    hang()
+
+
+def die_in_the_answer() -> NoReturn:
+    control = greet()
+    frame = answer_to(next_work(control), '["done"]\n')
+    control.sendall(frame[: len(frame) // 2])
+    os._exit(1)
+
+
+def stop_in_the_answer() -> NoReturn:
+    control = greet()
+    frame = answer_to(next_work(control), '["done"]\n')
+    control.sendall(frame[: len(frame) // 2])
+    hang()
+
+
+def answer_with_garbage() -> NoReturn:
+    control = greet()
+    next_work(control)
+    control.sendall(b"\x00\x00\x00\x02no")
+    hang()
+
+
+def answer_another() -> NoReturn:
+    control = greet()
+    while True:
+        control.sendall(answer_to(next_work(control) + 1000, '["done"]\n'))
+
+
+def answer_half_a_line() -> NoReturn:
+    control = greet()
+    while True:
+        control.sendall(answer_to(next_work(control), '["do'))
+
+
+def answer_nothing() -> NoReturn:
+    control = greet()
+    while True:
+        control.sendall(answer_to(next_work(control), ""))
+
+
+def die_after_the_answer() -> NoReturn:
+    control = greet()
+    control.sendall(answer_to(next_work(control), '["done"]\n'))
+    os._exit(1)
+
+
+def have_a_fork_kill_itself() -> NoReturn:
+    serve_grades(lambda: lambda job: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def have_a_fork_stop_itself() -> NoReturn:
+    serve_grades(lambda: lambda job: os.kill(os.getpid(), signal.SIGSTOP))
+
+
+def have_a_fork_write_half_a_line() -> NoReturn:
+    serve_grades(lambda: write_half_a_line)
+
+
+def write_half_a_line(job: str) -> None:
+    os.write(1, b'["do')
+    os._exit(0)
+
+
+WITHOUT_ANSWER: Final[tuple[Callable[[], NoReturn], ...]] = (
+    say_nothing,
+    die_before_the_greeting,
+    greet_with_garbage,
+    greet_by_half,
+    die_after_the_greeting,
+    never_answer,
+    die_at_the_work,
+    stop_at_the_work,
+    die_in_the_answer,
+    stop_in_the_answer,
+    answer_with_garbage,
+    answer_another,
+    answer_half_a_line,
+    answer_nothing,
+    have_a_fork_kill_itself,
+    have_a_fork_stop_itself,
+    have_a_fork_write_half_a_line,
+)
+
+
+def greet() -> socket.socket:
+    """Say that work can come."""
+    control = socket.socket(fileno=0)
+    control.recv(65536)
+    control.sendall(encode(HELLO))
+    return control
+
+
+def next_work(control: socket.socket) -> int:
+    """Wait for the next piece of work; its id. A cancelled one is none. Ends with the pool."""
+    decoder = Decoder()
+    while data := control.recv(65536):
+        for body in decoder.feed(data):
+            work = read_work(body)
+            if not work["cancel"]:
+                return work["id"]
+    sys.exit(0)
+
+
+def answer_to(number: int, output: str, ending: Ending = "ok") -> bytes:
+    answer: Answer = {"id": number, "ending": ending, "output": output}
+    return encode(answer)
+
+
+def hang() -> NoReturn:
+    while True:
+        time.sleep(60)  # until it is killed

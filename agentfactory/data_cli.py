@@ -29,9 +29,9 @@ def add_data_commands(add_parser: AddParser) -> None:
     ingest.add_argument("--tag", required=True, help="the tag to store it under")
     ingest.add_argument(
         "--format",
-        choices=("arrow", "binary", "text"),
+        choices=("arrow", "binary", "text", "csv", "json", "markdown", "parquet"),
         default="arrow",
-        help="tables as Arrow (default), or bytes",
+        help="tables as Arrow (default); the others keep the bytes and say what they are",
     )
     query = _add(add_parser, "query", "what the cache holds", _query)
     query.add_argument("pattern", metavar="PATTERN", help="tags, as in docs* ")

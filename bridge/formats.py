@@ -1,4 +1,4 @@
-"""What is made of a blob's bytes before they are stored: `arrow`, `binary` or `text`.
+"""What is made of a blob's bytes before they are stored, by format.
 
 - `arrow` turns tables into Arrow IPC files: CSV, JSON lines and Parquet, recognised by the suffix of the
   name (`.csv`, `.jsonl`, `.ndjson`, `.parquet`). The name stays; the content type says what it is now.
@@ -6,6 +6,7 @@
   error, never kept as bytes.
 - `binary` keeps the bytes.
 - `text` keeps the bytes and wants them to be UTF-8.
+- `csv`, `json`, `markdown` and `parquet` keep the bytes, and the content type says what they are.
 
 Tables of up to `WHOLE_TABLE_BYTES` are read at once, and the types of their columns follow from all rows.
 A larger one is converted piece by piece, and read twice where that is what its types take: a CSV column

@@ -1,18 +1,20 @@
 """The JSON dialect, for clients in any language: `{method, params, id}` -> `{result, id}` or `{error, id}`.
 
 A plain REQ socket is enough. `id` comes back only where it was given. What cannot be decoded is a
-BadRequest, which is answered like any other error.
+BadRequest, which is answered like any other error. Both ways it is JSON as RFC 8259 has it: no `NaN` and
+no `Infinity`, neither read nor written; an `id` that could not be written again (`1e400`) is a BadRequest
+and comes back as null.
 
     ping                                                     -> "pong"
     context_bundle    {src: text or list, dst, format}       -> {status, tag, stored}
-    context_query     {tag_pattern, blob_pattern}            -> {matches: [{tag, blob_name, size}]}
+    context_query     {tag_pattern, blob_pattern}, "*" each  -> {matches: [{tag, blob_name, size}]}
     context_retrieve  {tag, blob_name}                       -> {data, encoding: "base64"}
-    context_destroy   {tags: text or list}                   -> {status, destroyed}
+    context_destroy   {tags: text or list}                   -> {status, destroyed: [tag], blobs}
 """
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -51,7 +53,7 @@ class Bundle(_Params):
 class Query(_Params):
     """Which blobs are there?"""
 
-    tag_pattern: str
+    tag_pattern: str = "*"
     blob_pattern: str = "*"
 
 
@@ -91,21 +93,31 @@ class Token(NamedTuple):
     value: JsonValue = None
 
 
+_SPARE_DEPTH = 100
+"""An `id` must be writable this much deeper, since the reply is written from another depth of the stack."""
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     method: str
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    id: JsonValue = None
 
 
 def parse(data: bytes | memoryview) -> tuple[Token, Params | BadRequest]:
     """Decode a request. Never raises: whoever asked is owed an answer with its `id`, if that can be read."""
+    token = Token()
     try:
-        request = _Request.model_validate_json(bytes(data))
+        value = _strict_json(bytes(data))
+        token = Token(True, value["id"]) if isinstance(value, dict) and "id" in value else token
+        if not _is_writable(token.value):
+            token = Token(True, None)
+            raise BadRequest("request: id: expected numbers that are finite, and less depth")
+        request = _Request.model_validate(value)
+    except BadRequest as error:
+        return token, error
     except ValidationError as error:
-        return _token_of(data), BadRequest(_sentence("request", error))
-    token = Token("id" in request.model_fields_set, request.id)
+        return token, BadRequest(_sentence("request", error))
     model = _METHODS.get(request.method)
     if model is None:
         known = ", ".join(_METHODS)
@@ -130,7 +142,7 @@ def blob(token: Token, data: bytes | None) -> bytes:
     """The reply of `context_retrieve`: built by hand, since base64 needs no escaping."""
     if data is None:
         return result(token, {"data": None, "encoding": "base64"})
-    tail = b', "id": ' + json.dumps(token.value).encode() if token.given else b""
+    tail = b', "id": ' + _json(token.value) if token.given else b""
     return b"".join(
         (b'{"result": {"data": "', base64.b64encode(data), b'", "encoding": "base64"}', tail, b"}")
     )
@@ -141,19 +153,41 @@ def matches(infos: Iterable[BlobInfo]) -> JsonValue:
     return {"matches": [{"tag": info.tag, "blob_name": info.name, "size": info.size} for info in infos]}
 
 
+def destroyed(tags: Sequence[str], blobs: int) -> JsonValue:
+    """The result of `context_destroy`: each tag once, in the order asked for, and how many blobs they had."""
+    return {"status": "ok", "destroyed": list(dict.fromkeys(tags)), "blobs": blobs}
+
+
 def _with_id(reply: dict[str, JsonValue], token: Token) -> bytes:
     if token.given:
         reply["id"] = token.value
-    return json.dumps(reply).encode()
+    return _json(reply)
 
 
-def _token_of(data: bytes | memoryview) -> Token:
-    """The `id` of something that is JSON, but no request."""
+def _json(value: JsonValue) -> bytes:
+    return json.dumps(value, allow_nan=False).encode()
+
+
+def _strict_json(data: bytes) -> JsonValue:
+    """Raises BadRequest for what is not JSON, `NaN` and `Infinity` among it."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
     try:
-        value = json.loads(bytes(data))
+        value: JsonValue = json.loads(data.decode(), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"request: {str(error).splitlines()[0]}") from error
+    return value
+
+
+def _is_writable(value: JsonValue) -> bool:
+    for _ in range(_SPARE_DEPTH):
+        value = [value]
+    try:
+        return bool(_json(value))
     except (ValueError, RecursionError):
-        return Token()
-    return Token(True, value["id"]) if isinstance(value, dict) and "id" in value else Token()
+        return False
 
 
 def _sentence(what: str, error: ValidationError) -> str:

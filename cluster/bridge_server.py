@@ -7,6 +7,9 @@ clients through both tiers, so that what they bring in is never behind what the 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from bridge.cache.embedded import EmbeddedCache
 from bridge.ingest import Ingest
@@ -21,6 +24,8 @@ from cluster.services import PLAN, Plan
 from configs.data import DataSettings
 from configs.errors import AgentFactoryError, BadInput
 from messages.data import Format
+
+_FORMATS: Final = TypeAdapter[Format](Format)
 
 
 class BothTiers:
@@ -50,10 +55,11 @@ class BothTiers:
 
 
 def _format(form: str) -> Format:
-    for known in ("arrow", "binary", "text"):
-        if form == known:
-            return known
-    raise BadInput(f"format: expected arrow, binary or text, found {form!r}")
+    try:
+        return _FORMATS.validate_python(form.lower())
+    except ValidationError:
+        known = ", ".join(get_args(Format))
+        raise BadInput(f"format: expected one of {known}; found {form!r}") from None
 
 
 def main(folder: Path) -> int:

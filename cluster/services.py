@@ -22,13 +22,15 @@ from bridge.client import BridgeClient
 from bridge.errors import BridgeError
 from bridge.store.opening import choose_store
 from cluster.supervisor import GRACE_S, LOGS, Service, State, held, read_state
-from configs.data import CacheHost, DataSettings
+from configs.data import CacheHost, CacheSettings, DataSettings
 from configs.errors import AgentFactoryError, BadInput
 from configs.files import write_atomically
 from configs.section import Section
 
 PLAN = "plan.json"
 UP_TIMEOUT_S = 90.0
+ITEM_OVERHEAD = 64 << 10
+"""Bytes of an item beside its value, and more."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -109,11 +111,20 @@ def _memcached(data: DataSettings, host: CacheHost, number: int) -> Service:
     cache = data.cache
     program = shutil.which("memcached") or "memcached"
     argv = [program, "-l", host.host, "-p", str(host.port), "-U", "0", "-m", str(cache.memory_mb)]
-    argv += ["-I", str(cache.item_limit)]
+    argv += ["-I", f"{_item_mb(cache)}m"]
     if os.geteuid() == 0:
         argv += ["-u", "nobody"]
     about = f"memcached on {host.host}:{host.port}, {cache.memory_mb} MB"
     return Service(name=f"memcached-{number}", argv=tuple(argv), about=about)
+
+
+def _item_mb(cache: CacheSettings) -> int:
+    """The largest item: other clients of this memcached store their values whole.
+
+    Half of its memory is the most that memcached accepts.
+    """
+    largest = max(cache.item_limit, cache.max_value_size + ITEM_OVERHEAD)
+    return max(1, min(-(-largest // (1 << 20)), cache.memory_mb // 2))
 
 
 async def up(plan: Plan, folder: Path, watch: Callable[[str], None] = lambda _: None) -> State:

@@ -28,7 +28,8 @@ Content = Annotated[
 ]
 """Bytes; base64 in JSON."""
 Param = str | int | float | bool | tuple[str, ...] | None
-Format = Literal["arrow", "binary", "text"]
+Format = Literal["arrow", "binary", "text", "csv", "json", "markdown", "parquet"]
+"""What is made of a blob's bytes; all but `arrow` keep them (see `bridge.formats`)."""
 
 
 class Action(Message):

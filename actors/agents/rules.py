@@ -1,6 +1,6 @@
 """The language of commands: from a sentence to an action, without any model.
 
-    ingest|load SOURCE[, SOURCE…] [as|into|to TAG] [format arrow|binary|text]
+    ingest|load SOURCE[, SOURCE…] [as|into|to TAG] [format FORMAT]
     find|query|search [BLOBS in] TAGS          globs; `all` for everything
     list [BLOBS in] TAGS                       the same, asked of the store
     get|retrieve BLOB from TAG                 or TAG/BLOB; `force`, `skip cache`, `no cache`, `directly`
@@ -17,7 +17,7 @@ Invariant: the same text gives the same action, whatever is stored and whoever a
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from actors.agents.base import Decision, NotUnderstood
 from actors.agents.words import MAX_CHARACTERS, Word, in_groups, joined, words_of
@@ -50,7 +50,7 @@ _INTO: Final = ("as", "into", "to", "under", "in")
 _FROM: Final = ("from", "in", "under", "within", "inside")
 _PAST: Final = frozenset(("force", "directly", "skip-cache", "no-cache"))
 _WITHOUT: Final = frozenset(("skip", "no", "without", "bypass"))
-_FORMATS: Final = ("arrow", "binary", "text")
+_FORMATS: Final[tuple[str, ...]] = get_args(Format)
 _PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
     "assimilate": frozenset(("src", "dst", "format")),
     "retrieve": frozenset(("tag", "blob_name", "force")),

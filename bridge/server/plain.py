@@ -131,10 +131,11 @@ class Plain:
             case Retrieve():
                 self._retrieve(ticket, params)
             case Destroy() if self._destroy_tags is not None:
-                self._do(ticket, self._destroy(ticket, self._destroy_tags(params.all_tags)))
+                destroying = self._destroy_tags(params.all_tags)
+                self._do(ticket, self._destroy(ticket, params, destroying))
             case Destroy():
                 destroy = partial(self._store.destroy, params.all_tags)
-                self._lanes.lane().submit(Job(destroy, partial(self._destroyed, ticket), failed))
+                self._lanes.lane().submit(Job(destroy, partial(self._destroyed, ticket, params), failed))
 
     def _do(self, ticket: PlainTicket, work: Coroutine[None, None, None]) -> None:
         """Do what is not the store's work alone."""
@@ -155,14 +156,14 @@ class Plain:
         bundled = await self._assimilate(asked.sources, asked.dst, asked.format)
         self._answer(ticket, {"status": "ok", "tag": bundled.tag, "stored": bundled.stored})
 
-    async def _destroy(self, ticket: PlainTicket, destroying: Awaitable[int]) -> None:
-        self._destroyed(ticket, await destroying)
+    async def _destroy(self, ticket: PlainTicket, asked: Destroy, destroying: Awaitable[int]) -> None:
+        self._destroyed(ticket, asked, await destroying)
 
     def _matched(self, ticket: PlainTicket, infos: list[BlobInfo]) -> None:
         self._answer(ticket, json_dialect.matches(infos))
 
-    def _destroyed(self, ticket: PlainTicket, count: int) -> None:
-        self._answer(ticket, {"status": "ok", "destroyed": count})
+    def _destroyed(self, ticket: PlainTicket, asked: Destroy, blobs: int) -> None:
+        self._answer(ticket, json_dialect.destroyed(asked.all_tags, blobs))
 
     def _retrieve(self, ticket: PlainTicket, asked: Retrieve) -> None:
         def absent(error: Exception) -> None:

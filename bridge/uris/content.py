@@ -4,8 +4,13 @@ BINARY = "application/octet-stream"
 TEXT = "text/plain"
 ARROW_FILE = "application/vnd.apache.arrow.file"
 CSV = "text/csv"
+JSON = "application/json"
+MARKDOWN = "text/markdown"
 JSON_LINES = "application/x-ndjson"
 PARQUET = "application/vnd.apache.parquet"
+
+CONTENT_TYPES = {"csv": CSV, "json": JSON, "markdown": MARKDOWN, "parquet": PARQUET}
+"""Of what is ingested in a format that only says what the bytes are."""
 
 _BY_SUFFIX = {
     ".arrow": ARROW_FILE,
@@ -23,11 +28,11 @@ _BY_SUFFIX = {
     ".jpeg": "image/jpeg",
     ".jpg": "image/jpeg",
     ".js": "text/javascript",
-    ".json": "application/json",
+    ".json": JSON,
     ".jsonl": JSON_LINES,
     ".log": TEXT,
-    ".md": "text/markdown",
-    ".markdown": "text/markdown",
+    ".md": MARKDOWN,
+    ".markdown": MARKDOWN,
     ".ndjson": JSON_LINES,
     ".parquet": PARQUET,
     ".pdf": "application/pdf",

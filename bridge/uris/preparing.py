@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bridge import formats
-from bridge.uris.content import ARROW_FILE
+from bridge.uris.content import ARROW_FILE, CONTENT_TYPES
 from bridge.uris.sources import FileSource, PlannedBlob, StoredSource, file_source
 from bridge.uris.uri import shown
 from configs.errors import CannotWrite
@@ -45,10 +45,10 @@ def is_table(blob: PlannedBlob) -> bool:
 
 def relabelled(blob: PlannedBlob, form: Format) -> PlannedBlob:
     """The blob with the content type that it has in this format, if its bytes stay."""
-    if form != "text":
+    if form in ("arrow", "binary") or (blob.meta.dtype and form != "text"):
         return blob
-    meta = blob.meta.model_copy(update={"content_type": formats.text_type(blob.name)})
-    return replace(blob, meta=meta)
+    kind = formats.text_type(blob.name) if form == "text" else CONTENT_TYPES[form]
+    return replace(blob, meta=blob.meta.model_copy(update={"content_type": kind}))
 
 
 def check_texts(blobs: Sequence[PlannedBlob]) -> None:

@@ -89,9 +89,9 @@ async def test_blobs_are_bundled_queried_retrieved_and_destroyed_in_json() -> No
         none = await ask(socket, "context_retrieve", tag="docs", blob_name="nothing")
         assert none == {"result": {"data": None, "encoding": "base64"}, "id": 7}
         gone = await ask(socket, "context_destroy", tags="docs")
-        assert gone["result"] == {"status": "ok", "destroyed": 2}
+        assert gone["result"] == {"status": "ok", "destroyed": ["docs"], "blobs": 2}
         gone = await ask(socket, "context_destroy", tags=["docs", "other"])
-        assert gone["result"] == {"status": "ok", "destroyed": 1}
+        assert gone["result"] == {"status": "ok", "destroyed": ["docs", "other"], "blobs": 1}
 
 
 async def test_a_large_blob_is_retrieved_in_json_and_its_memory_given_back() -> None:
@@ -137,7 +137,7 @@ async def test_a_resolver_that_is_plugged_in_is_used_and_its_errors_are_told() -
         (b"[1, 2]", "request"),
         (b'{"params": {}}', "method"),
         (b'{"method": "nope"}', "this bridge knows ping, context_bundle"),
-        (b'{"method": "context_query"}', "context_query: tag_pattern"),
+        (b'{"method": "context_query", "params": {"tag_pattern": 1}}', "context_query: tag_pattern"),
         (b'{"method": "context_retrieve", "params": {"tag": 1, "blob_name": "a"}}', "context_retrieve: tag"),
         (b'{"method": "context_bundle", "params": {"src": "file::x", "dst": "d"}}', "has no resolver"),
         (b"[" * 100_000, "request"),

@@ -147,7 +147,8 @@ async def test_a_plain_client_s_bundle_and_destroy_go_through_the_cache(tmp_path
         (docs / "setup_guide.md").write_text("new")
         await plain("context_bundle", src=source, dst="d")
         assert await data.get("d", "setup_guide.md") == b"new"
-        assert await plain("context_destroy", tags="d") == {"status": "ok", "destroyed": 1}
+        gone = await plain("context_destroy", tags="d")
+        assert gone == {"status": "ok", "destroyed": ["d"], "blobs": 1}
         with pytest.raises(ActionRefused, match="no blob"):
             await data.get("d", "setup_guide.md")
 

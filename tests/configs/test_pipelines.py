@@ -97,7 +97,8 @@ def test_what_the_file_alone_shows_is_refused_when_it_is_read(
         (
             "  - {id: a, agent: loader, inputs: {src: x, format: xml}}",
             {},
-            "a: inputs.format: Input should be 'arrow', 'binary' or 'text', found 'xml'",
+            "a: inputs.format: Input should be 'arrow', 'binary', 'text', 'csv', 'json', 'markdown' or "
+            "'parquet', found 'xml'",
         ),
         (
             "  - {id: a, agent: anyone, action: list_blobs, inputs: {limit: '${pipeline.most}'}}",

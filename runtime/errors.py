@@ -79,3 +79,9 @@ class RemoteFailure(RuntimeFault):
 
 class TransportError(RuntimeFault):
     """The machinery between processes (Ray) could not do its part."""
+
+
+class ClusterUnreachable(TransportError):
+    """There is no Ray cluster where somebody said that there is one."""
+
+    exit_code = 2

@@ -9,9 +9,12 @@ the program has to load can be loaded meanwhile.
 
 import asyncio
 import os
+import queue
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +23,13 @@ import structlog
 from ray._private import worker as ray_worker
 
 from runtime.errors import TransportError
+from runtime.on_ray.health_check import check_cluster
 
 log = structlog.get_logger("ray")
 
 START_TIMEOUT_S = 120.0
+JOIN_TIMEOUT_S = 60.0
+"""After the cluster has answered."""
 MAX_FOLDER = 40
 """Characters. Ray puts unix sockets into its folder, and their paths end at 107."""
 
@@ -47,26 +53,76 @@ async def ray_session(
     A process that is connected already, one inside a Ray job, and one with `RAY_ADDRESS` set join
     the running cluster; any other starts a local one with at least two CPUs, and ends it. Nothing is
     written to the terminal: what Ray has to say of its processes goes to the log.
-    Raises TransportError where Ray cannot be reached or started.
+    Raises ClusterUnreachable where nobody answers at `RAY_ADDRESS`, TransportError where Ray cannot be
+    started.
     """
     if ray.is_initialized():
         yield _session(started_here=False)
         return
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    if address in {"", "local"}:
+        start, limit_s = _starting(dashboard, num_cpus, temp_dir), START_TIMEOUT_S
+        what, joins = "start Ray on this machine", False
+    else:
+        await check_cluster(address)
+        start, limit_s = _joining(address), JOIN_TIMEOUT_S
+        what, joins = f"join the Ray cluster at RAY_ADDRESS={address!r}", True
     _keep_terminal_clean()
-    address = os.environ.get("RAY_ADDRESS")
-    start = _joining(address) if address else _starting(dashboard, num_cpus, temp_dir)
-    what = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+    with _ray_thread() as run:
+        try:
+            async with asyncio.timeout(limit_s):
+                await run(start)
+        except TimeoutError:
+            raise TransportError(f"cannot {what}: no answer within {limit_s:g} s") from None
+        except Exception as error:  # Ray raises bare Exception, ValueError, ConnectionError, OSError, …
+            raise TransportError(f"cannot {what}: {_first_line(error)}") from error
+        try:
+            yield _session(started_here=not joins)
+        finally:
+            await run(ray.shutdown)
+
+
+@contextmanager
+def _ray_thread() -> Iterator[Callable[[Callable[[], object]], "asyncio.Future[object]"]]:
+    """A thread that runs Ray's blocking calls one after the other, as long as the block lasts.
+
+    One thread, since the kernel ends the processes of a local cluster with the thread that started
+    them. A daemon, so that the program can end while a call hangs.
+    """
+    calls: queue.SimpleQueue[tuple[Callable[[], object], asyncio.Future[object]] | None] = queue.SimpleQueue()
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        while (job := calls.get()) is not None:
+            call, future = job
+            try:
+                result = call()
+            except BaseException as error:
+                settle = partial(_settle, future, None, error)
+            else:
+                settle = partial(_settle, future, result, None)
+            with suppress(RuntimeError):  # the loop may be closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
+
+    def run(call: Callable[[], object]) -> "asyncio.Future[object]":
+        future: asyncio.Future[object] = loop.create_future()
+        calls.put((call, future))
+        return future
+
+    threading.Thread(target=work, name="ray", daemon=True).start()
     try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await asyncio.to_thread(start)
-    except TimeoutError:
-        raise TransportError(f"cannot {what}: no answer within {START_TIMEOUT_S:g} s") from None
-    except Exception as error:  # Ray raises bare Exception, ValueError, ConnectionError, OSError, …
-        raise TransportError(f"cannot {what}: {_first_line(error)}") from error
-    try:
-        yield _session(started_here=not address)
+        yield run
     finally:
-        await asyncio.to_thread(ray.shutdown)
+        calls.put(None)
+
+
+def _settle(future: "asyncio.Future[object]", result: object, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _joining(address: str) -> Callable[[], object]:

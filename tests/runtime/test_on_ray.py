@@ -183,24 +183,3 @@ async def test_a_folder_too_long_for_sockets_is_refused(no_ray: pytest.MonkeyPat
     with pytest.raises(TransportError, match=f"unix sockets go into it: give one of at most {MAX_FOLDER}"):
         async with ray_session(temp_dir="/tmp/" + "x" * 60):
             pass
-
-
-async def test_a_cluster_that_cannot_be_joined_is_named(no_ray: pytest.MonkeyPatch) -> None:
-    def refuse(**options: object) -> None:
-        raise ConnectionError("nobody listens\nand much more")
-
-    no_ray.setattr(ray, "init", refuse)
-    no_ray.setenv("RAY_ADDRESS", "10.9.8.7:6379")
-    with pytest.raises(TransportError, match=r"cannot join .* 10\.9\.8\.7:6379: nobody listens$"):
-        async with ray_session():
-            pass
-
-
-async def test_a_start_that_hangs_has_a_limit(no_ray: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-    no_ray.setattr(ray, "init", lambda **options: release.wait(30))
-    no_ray.setattr("runtime.on_ray.session.START_TIMEOUT_S", 0.05)
-    with pytest.raises(TransportError, match="cannot start Ray on this machine: no answer within"):
-        async with ray_session():
-            pass
-    release.set()

@@ -152,3 +152,45 @@ def test_the_light_modules_import_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def limited(folder: Path) -> None:
+    """Say in the tokenizer's file what published models say there: cut to 8 tokens, fill up to 64."""
+    path = folder / "tokenizer.json"
+    stored = json.loads(path.read_text())
+    stored["truncation"] = {
+        "direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0
+    }  # fmt: skip
+    stored["padding"] = {
+        "strategy": {"Fixed": 64}, "direction": "Left", "pad_to_multiple_of": None,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
+    }  # fmt: skip
+    path.write_text(json.dumps(stored))
+
+
+@pytest.mark.parametrize("words", [1, 500])
+def test_a_tokenizer_neither_cuts_nor_fills_up_a_text(seed: ChatFormat, tmp_path: Path, words: int) -> None:
+    text = "word " * words
+    limited(tmp_path)
+    plain = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert len(plain.encode(text, add_special_tokens=False).ids) in (8, 64)
+    assert ChatFormat.load(tmp_path).encode(text) == tuple(encode(text))
+
+
+def test_half_a_character_is_refused_in_a_sentence(seed: ChatFormat) -> None:
+    with pytest.raises(ChatFormatError, match="half of a surrogate pair"):
+        seed.encode("a\ud83d b")
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"model": 1}'])
+def test_a_tokenizer_file_that_is_none_is_named(seed: ChatFormat, tmp_path: Path, content: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(ChatFormatError, match=r"tokenizer\.json: not a tokenizer"):
+        ChatFormat.load(tmp_path)
+
+
+@pytest.mark.parametrize("stored", [[1], [{"name": "rag", "template": "x"}], {"rag": "x"}, 7, [{"name": 1}]])
+def test_a_chat_template_in_no_known_form_is_refused(tmp_path: Path, stored: object) -> None:
+    write_chatml(tmp_path, chat_template=stored)
+    with pytest.raises(ChatFormatError, match=r"chat.template"):
+        ChatFormat.load(tmp_path)

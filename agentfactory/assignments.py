@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 def assignment(text: str, example: str, option: str = "") -> "tuple[str, YamlValue]":
     """The key and the value, which is YAML. Raises BadInput, which names the `option` and shows `example`."""
-    import yaml
+    from configs.yaml_core import YamlSyntaxError, parse_yaml
 
     said = f"{option} {text}".strip()
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise BadInput(f"{said}: expected KEY=VALUE, such as {example}")
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise BadInput(f"{said}: the value is not valid YAML") from error
+        return key, parse_yaml(value)
+    except YamlSyntaxError as error:
+        raise BadInput(f"{said}: the value is not valid YAML ({error})") from error
 
 
 def assignments(texts: Sequence[str], example: str, option: str = "") -> "dict[str, YamlValue]":

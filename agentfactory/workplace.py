@@ -9,13 +9,12 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-import yaml
-
 from configs.agent_settings import CoordinatorAgentSettings, check_models
 from configs.blueprint_registry import BlueprintRegistry, apply_changes
 from configs.blueprints import Blueprint, read_blueprint
 from configs.data import DataSettings
 from configs.load import YamlValue
+from configs.yaml_core import parse_mapping
 from runtime.held import Held
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class Workplace:
     def _values_of(self, name: str) -> dict[str, YamlValue]:
         if name in self._changed:
             return self._changed[name].values
-        values: dict[str, YamlValue] = yaml.safe_load(self.registry.text(name))
+        values = parse_mapping(self.registry.text(name))
         return {"agent": {"type": self.registry.get(name).agent.type}, **values}
 
     def warm(self, name: str) -> None:

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import yaml
-
 from actors.agents.evaluation import evaluate
 from cluster.agents import adapter_of, open_agent, permitted, prompt_of
 from configs.agent_models import works_with
@@ -17,6 +15,7 @@ from configs.blueprints import Blueprint, read_blueprint
 from configs.errors import BadInput
 from configs.load import YamlValue
 from configs.version_store import VersionStore
+from configs.yaml_core import format_yaml, parse_mapping
 from training.adapter_files import digest, read_adapter
 
 
@@ -42,7 +41,7 @@ def makeup_of(registry: BlueprintRegistry, name: str) -> Makeup:
 
     Raises BadInput and SettingsError for a blueprint, a run or an adapter that is not there.
     """
-    values: dict[str, YamlValue] = yaml.safe_load(registry.text(name))
+    values = parse_mapping(registry.text(name))
     blueprint = registry.get(name)
     prompt, adapter = prompt_of(blueprint), adapter_of(blueprint)
     settled: dict[str, YamlValue] = {}
@@ -54,7 +53,7 @@ def makeup_of(registry: BlueprintRegistry, name: str) -> Makeup:
         settled |= {"run": str(run), "version": version}
     where = _backend_key(values)
     values = apply_changes(values, {f"{where}.{key}": value for key, value in settled.items()})
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    text = format_yaml(values)
     model = f"{blueprint.agent.type} {works_with(read_blueprint(values, name).agent)}".strip()
     return Makeup(model=model, adapter=adapter, prompt=prompt, blueprint=text)
 

@@ -13,12 +13,12 @@ Invariants:
 import hashlib
 from typing import Literal, Self
 
-import yaml
 from pydantic import Field
 
 from configs.blueprints import Blueprint, read_blueprint
 from configs.errors import BadInput
 from configs.section import Section
+from configs.yaml_core import parse_mapping
 from messages.adapters import AdapterRef
 
 State = Literal["train", "evaluate", "deploy"]
@@ -44,7 +44,7 @@ class Makeup(Section):
 
     def read(self) -> Blueprint:
         """The blueprint. Raises SettingsError for one that this version of the project does not know."""
-        return read_blueprint(yaml.safe_load(self.blueprint), "a version's blueprint")
+        return read_blueprint(parse_mapping(self.blueprint), "a version's blueprint")
 
 
 class Evaluated(Section):

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import yaml
-
 from configs.agent_folders import AgentFolders
 from configs.agent_settings import AgentSection, check_models
 from configs.blueprint_files import BlueprintFile, BlueprintFolder, Unreadable, read_file
@@ -22,6 +20,7 @@ from configs.errors import BadInput, CannotWrite, SettingsError
 from configs.files import locked, write_atomically
 from configs.load import YamlValue, nest, suggest
 from configs.revisions import Revisions
+from configs.yaml_core import format_yaml
 
 SHIPPED: Final = Path(__file__).parent / "blueprints"
 OWN: Final = AgentFolders().blueprints
@@ -167,7 +166,7 @@ class BlueprintRegistry:
         check_models(blueprint.agent)
         if path.exists():
             self._revisions.keep(name, path.read_bytes())
-        content = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).encode()
+        content = format_yaml(dict(values)).encode()
         write_atomically(path, content)
         return Listed(blueprint, path, shipped=False, revision=self._revisions.keep(name, content))
 

@@ -1,21 +1,21 @@
 """Settings from presets and YAML files, with errors that name the file, the key and what was expected."""
 
 import difflib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import SettingsError
 from configs.section import Section
 from configs.settings import Settings
+from configs.yaml_core import YamlSyntaxError, parse_yaml
+from configs.yaml_core import YamlValue as YamlValue
 
 PRESETS = Path(__file__).parent / "presets"
 
 SectionT = TypeVar("SectionT", bound=Section)
-YamlValue = None | bool | int | float | str | list["YamlValue"] | dict[str, "YamlValue"]
 
 
 def preset_names() -> tuple[str, ...]:
@@ -117,31 +117,14 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, YamlValue]:
     return merge(_read_with_base(base_path, (*seen, path.resolve())), values)
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses a key that stands twice in one section, where YAML itself would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} stands twice in one section", problem_mark=key.start_mark
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(path: Path) -> dict[str, YamlValue]:
     """Read a YAML file of keys and values. Raises SettingsError, which names the file and the line."""
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)  # it is a SafeLoader
+        loaded = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = f"line {line + 1}" if line is not None else "somewhere"
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise SettingsError(f"{path}: {where}: {problem}") from error
+    except YamlSyntaxError as error:
+        raise SettingsError(f"{path}: {error}") from error
     if loaded is None:
         raise SettingsError(f"{path}: the file is empty; expected keys and values")
     if not isinstance(loaded, dict):

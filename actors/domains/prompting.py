@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
-from configs.errors import BadInput
+from configs.errors import BadInput, SettingsError
+from configs.yaml_core import parse_yaml
 from messages.search import Passage
 from runtime.engines.chat import ChatMessage
 from runtime.tools.base import Described
@@ -77,8 +77,8 @@ def read_examples(folder: Path) -> Examples:
     """The examples in a folder of prompts. Raises BadInput where they cannot be read."""
     file = folder / "examples.yaml"
     try:
-        return TypeAdapter(Examples).validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return TypeAdapter(Examples).validate_python(parse_yaml(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, SettingsError) as error:
         raise BadInput(f"{file}: there are no examples to show: {error}") from error
 
 

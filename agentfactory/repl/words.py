@@ -4,12 +4,12 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, NamedTuple
 
-import yaml
 from pydantic import JsonValue, ValidationError
 
 from agentfactory.conversation import Conversation
 from agentfactory.repl.replies import Line, Reply, of_history, of_routing, of_said, of_statistics, printable
 from configs.errors import BadInput
+from configs.yaml_core import YamlSyntaxError, parse_yaml
 from messages.conversations import Said
 from messages.data import Action
 
@@ -120,8 +120,8 @@ class Words:
                 "configure what? Say `configure KEY VALUE`, such as `configure agent.default_tag docs`"
             )
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = parse_yaml(text)
+        except YamlSyntaxError as error:
             raise BadInput(f"configure {key}: {text.strip()!r} is not valid YAML") from error
         name = self.conversation.agent
         self.conversation.workplace.configure(name, {key: value})

@@ -94,10 +94,14 @@ class FetchSettings(Section):
     """Hosts that may have a private or loopback address, too: servers of one's own."""
     timeout_s: float = Field(default=15.0, gt=0.0, le=600.0)
     """From the call to the last byte, redirects included."""
-    max_kb: int = Field(default=512, ge=1)
+    max_kb: int = Field(default=512, ge=1, le=32_768)
     """What of an answer is read; the rest is left."""
+    text_timeout_s: float = Field(default=5.0, gt=0.0, le=600.0)
+    """For taking the text out of a page that has arrived."""
+    memory_mb: int = Field(default=256, ge=64)
+    """For the same."""
     max_redirects: int = Field(default=3, ge=0, le=20)
-    max_chars: int = Field(default=4000, ge=100)
+    max_chars: int = Field(default=4000, ge=100, le=4_000_000)
     """Length of one observation, in characters."""
 
 

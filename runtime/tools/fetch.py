@@ -2,18 +2,23 @@
 
 Consumes URLs; produces the text of pages. Waits for the host; unblocked by the deadline, which spans
 redirects. Each redirect is looked at like the first URL, each address before it is connected to.
+
+Invariant: the bytes of a page are looked at in processes that can be killed, never in the event loop.
 """
 
 import asyncio
-import html.parser
+import base64
 import re
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urljoin
+
+from pydantic import JsonValue
 
 from configs.tools import FetchSettings
 from runtime.tools.addresses import Target, check_addresses, check_url, numeric_address
 from runtime.tools.base import ToolError, harmless
+from runtime.tools.forked import Forked
 from runtime.tools.typed import tool
 
 if TYPE_CHECKING:
@@ -23,30 +28,41 @@ if TYPE_CHECKING:
 _TEXT: Final = re.compile(r"^(text/|application/(json|xml|javascript|x-yaml|yaml|.*\+(json|xml)))")
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _CHUNK: Final = 16_384
-_UNSEEN: Final = frozenset({"script", "style", "noscript", "template", "svg"})
-_BLOCKS: Final = frozenset(
-    {"p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "table", "section", "article"}
-)
-_BLANK: Final = re.compile(r"\n\s*\n+")
-_SPACES: Final = re.compile(r"[ \t]+")
-_HARD_SPACE: Final = "\xa0"
+_NOTHING: Final = "(the page has no text)"
+_MODULE: Final = "runtime.tools.page_text_job"
+_PARALLEL: Final = 2
+"""Pages that are read at the same time."""
+_UTF8_BYTES: Final = 4
+"""Of one character, at most."""
 _HEADERS: Final = {"User-Agent": "agentfactory", "Accept": "text/*, application/json;q=0.9, */*;q=0.1"}
+
+
+class _Page(NamedTuple):
+    """What a host answered."""
+
+    data: bytes
+    charset: str
+    is_html: bool
 
 
 class FetchTool:
     """Gets pages. A part of the box that its tool is in."""
 
-    def __init__(self, settings: FetchSettings) -> None:
+    def __init__(self, settings: FetchSettings, allow_weak: bool = False) -> None:
         self._settings = settings
+        self._jobs = Forked(
+            _MODULE, settings.memory_mb, _PARALLEL, allow_weak, output_bytes=_UTF8_BYTES * settings.max_chars
+        )
         self._http: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
         return f"<FetchTool {', '.join(self._settings.hosts) or 'no hosts'}>"
 
     async def start(self) -> None:
-        """Make the client; nothing is asked yet."""
+        """Make the client; nothing is asked yet. Raises SandboxError where pages cannot be confined here."""
         import aiohttp
 
+        await self._jobs.start()
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=_resolver(self._settings), use_dns_cache=False, limit=16),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -65,24 +81,38 @@ class FetchTool:
         """
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                return await self._fetch(url)
+                page = await self._fetch(url)
         except TimeoutError as error:
             raise ToolError(f"no answer within {self._settings.timeout_s:g} s", "timeout") from error
+        return harmless(await self._text(page), self._settings.max_chars) or _NOTHING
 
-    async def _fetch(self, url: str) -> str:
+    async def _text(self, page: _Page) -> str:
+        """The page as text, one character more than is shown. Raises ToolError."""
+        job: list[JsonValue] = [
+            base64.b64encode(page.data).decode(),
+            page.charset,
+            page.is_html,
+            self._settings.max_chars + 1,
+        ]
+        try:
+            return await self._jobs.do(job, self._settings.text_timeout_s)
+        except ToolError as error:
+            raise ToolError(f"the page cannot be read: {error}", error.failure) from error
+
+    async def _fetch(self, url: str) -> _Page:
         for _ in range(self._settings.max_redirects + 1):
             target = check_url(url, self._settings)
             address = numeric_address(target.host)
             if address is not None:  # such a host is never looked up, and so not checked there
                 check_addresses(target.host, [address], self._settings)
-            onward, text = await self._get(target)
-            if onward is None:
-                return harmless(text, self._settings.max_chars)
-            url = urljoin(target.url, onward)
+            answer = await self._get(target)
+            if isinstance(answer, _Page):
+                return answer
+            url = urljoin(target.url, answer)
         raise ToolError(f"more than {self._settings.max_redirects} redirects")
 
-    async def _get(self, target: Target) -> tuple[str | None, str]:
-        """Where a redirect leads, or the text of the page. Raises ToolError."""
+    async def _get(self, target: Target) -> str | _Page:
+        """Where a redirect leads, or the page. Raises ToolError."""
         import aiohttp
 
         if self._http is None:
@@ -90,20 +120,20 @@ class FetchTool:
         try:
             async with self._http.get(target.url, allow_redirects=False) as response:
                 if response.status in _REDIRECTS:
-                    return response.headers.get("Location", ""), ""
+                    return response.headers.get("Location", "")
                 if response.status != 200:
                     raise ToolError(
                         f"{target.host} answered {response.status} {response.reason or ''}".rstrip()
                     )
-                return None, await self._read(response)
+                return await self._read(response)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             refused = _refusal(error)
             if refused is not None:
                 raise refused from error
             raise ToolError(f"{target.host} cannot be asked: {error or type(error).__name__}") from error
 
-    async def _read(self, response: "aiohttp.ClientResponse") -> str:
-        """The page as text, as far as the limit allows."""
+    async def _read(self, response: "aiohttp.ClientResponse") -> _Page:
+        """The page, as far as the limit allows."""
         kind = response.headers.get("Content-Type", "text/plain").partition(";")[0].strip().lower()
         if not _TEXT.match(kind):
             raise ToolError(f"the page is {kind}, not text")
@@ -113,11 +143,11 @@ class FetchTool:
             data += chunk[: limit - len(data)]
             if len(data) >= limit:
                 break
-        text = bytes(data).decode(_encoding(response), "replace")
-        return page_text(text) if "html" in kind else text.strip()
+        return _Page(bytes(data), response.charset or "utf-8", "html" in kind)
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections, kill what runs."""
+        await self._jobs.aclose()
         if self._http is not None:
             await self._http.close()
             self._http = None
@@ -153,56 +183,3 @@ def _refusal(error: BaseException) -> ToolError | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
-
-
-def _encoding(response: "aiohttp.ClientResponse") -> str:
-    try:
-        "".encode(response.charset or "utf-8")
-    except LookupError:
-        return "utf-8"
-    return response.charset or "utf-8"
-
-
-class _Page(html.parser.HTMLParser):
-    """Collects what a reader of a page would see."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._hidden: list[str] = []
-        self._as_is = 0
-        """How many `pre` are open."""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Called by the parser."""
-        self._as_is += tag == "pre"
-        if tag in _UNSEEN:
-            self._hidden.append(tag)
-        elif tag in _BLOCKS:
-            self.parts.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        """Called by the parser."""
-        self._as_is -= tag == "pre" and self._as_is > 0
-        if self._hidden and tag == self._hidden[-1]:
-            self._hidden.pop()
-        elif tag in _BLOCKS:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        """Called by the parser."""
-        if not self._hidden:
-            self.parts.append(data.replace(" ", _HARD_SPACE) if self._as_is else data.replace("\n", " "))
-
-
-def page_text(markup: str) -> str:
-    """What a reader of an HTML page would see, a block a line.
-
-    >>> page_text("<style>p{}</style><h1>A</h1><p>b <b>c</b></p>")
-    'A\\nb c'
-    """
-    page = _Page()
-    page.feed(markup)
-    page.close()
-    lines = (_SPACES.sub(" ", line).strip(" \t") for line in "".join(page.parts).splitlines())
-    return _BLANK.sub("\n", "\n".join(lines)).strip("\n").replace(_HARD_SPACE, " ")

@@ -27,10 +27,17 @@ _SAID: Final[dict[str, str]] = {
 class Forked:
     """One kind of work. `module` names a module whose `main()` calls `runtime.sandbox.zygote.serve`."""
 
-    def __init__(self, module: str, memory_mb: int, max_parallel: int, allow_weak: bool) -> None:
+    def __init__(
+        self,
+        module: str,
+        memory_mb: int,
+        max_parallel: int,
+        allow_weak: bool,
+        output_bytes: int = _OUTPUT_BYTES,
+    ) -> None:
         setup = {
             "memory_mb": memory_mb,
-            "output_bytes": _OUTPUT_BYTES,
+            "output_bytes": max(output_bytes, _OUTPUT_BYTES),
             "reads": True,
             "allow_weak": allow_weak,
         }

@@ -156,7 +156,7 @@ class ToolKit:
             self._parts.append(math)
             self._tools["math"] = math.math
         if "fetch" in self._names:
-            fetch = FetchTool(box.fetch)
+            fetch = FetchTool(box.fetch, settings.sandbox.allow_weak)
             self._parts.append(fetch)
             self._tools["fetch"] = fetch.fetch
         if "memory" in self._names:

@@ -1,6 +1,7 @@
 """The fetch tool: what it gets from a real server, and whom it never speaks to."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,8 @@ from configs.tools import FetchSettings
 from messages.turns import ToolResult
 from runtime.tools.addresses import check_url, is_public
 from runtime.tools.base import ToolError
-from runtime.tools.fetch import FetchTool, page_text
+from runtime.tools.fetch import FetchTool
+from runtime.tools.page_text_job import decode, page_text
 
 PAGES = {
     "/text": ("200 OK", {"Content-Type": "text/plain; charset=latin-1"}, b"caf\xe9 <|im_end|>"),
@@ -26,6 +28,32 @@ PAGES = {
     "/to-metadata": ("302 Found", {"Location": "http://169.254.169.254/latest/meta-data"}, b""),
     "/odd-charset": ("200 OK", {"Content-Type": "text/plain; charset=nonsense"}, b"fine"),
 }  # fmt: skip
+
+
+HTML = {"Content-Type": "text/html"}
+HOSTILE = {
+    "comments without an end": ("<!--" * 65_536, "(the page has no text)"),
+    "a marked section that is none": ("<p>a</p><![1]>b", "a\nb"),
+    "tags without an end": ("<a " * 65_536, "(the page has no text)"),
+    "attributes without an end": ('<a b="' * 65_536, "(the page has no text)"),
+    "declarations": ("<!" * 65_536 + ">z", "z"),
+    "instructions": ("<?" * 65_536 + ">z", "z"),
+    "sections": ("<![CDATA[" * 30_000 + "z", "(the page has no text)"),
+    "closing tags of nothing": ("</x>" * 65_536 + "z", "z"),
+    "references that are none": ("&" * 65_536 + "<p>z", "&" * 65_536 + "\nz"),
+    "references": ("&#x110000;&#0;&#xD800;&nosuch;&lt", "\ufffd\ufffd\ufffd&nosuch;<"),
+    "elements that are never closed": ("<div>" * 2000 + "z", "z"),
+    "formatting that is never closed": ("<b>" * 2000 + "<p>z", "z"),
+    "tables in tables": ("<table><td>" * 2000 + "z", "z"),
+    "a script that hides another": ("<script><!--<script></script>--></script>z", "z"),
+    "a script that is never closed": ("a<script>" + "<script>" * 10_000 + "z", "a"),
+    "a template": ("<template><p>a</template>z", "z"),
+    "null characters": ("\0" * 65_536 + "z", "z"),
+    "halves of characters": ("a\ud800b", "a?b"),
+    "a list in a table in bold text": ("<b><table><li>x<i></b>y</table>z", "xy\nz"),
+}
+QUADRATIC = "<div>" * 100_000
+"""Half a megabyte that takes any parser of HTML's own algorithm more than ten seconds."""
 
 
 @asynccontextmanager
@@ -96,6 +124,63 @@ async def test_what_is_no_page_is_an_observation(path: str, failure: str, said: 
     result = await fetch(path)
     assert (result.ok, result.failure) == (False, failure)
     assert said in result.output
+
+
+async def test_hostile_markup_is_read_like_a_browser_reads_it() -> None:
+    pages = {
+        f"/{number}": ("200 OK", HTML, markup.encode("utf-8", "replace"))
+        for number, (markup, _) in enumerate(HOSTILE.values())
+    }
+    results: list[ToolResult] = []
+    async with website(pages) as port:
+        tool = FetchTool(FetchSettings(private_hosts=("127.0.0.1",), max_chars=100_000))
+        await tool.start()
+        for page in pages:
+            results.append(await tool.fetch.call(f"http://127.0.0.1:{port}{page}"))
+        await tool.aclose()
+    texts = dict(zip(HOSTILE, (result.output for result in results), strict=True))
+    assert texts == {name: text for name, (_, text) in HOSTILE.items()}
+    assert all(result.ok for result in results)
+
+
+async def test_a_page_that_takes_too_long_to_read_is_an_observation_and_the_next_is_read() -> None:
+    settings = FetchSettings(private_hosts=("127.0.0.1",), text_timeout_s=0.5)
+    async with website({"/": ("200 OK", HTML, QUADRATIC.encode())}) as port:
+        tool = FetchTool(settings)
+        await tool.start()
+        hostile = await tool.fetch.call(f"http://127.0.0.1:{port}/")
+        sane = await tool.fetch.call(f"http://127.0.0.1:{port}/page")
+        await tool.aclose()
+    assert (hostile.failure, hostile.output) == (
+        "timeout",
+        "Error: the page cannot be read: it took longer than 0.5 s",
+    )
+    assert sane.output == "Title\n1 & 2"
+
+
+async def test_the_loop_never_reads_a_page_itself() -> None:
+    script = (
+        "import sys, runtime.tools.fetch, runtime.tools.kit;"
+        "print([name for name in ('html.parser', 'selectolax', 'lxml') if name in sys.modules])"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=-1)
+    printed, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert printed.decode().strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("charset", "content", "text"),
+    [
+        ("shift_jis", "日本".encode("shift_jis"), "日本"),
+        ("utf-16", "caf\xe9".encode("utf-16"), "café"),
+        ("zip", b"fine", "fine"),
+        ("rot13", b"fine", "fine"),
+        ("punycode", b"fine\xff", "fine\ufffd"),
+        ("unicode_escape", b"\\q", "\\q"),
+    ],
+)
+def test_a_charset_is_obeyed_only_where_it_is_one_of_pages(charset: str, content: bytes, text: str) -> None:
+    assert decode(content, charset) == text
 
 
 async def test_a_redirect_to_nowhere_ends() -> None:

@@ -15,6 +15,7 @@ import anyio
 
 from bridge.errors import NoSuchBlob
 from bridge.ingest import Ingest
+from bridge.originals import original_tag
 from bridge.tally import Watch
 from bridge.tiers import Tiers, WriteThrough
 from bridge.uris.resolver import UriResolver
@@ -138,18 +139,25 @@ class DataPlane:
         request = Query(tag_pattern=tag_pattern, blob_pattern=blob_pattern)
         return (await self._ask(self._retriever, request, Matches)).matches
 
-    async def get(self, tag: str, name: str, *, force: bool = False) -> bytes:
+    async def get(self, tag: str, name: str, *, force: bool = False, original: bool = False) -> bytes:
         """A blob's bytes, from the cache where it has them; `force` goes past it. Raises ActionRefused.
 
         One that is too large for an answer comes from the store, in pieces; `stream` spares the memory.
+        `original`: of a table that is stored as an Arrow file, the file as it was, from the store.
         """
+        if original:
+            async with self.stream(tag, name, original=True) as pieces:
+                return b"".join([piece async for piece in pieces])
         request = Retrieve(tag=tag, blob_name=name, force=force)
         found = await self._ask(self._retriever, request, Retrieved)
         return found.content if found.content is not None else await self._tiers.store.get(tag, name)
 
     @asynccontextmanager
-    async def stream(self, tag: str, name: str) -> AsyncIterator[AsyncIterator[bytes | memoryview]]:
-        """A blob in pieces, from the store. Raises ActionRefused."""
+    async def stream(
+        self, tag: str, name: str, *, original: bool = False
+    ) -> AsyncIterator[AsyncIterator[bytes | memoryview]]:
+        """A blob in pieces, from the store; `original` as for `get`. Raises ActionRefused."""
+        tag = await self._tag_of_original(tag, name) if original else tag
         try:
             async with self._tiers.store.stream(tag, name) as pieces:
                 yield aiter(pieces)
@@ -207,6 +215,17 @@ class DataPlane:
             if self._searcher is None:
                 self._searcher = await spawn_searcher(self._system, self.settings)
         return self._searcher
+
+    async def _tag_of_original(self, tag: str, name: str) -> str:
+        """Where the file lies that a blob was made from: there itself, if it keeps the file's bytes."""
+        stat = self._tiers.store.stat
+        info = await stat(tag, name)
+        if info is None or not info.meta.original:
+            return tag
+        original = await stat(original_tag(tag), name)
+        if original is None or original.sha256 != info.meta.original:
+            raise ActionRefused(f"{tag}/{name}: its original is not there any more; ingest it again")
+        return original_tag(tag)
 
     @staticmethod
     async def _ask(actor: Ref, request: Request[StepResult], kind: type[DataT]) -> DataT:

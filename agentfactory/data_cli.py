@@ -42,6 +42,9 @@ def add_data_commands(add_parser: AddParser) -> None:
     get.add_argument("name", metavar="NAME")
     get.add_argument("-o", "--output", metavar="FILE")
     get.add_argument("--force", action="store_true", help="go past the cache")
+    get.add_argument(
+        "--original", action="store_true", help="of a table that is stored as Arrow: the file as it was"
+    )
 
     listed = _add(add_parser, "list", "the agents, and what the store holds; with PATTERN, the latter", _list)
     listed.add_argument("pattern", nargs="?", metavar="PATTERN", help="tags, as in docs*")
@@ -128,6 +131,7 @@ def _get(options: argparse.Namespace) -> int:
         options.name,
         output=options.output,
         force=options.force,
+        original=options.original,
         as_json=options.json,
     )
 

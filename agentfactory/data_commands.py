@@ -128,19 +128,28 @@ def query(data: DataSettings, tag_pattern: str, blob_pattern: str, *, as_json: b
     return 0
 
 
-def get(data: DataSettings, tag: str, name: str, *, output: str | None, force: bool, as_json: bool) -> int:
+def get(
+    data: DataSettings,
+    tag: str,
+    name: str,
+    *,
+    output: str | None,
+    force: bool,
+    original: bool,
+    as_json: bool,
+) -> int:
     """`get`: a blob to a file, or to stdout."""
 
     async def run() -> int:
         async with DataPlane.open(_up(data)) as plane:
             if output is None or as_json:
-                content = await plane.get(tag, name, force=force)
+                content = await plane.get(tag, name, force=force, original=original)
                 if output is None:
                     sys.stdout.buffer.write(content)
                 else:
                     write_atomically(Path(output), content)
                 return len(content)
-            return await _save(plane, tag, name, Path(output))
+            return await _save(plane, tag, name, Path(output), original=original)
 
     size = _run(run)
     if output is not None:
@@ -235,12 +244,15 @@ async def _ask_first(plane: DataPlane, tags: Sequence[str]) -> None:
         raise BadInput("nothing was destroyed")
 
 
-async def _save(plane: DataPlane, tag: str, name: str, path: Path) -> int:
+async def _save(plane: DataPlane, tag: str, name: str, path: Path, *, original: bool) -> int:
     """Stream a blob into a file; the file is whole or not there."""
     part = path.with_name(f".{path.name}.part")
     size = 0
     try:
-        async with plane.stream(tag, name) as pieces, await anyio.open_file(part, "wb") as file:
+        async with (
+            plane.stream(tag, name, original=original) as pieces,
+            await anyio.open_file(part, "wb") as file,
+        ):
             async for piece in pieces:
                 size += await file.write(bytes(piece))
         await anyio.Path(part).replace(path)

@@ -167,9 +167,9 @@ class Factory:
         """What the cache holds."""
         return await (await self.data()).query(tag_pattern, blob_pattern)
 
-    async def get(self, tag: str, name: str, *, force: bool = False) -> bytes:
-        """A blob's bytes, from the cache where it has them."""
-        return await (await self.data()).get(tag, name, force=force)
+    async def get(self, tag: str, name: str, *, force: bool = False, original: bool = False) -> bytes:
+        """A blob's bytes, from the cache where it has them; `original`: of a table, the file as it was."""
+        return await (await self.data()).get(tag, name, force=force, original=original)
 
     async def list_blobs(
         self, tag_pattern: str = "*", blob_pattern: str = "*", *, hidden: bool = False

@@ -8,18 +8,19 @@
 - `text` keeps the bytes and wants them to be UTF-8.
 - `csv`, `json`, `markdown` and `parquet` keep the bytes, and the content type says what they are.
 
-Tables of up to `WHOLE_TABLE_BYTES` are read at once, and the types of their columns follow from all rows.
-A larger one is converted piece by piece, and read twice where that is what its types take: a CSV column
-that turns out not to hold what its first rows promised becomes floating point, and then text; JSON lines
-get the columns that all of their lines have between them. Columns that Parquet keeps as dictionaries are
-written out in full, since an Arrow file has room for one dictionary only. CSV columns whose values are
-not UTF-8 are binary; a header that is not UTF-8 is an error.
+What a table holds comes back as it was: text stays text where a number would not write the same text
+again, and an object keeps the members that it has (`bridge.csv_tables`, `bridge.json_tables`). What no table
+can give back byte for byte (quotes, line ends, the order of members) the original has, which is stored
+beside it (`bridge.originals`).
+
+Tables are converted piece by piece, CSV and JSON lines in two readings. Columns that Parquet keeps as
+dictionaries are written out in full, since an Arrow file has room for one dictionary only. A CSV header that
+is not UTF-8 is an error.
 """
 
 import codecs
 import io
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
 from bridge.uris.content import CSV, JSON_LINES, PARQUET, TEXT, content_type_of
@@ -29,10 +30,8 @@ from configs.errors import BadInput
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WHOLE_TABLE_BYTES = 32 << 20
-"""Larger CSV and JSON lines are converted piece by piece."""
 PIECE_BYTES = 8 << 20
-"""Of a table that is converted piece by piece; no line may be longer."""
+"""Of a table that is converted; no line may be longer."""
 ROWS = 64 << 10
 """Rows of one Arrow record batch."""
 
@@ -76,7 +75,7 @@ def to_arrow(name: str, table: BinaryIO, out: BinaryIO, what: str) -> None:
     kind = content_type_of(name)
     try:
         _CONVERTERS[kind](table, out)
-    except (pa.ArrowException, UnicodeError) as error:
+    except (pa.ArrowException, UnicodeError, RecursionError) as error:
         raise _bad(what, kind, error) from error
     except OSError as error:
         if error.errno is not None:
@@ -103,104 +102,24 @@ def _write(out: BinaryIO, schema: "pa.Schema", batches: "Iterable[pa.RecordBatch
 
 
 def _from_csv(table: BinaryIO, out: BinaryIO) -> None:
-    import pyarrow as pa
-    import pyarrow.csv as csv
+    from bridge.csv_tables import read_csv
 
-    size = _size(table)
-    if not size:
-        return _write(out, pa.schema([]), ())
-    parse = csv.ParseOptions(newlines_in_values=True)
-    read = csv.ReadOptions(block_size=PIECE_BYTES)
-    if size <= WHOLE_TABLE_BYTES:
-        whole = csv.read_csv(table, read_options=read, parse_options=parse)
-        return _write(out, whole.schema, whole.to_batches())
-    types: dict[str, pa.DataType] = {}
-    while True:
-        table.seek(0)
-        convert = csv.ConvertOptions(column_types=types)
-        reader = csv.open_csv(table, read_options=read, parse_options=parse, convert_options=convert)
-        try:
-            return _write(out, reader.schema, reader)
-        except pa.ArrowInvalid as error:
-            widened = _wider_column(str(error), reader.schema, types)
-            if widened is None:
-                raise
-            types |= widened
-
-
-def _wider_column(
-    complaint: str, schema: "pa.Schema", tried: "dict[str, pa.DataType]"
-) -> "dict[str, pa.DataType] | None":
-    """The column that a value did not fit into, and the next type to try; None if that is not why."""
-    import pyarrow as pa
-
-    found = re.match(r"In CSV column #(\d+):.* conversion error to ", complaint)
-    if found is None:
-        return None
-    field = schema.field(int(found[1]))
-    if tried.get(field.name) == pa.string():
-        return None
-    wider = {pa.null(): pa.int64(), pa.int64(): pa.float64()}.get(field.type, pa.string())
-    return {field.name: wider}
+    if _size(table):
+        _write(out, *read_csv(table, PIECE_BYTES))
+    else:
+        _write_empty(out)
 
 
 def _from_json_lines(table: BinaryIO, out: BinaryIO) -> None:
-    import pyarrow as pa
-    import pyarrow.json as json
+    from bridge.json_tables import read_json_lines
 
-    size = _size(table)
-    if not size:
-        return _write(out, pa.schema([]), ())
-    if size <= WHOLE_TABLE_BYTES:
-        whole = json.read_json(table, read_options=json.ReadOptions(block_size=PIECE_BYTES))
-        return _write(out, whole.schema, whole.to_batches())
-    schema = pa.schema([])
-    for piece in _whole_lines(table):
-        schema = _union(schema, _parse_lines(piece, None).schema)
-    table.seek(0)
-    pieces = (_parse_lines(piece, schema) for piece in _whole_lines(table))
-    return _write(out, schema, (batch for parsed in pieces for batch in parsed.to_batches()))
+    _write(out, *read_json_lines(table, PIECE_BYTES))
 
 
-def _parse_lines(piece: bytes, schema: "pa.Schema | None") -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.json as json
-
-    read = json.ReadOptions(block_size=len(piece) + 1)
-    parse = json.ParseOptions(explicit_schema=schema)
-    return json.read_json(pa.BufferReader(piece), read_options=read, parse_options=parse)
-
-
-def _whole_lines(table: BinaryIO) -> Iterator[bytes]:
-    """The table in pieces that end where a line ends."""
+def _write_empty(out: BinaryIO) -> None:
     import pyarrow as pa
 
-    left = b""
-    while chunk := table.read(PIECE_BYTES):
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield left + chunk[:end]
-            left = chunk[end:]
-        else:
-            left += chunk
-        if len(left) > PIECE_BYTES:
-            raise pa.ArrowInvalid(f"a line is longer than {PIECE_BYTES} bytes")
-    if left.strip():
-        yield left
-
-
-def _union(one: "pa.Schema", other: "pa.Schema") -> "pa.Schema":
-    """The columns of both. What is a time in one and text in the other is text."""
-    import pyarrow as pa
-
-    try:
-        return pa.unify_schemas([one, other], promote_options="permissive")
-    except pa.ArrowException:
-        timeless = [
-            pa.schema([f.with_type(pa.string()) if pa.types.is_timestamp(f.type) else f for f in schema])
-            for schema in (one, other)
-        ]
-        return pa.unify_schemas(timeless, promote_options="permissive")
+    _write(out, pa.schema([]), ())
 
 
 def _from_parquet(table: BinaryIO, out: BinaryIO) -> None:
@@ -208,23 +127,36 @@ def _from_parquet(table: BinaryIO, out: BinaryIO) -> None:
     import pyarrow.parquet as parquet
 
     with parquet.ParquetFile(table, pre_buffer=False) as file:
-        fields = [
-            field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-            for field in file.schema_arrow
-        ]
+        fields = [field.with_type(_without_dictionaries(field.type)) for field in file.schema_arrow]
         schema = pa.schema(fields, metadata=file.schema_arrow.metadata)
-        batches = (_without_dictionaries(batch, schema) for batch in file.iter_batches(batch_size=ROWS))
-        _write(out, schema, batches)
+        groups = range(file.num_row_groups)  # one by one: nested dictionaries differ between them
+        read = (batch for group in groups for batch in file.iter_batches(ROWS, [group]))
+        _write(out, schema, (_cast(batch, schema) for batch in read))
 
 
-def _without_dictionaries(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.RecordBatch":
+def _cast(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.RecordBatch":
     import pyarrow as pa
 
     columns = [
-        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        for column in batch.columns
+        column if column.type == kind else column.cast(kind)
+        for column, kind in zip(batch.columns, schema.types, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _without_dictionaries(kind: "pa.DataType") -> "pa.DataType":
+    """The type with its dictionaries' values in place of them, at any depth."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _without_dictionaries(kind.value_type)
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_without_dictionaries(field.type)) for field in kind])
+    if types.is_list(kind) or types.is_large_list(kind):
+        item = kind.value_field.with_type(_without_dictionaries(kind.value_type))
+        return pa.list_(item) if types.is_list(kind) else pa.large_list(item)
+    return kind
 
 
 def _size(table: BinaryIO) -> int:

@@ -8,7 +8,8 @@ Invariants:
   - at most `concurrency` large blobs or batches of small ones (`BATCH_BLOBS` of `SMALL_BYTES`) are under
     way, over all calls; a large blob takes the memory of a few pieces, or of `whole_bytes` if it is sent
     whole; conversions take turns, `CONVERSIONS` at a time;
-  - every blob is reported exactly once: stored, unchanged or failed;
+  - every blob is reported exactly once: stored, unchanged or failed; no Arrow file that was made of a table
+    is there without that table, byte for byte (`bridge.originals`);
   - a blob that changed while it was read is not stored, and what was stored under its name stays.
 """
 
@@ -21,6 +22,7 @@ from typing import TypeVar
 
 import anyio
 
+from bridge.originals import original_tag
 from bridge.tally import Tally, Watch
 from bridge.tiers import IngestSink
 from bridge.uris.preparing import LazyFolder, check_texts, converted, is_table, relabelled, temporary_source
@@ -65,7 +67,12 @@ class Ingest:
         """
         with ExitStack() as stack:
             ready = await self._prepare(blobs, form, LazyFolder(stack, self._temp_folder))
+            without = await self._put_originals(tag, [blob.original for blob in ready if blob.original])
             call = Tally(tag, ready, watch, await self._present(tag, ready))
+            for blob in ready:
+                if blob.name in without:
+                    call.failed(blob, AgentFactoryError(f"its original: {without[blob.name]}"))
+            ready = [blob for blob in ready if blob.name not in without]
             try:
                 await self._spread(_batches(ready), lambda batch: self._put_batch(call, batch))
             finally:
@@ -94,6 +101,25 @@ class Ingest:
 
             await self._spread((blob for blob in blobs if is_table(blob)), convert, self._conversions)
         return list(ready.values())
+
+    async def _put_originals(self, tag: str, originals: Sequence[PlannedBlob]) -> dict[str, str]:
+        """Keep the files that Arrow files were made from, in the store alone; those that were not, and why.
+
+        Before the Arrow files: none is ever there without its original.
+        """
+        beside = original_tag(tag)
+        call = Tally(beside, originals, None, await self._present(beside, originals) if originals else {})
+
+        async def put(blob: PlannedBlob) -> None:
+            if call.stopped:
+                return
+            try:
+                await self._put_one(call, blob, None)
+            except AgentFactoryError as error:
+                call.failed(blob, error)
+
+        await self._spread(originals, put)
+        return {failed.name: failed.reason for failed in call.report().failed}
 
     async def _local(self, blob: PlannedBlob, folder: LazyFolder) -> PlannedBlob:
         """The blob with a source that can be read here: a stored one is fetched into the folder."""

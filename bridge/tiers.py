@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from bridge.errors import NoSuchBlob
+from bridge.originals import original_tag
 from bridge.search.base import index_tag
 from configs.data import DataSettings
 from configs.errors import AgentFactoryError, BadInput
@@ -177,19 +178,20 @@ class WriteThrough:
 
 
 async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:
-    """Remove tags from the store and from the cache, for good, with what was made of them to search them.
+    """Remove tags from the store and from the cache, for good, with their search indexes and originals.
 
     Page by page, each blob by its name, so that the cache knows of every one before it goes (see
     `delete_through`), however many there are: nothing that is gone stays cached, and nothing else is
     forgotten. What was put before this began is gone when it returns; what is put meanwhile may stay.
-    Returns how many blobs there were, without those of search indexes.
+    Returns how many blobs there were, without those of search indexes and originals.
     """
     removed = 0
     for tag in tags:
         async for names in pages_under(tiers.store, tag):
             removed += await delete_in_both(tiers, tag, names)
-        async for names in pages_under(tiers.store, index_tag(tag)):
-            await delete_in_both(tiers, index_tag(tag), names)
+        for beside in (index_tag(tag), original_tag(tag)):
+            async for names in pages_under(tiers.store, beside):
+                await delete_in_both(tiers, beside, names)
     return removed
 
 

@@ -16,6 +16,8 @@ class BlobMeta(Message):
     dtype: str = ""
     """Of an array, as NumPy spells it; empty for anything else."""
     shape: tuple[int, ...] = ()
+    original: str = ""
+    """SHA-256 of the file that this was made from (`bridge.originals`); empty where these are its bytes."""
 
 
 class NewBlob(NamedTuple):

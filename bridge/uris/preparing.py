@@ -1,5 +1,6 @@
 """What is made of blobs to be before any is stored: checked, converted, labelled. All of it blocks."""
 
+import hashlib
 import io
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import BinaryIO
 
 from bridge import formats
 from bridge.uris.content import ARROW_FILE, CONTENT_TYPES
-from bridge.uris.sources import FileSource, PlannedBlob, StoredSource, file_source
+from bridge.uris.sources import CHUNK_BYTES, FileSource, PlannedBlob, StoredSource, file_source
 from bridge.uris.uri import shown
 from configs.errors import CannotWrite
 from messages.blobs import BlobMeta
@@ -63,10 +64,12 @@ def converted(blob: PlannedBlob, path: Path) -> PlannedBlob:
     try:
         with open(path, "w+b") as out, _seekable(blob) as table:
             formats.to_arrow(blob.name, table, out, blob.uri)
+            original = _sha256(table)
         source = temporary_source(path, blob.uri)
     except OSError as error:
         raise CannotWrite(f"{shown(blob.uri)} could not be converted: {error}") from error
-    return PlannedBlob(blob.name, BlobMeta(content_type=ARROW_FILE, source=blob.uri), source)
+    meta = BlobMeta(content_type=ARROW_FILE, source=blob.uri, original=original)
+    return PlannedBlob(blob.name, meta, source, blob)
 
 
 def temporary_source(path: Path, uri: str) -> FileSource:
@@ -74,6 +77,14 @@ def temporary_source(path: Path, uri: str) -> FileSource:
     source = file_source(str(path.resolve()), uri)
     assert source is not None
     return source
+
+
+def _sha256(table: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    table.seek(0)
+    while chunk := table.read(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextmanager

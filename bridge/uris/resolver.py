@@ -11,6 +11,7 @@ from typing import Protocol
 import anyio
 
 from bridge.errors import URIResolveError
+from bridge.originals import original_tag
 from bridge.uris.content import TEXT, content_type_of
 from bridge.uris.hdf5 import hdf5_blobs
 from bridge.uris.paths import Roots, file_blob, folder_blobs
@@ -76,7 +77,15 @@ class UriResolver:
             raise uri.refuse(
                 f"names a blob that is not there; expected a blob {shown(name)} of tag {shown(tag)}"
             )
-        return PlannedBlob(name, info.meta.model_copy(update={"source": uri.text}), StoredSource(info))
+        original = await self._store.stat(original_tag(tag), name) if info.meta.original else None
+        return PlannedBlob(
+            name,
+            info.meta.model_copy(
+                update={"source": uri.text, "original": original.sha256 if original else ""}
+            ),
+            StoredSource(info),
+            PlannedBlob(name, original.meta, StoredSource(original)) if original else None,
+        )
 
 
 def _string_blob(uri: Uri) -> PlannedBlob:

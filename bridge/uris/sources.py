@@ -153,6 +153,8 @@ class PlannedBlob:
     name: str
     meta: BlobMeta
     source: Source | StoredSource
+    original: "PlannedBlob | None" = None
+    """The file that this was made from, to be kept beside it."""
 
     @property
     def uri(self) -> str:

@@ -27,7 +27,6 @@ def error(name: str, data: bytes) -> str:
 
 @pytest.fixture
 def piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "WHOLE_TABLE_BYTES", 0)
     monkeypatch.setattr(formats, "PIECE_BYTES", 256)
     monkeypatch.setattr(formats, "ROWS", 10)
 

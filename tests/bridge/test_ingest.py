@@ -226,6 +226,51 @@ async def test_an_arrow_blob_is_not_converted_again(tmp_path: Path, store: Memor
     assert store.named("a") == store.named("b")
 
 
+async def test_a_table_is_kept_byte_for_byte_beside_its_arrow_file_and_goes_with_it_where_it_is_copied(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    table = b'id,"x"\r\n007,"a"\r\n'
+    (tmp_path / "x.csv").write_bytes(table)
+    ingest = Ingest(store, 4)
+    report = await ingest.put("a", await blobs(tmp_path, store), "arrow")
+    assert (report.stored, report.stored_bytes) == (("x.csv",), len(store.named("a")["x.csv"]))
+    assert store.named(".original/a") == {"x.csv": table}
+    assert store.blobs["a", "x.csv"][0].meta.original == hashlib.sha256(table).hexdigest()
+    await ingest.put("b", await blobs(tmp_path, store, "mem::a/x.csv"), "binary")
+    assert store.named(".original/b") == {"x.csv": table}
+    (tmp_path / "x.csv").write_bytes(table.replace(b'"', b""))
+    assert (await ingest.put("a", await blobs(tmp_path, store), "arrow")).stored == ("x.csv",)
+    assert store.named(".original/a") == {"x.csv": table.replace(b'"', b"")}
+    await ingest.put("c", await blobs(tmp_path, store), "csv")
+    assert store.named(".original/c") == {}
+
+
+class NoOriginals(MemoryStore):
+    """Has no room for originals."""
+
+    async def put(
+        self,
+        tag: str,
+        name: str,
+        data: bytes | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
+    ) -> BlobInfo:
+        if tag.startswith(".original/"):
+            raise BadName("no such place")
+        return await super().put(tag, name, data, meta)
+
+
+async def test_no_arrow_file_is_stored_without_its_original(tmp_path: Path) -> None:
+    store = NoOriginals()
+    (tmp_path / "x.csv").write_bytes(b"a\n1\n")
+    (tmp_path / "y.md").write_bytes(b"#")
+    report = await Ingest(store, 4).put("a", await blobs(tmp_path, store), "arrow")
+    assert report.stored == ("y.md",)
+    assert [(failed.name, failed.reason) for failed in report.failed] == [
+        ("x.csv", "its original: no such place")
+    ]
+
+
 async def test_a_blob_of_the_store_is_copied_without_being_fetched_if_it_is_there(
     tmp_path: Path, store: MemoryStore
 ) -> None:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 import zmq
 
@@ -119,6 +120,23 @@ async def test_indexes_are_hidden_and_go_with_their_tag_and_what_is_ingested_aga
         assert {blob.tag async for blob in data.list()} == {"docs"}
         assert {blob.tag async for blob in data.list(hidden=True)} == {"docs", ".index/docs"}
         assert {blob.tag async for blob in data.list(".index/*")} == {".index/docs"}
+        assert await data.destroy("docs") == 2
+        assert [blob async for blob in data.list(hidden=True)] == []
+
+
+async def test_the_original_of_a_table_can_be_had_and_goes_with_its_tag(tmp_path: Path) -> None:
+    table = b"id,zip\n007,02134\n"
+    (tmp_path / "x.csv").write_bytes(table)
+    chosen = settings(tmp_path)
+    async with running(chosen), DataPlane.open(chosen) as data:
+        await data.ingest([f"file::{tmp_path / 'x.csv'}", "string:note::n"], tag="docs")
+        arrow = pa.ipc.open_file(await data.get("docs", "x.csv")).read_all()
+        assert arrow.to_pylist() == [{"id": "007", "zip": "02134"}]
+        assert await data.get("docs", "x.csv", original=True) == table
+        async with data.stream("docs", "x.csv", original=True) as pieces:
+            assert b"".join([bytes(piece) async for piece in pieces]) == table
+        assert await data.get("docs", "note", original=True) == b"n"
+        assert {blob.tag for blob in await data.query()} == {"docs"}
         assert await data.destroy("docs") == 2
         assert [blob async for blob in data.list(hidden=True)] == []
 

@@ -145,9 +145,12 @@ class TokenLogprob(Message):
     """One sampled token."""
 
     text: str
+    """Bytes of half characters are written as `\\xf0`."""
     logprob: float
     token_id: int | None = None
     """Where the backend has token ids."""
+    utf8: tuple[int, ...] | None = None
+    """Its bytes, where the backend knows them: a character may take several tokens."""
 
 
 class ChatReply(Message):

@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from cluster.environment.errors import translate
 from cluster.environment.sessions import Sessions
 from cluster.serving.door import guard
+from cluster.serving.json_body import JsonRoute
 from cluster.serving.metrics import Metrics
 from configs.serving import EnvironmentServerSettings
 from messages.base import Done
@@ -30,7 +31,7 @@ class _Routes:
 
     def router(self) -> APIRouter:
         """All of them."""
-        router = APIRouter()
+        router = APIRouter(route_class=JsonRoute)
         router.get("/health")(self.health)
         router.get("/v1/sessions")(self.listed)
         router.post("/v1/sessions", status_code=201)(self.open)

@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from cluster.serving.replies import Head, completion_logprobs
+from cluster.serving.choices import Choices, follow_all, write_all
+from cluster.serving.replies import Head, characters, completion_logprobs
 from cluster.serving.service import Service, Written
 from cluster.serving.wire import CompletionBody
 from messages.chat import JsonObject, Usage
-from runtime.groups import task_group
 
 
-async def completion_reply(service: Service, body: CompletionBody) -> JsonObject:
+async def completion_reply(
+    service: Service, body: CompletionBody, prompts: Sequence[tuple[int, ...]]
+) -> JsonObject:
     """The replies to all prompts."""
-    replies: dict[int, Written] = {}
-
-    async def one(index: int, prompt: str | tuple[int, ...]) -> None:
-        tokens = await _tokens(service, prompt)
-        replies[index] = await service.write_whole(body.model, tokens, body.sampling)
-
-    async with task_group() as group:
-        for index, prompt in enumerate(body.prompts):
-            group.start_soon(one, index, prompt)
-    choices = [_choice(body, replies[index], index) for index in range(len(replies))]
-    usage = Usage(
-        prompt_tokens=sum(reply.usage.prompt_tokens for reply in replies.values()),
-        completion_tokens=sum(reply.usage.completion_tokens for reply in replies.values()),
-        cached_tokens=sum(reply.usage.cached_tokens for reply in replies.values()),
-    )
+    asked = Choices(body.model, prompts, body.sampling, body.choices)
+    replies = await write_all(service, asked)
+    choices = [_choice(body, reply, index) for index, reply in enumerate(replies)]
+    usage = asked.usage([reply.usage for reply in replies])
     return Head.new("cmpl", body.model).body("text_completion", choices, usage)
 
 
-async def completion_chunks(service: Service, body: CompletionBody) -> AsyncGenerator[JsonObject, None]:
-    """The reply to one prompt, in chunks."""
+async def completion_chunks(
+    service: Service, body: CompletionBody, prompts: Sequence[tuple[int, ...]]
+) -> AsyncGenerator[JsonObject, None]:
+    """The replies in chunks, each with the number of its choice."""
     head = Head.new("cmpl", body.model)
-    offset = 0
-    tokens = await _tokens(service, body.prompts[0])
-    async with aclosing(service.write(body.model, tokens, body.sampling, live=True)) as pieces:
-        async for written in pieces:
-            yield head.body("text_completion", [_choice(body, written, 0, offset)])
-            offset += sum(len(token.text) for token in written.tokens)
-            if written.finish_reason is not None and body.wants_usage:
-                yield head.body("text_completion", [], written.usage)
-
-
-async def _tokens(service: Service, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
-    return await asyncio.to_thread(service.chat.encode, prompt) if isinstance(prompt, str) else prompt
+    asked = Choices(body.model, prompts, body.sampling, body.choices)
+    offsets = [0] * len(asked.asked)
+    usages = [Usage()] * len(offsets)
+    async with aclosing(follow_all(service, asked)) as pieces:
+        async for index, written in pieces:
+            yield head.body("text_completion", [_choice(body, written, index, offsets[index])])
+            offsets[index] += sum(map(characters, written.tokens))
+            if written.finish_reason is not None:
+                usages[index] = written.usage
+    if body.wants_usage:
+        yield head.body("text_completion", [], asked.usage(usages))
 
 
 def _choice(body: CompletionBody, written: Written, index: int, offset: int = 0) -> JsonObject:

@@ -54,17 +54,25 @@ def chat_logprobs(tokens: Iterable[TokenLogprob]) -> JsonObject:
 
 
 def completion_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> JsonObject:
-    """Sampled tokens of a completion; `offset`: characters of the reply before them."""
+    """Sampled tokens of a completion; `offset`: characters of the reply before them.
+
+    Half a character is written as OpenAI writes it, `bytes:\\xf0`, and lies where the character does.
+    """
     offsets: list[JsonValue] = []
     for token in tokens:
-        offsets.append(offset)
-        offset += len(token.text)
+        offsets.append(max(0, offset - 1) if _goes_on(token) else offset)
+        offset += characters(token)
     return {
-        "tokens": [token.text for token in tokens],
+        "tokens": [("bytes:" if _is_half(token) else "") + token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
         "top_logprobs": None,
         "text_offset": offsets,
     }
+
+
+def characters(token: TokenLogprob) -> int:
+    """How many characters begin in a token."""
+    return sum(byte & 0xC0 != 0x80 for byte in _bytes(token))
 
 
 def calls_of(calls: Sequence[FunctionCall], *, chunk: bool) -> list[JsonValue]:
@@ -94,6 +102,20 @@ def _chat_token(token: TokenLogprob) -> JsonObject:
     return {
         "token": token.text,
         "logprob": token.logprob,
-        "bytes": list(token.text.encode()),
+        "bytes": list(_bytes(token)),
         "top_logprobs": [],
     }
+
+
+def _bytes(token: TokenLogprob) -> bytes:
+    return token.text.encode() if token.utf8 is None else bytes(token.utf8)
+
+
+def _goes_on(token: TokenLogprob) -> bool:
+    """Whether it begins in the midst of a character."""
+    return _bytes(token)[:1] >= b"\x80" and _bytes(token)[:1] < b"\xc0"
+
+
+def _is_half(token: TokenLogprob) -> bool:
+    """Whether its bytes are no whole characters."""
+    return _bytes(token).decode("utf-8", "replace").encode() != _bytes(token)

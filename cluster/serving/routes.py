@@ -18,6 +18,7 @@ from cluster.serving import metrics
 from cluster.serving.chat import chat_chunks, chat_reply
 from cluster.serving.completion import completion_chunks, completion_reply
 from cluster.serving.errors import ApiError, refused, translate
+from cluster.serving.json_body import JsonRoute
 from cluster.serving.replies import model_list, model_of
 from cluster.serving.service import Service
 from cluster.serving.wire import ChatBody, CompletionBody, EmbeddingBody
@@ -39,7 +40,7 @@ class Routes:
 
     def router(self) -> APIRouter:
         """All of them."""
-        router = APIRouter()
+        router = APIRouter(route_class=JsonRoute)
         post, get = router.post, router.get
         post("/v1/chat/completions", response_model=None)(self.chat)
         post("/v1/completions", response_model=None)(self.complete)
@@ -54,6 +55,7 @@ class Routes:
         """Continue a conversation."""
         body.check()
         self._service.check_model(body.model)
+        self._check_choices(body.choices, "n")
         prompt = await asyncio.to_thread(self._service.chat_prompt, body)
         if body.stream:
             return await _stream(request, chat_chunks(self._service, body, prompt))
@@ -63,14 +65,12 @@ class Routes:
         """Continue prompts."""
         body.check()
         self._service.check_model(body.model)
-        limit = self._service.settings.max_prompts
-        if not 1 <= len(body.prompts) <= limit:
-            raise refused(f"prompt: expected 1 to {limit} prompts", "prompt", "invalid_value")
-        if body.stream and len(body.prompts) > 1:
-            raise refused("stream: one prompt at a time can be streamed", "stream")
+        self._check_choices(len(body.prompts), "prompt")
+        self._check_choices(len(body.prompts) * body.choices, "n")
+        prompts = await asyncio.to_thread(self._service.prompt_tokens, body.prompts)
         if body.stream:
-            return await _stream(request, completion_chunks(self._service, body))
-        return JSONResponse(await _while_connected(request, completion_reply(self._service, body)))
+            return await _stream(request, completion_chunks(self._service, body, prompts))
+        return JSONResponse(await _while_connected(request, completion_reply(self._service, body, prompts)))
 
     async def embed(self, body: EmbeddingBody, request: Request) -> Response:
         """Texts as unit vectors."""
@@ -113,6 +113,13 @@ class Routes:
         """Counts for Prometheus."""
         text = self._service.metrics.text(await self._service.statistics())
         return PlainTextResponse(text, media_type=metrics.CONTENT_TYPE)
+
+    def _check_choices(self, choices: int, param: str) -> None:
+        """Raises ApiError where a request asks for too many replies at once, or for none."""
+        limit = self._service.settings.max_prompts
+        if not 1 <= choices <= limit:
+            told = f"{param}: {choices} replies in one request; expected 1 to {limit} (serving.max_prompts)"
+            raise refused(told, param, "invalid_value")
 
 
 class EventStream(StreamingResponse):

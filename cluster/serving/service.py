@@ -79,6 +79,10 @@ class Service:
             raise refused("messages: this model's chat template has no place for calls", "messages")
         return open_conversation(self.chat, conversation, functions)
 
+    def prompt_tokens(self, prompts: Sequence[str | tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Prompts as tokens. Blocks; raises ChatFormatError."""
+        return [self.chat.encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
+
     async def write(
         self,
         model: str,
@@ -122,7 +126,7 @@ class Service:
     def _tokens(self, piece: Piece) -> tuple[TokenLogprob, ...]:
         """A piece's tokens as texts; the end of the sequence has none and is left out."""
         return tuple(
-            TokenLogprob(text=self.chat.decode((token,)), logprob=logprob, token_id=token)
+            self.chat.token_logprob(token, logprob)
             for token, logprob in zip(piece.token_ids, piece.logprobs, strict=True)
             if token not in self.chat.eos_ids
         )

@@ -27,7 +27,6 @@ NO_LIMIT = 1 << 20
 COMPLETION_TOKENS = 16
 """OpenAI's default where only a prompt is continued."""
 NEUTRAL: dict[str, tuple[JsonValue, ...]] = {
-    "n": (1,),
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
@@ -49,6 +48,7 @@ class OfferedFunction(Part):
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
+    """Taken and left alone: frameworks for agents always ask for it, and no engine here can do it."""
 
 
 class Tool(Part):
@@ -59,10 +59,8 @@ class Tool(Part):
 
     @property
     def spec(self) -> FunctionSpec:
-        """The function in our form. Raises ApiError."""
+        """The function in our form."""
         asked = self.function
-        if asked.strict:
-            raise refused("tools: no engine here holds calls to their schema; leave `strict` out", "tools")
         parameters = NO_PARAMETERS if asked.parameters is None else asked.parameters
         return FunctionSpec(name=asked.name, description=asked.description or "", parameters=parameters)
 
@@ -127,10 +125,15 @@ class _Generation(_Asked):
     seed: int | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: JsonValue = None
+    n: int | None = Field(default=None, ge=1)
     frequency_penalty: JsonValue = None
     presence_penalty: JsonValue = None
     logit_bias: JsonValue = None
+
+    @property
+    def choices(self) -> int:
+        """Replies to each prompt."""
+        return self.n or 1
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -150,8 +153,8 @@ class _Generation(_Asked):
         return SamplingSettings(
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=self.top_k or 0,
-            max_tokens=max_tokens,
+            top_k=min(self.top_k or 0, NO_LIMIT),
+            max_tokens=min(max_tokens, NO_LIMIT),
             stop=self.stops,
             seed=self.seed,
         )

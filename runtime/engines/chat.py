@@ -23,6 +23,7 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from messages.chat import TokenLogprob
 from runtime.engines.chat_template import DEFAULT, WITH_TOOLS, ChatFormatError, ChatTemplate
 from runtime.engines.tokenizer_files import Decode, Encode, TokenizerFiles, read_tokenizer_files
 
@@ -45,6 +46,7 @@ class ChatFormat:
     def __init__(self, files: TokenizerFiles) -> None:
         self._encode = files.encode
         self._decode = files.decode
+        self._spell = files.spell
         self._specials = files.specials
         self._eos_texts = files.eos_texts
         self._template = ChatTemplate(files.templates[DEFAULT])
@@ -96,6 +98,12 @@ class ChatFormat:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, without special tokens."""
         return self._decode(ids)
+
+    def token_logprob(self, token_id: int, logprob: float) -> TokenLogprob:
+        """A sampled token as whoever asked for log-probabilities reads it."""
+        data = self._spell(token_id)
+        text = data.decode("utf-8", "backslashreplace")
+        return TokenLogprob(text=text, logprob=logprob, token_id=token_id, utf8=tuple(data))
 
     def _after_eos(self, tail: str) -> str:
         """Drop the eos (and blanks before it) with which the template closes an assistant message."""

@@ -27,6 +27,8 @@ class TokenizerFiles(NamedTuple):
     encode: Encode
     decode: Decode
     """Without special tokens."""
+    spell: Callable[[int], bytes]
+    """The bytes of one token; none of a special one."""
     templates: Mapping[str, str]
     """`default`, and where the model has one for tools, `tool_use`."""
     specials: Mapping[str, str]
@@ -46,6 +48,8 @@ def read_tokenizer_files(folder_or_name: str | Path) -> TokenizerFiles:
 def _read_folder(folder: Path) -> TokenizerFiles:
     from tokenizers import Tokenizer
 
+    from runtime.engines.token_bytes import speller
+
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -62,6 +66,7 @@ def _read_folder(folder: Path) -> TokenizerFiles:
     return TokenizerFiles(
         encode=lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
         decode=tokenizer.decode,
+        spell=speller(tokenizer),
         templates=_find_templates(folder, settings),
         specials=specials,
         eos_ids=frozenset(eos_ids),
@@ -72,6 +77,8 @@ def _read_folder(folder: Path) -> TokenizerFiles:
 def _read_with_transformers(name: str) -> TokenizerFiles:
     from transformers import AutoTokenizer, GenerationConfig
 
+    from runtime.engines.token_bytes import speller
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         templates = _named_templates(name, tokenizer.chat_template or tokenizer.get_chat_template())
@@ -80,9 +87,15 @@ def _read_with_transformers(name: str) -> TokenizerFiles:
     eos_ids = set() if tokenizer.eos_token_id is None else {int(tokenizer.eos_token_id)}
     with contextlib.suppress(OSError):  # without generation_config.json the tokenizer's eos is all there is
         eos_ids |= _as_ids(GenerationConfig.from_pretrained(name).eos_token_id)
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
     return TokenizerFiles(
         encode=lambda text: tokenizer.encode(text, add_special_tokens=False, truncation=False, padding=False),
-        decode=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
+        decode=decode,
+        spell=(lambda token_id: decode([token_id]).encode()) if fast is None else speller(fast),
         templates=templates,
         specials={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         eos_ids=frozenset(eos_ids),

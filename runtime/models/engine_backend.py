@@ -18,7 +18,6 @@ from messages.chat import (
     ChatRequest,
     ConversationMessage,
     FunctionCall,
-    TokenLogprob,
     Usage,
 )
 from messages.generation import Completion, Generate
@@ -184,10 +183,7 @@ class EngineBackend(Backend):
                 completion_tokens=len(completion.token_ids),
                 cached_tokens=completion.cached_tokens,
             ),
-            tokens=tuple(
-                TokenLogprob(text=self._chat.decode((token,)), logprob=logprob, token_id=token)
-                for token, logprob in tokens
-            ),
+            tokens=tuple(self._chat.token_logprob(token, logprob) for token, logprob in tokens),
         )
 
 

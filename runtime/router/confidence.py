@@ -58,17 +58,23 @@ def sureness(reply: ChatReply) -> float:
 
 
 def _answer_tokens(reply: ChatReply) -> Sequence[TokenLogprob]:
-    answer = parse_reply(reply.text).answer
-    start = "".join(token.text for token in reply.tokens).rfind(answer) if answer else -1
-    if answer is None or start < 0:
+    """Those that spell the answer, byte by byte: a token may hold half a character."""
+    answer = (parse_reply(reply.text).answer or "").encode("utf-8", "replace")
+    spelled = [_spelled(token) for token in reply.tokens]
+    start = b"".join(spelled).rfind(answer) if answer else -1
+    if start < 0:
         return reply.tokens
     found: list[TokenLogprob] = []
     at = 0
-    for token in reply.tokens:
-        if at < start + len(answer) and at + len(token.text) > start:
+    for token, data in zip(reply.tokens, spelled, strict=True):
+        if at < start + len(answer) and at + len(data) > start:
             found.append(token)
-        at += len(token.text)
+        at += len(data)
     return found
+
+
+def _spelled(token: TokenLogprob) -> bytes:
+    return token.text.encode("utf-8", "replace") if token.utf8 is None else bytes(token.utf8)
 
 
 def _agreed(replies: Sequence[ChatReply]) -> Judged:

@@ -211,7 +211,7 @@ def test_texts_become_unit_vectors_in_both_encodings(client: OpenAI) -> None:
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
             "response_format",
         ),
-        ({"n": 2}, "n"),
+        ({"n": 129}, "n"),
         ({"top_logprobs": 3, "logprobs": True}, "top_logprobs"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"temperature": 3.0}, "temperature"),

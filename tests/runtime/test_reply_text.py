@@ -4,7 +4,6 @@ import json
 import random
 from pathlib import Path
 
-import openai
 import pytest
 
 from runtime.engines.chat import ChatFormat
@@ -81,14 +80,14 @@ async def test_calls_come_whole_and_in_streams_and_their_results_go_back(chat: C
     assert prompt.endswith("user: Oslo?\nassistant: I look.\nOslo\ntool: rain\n")
 
 
-async def test_a_function_that_wants_its_schema_kept_is_refused(chat: ChatFormat) -> None:
-    strict = {"type": "function", "function": {"name": "weather", "strict": True}}
-    async with served(ScriptedEngine([CALL, CALL], chat), chat=chat) as there:
+@pytest.mark.parametrize("strict", [True, False, None])
+async def test_a_function_that_wants_its_schema_kept_is_taken_as_any_other(
+    chat: ChatFormat, strict: bool | None
+) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "strict": strict}}
+    async with served(ScriptedEngine([CALL], chat), chat=chat) as there:
         create = there.client.chat.completions.create
-        with pytest.raises(openai.BadRequestError, match="strict"):
-            await create(model="seed", messages=asking(), tools=[strict])  # type: ignore[call-overload]
-        strict["function"] = {"name": "weather", "strict": False}
-        reply = await create(model="seed", messages=asking(), tools=[strict])  # type: ignore[call-overload]
+        reply = await create(model="seed", messages=asking(), tools=[tool])  # type: ignore[call-overload]
     assert reply.choices[0].finish_reason == "tool_calls"
 
 

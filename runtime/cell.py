@@ -36,6 +36,8 @@ class RestartPolicy:
     max_restarts: int = 5
     backoff_s: float = 0.2
     """Pause before the first restart; doubled for each further one."""
+    start_timeout_s: float = 300.0
+    """An actor whose `start` takes longer has died of it."""
 
     def pause_s(self, restarts: int) -> float:
         """Pause before restart number `restarts` (from 0), at most 30 s."""
@@ -178,7 +180,7 @@ class Cell:
     async def _live(self) -> None:
         actor = self._make()
         try:
-            await actor.start()
+            await self._start(actor)
             self._actor = actor
             self._ready.set()
             async with asyncio.TaskGroup() as group:
@@ -187,6 +189,16 @@ class Cell:
         finally:
             self._actor = None
             await self._close(actor)
+
+    async def _start(self, actor: Actor) -> None:
+        limit_s = self._policy.start_timeout_s
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                await actor.start()
+        except TimeoutError:
+            if limit.expired():
+                raise AskTimeout(f"{self.name!r} did not start within {limit_s:g} s") from None
+            raise
 
     async def _close(self, actor: Actor) -> None:
         """Let the actor finish; an error in that must not hide what it died of."""

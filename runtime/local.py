@@ -59,7 +59,7 @@ class LocalTransport:
         """Make the actor and wait until its `start` has returned."""
         if spec.name in self._cells:
             raise TransportError(f"there is an actor named {spec.name!r} already")
-        policy = RestartPolicy(spec.max_restarts, spec.backoff_s)
+        policy = RestartPolicy(spec.max_restarts, spec.backoff_s, spec.start_timeout_s)
         cell = Cell(spec.name, lambda: spec.actor(*spec.args), spec.mailbox, policy)
         life = asyncio.create_task(cell.run(), name=spec.name)
         life.add_done_callback(mark_seen)

@@ -1,19 +1,22 @@
 """A bounded queue with one reader, and a line of senders in front of it.
 
-Full means wait or a clear error (`put_nowait`), never silent loss. All decisions are synchronous:
-whoever finds the mailbox full hands over the envelope and stands in line; the reader that makes
-room moves the first in line into the queue. So no newcomer can overtake, no place is lost when a
-sender gives up, and an `ask` that stands in line needs no task of its own.
+Full means wait, for at most `PUT_LIMIT_S`, or a clear error (`put_nowait`), never silent loss. All
+decisions are synchronous: whoever finds the mailbox full hands over the envelope and stands in line; the
+reader that makes room moves the first in line into the queue. So no newcomer can overtake, no place is
+lost when a sender gives up, and an `ask` that stands in line needs no task of its own.
 """
 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from configs.errors import AgentFactoryError
 from runtime.envelope import Envelope
 from runtime.errors import MailboxFull
+
+PUT_LIMIT_S: Final = 300.0
+"""How long a sender waits for room: an actor that has taken nothing in that time is stuck."""
 
 Refusal = Callable[[], AgentFactoryError]
 Place = asyncio.Future[None]
@@ -71,12 +74,18 @@ class Mailbox:
         return None
 
     async def put(self, envelope: Envelope) -> None:
-        """Queue it, waiting for room."""
+        """Queue it, waiting for room. Raises MailboxFull after `PUT_LIMIT_S`."""
         place = self.line_up(envelope)
         if place is None:
             return
         try:
-            await place
+            async with asyncio.timeout(PUT_LIMIT_S):
+                await place
+        except TimeoutError:
+            if not place.cancelled():  # it was settled in the very turn in which the time ran out
+                return place.result()
+            self._line.pop(envelope, None)
+            raise MailboxFull(f"{self.owner!r} has made no room within {PUT_LIMIT_S:g} s") from None
         except asyncio.CancelledError:
             self.leave(envelope)
             raise

@@ -3,7 +3,7 @@
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from messages.base import Message, Request
-from runtime.errors import ActorDown, ActorStopped
+from runtime.errors import ActorDown, ActorStopped, MailboxFull, RuntimeFault
 
 ReplyT = TypeVar("ReplyT")
 
@@ -23,7 +23,7 @@ class Ref(Protocol):
     """Something that messages can be sent to: one actor, or a pool of equals."""
 
     async def tell(self, message: Message) -> None:
-        """Send without waiting for an answer; waits while there is no room."""
+        """Send without waiting for an answer; waits, for minutes at most, while there is no room."""
 
     async def ask(self, message: Request[ReplyT], *, timeout_s: float) -> ReplyT:
         """Send and wait for the answer, at most `timeout_s` seconds."""
@@ -31,6 +31,8 @@ class Ref(Protocol):
 
 class ActorRef:
     """One actor, wherever it runs. Can be passed to other actors' constructors.
+
+    Raises, from `tell`: MailboxFull when the actor has made no room for minutes.
 
     Raises, from `ask`: AskTimeout after `timeout_s`; ActorDown when the actor dies over the
     message; ActorStopped; and whatever `AgentFactoryError` the handler raised.
@@ -118,11 +120,11 @@ class PoolRef:
     async def broadcast(self, message: Message) -> None:
         """Send to every member that is not gone. Raises, at the end, the first error that a send met."""
         members = PoolRef.candidates(self)
-        errors: list[ActorDown | ActorStopped] = []
+        errors: list[RuntimeFault] = []
         for member in members:
             try:
                 await member.tell(message)
-            except (ActorDown, ActorStopped) as error:
+            except (ActorDown, ActorStopped, MailboxFull) as error:
                 errors.append(error)
         if errors:
             raise errors[0]

@@ -1,6 +1,5 @@
 """Where lines come from: a person at a terminal, or a pipe."""
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from agentfactory.repl.words import WORDS
 from configs.errors import CannotWrite
+from runtime.threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -19,7 +19,7 @@ URIS: Final = ("file::", "folder::", "hdf5::", "mem::")
 
 async def piped() -> AsyncGenerator[str, None]:
     """Lines of standard input, as long as there are any; what is no text is replaced."""
-    while line := await asyncio.to_thread(sys.stdin.buffer.readline):
+    while line := await in_daemon_thread(sys.stdin.buffer.readline):
         yield line.decode(errors="replace")
 
 

@@ -29,6 +29,9 @@ from messages.chat import BadArguments
 from runtime.system import ActorSystem
 
 log = structlog.get_logger("serving")
+
+END_S = 10.0
+"""How long after its time for open requests the HTTP server may take to end."""
 Translate = Callable[[AgentFactoryError | BadArguments], ApiError]
 """What an error of ours means to a client."""
 
@@ -96,7 +99,12 @@ async def running(app: FastAPI, drain_s: int, listening: socket.socket) -> Async
         yield server
     finally:
         server.should_exit = True
-        await serving
+        await asyncio.wait((serving,), timeout=drain_s + END_S)
+        if serving.done():
+            serving.result()  # raises what it broke with
+        else:
+            log.error("the HTTP server does not end: it is cancelled", after_s=drain_s + END_S)
+            serving.cancel()
 
 
 class Server(uvicorn.Server):
@@ -105,9 +113,17 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
-        """Set when it answers, and listens to signals."""
+        """Set when it answers and listens to signals, or never will."""
         self.ended = asyncio.Event()
-        """Set when it has been asked to end."""
+        """Set when it has been asked to end, or has ended by itself."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; whoever waits hears of its end, too."""
+        try:
+            await super().serve(sockets)
+        finally:
+            self.up.set()
+            self.ended.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, which tells nobody."""

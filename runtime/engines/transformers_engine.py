@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+import structlog
+
 from configs.models import ModelSettings, TransformersEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
@@ -22,6 +24,11 @@ from runtime.engines.base import EngineClosed, OnTokens
 from runtime.engines.requests import Limits, check_request
 from runtime.engines.row import Row
 from runtime.engines.worker import Abort, Close, EndSessions, Load, Outcome, Submit, Unload, Worker
+
+log = structlog.get_logger("engine")
+
+CLOSE_S = 30.0
+"""How long the worker may take for the step it is at, and for its last answers."""
 
 
 class TransformersEngine:
@@ -123,7 +130,15 @@ class TransformersEngine:
                 row.answer.set_exception(EngineClosed("the engine was closed while this waited"))
         if self._worker is not None:
             self._worker.put(Close())
-            await asyncio.to_thread(self._worker.join)
+            if not await asyncio.to_thread(self._worker.join, CLOSE_S):
+                log.error("the engine's thread does not end; it is left to itself", after_s=CLOSE_S)
+                self._fail_rest()
+
+    def _fail_rest(self) -> None:
+        """The worker will answer nobody any more."""
+        for row in self._rows.values():
+            if not row.answer.done():
+                row.answer.set_exception(EngineClosed("the engine was closed while this ran"))
 
     def _running(self) -> tuple[Worker, Limits]:
         if self._closed:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ from runtime.engines.base import (
 )
 from runtime.engines.requests import Limits, check_request
 from runtime.engines.vllm_start import start_llm
+from runtime.threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -77,7 +79,7 @@ class VllmEngine:
         self._model = model
         self._settings = settings
         self._llm: AsyncLLM | None = None
-        self._folder = Path()
+        self._folder: Path | None = None
         self._numbers = itertools.count(1)
         self._adapters: dict[str, _Adapter] = {}
         self._running: dict[str, asyncio.Timeout] = {}
@@ -208,11 +210,12 @@ class VllmEngine:
                     await asyncio.wait_for(self._nothing_runs.wait(), SHUTDOWN_S)
             if llm.output_handler is not None:  # else it takes the end of vLLM's process for a fault
                 llm.output_handler.cancel()
-                await asyncio.wait((llm.output_handler,))
-            await asyncio.to_thread(llm.shutdown, SHUTDOWN_S)
+                await asyncio.wait((llm.output_handler,), timeout=SHUTDOWN_S)
+            await _shut_down(llm)
             del llm
             await asyncio.to_thread(gc.collect)  # it would complain if it were found at the interpreter's end
-            await asyncio.to_thread(shutil.rmtree, self._folder, True)
+            if self._folder is not None:
+                await asyncio.to_thread(shutil.rmtree, self._folder, True)
 
     async def _watch(self, llm: AsyncLLM) -> None:
         """End the requests that outlive vLLM's process."""
@@ -326,6 +329,7 @@ class VllmEngine:
         if rank > self._settings.max_lora_rank:
             limit = self._settings.max_lora_rank
             raise AdapterRejected(f"{name}: its rank is {rank}, engine.max_lora_rank is {limit}")
+        assert self._folder is not None  # made by `start`
         number = next(self._numbers)
         folder = self._folder / f"{name}-{number}"
         folder.mkdir()
@@ -338,6 +342,15 @@ def _has_died(llm: AsyncLLM) -> bool:
     """Whether vLLM says so, or its process has ended: it says so only after a shutdown that may hang."""
     manager = getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None)
     return llm.errored or bool(getattr(manager, "finished_procs", dict)())
+
+
+async def _shut_down(llm: AsyncLLM) -> None:
+    """Have vLLM end its processes; its own limit does not hold where one of them stands still."""
+    try:
+        async with asyncio.timeout(2 * SHUTDOWN_S):
+            await in_daemon_thread(partial(llm.shutdown, SHUTDOWN_S))
+    except TimeoutError:
+        log.error("vLLM does not end; it is left to itself", after_s=2 * SHUTDOWN_S)
 
 
 def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingParams:

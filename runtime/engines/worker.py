@@ -113,9 +113,10 @@ class Worker:
         """The scheduler's, or zeros before there is one."""
         return self._scheduler.statistics() if self._scheduler else EngineStatistics()
 
-    def join(self) -> None:
-        """Wait for the thread's end; put `Close` first."""
-        self._thread.join()
+    def join(self, limit_s: float) -> bool:
+        """Wait for the thread's end, at most `limit_s`; whether it has ended. Put `Close` first."""
+        self._thread.join(limit_s)
+        return not self._thread.is_alive()
 
     # Everything below runs on the worker's thread.
 

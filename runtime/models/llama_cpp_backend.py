@@ -10,9 +10,12 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from pydantic import ValidationError
 
 from configs.chat_models import LlamaCppModelSettings
@@ -36,6 +39,10 @@ CAPABILITIES = Capabilities(
     stop=True,
 )
 _END = object()
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+CLOSE_S = 30.0
+"""How long closing waits for the token that is being computed."""
 
 
 class LlamaCppBackend(ClientBackend):
@@ -74,17 +81,19 @@ class LlamaCppBackend(ClientBackend):
     async def pieces(self, request: ChatRequest, *, live: bool) -> Pieces:
         """See `Backend.pieces`."""
         assembly = Assembly()
-        async with self._free:
-            if self._model is None:
-                raise ModelClosed(f"{self.name} is not loaded")
-            thread = _Thread(self._model.create_chat_completion, _body(request))
-            try:
-                while (chunk := await thread.next()) is not None:
-                    text = read_chunk(assembly, Chunk.model_validate(chunk))
-                    if text:
-                        yield text
-            finally:
-                await thread.stop()
+        await self._free.acquire()
+        if self._model is None:
+            self._free.release()
+            raise ModelClosed(f"{self.name} is not loaded")
+        # Whoever gives up goes at once; the model is free again when the library has let go of it.
+        thread = _Thread(self._model.create_chat_completion, _body(request), self._free.release)
+        try:
+            while (chunk := await thread.next()) is not None:
+                text = read_chunk(assembly, Chunk.model_validate(chunk))
+                if text:
+                    yield text
+        finally:
+            thread.stop()
         yield assembly.reply()
 
     def translate(self, error: Exception) -> ModelError | None:
@@ -99,23 +108,34 @@ class LlamaCppBackend(ClientBackend):
         return None
 
     async def aclose(self) -> None:
-        """Free the model once nothing runs on it."""
-        async with self._free:
-            model, self._model = self._model, None
+        """Free the model once nothing runs on it; one that the library does not let go of is left."""
+        model, self._model = self._model, None
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._free.acquire()
+        except TimeoutError:
+            log.error("llama.cpp does not let go of the model", file=str(self._file), after_s=CLOSE_S)
+            return
+        try:
             if model is not None:
                 await asyncio.to_thread(model.close)
+        finally:
+            self._free.release()
 
 
 class _Thread:
     """Runs a blocking iterator beside the event loop."""
 
-    def __init__(self, make: Callable[..., Iterator[object]], arguments: JsonObject) -> None:
+    def __init__(
+        self, make: Callable[..., Iterator[object]], arguments: JsonObject, ended: Callable[[], None]
+    ) -> None:
+        """`ended` is called on the event loop when the iterator has been left."""
         self._make = make
         self._arguments = arguments
         self._items: asyncio.Queue[object] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
-        self._ended = asyncio.Event()
+        self._ended = ended
         threading.Thread(target=self._run, name="llama_cpp", daemon=True).start()
 
     async def next(self) -> object | None:
@@ -125,10 +145,9 @@ class _Thread:
             raise item
         return None if item is _END else item
 
-    async def stop(self) -> None:
-        """Ask it to stop at its next item; comes back when it has."""
+    def stop(self) -> None:
+        """Ask it to stop at its next item."""
         self._stopped.set()
-        await self._ended.wait()
 
     def _run(self) -> None:
         try:
@@ -140,10 +159,14 @@ class _Thread:
         except Exception as error:
             self._hand(error)
         finally:
-            self._loop.call_soon_threadsafe(self._ended.set)
+            self._tell(self._ended)
 
     def _hand(self, item: object) -> None:
-        self._loop.call_soon_threadsafe(self._items.put_nowait, item)
+        self._tell(partial(self._items.put_nowait, item))
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(call)
 
 
 def _body(request: ChatRequest) -> JsonObject:

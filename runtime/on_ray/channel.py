@@ -18,6 +18,7 @@ import itertools
 import uuid
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 import ray
 import ray.actor
@@ -26,12 +27,14 @@ import structlog
 
 from configs.errors import AgentFactoryError
 from messages.base import Message
-from runtime.errors import ActorDown, ActorStopped, AskTimeout, TransportError
+from runtime.errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
+from runtime.mailbox import PUT_LIMIT_S
 from runtime.on_ray.failure import Failure
 from runtime.on_ray.faults import translated
 from runtime.on_ray.pace import Pace
 from runtime.on_ray.port import ORDER_S, POLL_S
 from runtime.on_ray.wire import Batch, Exchanged, Outgoing, pack, unpack_incoming
+from runtime.threads import in_daemon_thread
 
 log = structlog.get_logger("channel")
 
@@ -97,7 +100,7 @@ class Channel:
         )
 
     async def tell(self, message: Message) -> None:
-        """Queue the message; waits while the outbox is full."""
+        """Queue the message; waits while the outbox is full. Raises MailboxFull after `PUT_LIMIT_S`."""
         if len(self._outbox) >= OUTBOX or self._end is not None:
             await self._wait_for_room()
         self._queue(Outgoing(next(self._numbers), None, message))
@@ -148,9 +151,12 @@ class Channel:
             room: asyncio.Future[None] = self.loop.create_future()
             self._room.append(room)
             try:
-                await room
-            except asyncio.CancelledError:
+                async with asyncio.timeout(PUT_LIMIT_S):
+                    await room
+            except (asyncio.CancelledError, TimeoutError) as error:
                 self._wake_senders()  # pass the place on to the next in line
+                if isinstance(error, TimeoutError):
+                    raise MailboxFull(f"{self.name!r} has made no room within {PUT_LIMIT_S:g} s") from None
                 raise
         if self._end is not None:
             raise self._ending("")
@@ -334,9 +340,10 @@ class Channel:
     async def _find(self) -> ray.actor.ActorHandle:
         """The actor's handle, looked up by name once (a blocking call, so in a thread)."""
         patience = self.loop.time() + FIND_S
+        find = partial(ray.get_actor, self._ray_name, self._namespace)
         while self._handle is None:
             try:
-                self._handle = await asyncio.to_thread(ray.get_actor, self._ray_name, self._namespace)
+                self._handle = await in_daemon_thread(find)
             except ValueError:
                 if self.loop.time() > patience:
                     raise

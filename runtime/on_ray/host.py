@@ -35,7 +35,7 @@ class ActorHost:
 
     def __init__(self, spec: SpawnSpec, logging: LogSettings, stall_s: float) -> None:
         configure_logging(logging, actor=spec.name)
-        policy = RestartPolicy(spec.max_restarts, spec.backoff_s)
+        policy = RestartPolicy(spec.max_restarts, spec.backoff_s, spec.start_timeout_s)
         self._cell = Cell(spec.name, lambda: spec.actor(*spec.args), spec.mailbox, policy)
         self._start_timeout_s = spec.start_timeout_s
         self._metrics = Metrics(spec.name)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from functools import partial
 
 import ray
 import ray.actor
@@ -18,6 +19,7 @@ from runtime.on_ray.link import RayLink, close_channels
 from runtime.on_ray.placement import Placements
 from runtime.ref import ActorRef
 from runtime.telemetry import LogSettings
+from runtime.threads import in_daemon_thread
 from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
 
 log = structlog.get_logger("transport")
@@ -42,7 +44,11 @@ class RayTransport:
 
     async def reserve(self, name: str, parts: Sequence[Resources], timeout_s: float) -> tuple[Place, ...]:
         """Set all parts aside, or none. Raises TransportError where the cluster has no room for them."""
-        return await asyncio.to_thread(self._placements.reserve, name, parts, timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s + CONTROL_TIMEOUT_S):
+                return await in_daemon_thread(partial(self._placements.reserve, name, parts, timeout_s))
+        except TimeoutError:
+            raise TransportError(f"Ray did not say within {timeout_s:g} s whether it has room") from None
 
     async def spawn(self, spec: SpawnSpec) -> ActorRef:
         """Make the actor and wait until its `start` has returned."""
@@ -51,7 +57,10 @@ class RayTransport:
         count = self._spawned[spec.name] = self._spawned.get(spec.name, 0) + 1
         ray_name = spec.name if count == 1 else f"{spec.name}~{count}"
         try:
-            handle = await asyncio.to_thread(self._create, spec, ray_name)
+            async with asyncio.timeout(spec.start_timeout_s):
+                handle = await in_daemon_thread(partial(self._create, spec, ray_name))
+        except TimeoutError:
+            raise AskTimeout(f"Ray did not take {spec.name!r} within {spec.start_timeout_s:g} s") from None
         except ValueError as error:
             raise TransportError(f"{spec.name!r} cannot be made: {error}") from error
         self._handles[spec.name] = handle
@@ -143,8 +152,12 @@ class RayTransport:
         await asyncio.gather(
             *(self.stop(name, grace_s=0.0) for name in reversed(list(self._handles))), return_exceptions=True
         )
-        await asyncio.to_thread(self._placements.release)
         close_channels(self._namespace)
+        try:
+            async with asyncio.timeout(CONTROL_TIMEOUT_S):
+                await in_daemon_thread(self._placements.release)
+        except TimeoutError:
+            log.error("Ray does not take back what was set aside", after_s=CONTROL_TIMEOUT_S)
 
     def _find(self, name: str) -> ray.actor.ActorHandle:
         try:

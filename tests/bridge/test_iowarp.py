@@ -229,6 +229,20 @@ def test_an_iowarp_that_does_not_start_is_said_and_binds_the_folder_to_nothing(t
     store.close()
 
 
+def test_a_client_that_stands_still_is_replaced_also_under_a_send(tmp_path: Path) -> None:
+    store = open_iowarp(tmp_path, 0.1, outage_s=3.0)
+    put(store, "t", "a", b"x" * MB)
+    link = store.warp._link
+    assert link is not None
+    os.kill(link.process.pid, signal.SIGSTOP)
+    with pytest.raises(StoreError, match="does not answer"):
+        put(store, "t", "b", b"y" * (20 * MB))  # more than the socket's buffer takes
+    put(store, "t", "b", b"y" * MB)
+    assert get(store, "t", "a") == b"x" * MB
+    assert store.warp.restarts == 1
+    store.close()
+
+
 def test_a_request_in_an_outage_fails_with_the_reason_before_its_client_gives_up(tmp_path: Path) -> None:
     store = open_iowarp(tmp_path, 0.1, outage_s=0.5)
     put(store, "t", "a", b"x" * 100_000)

@@ -7,12 +7,13 @@ from contextlib import suppress
 import httpx
 import openai
 import pytest
+from fastapi import FastAPI
 from openai import AsyncOpenAI
 
-from cluster.serving.door import keys_of
+from cluster.serving.door import Server, bind, keys_of, running
 from cluster.serving.sampler import Sampler
 from configs.errors import BadInput
-from configs.serving import ServingSettings
+from configs.serving import DoorSettings, ServingSettings
 from messages.generation import Completion, Generate, SamplingSettings
 from runtime.engines.base import EngineError, EngineFailed, OnTokens
 from runtime.engines.pool import EnginePool
@@ -311,3 +312,33 @@ async def test_a_request_to_a_pool_is_followed_where_it_runs() -> None:
             async with asyncio.timeout(LIMIT_S):
                 await busy.cancelled.wait()
             busy.cancelled.clear()
+
+
+async def test_a_server_that_does_not_come_up_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def break_off(self: Server, *_: object) -> None:
+        raise OSError("no more sockets")
+
+    monkeypatch.setattr("uvicorn.Server._serve", break_off)
+    with bind(DoorSettings(port=0)) as listening, pytest.raises(OSError, match="no more sockets"):
+        async with asyncio.timeout(LIMIT_S), running(FastAPI(), 1, listening):
+            pass
+
+
+async def test_a_server_that_breaks_off_ends_whoever_waits_for_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    breaking = asyncio.Event()
+
+    async def break_off(self: Server) -> None:
+        await breaking.wait()
+        raise OSError("the socket is gone")
+
+    async def wait_for_the_end() -> None:
+        async with running(FastAPI(), 1, listening) as server:
+            breaking.set()
+            await server.ended.wait()
+
+    monkeypatch.setattr("uvicorn.Server.main_loop", break_off)
+    with bind(DoorSettings(port=0)) as listening, pytest.raises(OSError, match="the socket is gone"):
+        async with asyncio.timeout(LIMIT_S):
+            await wait_for_the_end()

@@ -38,7 +38,8 @@ class RuntimeStuck(Exception):
 class Client:
     """IOWarp's client. `Any` is its library, which has no types."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, start_limit_s: float) -> None:
+        """`limit_s` bounds each request, `start_limit_s` the wait for a runtime that is starting."""
         importlib.import_module("iowarp_core")  # sets the library paths
         cte = importlib.import_module("clio_cte_core_ext")
         self._limit_s = limit_s
@@ -46,7 +47,7 @@ class Client:
             raise RuntimeStuck("no runtime answers")
         self._core: Any = cte.Client(cte.PoolId(CORE_POOL, 0))
         self._index: Any = cte.Client(cte.PoolId(INDEX_POOL, 0))
-        self._await_storage(cte)
+        self._await_storage(cte, start_limit_s)
         self._tag = lru_cache(4096)(self._find_tag)
 
     def begin(self, head: Head, data: bytes) -> Answer:
@@ -95,9 +96,9 @@ class Client:
         except TimeoutError as error:
             raise RuntimeStuck from error
 
-    def _await_storage(self, cte: Any) -> None:
+    def _await_storage(self, cte: Any, limit_s: float) -> None:
         """The runtime answers before it has set up its storage: ask until it has."""
-        ends = time.monotonic() + self._limit_s
+        ends = time.monotonic() + limit_s
         while time.monotonic() < ends:
             with suppress(RuntimeError, TimeoutError):
                 if self._core.AsyncListTargets(cte.PoolQuery.Local()).result(1.0):
@@ -106,9 +107,9 @@ class Client:
         raise RuntimeStuck("the runtime has no storage")
 
 
-def serve(link: socket.socket, limit_s: float) -> None:
+def serve(link: socket.socket, limit_s: float, start_limit_s: float) -> None:
     """Answer requests until the other side goes away. Raises RuntimeStuck."""
-    client = Client(limit_s)
+    client = Client(limit_s, start_limit_s)
     send(link, ["ready"])
     answers: queue.Queue[Answer | None] = queue.Queue(_WINDOW)
 
@@ -151,10 +152,10 @@ def _end(error: Exception | None = None) -> None:
 
 
 def main() -> None:
-    """Arguments: the socket's number, and the limit in seconds."""
+    """Arguments: the socket's number, and the limits in seconds of a request and of the start."""
     link = socket.socket(fileno=int(sys.argv[1]))
     try:
-        serve(link, float(sys.argv[2]))
+        serve(link, float(sys.argv[2]), float(sys.argv[3]))
     except Exception as error:
         _end(error)
     _end()

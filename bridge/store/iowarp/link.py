@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -42,7 +43,7 @@ class Link:
         bootstrap = _BOOTSTRAP.format(path=sys.path, parent=os.getpid())
         with theirs, runtime.open_log() as log:
             self.process: Final = subprocess.Popen(
-                [sys.executable, "-c", bootstrap, str(theirs.fileno()), str(limit_s)],
+                [sys.executable, "-c", bootstrap, *map(str, (theirs.fileno(), limit_s, START_LIMIT_S))],
                 env=runtime.environment(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -54,6 +55,7 @@ class Link:
             ours.settimeout(START_LIMIT_S)
             receive(ours)
             ours.settimeout(None)
+            _limit_sends(ours, limit_s)
         except (EOFError, OSError) as error:
             self.close()
             ours.close()
@@ -75,8 +77,8 @@ class Link:
             self._waiting.append(future)
             try:
                 send(self._socket, head, data)
-            except OSError as error:  # the reader fails the future
-                raise LinkBroken("IOWarp's client went away") from error
+            except OSError as error:  # the reader fails the future once the process is gone
+                raise LinkBroken("IOWarp's client went away, or stands still") from error
         return future
 
     def close(self) -> None:
@@ -99,3 +101,10 @@ class Link:
                 self._window.release()
                 future.set_exception(LinkBroken("IOWarp's client went away"))
             self._socket.close()
+
+
+def _limit_sends(link: socket.socket, limit_s: float) -> None:
+    """A send that a stopped process leaves standing fails with BlockingIOError after `limit_s`."""
+    seconds, part = divmod(limit_s, 1.0)
+    limit = struct.pack("@ll", int(seconds), int(part * 1e6))
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -4,23 +4,36 @@ Each reader looks at one place of a text and says which calls are there, and whe
 """
 
 import re
+from itertools import islice
 from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
 from messages.turns import ToolCall
-from runtime.tools.literals import read_arguments, read_literal, skip_space
+from runtime.tools.literals import Found, read_arguments, read_literal, skip_space
 from runtime.tools.react import FENCE
 from runtime.tools.shapes import Shaped, Signatures, make_call, read_python, read_shape, resolve
 
 TAGS: Final = ("tool_call", "toolcall", "tool_use", "tool", "function_call", "function", "invoke")
+_EITHER: Final = re.compile(
+    rf"</(?P<closing>{'|'.join(TAGS)})\s*>|<(?P<tag>{'|'.join(TAGS)})\b(?P<attributes>[^<>\n]{{0,300}}+)>",
+    re.IGNORECASE,
+)
+_MAX_TAGS: Final = 64
+"""Tags inside of one body that are looked at."""
+_CLOSING: Final = re.compile(r"</\w+\s*>")
+_OBJECT: Final = re.compile(r"\{\s*[\"'][\w-]+[\"']\s*:")
+_SINGLE_QUOTE: Final = re.compile(r"(?<!\w)'|'(?!\w)")
+_PARAMETER_BEGINS: Final = re.compile(r"\s*<parameter[=\s]", re.IGNORECASE)
 _CLOSE: Final = {tag: re.compile(rf"</{tag}\s*>", re.IGNORECASE) for tag in TAGS}
 _TAG_NAME: Final = re.compile(r"""(?:^\s*=|\bname\s*=)\s*["'“]?([^"'”\s/>]+)""", re.IGNORECASE)
 _ATTRIBUTE: Final = re.compile(r"""([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _PARAMETER: Final = re.compile(
-    r"""\s*<parameter(?:=|\s+name\s*=\s*)["']?([\w.-]+)["']?\s*>(.*?)</parameter>""",
+    r"""\s*<parameter(?:=|\s+name\s*=\s*)["']?([\w.-]+)["']?\s*>"""
+    rf"""(.*?)(?:</parameter>|(?<!["'`])(?=<parameter[=\s]|</?(?:{"|".join(TAGS)})\b))""",
     re.DOTALL | re.IGNORECASE,
 )
+"""One whose own end is missing ends where the next begins, or its call ends."""
 _AFTER_BODY: Final = re.compile(r"[\s}\])]*+(?:```\s*+)?(?:</[\w=]*+\s*+>?)?")
 _NAME: Final = re.compile(r"([A-Za-z_][\w.]{0,63}+)\(")
 _FENCE_HEAD: Final = re.compile(r"```[ \t]*([\w+-]*)[ \t\r]*\n\s*")
@@ -61,7 +74,11 @@ def is_example(text: str, at: int) -> bool:
 def is_quoted(text: str, at: int) -> bool:
     """Whether it stands in backticks or right behind a quote mark, or its line is quoted with `>`."""
     line = text[text.rfind("\n", 0, at) + 1 : at]
-    return line.count("`") % 2 == 1 or line[-1:] in tuple("\"'“‘«") or line.lstrip().startswith(">")
+    return (
+        line.replace(FENCE, "").count("`") % 2 == 1
+        or line[-1:] in tuple("\"'“‘«")
+        or line.lstrip().startswith(">")
+    )
 
 
 def read_tag(text: str, tag: str, opening: re.Match[str], attributes: str, tools: Signatures) -> Taken:
@@ -85,26 +102,82 @@ def _read_body(text: str, tag: str, start: int, attributes: str) -> tuple[JsonVa
         pairs = {found[0]: found[1] or found[2] for found in _ATTRIBUTE.findall(attributes)}
         return {key: value for key, value in pairs.items() if key.lower() != "name"}, start
     at = _inside_fence(text, start)
-    closing = _CLOSE[tag].search(text, start)
+    body = _find_end(text, tag, start)
     if text[at : at + 1] == "{":
-        found = read_literal(text, at)
-        if found is not None and (closing is None or not _is_more(text, found.end, closing)):
+        found = _read_value(text, at)
+        if found is not None and (body is None or not body.closed or not _is_more(text, found.end, body)):
             return found.value, found.end
+        if found is None and _OBJECT.match(text, at) and not _is_whole(text, at, body):
+            return None, 0  # cut off by the next call
     parameters: dict[str, JsonValue] = {}
     while (parameter := _PARAMETER.match(text, at)) is not None:
         parameters[parameter[1]] = parameter[2].strip("\r\n")
         at = parameter.end()
+    if _PARAMETER_BEGINS.match(text, at):
+        return None, 0  # the text's end cut it off
     if parameters:
         return parameters, at
-    if closing is None:
+    if body is None or (not body.closed and body.end <= at):
         return None, 0
-    body = text[at : closing.start()].rstrip()
-    return (body.removesuffix(FENCE) if at > start and body.endswith(FENCE) else body) or {}, closing.end()
+    content = text[at : body.end].rstrip()
+    if not body.closed and _CLOSING.fullmatch(content, max(0, content.rfind("</"))):
+        content = content[: content.rfind("</")].rstrip()
+    content = content.removesuffix(FENCE) if at > start and content.endswith(FENCE) else content
+    return content or {}, body.behind
 
 
-def _is_more(text: str, at: int, closing: re.Match[str]) -> bool:
+def _read_value(text: str, at: int) -> Found | None:
+    """A value inside of an element; None where its end was guessed beyond the beginning of another."""
+    found = read_literal(text, at)
+    return None if found and found.loose and TAG.search(text, at, found.end) else found
+
+
+class _Body(NamedTuple):
+    """Where the body of an element ends."""
+
+    end: int
+    behind: int
+    """Where the text goes on."""
+    closed: bool
+    """By its own tag, rather than by another call that begins."""
+
+
+def _find_end(text: str, tag: str, start: int) -> _Body | None:
+    """The closing tag, or the next call if that comes first; tags inside of strings do not count."""
+    quoted: _Body | None = None
+    for found in islice(_EITHER.finditer(text, start), _MAX_TAGS):
+        closing = found["closing"]
+        if closing is None and _opens_call(text, found):
+            return quoted or _Body(found.start(), found.start(), closed=False)
+        if closing is not None and closing.lower() == tag:
+            body = _Body(found.start(), found.end(), closed=True)
+            if not _in_string(text, found.start()):
+                return body
+            quoted = quoted or body
+    return quoted
+
+
+def _opens_call(text: str, opening: re.Match[str]) -> bool:
+    """Whether an opening tag, outside of strings, names a tool, or has what looks like calls behind it."""
+    attributes = opening["attributes"]
+    calls = _TAG_NAME.search(attributes) or text[skip_space(text, opening.end()) :][:1] in ("{", "[", "<")
+    return bool(calls) and not _in_string(text, opening.start())
+
+
+def _in_string(text: str, at: int) -> bool:
+    """Whether a quote or a backtick is open on the line before it; one inside of a word is none."""
+    line = text[max(0, at - _BEFORE) : at].rpartition("\n")[2].replace(FENCE, "")
+    return any(count % 2 for count in (line.count('"'), line.count("`"), len(_SINGLE_QUOTE.findall(line))))
+
+
+def _is_whole(text: str, at: int, body: _Body | None) -> bool:
+    """Whether what cannot be read as an object ends with its own tag, and has no other call inside."""
+    return body is not None and body.closed and TAG.search(text, at, body.end) is None
+
+
+def _is_more(text: str, at: int, body: _Body) -> bool:
     """Whether an object is only the beginning of what stands before the closing tag."""
-    return at < closing.start() and bool(text[at : closing.start()].strip(" \t\r\n}])`"))
+    return at < body.end and bool(text[at : body.end].strip(" \t\r\n}])`"))
 
 
 def _inside_fence(text: str, at: int) -> int:
@@ -119,7 +192,7 @@ def _read_values(text: str, start: int, tools: Signatures) -> Taken:
     at = _inside_fence(text, start)
     calls: list[ToolCall] = []
     while text[at : at + 1] in ("{", "["):
-        found = read_literal(text, at)
+        found = _read_value(text, at)
         shaped = read_shape(found, tools, sure=True) if found else None
         if found is None or shaped is None:
             break
@@ -151,6 +224,8 @@ def read_python_calls(text: str, at: int, tools: Signatures, *, sure: bool) -> T
             return None
         arguments = read_arguments(text, name.end())
         call = read_python(name[1], arguments, tools) if arguments else None
+        if arguments is None and calls and not in_list:
+            break  # cut off; those before it are whole
         if arguments is None or call is None:
             return None
         calls.append(call)
@@ -183,7 +258,8 @@ def read_json_line(text: str, at: int, tools: Signatures) -> Taken | None:
         return None
     nothing = Taken((), found.end)
     alone = tools or not (text[:at].strip() or text[found.end :].strip())
-    if not alone or not _LINE_END.match(text, found.end) or is_example(text, at):
+    ends = found.cut or _LINE_END.match(text, found.end)
+    if not alone or not ends or is_example(text, at):
         return nothing
     shaped = read_shape(found, tools, sure=False)
     return Taken(shaped.calls, found.end, shaped.answer) if shaped else nothing

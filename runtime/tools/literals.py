@@ -2,8 +2,9 @@ r"""Reads JSON and Python literals as models write them; nothing is ever evaluat
 
 Valid JSON goes to the standard library. What is not quite JSON is read by `Reader`: single and triple
 quotes, Python's constants, keys without quotes, trailing commas, line breaks and unescaped quotes inside
-a string, brackets that were never closed. A text may lack the brackets at its end, but not the end of
-a string or of a number: half an argument is not what the model meant.
+a string, brackets that were never closed. Brackets may be missing at the text's end, and where a tag, a
+fence's end or the next object of calls stands, but not the end of a string, nor of a number at the text's
+end: half an argument is not what the model meant.
 """
 
 import json
@@ -17,7 +18,12 @@ MAX_DEPTH: Final = 48
 
 _QUOTE: Final = re.compile(r"""(?P<raw>[rR])?[uU]?(?P<mark>'{3}|"{3}|['"])""")
 _SMART: Final = str.maketrans("“”‘’", "\"\"''")
-_CUT: Final = r"\Z|</|```"
+_MARK: Final = (
+    r"</|```|<(?:tool|function|invoke|parameter)\w{0,16}\b"
+    r"|(?<=\n)[ \t]*+\{\s*+[\"'](?:name|tool|tool_name|action|function|type)[\"']\s*+:"
+)
+"""What ends a value whose brackets are not closed: nothing of the kind can stand behind a value in one."""
+_CUT: Final = rf"\Z|{_MARK}"
 _KEY: Final = r"(?:[\"'“][^\"'“”\n]{0,64}+[\"'”]|[\w-]{1,64}+)"
 _AFTER: Final = {
     "}": re.compile(rf"\s*+(?:\}}|{_CUT}|,\s*+(?:\}}|{_CUT}|{_KEY}\s*+:))"),
@@ -26,6 +32,7 @@ _AFTER: Final = {
     ":": re.compile(r"\s*+:"),
 }
 """What shows that a quote ends its string, by what comes after: a closing bracket, or a key's colon."""
+_END: Final = re.compile(rf"\s*+(?:{_MARK})")
 _NUMBER: Final = re.compile(
     r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?![\w.])"
 )
@@ -53,7 +60,9 @@ class Found(NamedTuple):
     value: JsonValue
     end: int
     cut: bool = False
-    """Whether closing brackets are missing at the text's end."""
+    """Whether closing brackets are missing."""
+    loose: bool = False
+    """Whether a string holds quotes that are not escaped, so that its end was guessed."""
 
 
 class Arguments(NamedTuple):
@@ -73,7 +82,7 @@ def read_literal(text: str, at: int) -> Found | None:
         pass
     try:
         reader = Reader(text, at)
-        return Found(reader.value(0, "}"), reader.at, reader.cut)
+        return Found(reader.value(0, "}"), reader.at, reader.cut, reader.loose)
     except Unreadable:
         return None
 
@@ -107,7 +116,9 @@ class Reader:
         self._text = text
         self.at = at
         self.cut = False
-        """Whether the text's end stood for a closing bracket."""
+        """Whether the text's end, or a mark, stood for a closing bracket."""
+        self.loose = False
+        """Whether a string held quotes that are not escaped: then a mark may stand inside of it, too."""
 
     def value(self, depth: int, closing: str) -> JsonValue:
         """Any literal, inside of brackets that are closed by `closing`."""
@@ -203,7 +214,7 @@ class Reader:
             elif len(mark) > 1 or _AFTER[closing].match(self._text, self.at):
                 break
             else:
-                strange = True  # a quote inside of the string: then the text's end shows nothing
+                strange = self.loose = True  # then the text's end shows nothing
         content = self._text[start:end]
         if opening["raw"] or "\\" not in content:
             return content
@@ -230,27 +241,35 @@ class Reader:
         return _CONSTANTS[word.group()]
 
     def _ends(self, closing: str, any_yet: bool) -> bool:
-        """Step over the closing bracket, or over the end of the text in its place if there is anything."""
+        """Step over the closing bracket; if there is anything, the end of the text or a mark will do."""
+        before = self.at
         self._skip()
-        if self.at >= len(self._text):
-            if not any_yet:
-                raise Unreadable
-            self.cut = True
+        if self._text[self.at : self.at + 1] == closing:
+            self.at += 1
             return True
-        if self._text[self.at] != closing:
+        if self.at < len(self._text) and not self._at_mark(before):
             return False
-        self.at += 1
+        if not any_yet:
+            raise Unreadable
+        self.cut = True
+        self.at = min(before, len(self._text))
         return True
 
     def _comma(self, closing: str) -> None:
-        """Step over a comma; only the closing bracket or the text's end may stand there instead."""
+        """Step over a comma; only the closing bracket, the text's end or a mark may stand there instead."""
+        before = self.at
         self._skip()
         if self._text[self.at : self.at + 1] == ",":
             self.at = skip_space(self._text, self.at + 1)
             if self.at >= len(self._text):
                 raise Unreadable  # something was to follow
         elif self._text[self.at : self.at + 1] not in ("", closing):
-            raise Unreadable
+            self.at = before
+            if not self._at_mark(before):
+                raise Unreadable
+
+    def _at_mark(self, at: int) -> bool:
+        return not self.loose and _END.match(self._text, at) is not None
 
     def _skip(self) -> None:
         text, at = self._text, self.at

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from messages.turns import ToolCall
+from runtime.tools.literals import read_literal
 from runtime.tools.shapes import MAX_NAME, Signatures, make_call, resolve, unwrap
 
 FENCE: Final = "```"
@@ -107,19 +108,22 @@ def _read_input(content: str, parameters: Sequence[str]) -> str:
         return fenced.group(1).strip("\n").rstrip()
     code = content.strip("\r\n").rstrip()
     stripped = code.strip()
-    if stripped.startswith("{") and stripped.endswith("}"):
-        return _read_json(stripped, parameters)
+    if stripped.startswith("{"):
+        return _read_object(stripped, parameters) or code
     if len(stripped) > 1 and stripped[0] == stripped[-1] == "`":
         return stripped.strip("`").strip()
     return code
 
 
-def _read_json(text: str, parameters: Sequence[str]) -> str:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return (unwrap(value, parameters) if isinstance(value, dict) else None) or text
+def _read_object(text: str, parameters: Sequence[str]) -> str | None:
+    """The text of an object that holds nothing else, or the object as JSON; None where it is none."""
+    found = read_literal(text, 0)
+    if found is None or found.end < len(text) or not isinstance(found.value, dict):
+        return None
+    bare = unwrap(found.value, parameters)
+    if bare or not (found.cut and found.value.keys() <= set(parameters)):
+        return bare or text
+    return json.dumps(found.value, ensure_ascii=False)
 
 
 def _balanced(text: str, start: int) -> str | None:

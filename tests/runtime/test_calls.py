@@ -78,6 +78,86 @@ def test_no_more_calls_than_anyone_would_run_are_read() -> None:
     assert len(parse_reply('<tool name="shell">ls</tool>' * 1000, TOOLS).calls) == MAX_CALLS
 
 
+A, B = ("search", '{"query": "a", "k": 1}'), ("write_file", '{"path": "p", "content": "c"}')
+CODE = ("python", "print(1)")
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        (f'<tool name="search">{A[1]}<tool name="write_file">{B[1]}</tool>', (A, B)),
+        (f'<tool name="search">{A[1]}\n\n<tool name="write_file">{B[1]}</tool>', (A, B)),
+        (f'<tool name="search">{A[1]} and then <tool name="write_file">{B[1]}</tool>', (A, B)),
+        (f'<tool name="search">{A[1]}<tool name="write_file">{B[1]}', (A, B)),
+        (f'<tool name="search">{A[1][:-1]}<tool name="write_file">{B[1]}</tool>', (A, B)),
+        (f'<tool name="search">{A[1][:-1]}</tool><tool name="write_file">{B[1]}</tool>', (A, B)),
+        (f'<tool name="search">{A[1]}</tool_call><tool name="write_file">{B[1]}</tool_call>', (A, B)),
+        (f'<tool name="python">print(1)<tool name="search">{A[1]}</tool>', (CODE, A)),
+        (f'<tool name="python">print(1)\n<tool name="search">{A[1]}</tool>', (CODE, A)),
+        (f'<tool name="python">print(1)</tool_call>\n<tool name="search">{A[1]}</tool>', (CODE, A)),
+        (f'<tool name="python">```python\nprint(1)\n<tool name="search">{A[1]}</tool>', (CODE, A)),
+        (f'<tool name="python">```python\nprint(1)\n```<tool name="search">{A[1]}</tool>', (CODE, A)),
+        (f'<tool name="python"><tool name="search">{A[1]}</tool></tool>', (A,)),
+        (f'<tool name="search">{{"query": <tool name="write_file">{B[1]}</tool>', (B,)),
+        (f'<tool name="search">{{"query": "a<tool name="write_file">{B[1]}</tool>', (B,)),
+        (f'<tool name="search">{A[1]}</tool><tool name="write_file">{{"path": "p", "con', (A,)),
+        ('<tool name="python">print("</tool>")</tool>', (("python", 'print("</tool>")'),)),
+        (
+            '<tool name="python">print("<tool name=\'shell\'>")</tool>',
+            (("python", "print(\"<tool name='shell'>\")"),),
+        ),
+        (f"<tool name=\"python\">it's</tool><tool name=\"search\">{A[1]}</tool>", (("python", "it's"), A)),
+        (
+            f'<tool_call>{{"name": "search", "arguments": {A[1]}}}'
+            f'<tool_call>{{"name": "write_file", "arguments": {B[1]}}}</tool_call>',
+            (A, B),
+        ),
+        (
+            f'<tool_call>{{"name": "search", "arguments": {A[1]}\n</tool_call>\n'
+            f'<tool_call>{{"name": "write_file", "arguments": {B[1]}}}</tool_call>',
+            (A, B),
+        ),
+        (
+            f'<tool_call>{{"name": "search", "arguments": {A[1]}\n'
+            f'<tool_call>{{"name": "write_file", "arguments": {B[1]}}}</tool_call>',
+            (A, B),
+        ),
+        (
+            f'<tool_call>{{"name": "search", "arguments": {{"query": "a</tool_call>\n'
+            f'<tool_call>{{"name": "write_file", "arguments": {B[1]}}}</tool_call>',
+            (B,),
+        ),
+        (
+            "<tool_call><function=write_file><parameter=path>p<parameter=content>c</function></tool_call>",
+            (B,),
+        ),
+        ("<tool_call><function=write_file><parameter=path>p</parameter><parameter=content>c", ()),
+        (
+            "<function=python><parameter=code>print('<parameter=x>')</parameter></function>",
+            (("python", "print('<parameter=x>')"),),
+        ),
+        (
+            f'```json\n{{"name": "search", "arguments": {A[1]}\n```\n'
+            f'```json\n{{"name": "write_file", "arguments": {B[1]}}}\n```',
+            (A, B),
+        ),
+        (
+            f'{{"name": "search", "arguments": {A[1]}\n{{"name": "write_file", "arguments": {B[1]}}}',
+            (A, B),
+        ),
+        ("shell('ls')\nsearch(query='a', k=1)\nwrite_file(path='p", (("shell", "ls"), A)),
+        ("search(query='a', k=1\nwrite_file('p', 'c')", (B,)),
+        (f'Action: search\nInput: {A[1]}\nAction: write_file\nInput: {B[1][:-1]}', (A, B)),
+        ("Action: search\nAction: shell\nInput: ls", (("shell", "ls"),)),
+    ],
+)  # fmt: skip
+def test_a_call_that_is_not_closed_takes_nothing_of_the_next_one(
+    text: str, calls: tuple[tuple[str, str], ...]
+) -> None:
+    found = tuple((call.tool, call.input) for call in parse_reply(text, TOOLS).calls)
+    assert found == calls
+
+
 def test_half_a_character_that_an_escape_left_is_replaced_so_that_the_call_can_be_stored() -> None:
     (lone,) = parse_reply('<tool name="shell">{"a": "\\ud800", "b": 1}</tool>').calls
     (pair,) = parse_reply("<tool name=\"shell\">{'a': '\\ud83d\\ude00', 'b': 1}</tool>").calls

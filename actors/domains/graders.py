@@ -74,10 +74,11 @@ class GraderPool:
             {
                 "modules": [],
                 "memory_mb": settings.memory_mb,
-                "output_bytes": _OUTPUT_BYTES,
                 "reads": True,
+                "stderr": True,
                 "allow_weak": allow_weak,
             },
+            _OUTPUT_BYTES,
             settings.graders,
         )
 

@@ -1,7 +1,8 @@
 """The seccomp filter for whole programs: nearly all is allowed, but not what reaches past the sandbox.
 
 A program needs too many system calls for a list of the allowed ones, so this is a list of the refused:
-other namespaces and mounts, other processes' memory, kernel objects that no namespace or limit covers
+other namespaces and mounts, other processes' memory, what tells of other programs' files (the system's
+folders are the machine's own at every level), kernel objects that no namespace or limit covers
 (keyrings, bpf, io_uring, memfds, System V memory), and all that is younger than this list. Numbers come
 from the kernel's `unistd_64.h` (x86_64) and `asm-generic/unistd.h` (aarch64). Standard library only.
 """
@@ -30,7 +31,9 @@ REFUSED: Final[dict[str, Numbers]] = {
     "swapon": (167, 224), "swapoff": (168, 225), "sethostname": (170, 161), "setdomainname": (171, 162),
     "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171),
     "clock_adjtime": (305, 266), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
-    "fanotify_init": (300, 262), "fanotify_mark": (301, 263), "acct": (163, 89), "quotactl": (179, 60),
+    "fanotify_init": (300, 262), "fanotify_mark": (301, 263), "inotify_init": (253, None),
+    "inotify_init1": (294, 26), "inotify_add_watch": (254, 27), "cachestat": (451, 451),
+    "acct": (163, 89), "quotactl": (179, 60),
     "quotactl_fd": (443, 443), "syslog": (103, 116), "vhangup": (153, 58), "personality": (135, 92),
     "iopl": (172, None), "ioperm": (173, None), "modify_ldt": (154, None), "uselib": (134, None),
     "migrate_pages": (256, 238), "move_pages": (279, 239),
@@ -43,7 +46,7 @@ REFUSED: Final[dict[str, Numbers]] = {
 }  # fmt: skip
 """Refused at every level."""
 UNSCOPED: Final[dict[str, Numbers]] = {
-    "setsid": (112, 157), "setpgid": (109, 154), "inotify_add_watch": (254, 27),
+    "setsid": (112, 157), "setpgid": (109, 154),
     "chown": (92, None), "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
@@ -70,6 +73,7 @@ _NEW_NAMESPACES: Final = 0x7E020000
 _UNIX, _INET, _INET6 = 1, 2, 10
 _TIOCSTI, _TIOCLINUX, _SETFLAGS, _FSSETXATTR = 0x5412, 0x541C, 0x40086602, 0x401C5820
 _F_SETOWN, _F_SETOWN_EX = 8, 15
+_F_SETLEASE, _F_NOTIFY = 1024, 1026
 
 _LOAD, _EQUAL, _GREATER, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
@@ -112,18 +116,17 @@ def build(*, scoped: bool, signals: bool = True, truncate: bool = True) -> secco
 
 
 def _rules(scoped: bool, fcntl: bool) -> list[_Rule]:
+    controls = (_F_SETLEASE, _F_NOTIFY, *((_F_SETOWN, _F_SETOWN_EX) if fcntl else ()))
     families = (_UNIX, _INET, _INET6)  # the network of a namespace has nobody else in it
-    rules = [
+    return [
         _Rule((56, 220), 0, _ANY_BIT, (_NEW_NAMESPACES,), allows=False),  # clone
         _Rule((41, 198), 0, _EQUAL, families if scoped else (), allows=True),  # socket
         _Rule((53, 199), 0, _EQUAL, (_UNIX,), allows=True),  # socketpair
         _Rule((302, 261), 0, _EQUAL, (0,), allows=True),  # prlimit64: of oneself
         _Rule((203, 122), 0, _EQUAL, (0,), allows=True),  # sched_setaffinity: of oneself
         _Rule((16, 29), 1, _EQUAL, (_TIOCSTI, _TIOCLINUX, _SETFLAGS, _FSSETXATTR), allows=False),  # ioctl
+        _Rule((72, 25), 1, _EQUAL, controls, allows=False),  # fcntl
     ]
-    if fcntl:
-        rules.append(_Rule((72, 25), 1, _EQUAL, (_F_SETOWN, _F_SETOWN_EX), allows=False))
-    return rules
 
 
 def _assemble(

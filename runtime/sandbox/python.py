@@ -41,7 +41,7 @@ class PythonSandbox:
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
         self._audit = AuditLog(settings.audit)
-        self._server = ForkServer(_MODULE, _setup(settings), settings.max_parallel)
+        self._server = ForkServer(_MODULE, _setup(settings), settings.output_bytes, settings.max_parallel)
 
     def __repr__(self) -> str:
         return f"<PythonSandbox {self._server!r}>"
@@ -120,8 +120,8 @@ def _setup(settings: SandboxSettings) -> Setup:
     return {
         "modules": list(settings.modules),
         "memory_mb": settings.memory_mb,
-        "output_bytes": settings.output_bytes,
         "reads": False,
+        "stderr": True,
         "allow_weak": settings.allow_weak,
     }
 

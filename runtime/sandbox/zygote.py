@@ -1,13 +1,14 @@
-"""The fork server: one warm process that does each piece of work in a fork of itself.
+"""The fork server: one warm process that forks itself for each piece of work.
 
 Started by `runtime.sandbox.forkserver` with an empty environment, no file descriptors but its
 control socket (as standard input), and its own session. Standard library only.
 
-Consumes `Setup` once, then `Work`; produces `Hello` once, then one `Answer` for each work that was
-not cancelled. Waits for the control socket, its children's output and their deadlines.
+Consumes `Setup` once, then `Work`; produces `Hello` once, then one `Exit` for each work. Waits for the
+control socket and its children's ends.
 
-Invariants: nothing that came from a model is looked at in this process, only in its children; a
-child lives no longer than its deadline, its output limit, its cancellation or this process; this
+Invariants: whatever this process has in memory, its children inherit, so it never has anything of
+theirs: what a child works on lies behind descriptors that only the child reads, and what it prints goes
+straight to the client. A child has no other descriptors, and lives no longer than this process; this
 process ends when its client does.
 """
 
@@ -16,22 +17,24 @@ import os
 import selectors
 import signal
 import socket
-import time
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from typing import Final, NoReturn
 
 from runtime.sandbox import seccomp, walls
 from runtime.sandbox.frames import (
-    Answer,
     Decoder,
     Ending,
+    Exit,
     Hello,
     Setup,
     Work,
     encode,
+    read_input,
     read_setup,
     read_work,
+    receive,
+    write_input,
 )
 from runtime.sandbox.probe import try_to_break_out
 
@@ -42,8 +45,10 @@ EXIT_CODES: Final[dict[int, Ending]] = {64: "ok", 65: "error", 66: "memory", 67:
 """A child that ends with any other code ended before its work did."""
 _CODES: Final = {ending: code for code, ending in EXIT_CODES.items()}
 _NO_WALLS: Final = 70
-_PROBE_TIMEOUT_S: Final = 10.0
-_CHUNK: Final = 65536
+_PROBE_CPU_S: Final = 10
+_PROBE_ID: Final = 0
+_PROBE_OUTPUT_BYTES: Final = 4096
+_CHUNK: Final = 4096
 
 
 def serve(prepare: Callable[[Setup], Job]) -> NoReturn:
@@ -56,7 +61,7 @@ def serve(prepare: Callable[[Setup], Job]) -> NoReturn:
     decoder = Decoder()
     bodies: list[bytes] = []
     while not bodies:
-        bodies += decoder.feed(_receive(control))
+        bodies += decoder.feed(_hear(control)[0])
     namespaces = walls.enter_namespaces()
     if "pid" in namespaces:
         _become_first_process(control)
@@ -88,7 +93,9 @@ class Server:
         self._job = job
         self._namespaces = namespaces
         self._walls = walls.plan(setup["memory_mb"], setup["reads"], "pid" in namespaces)
-        self._children: dict[int, _Child] = {}  # by process id
+        self._children: dict[int, int] = {}  # the work's id by process id
+        self._descriptors: list[int] = []
+        self._probed: Ending | None = None
         self._selector = selectors.DefaultSelector()
         self._deaths, self._death_writer = socket.socketpair()
         self._deaths.setblocking(False)
@@ -100,8 +107,9 @@ class Server:
 
     def run(self) -> NoReturn:
         """Probe the walls, say hello, serve."""
+        no_text = write_input(b"")  # nothing can be written behind the walls
         walls.settle(self._walls)
-        hello = self._probe()
+        hello = self._probe(no_text)
         _send(self._control, hello)
         if hello["error"]:
             os._exit(1)
@@ -110,42 +118,40 @@ class Server:
 
     def _step(self) -> None:
         """Wait for whatever comes first, and see to it."""
-        deadlines = [child.deadline for child in self._children.values() if child.ending is None]
-        nearest = min(deadlines, default=None)
-        wait_s = None if nearest is None else max(0.0, nearest - time.monotonic())
-        for key, _ in self._selector.select(wait_s):
+        for key, _ in self._selector.select():
             callback: Callable[[], None] = key.data
             callback()
-        now = time.monotonic()
-        for child in self._children.values():
-            if child.deadline <= now and child.ending is None:
-                child.stop("timeout")
 
     def _hear(self) -> None:
-        for body in self._decoder.feed(_receive(self._control)):
+        data, descriptors = _hear(self._control)
+        self._descriptors += descriptors
+        for body in self._decoder.feed(data):
             work = read_work(body)
-            if work["cancel"]:
-                for child in self._children.values():
-                    if child.id == work["id"]:
-                        child.stop(None)
+            if work["kill"]:
+                self._kill(work["id"])
             else:
-                self._fork(work, self._job, self._walls)
+                count = 3 if work["stdin"] else 2
+                handed, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+                self._fork(work, self._job, *handed)
 
-    def _fork(self, work: Work, job: Job, limits: walls.Walls) -> "_Child":
-        reader, writer = os.pipe()
+    def _fork(self, work: Work, job: Job, text: int, output: int, stdin: int = 0) -> None:
+        """Begin it; the descriptors are the child's alone from here on."""
         pid = os.fork()
         if pid == 0:
-            _live_as_child(work, job, limits, writer)
-        os.close(writer)
-        os.set_blocking(reader, False)
-        child = _Child(work, pid, reader, self._setup["output_bytes"])
-        self._children[pid] = child
-        self._selector.register(reader, selectors.EVENT_READ, partial(self._read, child))
-        return child
+            os.dup2(output, 1)
+            os.dup2(output if self._setup["stderr"] else 0, 2)  # 0 is the null device here
+            os.dup2(stdin, 0)
+            _live_as_child(work["cpu_s"], job, self._walls, text)
+        for descriptor in (text, output, stdin):
+            if descriptor:
+                os.close(descriptor)
+        self._children[pid] = work["id"]
 
-    def _read(self, child: "_Child") -> None:
-        if child.reader >= 0 and not child.read():
-            self._close(child)
+    def _kill(self, number: int) -> None:
+        for pid in [pid for pid, work in self._children.items() if work == number]:
+            for kill in (os.killpg, os.kill):  # by group; by id if it has not made its group yet
+                with suppress(ProcessLookupError):
+                    kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         _drain(self._deaths)
@@ -153,38 +159,29 @@ class Server:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            child = self._children.pop(pid, None)  # None: an orphan that this process 1 inherited
-            if child is None:
-                continue
-            while child.reader >= 0 and child.read() and not child.blocked:
-                pass
-            self._close(child)
-            child.ending = child.ending or EXIT_CODES.get(os.waitstatus_to_exitcode(status), "crashed")
-            child.exit_code = os.waitstatus_to_exitcode(status)
-            if not child.cancelled:
-                _send(self._control, child.answer())
+            number = self._children.pop(pid, None)  # None: an orphan that this process 1 inherited
+            ending = EXIT_CODES.get(os.waitstatus_to_exitcode(status), "crashed")
+            if number == _PROBE_ID:
+                self._probed = ending
+            elif number is not None:
+                _send(self._control, {"id": number, "ending": ending})
 
-    def _close(self, child: "_Child") -> None:
-        if child.reader >= 0:
-            self._selector.unregister(child.reader)
-            os.close(child.reader)
-            child.reader = -1
-
-    def _probe(self) -> Hello:
+    def _probe(self, text: int) -> Hello:
         """Find out what really holds, by trying to break out of it in a child."""
-        work: Work = {"id": 0, "input": "", "timeout_s": _PROBE_TIMEOUT_S, "cancel": False}
-        child = self._fork(work, try_to_break_out, self._walls)
-        child.cancelled = True  # nobody waits for an answer
-        while child.pid in self._children:
+        reader, writer = os.pipe()
+        work: Work = {"id": _PROBE_ID, "cpu_s": _PROBE_CPU_S, "stdin": False, "kill": False}
+        self._fork(work, try_to_break_out, text, writer)
+        while self._probed is None:
             self._step()
-        held = child.ending == "ok" and self._walls.filter is not None
-        found = child.output.decode("utf-8", "replace").strip()
+        held = self._probed == "ok" and self._walls.filter is not None
+        found = os.read(reader, _PROBE_OUTPUT_BYTES).decode("utf-8", "replace").strip()
+        os.close(reader)
         if not held and self._walls.filter is None:
             found = "there is no filter for this system"
         if not held:
             self._walls = self._walls._replace(filter=None)
         user = "nobody" if self._walls.nobody else "same"
-        error = "" if held or self._setup["allow_weak"] else found or f"the probe {child.ending}"
+        error = "" if held or self._setup["allow_weak"] else found or f"the probe {self._probed}"
         return {
             "error": error,
             "level": "seccomp" if held else "limits",
@@ -194,67 +191,19 @@ class Server:
         }
 
 
-class _Child:
-    """One piece of work in progress."""
-
-    def __init__(self, work: Work, pid: int, reader: int, output_bytes: int) -> None:
-        self.id = work["id"]
-        self.pid = pid
-        self.reader = reader
-        self.output = bytearray()
-        self.deadline = time.monotonic() + work["timeout_s"]
-        self.ending: Ending | None = None
-        self.exit_code: int | None = None
-        self.cancelled = False
-        self.blocked = False
-        """Whether the last read found nothing to read."""
-        self._output_bytes = output_bytes
-
-    def read(self) -> bool:
-        """Take what the child wrote; False at the end of its output."""
-        self.blocked = False
-        try:
-            chunk = os.read(self.reader, _CHUNK)
-        except BlockingIOError:
-            self.blocked = True
-            return True
-        self.output += chunk[: self._output_bytes + 1 - len(self.output)]
-        if len(self.output) > self._output_bytes:
-            del self.output[self._output_bytes :]
-            self.stop("output")
-            return False
-        return bool(chunk)
-
-    def stop(self, ending: Ending | None) -> None:
-        """Kill it. None: nobody wants its answer any more."""
-        self.cancelled = self.cancelled or ending is None
-        self.ending = self.ending or ending or "timeout"
-        for kill in (os.killpg, os.kill):  # by group; by id if it has not made its group yet
-            try:
-                kill(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-
-    def answer(self) -> Answer:
-        """What to tell the client."""
-        output = self.output.decode("utf-8", "replace")
-        return {"id": self.id, "ending": self.ending or "crashed", "output": output}
-
-
-def _live_as_child(work: Work, job: Job, limits: walls.Walls, writer: int) -> NoReturn:
-    """Everything a child does, from its first breath to its last."""
+def _live_as_child(cpu_s: int, job: Job, limits: walls.Walls, text: int) -> NoReturn:
+    """Everything a child does once its standard streams are its own, to its end."""
     code = _NO_WALLS
     try:
         os.setpgid(0, 0)
-        os.dup2(writer, 1)
-        os.dup2(writer, 2)
+        given = read_input(text).decode("utf-8", "surrogatepass")
         os.closerange(3, 1024)
         try:
-            walls.close(limits, cpu_s=int(work["timeout_s"]) + 2)
+            walls.close(limits, cpu_s)
         except OSError as error:
             os.write(1, str(error).encode())
         else:
-            code = _CODES.get(job(work["input"]), _NO_WALLS)
+            code = _CODES.get(job(given), _NO_WALLS)
     finally:
         os._exit(code)
 
@@ -270,18 +219,15 @@ def _become_first_process(control: socket.socket) -> None:
     os._exit(abs(os.waitstatus_to_exitcode(status)) % 256)
 
 
-def _receive(control: socket.socket) -> bytes:
-    """The next bytes from the client; ends this process, and with it its children, if it is gone."""
-    try:
-        data = control.recv(_CHUNK)
-    except ConnectionError:
-        data = b""
+def _hear(control: socket.socket) -> tuple[bytes, list[int]]:
+    """What the client says; ends this process, and with it its children, if it is gone."""
+    data, descriptors = receive(control)
     if not data:
         os._exit(0)
-    return data
+    return data, descriptors
 
 
-def _send(control: socket.socket, frame: Hello | Answer) -> None:
+def _send(control: socket.socket, frame: Hello | Exit) -> None:
     try:
         control.sendall(encode(frame))
     except ConnectionError:

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from messages.turns import Failure
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.forkserver import ForkServer
+from runtime.sandbox.frames import Setup
 from runtime.tools.base import ToolError
 
 _OUTPUT_BYTES: Final = 256 * 1024
@@ -35,13 +36,14 @@ class Forked:
         allow_weak: bool,
         output_bytes: int = _OUTPUT_BYTES,
     ) -> None:
-        setup = {
+        setup: Setup = {
+            "modules": [],
             "memory_mb": memory_mb,
-            "output_bytes": max(output_bytes, _OUTPUT_BYTES),
             "reads": True,
+            "stderr": True,
             "allow_weak": allow_weak,
         }
-        self._server = ForkServer(module, {"modules": [], **setup}, max_parallel)  # type: ignore[typeddict-item]
+        self._server = ForkServer(module, setup, max(output_bytes, _OUTPUT_BYTES), max_parallel)
 
     def __repr__(self) -> str:
         return f"<Forked {self._server!r}>"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from actors.domains.grader_process import serve_grades
-from runtime.sandbox.frames import Answer, Decoder, Ending, Hello, encode, read_work
+from runtime.sandbox.frames import Decoder, Hello, Work, encode, read_work, receive
 
 HELLO: Final[Hello] = {"error": "", "level": "", "namespaces": [], "user": "", "detail": ""}
 
@@ -81,7 +81,8 @@ def answer_with_garbage() -> NoReturn:
 def answer_another() -> NoReturn:
     control = greet()
     while True:
-        control.sendall(answer_to(next_work(control) + 1000, '["done"]\n'))
+        work, output = next_work(control)
+        control.sendall(answer_to(({**work, "id": work["id"] + 1000}, output), '["done"]\n'))
 
 
 def answer_half_a_line() -> NoReturn:
@@ -148,20 +149,29 @@ def greet() -> socket.socket:
     return control
 
 
-def next_work(control: socket.socket) -> int:
-    """Wait for the next piece of work; its id. A cancelled one is none. Ends with the pool."""
+Asked = tuple[Work, int]
+"""A piece of work, and where its output goes."""
+
+
+def next_work(control: socket.socket) -> Asked:
+    """Wait for the next piece of work. One that is to be killed is none. Ends with the pool."""
     decoder = Decoder()
-    while data := control.recv(65536):
+    while True:
+        data, descriptors = receive(control)
+        if not data:
+            sys.exit(0)
         for body in decoder.feed(data):
             work = read_work(body)
-            if not work["cancel"]:
-                return work["id"]
-    sys.exit(0)
+            if not work["kill"]:
+                return work, descriptors[1]
 
 
-def answer_to(number: int, output: str, ending: Ending = "ok") -> bytes:
-    answer: Answer = {"id": number, "ending": ending, "output": output}
-    return encode(answer)
+def answer_to(asked: Asked, output: str) -> bytes:
+    """Leave the output; the frame that says that the work has ended."""
+    work, descriptor = asked
+    os.write(descriptor, output.encode())
+    os.close(descriptor)
+    return encode({"id": work["id"], "ending": "ok"})
 
 
 def hang() -> NoReturn:

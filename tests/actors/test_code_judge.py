@@ -112,6 +112,36 @@ async def test_a_trick_is_not_an_answer(judge: CodeJudge, trick: str) -> None:
     assert (await judged(judge, "def f(x): return 2 * x")).correct
 
 
+THIEF = """
+import random, re
+sys = random._os.sys
+def pieces():
+    frame = sys._getframe()
+    while frame:
+        yield from map(repr, (frame.f_locals, frame.f_globals))
+        for each in list(frame.f_locals.values()):
+            for inner in getattr(each, '__dict__', {}).values():
+                yield repr(getattr(inner, '__dict__', inner))
+        frame = frame.f_back
+    for each in sys.modules['gc'].get_objects():
+        try: yield repr(each) + repr(getattr(each, '__dict__', None))
+        except BaseException: pass
+def f(x):
+    for text in pieces():
+        for code in re.findall(r'def [f]\\(x\\): return (x \\+ x \\+ [0-9]+ - [0-9]+)', text):
+            return eval(code, {'x': x})
+"""
+
+
+async def test_an_answer_cannot_take_its_siblings_code() -> None:
+    judge = CodeJudge(JudgeParts(VerifierSettings(trials=SandboxSettings(timeout_s=10.0, max_parallel=100))))
+    goal = DOUBLE.model_copy(update={"checks": DOUBLE.checks * 4})
+    honest = [f"def f(x): return x + x + {n} - {n}" for n in range(6)]
+    verdicts = await asyncio.gather(*(judged(judge, code, goal) for code in (*honest, THIEF, *honest)))
+    await judge.aclose()
+    assert [verdict.score for verdict in verdicts] == [1.0] * 6 + [0.0] + [1.0] * 6
+
+
 async def test_the_score_is_the_share_of_tests_that_pass(judge: CodeJudge) -> None:
     verdict = await judged(judge, "def f(x):\n    if x == 5:\n        while True: pass\n    return x + x")
     assert not verdict.correct

@@ -52,10 +52,11 @@ class CodeJudge:
             {
                 "modules": list(limits.modules),
                 "memory_mb": limits.memory_mb,
-                "output_bytes": OUTPUT_BYTES,
                 "reads": False,
+                "stderr": False,
                 "allow_weak": parts.allow_weak or limits.allow_weak,
             },
+            OUTPUT_BYTES,
             limits.max_parallel,
         )
 

@@ -1,4 +1,4 @@
-"""A command as words: names in quotes stay whole and are never taken for words of the language."""
+"""Tokenizer of commands: names in quotes stay whole, markers such as `tag:` stand apart from their names."""
 
 import re
 from collections.abc import Container, Iterator, Sequence
@@ -6,13 +6,13 @@ from typing import Final, NamedTuple
 
 MAX_CHARACTERS: Final = 4_000
 """A longer command is refused."""
-
 _PIECES: Final = re.compile(
     r"""(?<![^\s,:=/])(?P<quote>["'])(?P<quoted>.*?)(?P=quote)(?=[\s,.;!?/]|$)|(?P<plain>[^\s"',.;!:=/]+|\S)""",
     re.DOTALL,
 )
 _ENDINGS: Final = ",;.!"
 _AND: Final = ("and", "&", ",")
+_LETTERS: Final = re.compile(r"[A-Za-z_]+")
 
 
 class Word(NamedTuple):
@@ -24,24 +24,28 @@ class Word(NamedTuple):
     quotes: then it is a name, whatever it looks like."""
     ends: bool = False
     """A comma follows."""
+    marker: str = ""
+    """What stood before the colon of a marker, in lower case; the text is that with its colon."""
 
     @property
     def quoted(self) -> bool:
         """Whether some of it stood in quotes."""
-        return not self.key
+        return not self.key and not self.marker
 
     def among(self, words: Container[str]) -> bool:
         """Whether it is one of the language's own words."""
         return self.key in words
 
 
-def words_of(text: str) -> list[Word]:
+def words_of(text: str, markers: Container[str] = ()) -> list[Word]:
     """Cut a command at its blanks. Punctuation behind a word is dropped, unless it is all there is.
 
-    >>> [word.text for word in words_of("get 'my file.md' from docs.")]
-    ['get', 'my file.md', 'from', 'docs']
+    Letters with a colon behind them are a marker; so is a word of `markers` with `=` or before a URI.
+
+    >>> [word.text for word in words_of("get 'my file.md' from tag:docs.")]
+    ['get', 'my file.md', 'from', 'tag:', 'docs']
     """
-    return [_word(pieces) for pieces in _pieces(text)]
+    return [word for pieces in _pieces(text) for word in _words(pieces, markers)]
 
 
 def in_groups(words: Sequence[Word]) -> list[list[Word]]:
@@ -71,6 +75,26 @@ def _pieces(text: str) -> Iterator[list[re.Match[str]]]:
         pieces.append(match)
     if pieces:
         yield pieces
+
+
+def _words(pieces: list[re.Match[str]], markers: Container[str]) -> Iterator[Word]:
+    """One word; two where it is a marker with its name."""
+    if _is_marker(pieces, markers):
+        name = pieces[0]["plain"]
+        yield Word(f"{name}:", marker=name.lower())
+        pieces = pieces[2:]
+    if pieces:
+        yield _word(pieces)
+
+
+def _is_marker(pieces: list[re.Match[str]], markers: Container[str]) -> bool:
+    if len(pieces) < 2 or not _LETTERS.fullmatch(pieces[0]["plain"] or ""):
+        return False
+    known = pieces[0]["plain"].lower() in markers
+    rest = "".join(piece["plain"] or " " for piece in pieces[1:])
+    if rest[0] == "=":
+        return known
+    return rest[0] == ":" and not rest.startswith("::") and (known or "::" not in rest)
 
 
 def _word(pieces: list[re.Match[str]]) -> Word:

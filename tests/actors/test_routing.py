@@ -57,6 +57,7 @@ class Room:
             ["load a.md and b.md as docs", "get a.md from docs"],
         ),
         ("find salt and pepper", ["find salt and pepper"]),
+        ("load a.md and read.md as docs", ["load a.md and read.md as docs"]),
         ("get 'this and get that.md' from docs", ["get 'this and get that.md' from docs"]),
         (
             "First load a as b. Then list everything. finally destroy b",

@@ -1,19 +1,13 @@
 """Routing by the verb of a command; offline, and always the same."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from actors.agents.command_parser import COURTESY
 from actors.agents.routing.base import Why, able, settle, which
 from actors.agents.rules import VERBS
 from actors.agents.words import Word, words_of
 from messages.dispatch import AgentCard, CommandUnclear, Routing
-
-_POLITE: Final = (
-    frozenset(("please", "can", "could", "would", "will", "just", "kindly", "force", "directly", "try", "to"))
-    | frozenset(("i", "you", "we", "me", "us", "want", "need", "like", "let", "let's"))
-    | frozenset(("first", "now", "then", "and", "also"))
-)
-"""Words that may stand before the verb of a command."""
 
 
 class _Verb(NamedTuple):
@@ -96,7 +90,7 @@ def _stands(said: str, words: Sequence[Word], at: int) -> bool:
 
 
 def _leads(verb: _Verb, words: Sequence[Word]) -> bool:
-    return all(word.among(_POLITE) for word in words[: verb.at])
+    return all(word.among(COURTESY) for word in words[: verb.at])
 
 
 def _ask(command: str, cards: Sequence[AgentCard]) -> CommandUnclear:

@@ -14,6 +14,7 @@ _JOINT: Final = re.compile(
     r"|\s+(?:(?:and|then|also|finally)\b\s*,?\s*)+)(?P<please>(?:please\s+)?)(?P<next>[\w-]*)",
     re.IGNORECASE,
 )
+_GOES_ON: Final = re.compile(r"[.:/]\S")
 _END: Final = " \t\r\n;,"
 _OPENING: Final = re.compile(r"^(?:\s*(?:first|and|then|also|finally)\b\s*,?)+\s+", re.IGNORECASE)
 
@@ -29,7 +30,8 @@ def commands_in(text: str, verbs: Container[str]) -> tuple[str, ...]:
         joint = match["joint"]
         if joint is None:
             continue
-        if ";" in joint or "\n" in joint or match["next"].lower() in verbs:
+        whole = not _GOES_ON.match(text, match.end())  # "read.md" is no verb
+        if ";" in joint or "\n" in joint or (whole and match["next"].lower() in verbs):
             commands.append(text[start : match.start()])
             start = match.start("please")
     commands.append(text[start:])

@@ -1,29 +1,29 @@
 """What the blueprints' commands print."""
 
 import json
-import sys
 
 from rich.console import Console
 
 from agentfactory.tables import show_rows
 from configs.agent_models import works_with
 from configs.blueprint_registry import BlueprintRegistry, Listed
-from configs.errors import BadInput
 
 COLUMNS = ("name", "type", "works with", "from", "description")
 
 
 def show_all(registry: BlueprintRegistry, *, as_json: bool) -> int:
-    """`blueprints`: 0 if each file could be read, 2 if not; what can be used is shown in any case."""
-    listed, problems = registry.listed(), registry.problems()
+    """`blueprints`: those that can be used, and the files that cannot, each with the reason. Always 0."""
+    listed, unusable = registry.listed(), registry.unusable()
     if as_json:
-        print(json.dumps({"blueprints": [_summary(each) for each in listed], "problems": problems}))
-    else:
-        rows = [list(_summary(each).values())[: len(COLUMNS)] for each in listed]
-        show_rows(Console(), COLUMNS, [[str(part) for part in row] for row in rows])
-    for problem in problems:
-        print(f"agentfactory: {problem}", file=sys.stderr)
-    return BadInput.exit_code if problems else 0
+        print(
+            json.dumps({"blueprints": [_summary(each) for each in listed], "problems": registry.problems()})
+        )
+        return 0
+    rows = [[str(part) for part in list(_summary(each).values())[: len(COLUMNS)]] for each in listed]
+    rows += [[name, "unreadable", "", "you", reason] for name, reason in unusable.items()]
+    styles = [""] * len(listed) + ["red"] * len(unusable)
+    show_rows(Console(), COLUMNS, [[_on_one_line(part) for part in row] for row in rows], styles)
+    return 0
 
 
 def show(registry: BlueprintRegistry, name: str, revision: int | None, *, as_json: bool) -> int:
@@ -73,6 +73,10 @@ def _changed(done: str, made: Listed, as_json: bool) -> int:
     else:
         print(f"{done} {made.blueprint.name}, revision {made.revision}: {made.path}")
     return 0
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _summary(each: Listed) -> dict[str, str | int]:

@@ -20,6 +20,8 @@ from configs.section import Section
 from messages.adapters import Policy
 from messages.data import Format, Param
 
+CONDITION: Final = "task_contains_"
+"""What a rule's condition begins with; then the word follows, with `_` for a blank."""
 ActionName = Literal["assimilate", "query", "retrieve", "prune", "destroy", "list_blobs"]
 
 
@@ -34,11 +36,26 @@ class AgentSection(Section):
 
 
 class Rule(Section):
-    """A word of your own for an action."""
+    """A word of your own for an action.
+
+    In YAML also as the first AgentFactory wrote it: `condition: task_contains_WORD` in place of `word`.
+    """
 
     word: str = Field(pattern=r"\S")
     """One word or several, found whole, in upper or lower case."""
     action: ActionName
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word_of_a_condition(cls, values: object) -> object:
+        if not isinstance(values, Mapping) or "condition" not in values or "word" in values:
+            return values
+        condition = values["condition"]
+        word = condition.removeprefix(CONDITION) if isinstance(condition, str) else ""
+        if not word.strip("_ ") or word == condition:
+            raise ValueError(f"condition: expected {CONDITION}WORD, found {condition!r}")
+        others = {key: value for key, value in values.items() if key != "condition"}
+        return {**others, "word": word.replace("_", " ").strip()}
 
 
 class RuleBasedAgentSettings(AgentSection):

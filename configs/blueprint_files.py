@@ -1,11 +1,14 @@
 """The blueprints that lie in a folder, and the files there that are none."""
 
+import stat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from configs.blueprints import Blueprint, read_blueprint
 from configs.errors import SettingsError
 from configs.load import YamlValue, read_yaml
+
+MAX_BYTES: Final = 1 << 20
 
 
 class BlueprintFile(NamedTuple):
@@ -48,6 +51,10 @@ class BlueprintFolder:
                 status = path.stat()
             except OSError as error:
                 seen[path] = ((0, 0, 0), Unreadable(path, f"{path}: cannot be read ({error.strerror})"))
+                continue
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # a FIFO would block
+                reason = f"{path}: expected a file of at most {MAX_BYTES:,} bytes"
+                seen[path] = ((0, 0, 0), Unreadable(path, reason))
                 continue
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
             before = self._read.get(path)

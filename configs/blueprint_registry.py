@@ -1,7 +1,7 @@
 """The blueprints by name: those that ship with the project, and a person's own.
 
 Invariants:
-  - a shipped blueprint is never written, and its name is never taken by another;
+  - a shipped blueprint is never written; a file of one's own with its name takes its place;
   - an own one is replaced whole, under its folder's lock, and only by what is a blueprint;
   - whatever a file held before it was changed or removed here is kept under a number (`revisions`);
   - a file that is no blueprint, or whose name is taken, hides no other.
@@ -80,13 +80,18 @@ class BlueprintRegistry:
     def listed(self) -> tuple[Listed, ...]:
         """All that can be used, by name."""
         found = self._look()
-        both = {**found.own, **found.shipped}
-        return tuple(self._listed(both[name], name in found.shipped) for name in sorted(both))
+        both = {**found.shipped, **found.own}
+        return tuple(self._listed(both[name], name not in found.own) for name in sorted(both))
+
+    def unusable(self) -> Mapping[str, str]:
+        """A sentence for each file that cannot be used, by its name without the ending, and for each name
+        that several files claim."""
+        found = self._look()
+        return {**found.broken, **found.twice}
 
     def problems(self) -> tuple[str, ...]:
-        """A sentence for each file that cannot be used."""
-        found = self._look()
-        return (*found.broken.values(), *found.twice.values())
+        """The sentences of `unusable`."""
+        return tuple(self.unusable().values())
 
     def get(self, name: str, revision: int | None = None) -> Blueprint:
         """As it is, or as a kept revision of it was. Raises SettingsError and BadInput."""
@@ -117,6 +122,11 @@ class BlueprintRegistry:
         if not re.fullmatch(NAME, name):
             raise BadInput(_not_a_name(name))
         with locked(self.own):
+            if name in self._look().shipped:
+                raise BadInput(
+                    f"{name} ships with the project and is not replaced; choose another name, with "
+                    f"`--from {name}` to build on it"
+                )
             self._refuse_taken(name)
             start = dict(self._file(base).values) if base is not None else {}
             header: dict[str, YamlValue] = {"name": name, "version": FIRST_VERSION}
@@ -181,26 +191,22 @@ class BlueprintRegistry:
 
     def _file(self, name: str, revision: int | None = None) -> BlueprintFile:
         found = self._look()
-        if revision is not None and name not in found.shipped:
+        if revision is not None and (name in found.own or name not in found.shipped):
             return _readable(read_file(self._revisions.path(name, revision)))
         if revision is not None:
             raise BadInput(f"{name} ships with the project: there is no other revision of it")
-        file = found.shipped.get(name) or found.own.get(name)
+        if name in found.twice:
+            raise SettingsError(found.twice[name])
+        file = found.own.get(name) or found.shipped.get(name)
         if file is not None:
             return file
-        reason = found.twice.get(name) or found.broken.get(name)
-        if reason is not None:
-            raise SettingsError(reason)
+        if name in found.broken:
+            raise SettingsError(found.broken[name])
         known = sorted({*found.shipped, *found.own})
         raise BadInput(f"there is no blueprint {name!r}; {suggest(name, known, 'there are')}")
 
     def _refuse_taken(self, name: str) -> None:
         found = self._look()
-        if name in found.shipped:
-            raise BadInput(
-                f"{name} ships with the project and is not replaced; choose another name, with "
-                f"`--from {name}` to build on it"
-            )
         if name in found.twice:
             raise SettingsError(found.twice[name])
         taken = found.own[name].path if name in found.own else self.own / f"{name}.yaml"
@@ -222,7 +228,7 @@ class BlueprintRegistry:
                 broken[file.path.stem] = file.reason
                 continue
             name = file.blueprint.name
-            before = shipped.get(name) or own.pop(name, None)
+            before = own.pop(name, None)
             if before is not None:
                 twice[name] = _twice(name, before.path, file.path)
             elif name not in twice:

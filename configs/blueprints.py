@@ -10,7 +10,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from configs.agent_settings import AgentSettings, RuleBasedAgentSettings
-from configs.data import CacheSettings, DataRewards, DataSettings
+from configs.data import CacheSettings, DataRewards, DataSettings, Schemes
 from configs.errors import SettingsError
 from configs.load import YamlValue, describe
 from configs.section import Section
@@ -29,6 +29,11 @@ class BlueprintHeader(Section):
     version: str = Field(default=FIRST_VERSION, min_length=1)
     """The author's own; the registry keeps its own count."""
     description: str = ""
+
+    @field_validator("description", mode="before")
+    @classmethod
+    def _nothing_said(cls, value: object) -> object:
+        return "" if value is None else value  # `description:` with nothing behind it
 
     @field_validator("version", mode="before")
     @classmethod
@@ -61,7 +66,8 @@ class UriResolverSettings(Section):
     """What may be read."""
 
     temp_dir: str | None = None
-    supported_schemes: tuple[str, ...] | None = None
+    supported_schemes: Schemes | None = None
+    """With or without `::` behind them."""
     roots: tuple[str, ...] | None = None
     """Folders that may be read from."""
 

@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from configs.errors import SettingsError
 from configs.section import Section
@@ -103,12 +103,25 @@ class DataRewards(Section):
     error: float = -0.50
 
 
+def _without_colons(value: object) -> object:
+    """Schemes as URIs have them, `file::`, without the colons."""
+    if not isinstance(value, list | tuple):
+        return value
+    return [part.rstrip(":") if isinstance(part, str) else part for part in value]
+
+
+Schemes = Annotated[
+    tuple[Literal["file", "folder", "hdf5", "mem", "string"], ...], BeforeValidator(_without_colons)
+]
+"""Kinds of URIs, with or without `::` behind them."""
+
+
 class UriSettings(Section):
     """What may be read, and from where."""
 
     roots: tuple[str, ...] = (".",)
     """Folders that `file::`, `folder::` and `hdf5::` may read from."""
-    schemes: tuple[str, ...] = ("file", "folder", "hdf5", "mem", "string")
+    schemes: Schemes = ("file", "folder", "hdf5", "mem", "string")
     concurrency: int = Field(default=16, ge=1)
     """Files of a folder that are ingested at once; of small ones, batches."""
     temp_folder: str = ""

@@ -1,6 +1,7 @@
 """Settings from presets and YAML files, with errors that name the file, the key and what was expected."""
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -79,7 +80,9 @@ def describe(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         wrong = first["ctx"]["tag"]
         return f"{where}: {key}: unknown {field} {wrong!r}; {suggest(wrong, tags, 'expected')}{more}"
     message = first["msg"].removeprefix("Value error, ")
-    shown = f", found {first['input']!r}" if key and not isinstance(first["input"], dict) else ""
+    value = first["input"]
+    found_one = repr(value) if isinstance(value, str | int | float) else reprlib.repr(value)
+    shown = f", found {found_one}" if key and not isinstance(value, dict) else ""
     return f"{where}: {key or 'settings'}: {message}{shown}{more}"
 
 
@@ -125,6 +128,8 @@ def read_yaml(path: Path) -> dict[str, YamlValue]:
         raise SettingsError(f"{path}: cannot be read ({error})") from error
     except YamlSyntaxError as error:
         raise SettingsError(f"{path}: {error}") from error
+    except (RecursionError, ValueError) as error:  # nested too deep, or a date that there is not
+        raise SettingsError(f"{path}: not valid YAML ({error})") from error
     if loaded is None:
         raise SettingsError(f"{path}: the file is empty; expected keys and values")
     if not isinstance(loaded, dict):

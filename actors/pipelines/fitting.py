@@ -1,6 +1,7 @@
 """Which action takes a step's inputs, and whether it takes their values."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -10,6 +11,8 @@ from configs.load import suggest
 from configs.pipelines import PIPELINE
 from configs.references import filled, references_of
 from messages.data import Param
+
+_BY_PATTERN: Final = ("query", "list_blobs")
 
 
 def chosen_action(
@@ -27,15 +30,26 @@ def chosen_action(
 
 
 def with_defaults(action: str, inputs: Mapping[str, Param], agent: AgentSettings) -> dict[str, Param]:
-    """The inputs, with what the agent means where a step does not say it."""
+    """The inputs, with what the agent means where a step does not say it.
+
+    A query or a listing takes a `tag` for its pattern; `exact_inputs` says so.
+    """
     defaults: dict[str, Param] = {}
     if action == "assimilate":
         defaults["dst"] = agent.default_tag
         if agent.default_format is not None:
             defaults["format"] = agent.default_format
-    elif action in ("query", "list_blobs"):
+    elif action in _BY_PATTERN:
         defaults["tag_pattern"] = agent.default_tag_pattern
+        if exact_inputs(action, inputs):
+            inputs = {"tag_pattern" if key == "tag" else key: value for key, value in inputs.items()}
     return {**defaults, **inputs}
+
+
+def exact_inputs(action: str, inputs: Mapping[str, Param]) -> tuple[str, ...]:
+    """The patterns of an action that a step gives as names: one tag, to the letter."""
+    given = action in _BY_PATTERN and "tag" in inputs and "tag_pattern" not in inputs
+    return ("tag_pattern",) if given else ()
 
 
 def check_values(action: str, inputs: Mapping[str, Param], variables: Mapping[str, Param]) -> str:

@@ -1,12 +1,13 @@
 """A pipeline with its agents and variables: what can be wrong with it is found before anything runs."""
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from actors.agents.specialists import INGESTOR, RETRIEVER
 from actors.environment import ACTIONS
-from actors.pipelines.fitting import check_values, chosen_action, with_defaults
+from actors.pipelines.fitting import check_values, chosen_action, exact_inputs, with_defaults
 from actors.pipelines.outputs import OUTPUTS, outputs_of
 from configs.agent_settings import AgentSettings, IngestorAgentSettings, RetrieverAgentSettings
 from configs.errors import BadInput
@@ -47,6 +48,8 @@ class PlannedStep:
     needs: tuple[str, ...]
     retries: int
     timeout_s: float
+    exact: tuple[str, ...] = ()
+    """Inputs that are names where the action takes a pattern."""
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -103,9 +106,9 @@ class Plan:
 
         if not step.action:
             return Asked(None, str(filled(step.spec.instruction, value_of)))
-        return Asked(
-            Action.of(step.action, **{key: filled(value, value_of) for key, value in step.inputs.items()})
-        )
+        values = {key: filled(value, value_of) for key, value in step.inputs.items()}
+        values |= {key: glob.escape(str(values[key])) for key in step.exact}
+        return Asked(Action.of(step.action, **values))
 
     def outputs(self, done: StepOutput) -> Outputs:
         """What later steps may use of a step that is done."""
@@ -156,6 +159,7 @@ def _planned(spec: PipelineSpec, step: PipelineStep, blueprints: Mapping[str, Ag
         needs=spec.needs(step),
         retries=spec.retries if step.retries is None else step.retries,
         timeout_s=spec.timeout_s if step.timeout_s is None else step.timeout_s,
+        exact=exact_inputs(action, step.inputs),
     )
     for key in step.outputs.values():
         if key not in planned.given:

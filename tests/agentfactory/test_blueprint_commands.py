@@ -115,13 +115,14 @@ def test_files_that_cannot_be_used_are_named_and_hide_nothing(capsys: pytest.Cap
     run(capsys, "create", "mine", "--type", "claude")
     (OWN / "twin.yaml").write_bytes((OWN / "mine.yaml").read_bytes())
     (OWN / "broken.yaml").write_text("agent: [")
-    assert main(["blueprints", "--json"]) == 2
-    out, err = capsys.readouterr()
-    listed = json.loads(out)
+    listed = json.loads(run(capsys, "blueprints", "--json"))
     assert len(listed["blueprints"]) == 5
-    assert [line.startswith("agentfactory: ") for line in err.splitlines()] == [True, True]
-    assert "the name 'mine' stands in two blueprints" in err
-    assert "broken.yaml: line " in err
+    broken, twice = listed["problems"]
+    assert "the name 'mine' stands in two blueprints" in twice
+    assert "broken.yaml: line " in broken
+    rows = [row.split("\t") for row in run(capsys, "blueprints").splitlines()[-2:]]
+    assert [row[:4] for row in rows] == [[name, "unreadable", "", "you"] for name in ("broken", "mine")]
+    assert [row[4] for row in rows] == [broken, twice]
 
 
 def test_the_folder_is_a_setting(capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,11 +197,27 @@ def test_a_name_that_two_files_claim_is_neither_ones(registry: BlueprintRegistry
     assert len(registry.problems()) == 1
 
 
-def test_a_file_that_claims_a_shipped_name_does_not_take_it(registry: BlueprintRegistry) -> None:
+def test_a_file_with_a_shipped_name_takes_its_place_as_long_as_it_is_there(
+    registry: BlueprintRegistry,
+) -> None:
     registry.own.mkdir()
     (registry.own / "iowarp_agent.yaml").write_text(
         "blueprint: {name: iowarp_agent}\nagent: {type: claude}\n"
     )
+    assert registry.get("iowarp_agent").agent.type == "claude"
+    assert [each.blueprint.name for each in registry.listed() if not each.shipped] == ["iowarp_agent"]
+    assert registry.problems() == ()
+    registry.update("iowarp_agent", {"agent.model": "opus"})
+    assert registry.get("iowarp_agent", 1).agent == ClaudeAgentSettings()
+    registry.delete("iowarp_agent")
+    assert registry.get("iowarp_agent").agent.type == "rule_based"
+    registry.restore("iowarp_agent", 2)
+    assert registry.get("iowarp_agent").agent == ClaudeAgentSettings(model="opus")
+
+
+def test_a_file_that_is_broken_does_not_hide_the_shipped_one_of_its_name(registry: BlueprintRegistry) -> None:
+    registry.own.mkdir()
+    (registry.own / "iowarp_agent.yaml").write_text("agent: [")
     assert registry.get("iowarp_agent").agent.type == "rule_based"
     assert "iowarp_agent" in registry.problems()[0]
 

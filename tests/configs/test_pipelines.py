@@ -93,7 +93,7 @@ def test_what_the_file_alone_shows_is_refused_when_it_is_read(
             {},
             "a: 'loader' can do nothing with these inputs: assimilate has no input 'tag'",
         ),
-        ("  - {id: a, agent: reader, inputs: {tag: docs}}", {}, "retrieve needs blob_name"),
+        ("  - {id: a, agent: reader, action: retrieve, inputs: {tag: docs}}", {}, "retrieve needs blob_name"),
         (
             "  - {id: a, agent: loader, inputs: {src: x, format: xml}}",
             {},
@@ -122,6 +122,7 @@ def test_the_action_of_a_step_is_the_one_that_takes_its_inputs(tmp_path: Path) -
             tmp_path,
             "  - {id: load, agent: loader, inputs: {src: file::x}}\n"
             "  - {id: look, agent: anyone}\n"
+            "  - {id: see, agent: reader, inputs: {tag: docs}}\n"
             "  - {id: fetch, agent: reader, inputs: {tag: docs, blob_name: x}}\n"
             "  - {id: forget, agent: reader, inputs: {tag: docs, blob_names: [x]}}\n"
             "  - {id: away, agent: anyone, inputs: {tags: [docs]}}\n"
@@ -133,6 +134,7 @@ def test_the_action_of_a_step_is_the_one_that_takes_its_inputs(tmp_path: Path) -
     assert chosen == {
         "load": ("assimilate", {"src": "file::x", "dst": "docs", "format": "arrow"}),
         "look": ("query", {"tag_pattern": "d*"}),
+        "see": ("query", {"tag_pattern": "docs"}),
         "fetch": ("retrieve", {"tag": "docs", "blob_name": "x"}),
         "forget": ("prune", {"tag": "docs", "blob_names": ("x",)}),
         "away": ("destroy", {"tags": ("docs",)}),

@@ -155,7 +155,9 @@ class Rules:
         if everything(bare):
             raise NotUnderstood(f"{verb} which blobs? Say `{verb} NAME from TAG`")
         marked = operands.names("blob")
-        names = marked if marked and only_fillers(bare) else (*operands.names("bare"), *marked)
+        if marked and not only_fillers(bare):
+            raise NotUnderstood(f"{verb}: what is {joined(bare)!r}? Say `{verb} blob: NAME tag: TAG`")
+        names = marked or operands.names("bare")
         tag = operands.one("tag", "place", "tag")
         if not tag and (path := operands.path()):
             tag, names = path[0], (path[1],)

@@ -2,6 +2,7 @@
 
 import re
 import string
+from typing import get_args
 
 import pytest
 from hypothesis import assume, given
@@ -10,18 +11,18 @@ from hypothesis import strategies as st
 from actors.agents.base import NotUnderstood
 from actors.agents.command_parser import COURTESY, MARKERS, NEGATIONS
 from actors.agents.rules import VERBS, Rules
-from messages.data import Action
+from messages.data import Action, Format
 
 RULES = Rules()
 REMOVES = ("prune", "destroy")
 OURS = {
-    *VERBS, *COURTESY, *NEGATIONS, *MARKERS,
+    *get_args(Format), *VERBS, *COURTESY, *NEGATIONS, *MARKERS,
     *"as into to under in from within inside and with for of the a an all".split(),  # noqa: SIM905
     *"everything anything every each".split(),  # noqa: SIM905
     *"tag tags tagged blob blobs file files document documents data content contents cache".split(),  # noqa: SIM905
     *"store stored folder directory pattern patterns matching like called named some please me us".split(),  # noqa: SIM905
     *"now thanks too".split(),  # noqa: SIM905
-    *"force directly direct skip no without bypass format arrow binary text iowarp".split(),  # noqa: SIM905
+    *"force directly direct skip no without bypass format iowarp".split(),  # noqa: SIM905
     *"it them this that these those thing things stuff entries something any old unused rest others".split(),  # noqa: SIM905
     *"mine both none nothing my our your his her its their other another one ones".split(),  # noqa: SIM905
 }  # fmt: skip

@@ -128,8 +128,6 @@ def read_yaml(path: Path) -> dict[str, YamlValue]:
         raise SettingsError(f"{path}: cannot be read ({error})") from error
     except YamlSyntaxError as error:
         raise SettingsError(f"{path}: {error}") from error
-    except (RecursionError, ValueError) as error:  # nested too deep, or a date that there is not
-        raise SettingsError(f"{path}: not valid YAML ({error})") from error
     if loaded is None:
         raise SettingsError(f"{path}: the file is empty; expected keys and values")
     if not isinstance(loaded, dict):

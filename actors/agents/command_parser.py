@@ -26,31 +26,32 @@ from messages.data import Format
 
 Slot = Literal["bare", "place", "origin", "tag", "blob", "pattern", "source"]
 
-COURTESY: Final = (
-    frozenset(("please", "can", "could", "would", "will", "just", "kindly", "force", "directly", "try", "to"))
-    | frozenset(("i", "you", "we", "me", "us", "want", "need", "like", "let", "let's"))
-    | frozenset(("first", "now", "then", "and", "also", "thanks", "ok", "okay"))
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+COURTESY: Final = _words(
+    "please can could would will just kindly force directly try to i you we me us want need like let let's "
+    "first now then and also thanks ok okay permanently"
 )
-"""Words that may stand before the verb of a command, and behind it, without a meaning."""
-NEGATIONS: Final = frozenset(
-    ("not", "never", "don't", "dont", "cannot", "can't", "won't", "shouldn't", "mustn't", "avoid", "stop")
+"""Words that may stand before the verb of a command without a meaning."""
+NEGATIONS: Final = _words("not never don't dont cannot can't won't shouldn't mustn't avoid stop")
+ARTICLES: Final = _words("the a an")
+_AT_THE_END: Final = _words("please now thanks too")
+_ONE_BLOB: Final = _words("blob file document")
+_NOUNS: Final = _ONE_BLOB | _words(
+    "tag tags blobs files folder directory data documents contents content cache store pattern patterns"
 )
-ARTICLES: Final = frozenset(("the", "a", "an"))
-_ONE_BLOB: Final = frozenset(("blob", "file", "document"))
-_NOUNS: Final = (
-    _ONE_BLOB
-    | frozenset(("tag", "tags", "blobs", "files", "folder", "directory", "data", "documents", "contents"))
-    | frozenset(("content", "cache", "store", "pattern", "patterns"))
-)
-"""What a name may be of; alone, it is a name only where nothing is removed by it."""
-_FILLERS: Final = ARTICLES | _NOUNS | {"please", "me", "us", "some", "for", "of", "with", "stored"}
-_NOT_NAMES: Final = _NOUNS | {
-    *("it", "them", "this", "that", "these", "those", "thing", "things", "stuff", "entries", "something"),
-    *("the", "my", "our", "your", "his", "her", "its", "their", "other", "another", "one", "ones"),
-    *("some", "any", "old", "unused", "rest", "others", "mine", "both", "none", "nothing"),
-}
+"""What a name may be of; behind an article no name themselves."""
+_FILLERS: Final = ARTICLES | _NOUNS | _words("please me us some for of with stored")
+_PRONOUNS: Final = _words("it them this that these those")
 """Words that name nothing that could be removed."""
-_EVERYTHING: Final = frozenset(("all", "everything", "anything", "*", "every", "each"))
+_DETERMINERS: Final = _words(
+    "the my our your his her its their some any old unused other others another one ones both none nothing"
+)
+"""Words that are no names where they stand beside a noun."""
+_EVERYTHING: Final = _words("all everything anything * every each")
 _HARD: Final[dict[str, Slot]] = {
     **dict.fromkeys(("tag", "tags", "dst", "tag_pattern"), "tag"),
     **dict.fromkeys(("blob", "blobs", "blob_name", "blob_names", "file", "document", "name"), "blob"),
@@ -60,16 +61,16 @@ _HARD: Final[dict[str, Slot]] = {
 """Markers with a colon, or `=`."""
 MARKERS: Final = frozenset((*_HARD, "format"))
 _SOFT: Final[dict[str, Slot]] = {
-    **dict.fromkeys(("tag", "tags", "tagged"), "tag"),
+    **dict.fromkeys(_words("tag tags tagged"), "tag"),
     **dict.fromkeys(_ONE_BLOB, "blob"),
-    **dict.fromkeys(("pattern", "patterns", "matching", "like"), "pattern"),
+    **dict.fromkeys(_words("pattern patterns matching like"), "pattern"),
 }
 """Markers without a colon: only where a name follows at once."""
-_NAMING: Final = frozenset(("called", "named"))
-INTO: Final = frozenset(("as", "into", "to", "under", "in"))
-FROM: Final = frozenset(("from", "in", "under", "within", "inside"))
-_PAST: Final = frozenset(("force", "directly", "direct", "skip-cache", "no-cache"))
-_WITHOUT: Final = frozenset(("skip", "no", "without", "bypass"))
+_NAMING: Final = _words("called named")
+INTO: Final = _words("as into to under in")
+FROM: Final = _words("from in under within inside")
+_PAST: Final = _words("force directly direct skip-cache no-cache")
+_WITHOUT: Final = _words("skip no without bypass")
 _FORMATS: Final = frozenset(get_args(Format))
 _FILE_NAME: Final = re.compile(r"[^\s]*[\w)\]-]\.[A-Za-z0-9]{1,8}")
 _NOT_IN_NAMES: Final = frozenset("*?[],")
@@ -143,17 +144,18 @@ class Operands:
         if not telling:
             return ""
         if len(telling) == 1:
-            return self._checked(telling[0], marked=marked)
+            refused = _PRONOUNS if len(words) == 1 else _PRONOUNS | _DETERMINERS | _NOUNS
+            return self._checked(telling[0], frozenset() if marked else refused)
         if not self.removes and is_file_name(telling):
             return joined(telling)
         raise NotUnderstood(
             f"{self.verb}: {joined(telling)!r} is several words; a name of several words stands in quotes"
         )
 
-    def _checked(self, word: Word, *, marked: bool) -> str:
+    def _checked(self, word: Word, refused: frozenset[str]) -> str:
         if not self.removes or word.quoted:
             return word.text
-        if word.among(_EVERYTHING) or (not marked and word.among(_NOT_NAMES)):
+        if word.among(_EVERYTHING) or word.among(refused):
             return ""
         if _NOT_IN_NAMES.intersection(word.text) or "::" in word.text:
             raise NotUnderstood(f"{self.verb}: {word.text!r} is no name; say each name, or put it in quotes")
@@ -168,7 +170,7 @@ def parse(words: Sequence[Word], verb: str, *, into: bool, removes: bool) -> Ope
     words, format_ = _take_format(words)
     words, past = ([*words], False) if into or removes else without_past_cache(words)
     prepositions = INTO if into else FROM
-    parts = tuple(_parts(_without_courtesy(words), prepositions, origin=into))
+    parts = tuple(_parts(_without_courtesy(words, prepositions), prepositions, origin=into))
     for part in parts:
         if not part.words and part.slot != "bare":
             raise NotUnderstood(f"{verb}: a name is missing behind {part.said!r}")
@@ -289,10 +291,13 @@ def _past_cache_at(words: Sequence[Word], at: int) -> int:
     return 0
 
 
-def _without_courtesy(words: Sequence[Word]) -> list[Word]:
+def _without_courtesy(words: Sequence[Word], prepositions: frozenset[str]) -> list[Word]:
     """Without polite words at the end, where something else is left."""
     end = len(words)
-    while end > 1 and words[end - 1].among(("please", "now", "thanks", "too")) and not words[end - 2].marker:
+    while end > 1 and words[end - 1].among(_AT_THE_END):
+        before = words[end - 2]
+        if before.marker or before.among(prepositions) or before.key in _SOFT:
+            break  # "from now": that is the name
         end -= 1
     return [*words[:end]]
 

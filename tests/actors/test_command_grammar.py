@@ -103,7 +103,7 @@ def test_what_is_marked_or_has_a_scheme_counts(text: str, action: Action) -> Non
         ("delete docs maybe", "several words"),
         ("remove old entries", "several words"),
         ("remove it", "remove what"),
-        ("delete tags", "delete what"),
+        ("delete the tags", "delete what"),
         ("destroy my tag", "destroy what"),
         ("remove docs from the cache", "no action deletes single blobs"),
         ("delete file a.md", "no action deletes single blobs"),

@@ -6,7 +6,7 @@ Invariants:
   - a request goes to one endpoint of those that are up, in turn; while none is up, or all have as many
     under way as they take, it stands in line;
   - every wait has a limit: `request_timeout_ms` for an answer or the next piece of a stream,
-    `connect_timeout_ms` for an endpoint that is up;
+    `connect_timeout_ms` for the first endpoint that is up;
   - when a bridge is lost, what may safely be done twice (reads, and puts of bytes, which carry a name) is
     asked again within its limit; the rest fails with BridgeDown, since nobody knows whether it was done;
   - streams hold at most `window_chunks` pieces of `chunk_kb`, however large the blob is.

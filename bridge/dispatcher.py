@@ -54,7 +54,6 @@ class Call:
     repeat: bool
     """Whether it may be done twice."""
     deadline: float
-    lined_at: float
     answer: asyncio.Future[Answer]
     link: Link | None = None
 
@@ -73,7 +72,8 @@ class Dispatcher:
         self._transfers: dict[int, Transfer] = {}
         self._numbers = itertools.count(1)
         self._turn = 0
-        self._down_since = self._loop.time()
+        self._was_up = False
+        """Whether any endpoint has ever answered."""
         self._kept_alive_at = 0.0
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -95,7 +95,7 @@ class Dispatcher:
         message = wire.pack_raw(kind, number, words, body)
         now = self._loop.time()
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        call = Call(number, message, repeat, now + self._request_s, now, answer)
+        call = Call(number, message, repeat, now + self._request_s, answer)
         self._calls[number] = call
         if self._line or not self._send(call):
             self._line.append(call)
@@ -153,17 +153,15 @@ class Dispatcher:
     def on_up(self, link: Link) -> None:
         """An endpoint answers."""
         log.info("a bridge answers", endpoint=link.endpoint)
+        self._was_up = True
         self._send_line()
 
     def on_down(self, link: Link) -> None:
         """An endpoint is lost, with all that was under way there."""
-        if not any(other.welcome for other in self._links):
-            self._down_since = self._loop.time()
         lost = [call for call in self._calls.values() if call.link is link]
         for call in reversed(lost):
             call.link = None
             if call.repeat and not call.answer.done():
-                call.lined_at = self._loop.time()
                 self._line.appendleft(call)
             else:
                 del self._calls[call.number]
@@ -262,26 +260,33 @@ class Dispatcher:
         silent: set[Link] = set()
         for call in late:
             del self._calls[call.number]
-            where = ", ".join(link.endpoint for link in self._links) if call.link is None else ""
-            if call.link is not None:
-                where = call.link.endpoint
-                self._made_room(call.link)
-                if call.link.heard_at < call.deadline - self._request_s:
-                    silent.add(call.link)
-            _fail(call, BridgeDown(f"{where}: no answer within {self._request_s:g} s"))
+            if call.link is None:
+                _fail(call, self._nobody_answers(self._request_s))
+                continue
+            self._made_room(call.link)
+            if call.link.heard_at < call.deadline - self._request_s:
+                silent.add(call.link)
+            _fail(call, BridgeDown(f"{call.link.endpoint}: no answer within {self._request_s:g} s"))
         for link in silent:
             link.lose(f"no answer within {self._request_s:g} s")
 
     def _expire_line(self, now: float) -> None:
-        """While no endpoint is up, nobody waits longer than for a connection."""
-        if any(link.welcome for link in self._links):
+        """While no endpoint has ever been up, nobody waits longer than for a connection.
+
+        One that was up and went away is being started again, which takes a busy machine long: for that a
+        request waits its whole time.
+        """
+        if self._was_up:
             return
-        waiting = [c for c in self._line if max(c.lined_at, self._down_since) + self._connect_s <= now]
+        waiting = [c for c in self._line if c.deadline - self._request_s + self._connect_s <= now]
         for call in waiting:
             self._line.remove(call)
             self._calls.pop(call.number, None)
-            reasons = "; ".join(f"{link.endpoint}: {link.why}" for link in self._links)
-            _fail(call, BridgeDown(f"no bridge answers within {self._connect_s:g} s ({reasons})"))
+            _fail(call, self._nobody_answers(self._connect_s))
+
+    def _nobody_answers(self, limit_s: float) -> BridgeDown:
+        reasons = "; ".join(f"{link.endpoint}: {link.why}" for link in self._links)
+        return BridgeDown(f"no bridge answers within {limit_s:g} s ({reasons})")
 
     def _keep_alive(self, now: float) -> None:
         """Tell each bridge which streams are still wanted, several times in a lease."""

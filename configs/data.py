@@ -21,7 +21,9 @@ class BridgeSettings(Section):
     """Servers, tried in turn; one that does not answer is skipped for a while. A server that is started
     here takes any free port for port 0."""
     connect_timeout_ms: int = Field(default=5000, ge=1)
+    """How long a request waits for a server while none has ever answered."""
     request_timeout_ms: int = Field(default=30_000, ge=1)
+    """How long a request waits for its answer; also for a server that was up and is being started again."""
     chunk_kb: int = Field(default=1024, ge=4)
     """Values larger than this travel in pieces of this size."""
     window_chunks: int = Field(default=8, ge=1)

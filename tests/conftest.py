@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-LIMIT_S = 60.0
-SLOW_LIMIT_S = 600.0
+LIMIT_S = 180.0
+SLOW_LIMIT_S = 1200.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ from messages.data import StepResult
 from runtime.system import ActorSystem
 from tests.bridge.memory import MemoryCache, MemoryStore
 
-TIMEOUT_S = 30
+TIMEOUT_S = 180
 
 
 class Plane:

@@ -21,8 +21,8 @@ from messages.tasks import Task
 from runtime.sandbox.errors import SandboxError
 from training.tasks import code as tasks
 
-LIMIT_S = 60.0
-SETTINGS = VerifierSettings(trials=SandboxSettings(timeout_s=1.0, max_parallel=2))
+LIMIT_S = 180.0
+SETTINGS = VerifierSettings(trials=SandboxSettings(timeout_s=3.0, max_parallel=2))
 DOUBLE = CodeGoal(
     function="f",
     parameters=1,

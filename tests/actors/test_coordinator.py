@@ -81,7 +81,7 @@ class FakeTrainer(Actor):
 
     async def _check_that_all_sleep(self, engines: PoolRef) -> None:
         for engine in engines.members:
-            if not (await engine.ask(WhatWasSeen(), timeout_s=10)).asleep:
+            if not (await engine.ask(WhatWasSeen(), timeout_s=120)).asleep:
                 raise AgentFactoryError(f"{engine.name} is awake")
 
 
@@ -95,7 +95,7 @@ class Stage:
 
     async def until_the_end(self) -> RunFinished | RunFailed:
         subscription = await self.system.topics.subscribe(RunFinished, RunFailed)
-        await self.coordinator.ask(StartRun(), timeout_s=10)
+        await self.coordinator.ask(StartRun(), timeout_s=120)
         async for event in subscription:
             if isinstance(event, RunFinished | RunFailed):
                 return event
@@ -320,7 +320,7 @@ async def test_a_restarted_coordinator_goes_on_where_its_journal_ends(
 async def test_a_resumed_run_does_what_was_left(tmp_path: Path, model: ModelSettings) -> None:
     async with stage(tmp_path / "run", model, settings(), seconds=0.02) as run:
         steps = await run.system.topics.subscribe(StepFinished)
-        await run.coordinator.ask(StartRun(), timeout_s=10)
+        await run.coordinator.ask(StartRun(), timeout_s=120)
         await steps.take()
     async with stage(tmp_path / "run", model, settings()) as run:
         end = await run.until_the_end()
@@ -334,9 +334,9 @@ async def test_a_drained_run_saves_what_ran_and_can_be_resumed(tmp_path: Path, m
     async with stage(tmp_path / "run", model, settings(), seconds=0.05) as run:
         leases = await run.system.topics.subscribe(GroupLeased)
         ends = await run.system.topics.subscribe(RunFinished)
-        await run.coordinator.ask(StartRun(), timeout_s=10)
+        await run.coordinator.ask(StartRun(), timeout_s=120)
         await leases.take()
-        await run.coordinator.ask(DrainRun(), timeout_s=30)
+        await run.coordinator.ask(DrainRun(), timeout_s=120)
         (end,) = await ends.take()
         leased = {lease.group_id for lease in run.journal(GroupLeased)}
         finished = {group.group_id for group in run.journal(GroupFinished)}

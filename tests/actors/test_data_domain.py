@@ -34,7 +34,7 @@ from tests.actors.test_coordinator import Stage, settings, stage
 from training.tasks.errands import answer_of, goal_of, read_errand
 from training.tasks.library import read_library
 
-TIMEOUT_S = 30
+TIMEOUT_S = 180
 STUDENT = StudentSettings(max_turns=5, max_tokens_per_turn=200, sandbox=SandboxSettings(allow_weak=True))
 GUIDE = "Load the folder samples as docs, then fetch setup_guide.md."
 

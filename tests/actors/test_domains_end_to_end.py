@@ -24,10 +24,10 @@ from messages.tasks import Task
 from runtime.ref import Ref
 from runtime.system import ActorSystem
 from tests.actors.scripted import DoesErrands, ScriptedInference, model_folder
-from tests.cluster.test_data_plane import free_port
+from tests.free_ports import free_port
 from training.tasks import arithmetic, code, logic, long
 
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 STUDENT = StudentSettings(
     max_turns=12, max_tokens_per_turn=400, sandbox=SandboxSettings(timeout_s=10.0, allow_weak=True)
 )

@@ -15,7 +15,7 @@ from actors.domains.graders import MAX_BATCH, GraderPool
 from actors.domains.grading import GraderDied, GraderTimeout
 from configs.roles import VerifierSettings
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

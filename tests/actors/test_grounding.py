@@ -22,12 +22,12 @@ from runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder
 from tests.bridge.blobs_in_memory import MemoryBlobs
 
-TIMEOUT_S = 30
+TIMEOUT_S = 180
 TEACHER = TeacherSettings(grounding_tag="docs", require_reference=True, max_attempts=2, oversample=1.0)
 STUDENT = StudentSettings(
     max_turns=3,
     max_tokens_per_turn=200,
-    sandbox=SandboxSettings(timeout_s=1.0, allow_weak=True),
+    sandbox=SandboxSettings(timeout_s=5.0, allow_weak=True),
     retrieve=RetrieveSettings(tags=("docs",)),
 )
 

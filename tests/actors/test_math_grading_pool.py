@@ -14,7 +14,7 @@ from actors.domains.grading import GraderDied, GraderFailure, GraderTimeout
 from actors.domains.math.judge import MathJudge
 from configs.roles import VerifierSettings
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

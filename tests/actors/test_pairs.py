@@ -27,7 +27,7 @@ from tests.actors.data_plane import Plane, access
 
 PAIRS = Path(__file__).parent / "pairs"
 LEAST = 200
-LIMIT_S = 120.0
+LIMIT_S = 180.0
 SETTINGS = VerifierSettings(graders=2, timeout_s=30.0)
 
 on_the_modules_loop = pytest.mark.asyncio(loop_scope="module")

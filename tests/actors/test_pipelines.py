@@ -292,7 +292,7 @@ async def test_a_run_that_was_killed_goes_on_and_a_torn_line_is_left_out(tmp_pat
     assert hands.begun == ["c"]
 
 
-SOON_S = 30
+SOON_S = 180
 
 
 def test_what_is_no_state_of_a_pipeline_is_said_to_be_none(tmp_path: Path) -> None:

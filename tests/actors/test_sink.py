@@ -16,7 +16,7 @@ from messages.trajectories import FindTrajectories, StoreTrajectories, Trajector
 from messages.turns import Turn
 from runtime.system import ActorSystem
 
-TIMEOUT_S = 20
+TIMEOUT_S = 180
 
 
 def trajectory(name: str) -> Trajectory:

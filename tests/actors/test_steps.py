@@ -17,7 +17,7 @@ from messages.judging import JudgeGroup, Verdict
 from messages.tasks import Task
 from messages.turns import Turn
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 TASK = Task(id="t", domain="math", description="Compute 12+34*5.", difficulty=0.1, reference="182")
 ON_THE_MODULES_LOOP = pytest.mark.asyncio(loop_scope="module")
 

@@ -22,9 +22,9 @@ from runtime.ref import ActorRef
 from runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool
 
-TIMEOUT_S = 30
+TIMEOUT_S = 180
 SETTINGS = StudentSettings(
-    max_turns=4, max_tokens_per_turn=200, sandbox=SandboxSettings(timeout_s=1.0, allow_weak=True)
+    max_turns=4, max_tokens_per_turn=200, sandbox=SandboxSettings(timeout_s=5.0, allow_weak=True)
 )
 
 

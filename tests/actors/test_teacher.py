@@ -21,7 +21,7 @@ from runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, model_folder
 from training.tasks import arithmetic
 
-TIMEOUT_S = 30
+TIMEOUT_S = 180
 MATH = domain_named("math").teacher(LIBRARY)
 SETTINGS = TeacherSettings(require_reference=True, max_attempts=4)
 

@@ -17,7 +17,7 @@ from messages.runs import GroupFinished, GroupLeased, RunResult
 
 pytestmark = pytest.mark.slow
 
-LIMIT_S = 240
+LIMIT_S = 480
 TINY = {
     "loop.batch_groups": 4,
     "loop.group_size": 4,

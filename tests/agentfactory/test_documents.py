@@ -17,7 +17,7 @@ import yaml
 from _pytest.mark import ParameterSet
 
 from tests.agentfactory.test_cli import TINY, call
-from tests.cluster.test_data_plane import free_port
+from tests.free_ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]

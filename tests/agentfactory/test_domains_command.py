@@ -12,7 +12,7 @@ from agentfactory.data import DataPlane
 from configs.data import LIBRARY, DataSettings
 from configs.load import load_settings
 from tests.agentfactory.test_cli import call
-from tests.cluster.test_data_plane import free_port
+from tests.free_ports import free_port
 
 
 def task_file(folder: Path, task: JsonValue) -> str:

@@ -9,7 +9,7 @@ from agentfactory import Factory
 from cluster.supervisor import held
 from configs.load import YamlValue
 from tests.agentfactory.test_cli import TINY
-from tests.cluster.test_data_plane import free_port
+from tests.free_ports import free_port
 
 pytestmark = pytest.mark.slow
 

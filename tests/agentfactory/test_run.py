@@ -18,10 +18,10 @@ from actors.sink.segments import read_trajectories
 from messages.conversations import Said
 from messages.dispatch import CommandRouted, CommandUnclear
 from tests.agentfactory.test_cli import LIMIT_S, call, command, refused
-from tests.cluster.test_data_plane import free_port
+from tests.free_ports import free_port
 
 ROOT = Path(__file__).parents[2]
-TERMINAL_S = 60
+TERMINAL_S = 240
 SMALL = ("--preset", "small.yaml")
 SINGLE = (
     "ingest file::data/sample_docs/api_reference.md as docs",

@@ -13,7 +13,7 @@ from configs.agent_settings import IngestorAgentSettings, LlmAgentSettings
 from configs.blueprints import Blueprint
 from configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings, UriSettings
 from tests.agentfactory.test_documents import ROOT, blocks
-from tests.cluster.test_data_plane import free_port
+from tests.free_ports import free_port
 
 
 def blueprint(name: str = "tester", **sections: object) -> Blueprint:

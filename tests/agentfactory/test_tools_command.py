@@ -14,7 +14,7 @@ from mcp.client.stdio import stdio_client
 
 from configs.tools import TOOL_NAMES
 from tests.agentfactory.test_cli import call, refused
-from tests.cluster.test_data_plane import free_port
+from tests.free_ports import free_port
 
 WEAK = ("--set", "student.sandbox.allow_weak=true", "--set", "student.toolbox.sandbox.allow_weak=true")
 

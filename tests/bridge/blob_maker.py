@@ -16,7 +16,7 @@ from bridge.store.opening import open_store
 from configs.data import StoreSettings
 from tests.bridge.blob_words import put
 
-LIMIT_S = 60
+LIMIT_S = 180
 ROOT = Path(__file__).parents[2]
 SIZES = (0, 30, 1000, 70_000, 1_500_000, 9_000_000)
 WEIGHTS = (1, 10, 20, 5, 3, 1)

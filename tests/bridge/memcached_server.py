@@ -7,7 +7,9 @@ import subprocess
 import time
 from collections.abc import Callable
 
-START_S = 10.0
+from tests.free_ports import free_port
+
+START_S = 60.0
 
 
 class Memcached:
@@ -24,7 +26,9 @@ class Memcached:
         self._process = subprocess.Popen(["memcached", *user, *self._options], start_new_session=True)
         limit = time.monotonic() + START_S
         while not _listens(self.port):
+            assert self._process.poll() is None, "memcached ended at once: is its port in use?"
             assert time.monotonic() < limit, "memcached did not come up"
+            time.sleep(0.01)  # nothing tells when it listens
 
     def kill(self) -> None:
         assert self._process is not None
@@ -40,14 +44,6 @@ class Memcached:
     def thaw(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 def _listens(port: int) -> bool:

@@ -71,7 +71,7 @@ class MemoryStore:
         return MemoryWriter(self, tag, name, meta)
 
     def keep(self, key: tuple[str, str], data: bytes, meta: BlobMeta) -> BlobInfo:
-        assert self.gate.wait(20)
+        assert self.gate.wait(120)
         with self._lock:
             self.puts += 1
             info = BlobInfo(

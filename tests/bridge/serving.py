@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,9 @@ from bridge.server.settings import ServerSettings
 from configs.data import BridgeSettings
 from tests.bridge.memory_store import MemoryStore
 
+LIMIT_S = 180.0
 ANY_PORT = "tcp://127.0.0.1:*"
-SMALL = BridgeSettings(chunk_kb=64, window_chunks=4)
+SMALL = BridgeSettings(chunk_kb=64, window_chunks=4, connect_timeout_ms=60_000, request_timeout_ms=120_000)
 
 
 class Served(NamedTuple):
@@ -84,11 +84,11 @@ class Process:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(LIMIT_S)
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(20)
+        return self._process.wait(LIMIT_S)
 
     def resident_mb(self) -> float:
         with open(f"/proc/{self.pid}/statm", encoding="ascii") as statm:
@@ -96,7 +96,7 @@ class Process:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(LIMIT_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
         self.log.close()
@@ -111,15 +111,9 @@ def process(endpoint: str = ANY_PORT, **settings: object) -> Iterator[Process]:
         running.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def until(condition: object) -> None:
     """Wait for something that tells nobody when it comes about."""
     assert callable(condition)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

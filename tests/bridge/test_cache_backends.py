@@ -6,10 +6,11 @@ import pytest
 from bridge.cache.base import CacheBackend, CacheUnavailable, Held, ItemRefused
 from bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
 from bridge.cache.memcached import Connections, MemcachedBackend
-from tests.bridge.memcached_server import StartMemcached, free_port
+from tests.bridge.memcached_server import StartMemcached
+from tests.free_ports import free_port
 
 TIMEOUT_S = 0.1
-PATIENT_S = 5.0
+PATIENT_S = 60.0
 
 
 @pytest.fixture(params=["memcached", "embedded"])
@@ -179,15 +180,17 @@ async def test_the_overhead_of_an_embedded_item_is_what_it_costs() -> None:
 class Misbehaving(asyncio.Protocol):
     """A server's end of a connection. An `answer` of None is silence; a last byte of ! hangs up."""
 
-    def __init__(self, answer: bytes | None) -> None:
+    def __init__(self, answer: bytes | None, connections: "dict[asyncio.Transport, asyncio.Event]") -> None:
+        """`connections`: all that were made to this server, with what tells that each has closed."""
         self._answer = answer
+        self._connections = connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if self._answer is None:
             transport.pause_reading()
-        open_connections.add(transport)
+        self._connections[transport] = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         assert self._answer is not None
@@ -196,10 +199,7 @@ class Misbehaving(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        open_connections.discard(self._transport)
-
-
-open_connections: set[asyncio.Transport] = set()
+        self._connections[self._transport].set()
 
 
 OPERATIONS: dict[str, Callable[[MemcachedBackend], Awaitable[object]]] = {
@@ -233,18 +233,19 @@ MANNERS = {
 @pytest.mark.parametrize("manner", MANNERS)
 async def test_a_server_that_is_slow_or_wrong_is_unavailable(operation: str, manner: str) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Misbehaving(MANNERS[manner]), "127.0.0.1", 0)
+    connections: dict[asyncio.Transport, asyncio.Event] = {}
+    server = await loop.create_server(lambda: Misbehaving(MANNERS[manner], connections), "127.0.0.1", 0)
     backend = MemcachedBackend("127.0.0.1", server.sockets[0].getsockname()[1], TIMEOUT_S)
     with pytest.raises(CacheUnavailable):
         await OPERATIONS[operation](backend)
     assert "0 busy, 0 idle, 0 waiting" in repr(backend)
     await backend.aclose()
     server.close()
-    for transport in tuple(open_connections):
+    if accepting := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(accepting)
+    for transport, closed in connections.items():
         transport.abort()
-    for _ in range(3):  # turns of the loop in which they close
-        await asyncio.sleep(0)
-    assert not open_connections
+        await closed.wait()
 
 
 async def test_nothing_listens_and_that_is_said_at_once() -> None:

@@ -13,7 +13,7 @@ from bridge.cache.tier import CachedBlob, CacheTier
 from configs.data import CacheSettings
 from tests.bridge.memcached_server import StartMemcached
 
-PATIENT_S = 5.0
+PATIENT_S = 60.0
 MB = 1 << 20
 
 

@@ -18,7 +18,8 @@ from bridge.store.embedded import open_embedded
 from bridge.wire import BadFrames
 from configs.data import BridgeSettings
 from messages.blobs import BlobMeta, NewBlob
-from tests.bridge.serving import SMALL, connected, free_port, serving, told, until
+from tests.bridge.serving import SMALL, connected, serving, told, until
+from tests.free_ports import free_port
 
 BIG = os.urandom(3_000_000)
 

@@ -80,13 +80,13 @@ def test_a_put_that_does_not_fit_does_not_harm_another(store: CatalogStore) -> N
     barrier = threading.Barrier(2)
 
     def fill() -> None:
-        barrier.wait(10)
+        barrier.wait(120)
         with pytest.raises(StoreFull):
             too_much.write(b"m" * (100 * MB))
 
     with ThreadPoolExecutor(1) as pool:
         filling = pool.submit(fill)
-        barrier.wait(10)
+        barrier.wait(120)
         small = 0
         while not filling.done():
             try:

@@ -14,7 +14,8 @@ from bridge.client import BridgeClient
 from bridge.errors import BridgeDown, NoSuchBlob
 from configs.data import BridgeSettings
 from messages.blobs import BlobInfo
-from tests.bridge.serving import SMALL, Process, free_port, process, until
+from tests.bridge.serving import SMALL, Process, process, until
+from tests.free_ports import free_port
 
 LARGE = os.urandom(2_000_000)
 
@@ -82,6 +83,22 @@ async def test_clients_go_on_after_the_server_was_killed_and_started_again() -> 
             statistics = await client.statistics()
         assert statistics.pid == first.pid
         assert statistics.errors <= load.done["get"]
+    finally:
+        first.close()
+
+
+async def test_a_bridge_that_was_up_is_waited_for_longer_than_one_that_never_was() -> None:
+    first = await asyncio.to_thread(Process, f"tcp://127.0.0.1:{free_port()}")
+    try:
+        async with BridgeClient(SMALL.model_copy(update={"endpoints": (first.endpoint,)})) as client:
+            client._dispatcher._connect_s = 0.0  # a bridge that never was up would be waited for no longer
+            first.kill()
+            first.close()
+            asked = asyncio.create_task(client.put("docs", "a", b"x"))
+            await until(lambda: "down" in repr(client._dispatcher))
+            await asyncio.wait((asked,), timeout=0.6)  # it looks for requests to give up every quarter of one
+            first = await asyncio.to_thread(Process, first.endpoint)
+            assert (await asked).size == 1
     finally:
         first.close()
 

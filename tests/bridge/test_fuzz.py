@@ -154,7 +154,7 @@ async def settled(client: BridgeClient, running: Process, half: float) -> None:
         seen = await client.statistics()
         return seen.streams, seen.buffered_bytes, seen.in_flight
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while await left() != (0, 0, 1):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert running.resident_mb() - half < GROWTH_MB

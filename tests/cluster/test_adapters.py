@@ -30,7 +30,7 @@ from tests.actors.scripted import model_folder
 from tests.cluster.test_data_plane import pid_of, settings
 from training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, under_tag
 
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 
 
 @pytest.fixture(scope="module")

@@ -21,20 +21,19 @@ from cluster.services import CannotStart, down, make_plan, running_plan, up
 from cluster.supervisor import Service, State, Supervisor, held, read_state
 from configs.data import BridgeSettings, CacheHost, CacheSettings, DataSettings, StoreSettings, UriSettings
 from configs.errors import BadInput
+from tests.free_ports import free_port
 
-LIMIT_S = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+LIMIT_S = 180
 
 
 def settings(folder: Path, store: str = "embedded", cache: str = "embedded") -> DataSettings:
     return DataSettings(
         folder=str(folder / "state"),
-        bridge=BridgeSettings(endpoints=(f"tcp://127.0.0.1:{free_port()}",)),
+        bridge=BridgeSettings(
+            endpoints=(f"tcp://127.0.0.1:{free_port()}",),
+            connect_timeout_ms=60_000,
+            request_timeout_ms=90_000,
+        ),
         store=StoreSettings(kind=store, folder=str(folder / "store"), max_gb=1.0),  # type: ignore[arg-type]
         cache=CacheSettings(kind=cache, hosts=(CacheHost(port=free_port()),), memory_mb=64),  # type: ignore[arg-type]
         uris=UriSettings(roots=(str(folder),)),

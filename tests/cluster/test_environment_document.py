@@ -20,7 +20,7 @@ from tests.agentfactory.test_documents import small_preset
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "environment.md"
 URL = "http://127.0.0.1:8100/v1"
-LIMIT_S = 120
+LIMIT_S = 180
 
 
 def block(language: str) -> str:

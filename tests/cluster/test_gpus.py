@@ -71,6 +71,6 @@ async def test_what_is_set_aside_is_there_for_its_actors_and_for_nobody_else() -
         placed = [Resources(cpus=1, place=place) for place in places]
         pool = await system.spawn_pool(Greeter, name="greeter", copies=2, resources=placed)
         for member in pool.members:
-            assert await member.ask(Hello(), timeout_s=10) == Done()
+            assert await member.ask(Hello(), timeout_s=120) == Done()
     async with ActorSystem.open("ray") as system:  # all of it was given back
         assert len(await system.reserve("both", parts)) == 2

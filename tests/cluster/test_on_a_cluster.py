@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +19,7 @@ import pytest
 
 from messages.runs import RunResult
 from tests.agentfactory.test_cli import TINY_SETTINGS
+from tests.free_ports import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 MEASURED = {"agentfactory_engine_generated_tokens_total engine-0", "agentfactory_handled_total sink"}
@@ -48,9 +51,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     environment.pop("RAY_ADDRESS", None)
     token_file.write_text("a" * 64)
     ray = [str(Path(sys.executable).with_name("ray"))]
-    ports = ["--port", "6399", "--dashboard-port", "8299", "--dashboard-agent-listen-port", "52399"]
-    ports += ["--metrics-export-port", "8398"]
-    options = ["--head", *ports, "--num-cpus", "2", "--disable-usage-stats", "--temp-dir", "/tmp/af-ray"]
+    port, dashboard, agent, metrics = (str(free_port()) for _ in range(4))
+    ports = ["--port", port, "--dashboard-port", dashboard, "--dashboard-agent-listen-port", agent]
+    ports += ["--metrics-export-port", metrics]
+    folder = tempfile.mkdtemp(prefix="af-", dir="/tmp")  # short: unix sockets go into it
+    options = ["--head", *ports, "--num-cpus", "2", "--disable-usage-stats", "--temp-dir", folder]
     # `--block` keeps the cluster in one process tree: `ray stop` would end every Ray on this machine
     cluster = subprocess.Popen(
         [*ray, "start", *options, "--block"],
@@ -60,9 +65,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         start_new_session=True,
     )
     found = Head(
-        "127.0.0.1:6399",
-        "http://127.0.0.1:8299",
-        "http://127.0.0.1:8398",
+        f"127.0.0.1:{port}",
+        f"http://127.0.0.1:{dashboard}",
+        f"http://127.0.0.1:{metrics}",
         environment,
         token_file.read_text(),
     )
@@ -76,6 +81,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         except subprocess.TimeoutExpired:
             os.killpg(cluster.pid, signal.SIGKILL)
             cluster.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_until_up(head: Head, cluster: "subprocess.Popen[bytes]") -> None:

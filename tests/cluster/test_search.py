@@ -20,7 +20,7 @@ from runtime.system import ActorSystem
 from tests.agentfactory.test_cli import call, refused
 from tests.cluster.test_data_plane import running, settings
 
-TIMEOUT_S = 50
+TIMEOUT_S = 180
 PORTS = "# Ports\n\nThe bridge listens on port 5560.\n"
 TRAVEL = "# Travel\n\nThe ferry to the island leaves at nine.\n"
 Transport = Literal["local", "ray"]

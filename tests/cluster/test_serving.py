@@ -31,7 +31,7 @@ from training.adapter_files import WEIGHTS_FILE, adapter_folder, digest
 from training.seed.tokenizer import encode
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
-LIMIT_S = 60
+LIMIT_S = 180
 PLAIN = {"temperature": 0.0, "max_tokens": 40}
 
 

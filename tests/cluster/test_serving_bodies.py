@@ -18,7 +18,7 @@ from tests.cluster.http_serving import SEED, Served, asking, served
 
 pytestmark = pytest.mark.asyncio
 JSON = {"Content-Type": "application/json"}
-LIMIT_S = 30.0
+LIMIT_S = 180.0
 
 
 class SeededEngine(ScriptedEngine):

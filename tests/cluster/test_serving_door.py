@@ -22,7 +22,7 @@ from runtime.system import ActorSystem
 from tests.cluster.http_serving import SEED, EngineOf, HeldEngine, asking, served
 
 pytestmark = pytest.mark.asyncio
-LIMIT_S = 30.0
+LIMIT_S = 180.0
 
 
 def scripted(*replies: str | EngineError) -> ScriptedEngine:

@@ -51,5 +51,5 @@ async def system(shared: tuple[ActorSystem, ActorRef]) -> AsyncIterator[ActorSys
 @pytest_asyncio.fixture(loop_scope="module")
 async def register(shared: tuple[ActorSystem, ActorRef]) -> ActorRef:
     _, opened = shared
-    await opened.ask(Forget(), timeout_s=10)
+    await opened.ask(Forget(), timeout_s=120)
     return opened

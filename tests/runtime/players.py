@@ -163,7 +163,7 @@ class Player(Actor):
     async def hold(self, message: Hold) -> Done:
         await self._note(f"holding {message.name}")
         try:
-            await self._register.ask(WaitFor(text=f"release {message.name}"), timeout_s=50)
+            await self._register.ask(WaitFor(text=f"release {message.name}"), timeout_s=120)
         except asyncio.CancelledError:
             await self._note(f"cancelled {message.name}")
             raise
@@ -184,7 +184,7 @@ class Player(Actor):
 
     async def block(self, message: Block) -> Done:
         await self._note("blocking")
-        await self._register.ask(ListNotes(), timeout_s=10)  # so the note has left this process
+        await self._register.ask(ListNotes(), timeout_s=120)  # so the note has left this process
         time.sleep(message.seconds)  # noqa: ASYNC251 - an event loop that is blocked is what is tested
         return Done()
 
@@ -234,6 +234,6 @@ class StartsForEver(Actor):
 
 class BreaksInTheBackground(Player):
     async def run(self) -> None:
-        await self._register.ask(WaitFor(text="break now"), timeout_s=50)
+        await self._register.ask(WaitFor(text="break now"), timeout_s=120)
         await self._register.tell(Note(text="breaking"))
         raise RuntimeError("the background work broke")

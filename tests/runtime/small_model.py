@@ -16,7 +16,7 @@ from messages.adapters import AdapterRef, LoadAdapter
 from messages.generation import Completion, Generate, SamplingSettings
 from training.seed.tokenizer import EOS_ID, encode, save_tokenizer
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 VOCABULARY_SIZE = 98
 """`<pad>`, `<eos>` and the printable characters, so that every sample can be read."""
 T = TypeVar("T")

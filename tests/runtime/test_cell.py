@@ -111,7 +111,7 @@ async def test_an_actor_can_be_killed_while_it_starts() -> None:
         await begun.wait()
         await system.kill("slow")
         slow = await spawning
-        assert (await slow.ask(Add(amount=3), timeout_s=5)).value == 3
+        assert (await slow.ask(Add(amount=3), timeout_s=120)).value == 3
         assert (await system.describe("slow")).cell.last_failure == "Killed: it was killed"
 
 
@@ -128,7 +128,7 @@ async def test_an_error_while_closing_does_not_hide_the_cause() -> None:
     async with ActorSystem.open("local", backoff_s=0.0) as system:
         actor = await system.spawn(ClosesBadly, name="actor")
         with pytest.raises(ActorDown, match="the real reason") as caught:
-            await actor.ask(Start(), timeout_s=5)
+            await actor.ask(Start(), timeout_s=120)
         assert str(caught.value.__cause__) == "the real reason"
 
 
@@ -136,10 +136,10 @@ async def test_a_handler_that_overhears_its_cancelling_does_no_harm() -> None:
     begun = asyncio.Event()
     async with ActorSystem.open("local") as system:
         actor = await system.spawn(Overhears, begun, name="actor")
-        asking = asyncio.create_task(actor.ask(Start(), timeout_s=30))
+        asking = asyncio.create_task(actor.ask(Start(), timeout_s=120))
         await begun.wait()
         asking.cancel()
-        assert (await actor.ask(Add(amount=2), timeout_s=5)).value == 2
+        assert (await actor.ask(Add(amount=2), timeout_s=120)).value == 2
         assert (await system.describe("actor")).cell.restarts == 0
 
 
@@ -151,7 +151,7 @@ async def test_a_system_ends_although_an_actor_is_stuck(
     begun, release = asyncio.Event(), asyncio.Event()
     async with ActorSystem.open("local", drain_s=drain_s) as system:
         stubborn = await system.spawn(Stubborn, begun, release, name="stubborn")
-        asking = asyncio.create_task(stubborn.ask(Start(), timeout_s=30))
+        asking = asyncio.create_task(stubborn.ask(Start(), timeout_s=120))
         await begun.wait()
     result = (await asyncio.gather(asking, return_exceptions=True))[0]
     assert type(result).__name__ == "ActorStopped"
@@ -184,7 +184,7 @@ async def test_draining_lets_what_is_in_hand_finish() -> None:
         async def start_working(self, message: Start) -> Done:
             self._begun.set()
             await asyncio.sleep(0.01)
-            await self._store.ask(Add(amount=1), timeout_s=5)  # the older one must still be there
+            await self._store.ask(Add(amount=1), timeout_s=120)  # the older one must still be there
             return Done()
 
     begun = asyncio.Event()
@@ -192,7 +192,7 @@ async def test_draining_lets_what_is_in_hand_finish() -> None:
         register = await system.spawn(Register, name="register")
         store = await system.spawn(Player, register, name="store")
         works = await system.spawn(Works, begun, store, name="works")
-        asking = asyncio.create_task(works.ask(Start(), timeout_s=5))
+        asking = asyncio.create_task(works.ask(Start(), timeout_s=120))
         await begun.wait()
     assert await asking == Done()
 

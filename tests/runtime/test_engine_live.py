@@ -15,7 +15,7 @@ from runtime.engines.transformers_engine import TransformersEngine
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
 
-LIMIT_S = 30.0
+LIMIT_S = 180.0
 numbers = itertools.count()
 
 

@@ -28,7 +28,7 @@ FOREVER = SimulatedEngineSettings(seconds_per_request=3600)
 
 
 async def limited(work: Awaitable[T]) -> T:
-    return await asyncio.wait_for(work, 10)
+    return await asyncio.wait_for(work, 120)
 
 
 def request(text: str = "hi", *, id: str = "1", adapter: str | None = None, max_tokens: int = 99) -> Generate:

@@ -17,7 +17,7 @@ import runtime.on_ray.health_check as health_check
 from runtime.errors import ClusterUnreachable
 from runtime.on_ray.health_check import check_cluster
 
-LIMIT_S = 100
+LIMIT_S = 180
 ROOT = Path(__file__).parents[2]
 HANGING_START = """
 import asyncio

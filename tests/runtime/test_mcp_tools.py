@@ -14,7 +14,7 @@ from messages.turns import ToolCall, ToolResult
 from runtime.tools.foreign import read_arguments, tamed
 from runtime.tools.mcp_client import McpServer
 from runtime.tools.toolbox import ToolBox
-from tests.cluster.test_data_plane import free_port
+from tests.free_ports import free_port
 
 DEMO = Path(__file__).with_name("mcp_demo.py")
 STDIO = McpServerSettings(name="demo", command=(sys.executable, str(DEMO), "stdio"), max_description_chars=60)

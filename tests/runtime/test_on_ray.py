@@ -60,15 +60,15 @@ async def main() -> None:
     logs = LogSettings(folder="logs")
     async with ray_session(), ActorSystem.open("ray", max_restarts=0, logging=logs) as system:
         answerer = await system.spawn(Answerer, name="answerer")
-        answer = await answerer.ask(Question(inner=Inner(text="why")), timeout_s=20)
+        answer = await answerer.ask(Question(inner=Inner(text="why")), timeout_s=120)
         assert type(answer) is Answer
         assert answer == Answer(inner=Inner(text="WHY"))
         try:
-            await answerer.ask(Question(inner=Inner(text="")), timeout_s=20)
+            await answerer.ask(Question(inner=Inner(text="")), timeout_s=120)
         except Mine as error:
             print(error)
         try:
-            await answerer.ask(Die(), timeout_s=20)
+            await answerer.ask(Die(), timeout_s=120)
         except ActorDown as down:
             print(down.last_message, down.permanent)
         await asyncio.sleep(1)  # Ray's own message about the dead worker comes about now
@@ -98,14 +98,14 @@ async def test_a_lost_process_without_restarts_is_gone_for_good() -> None:
     async with ActorSystem.open("ray", max_restarts=0) as system:
         register = await system.spawn(Register, name="register")
         player = await system.spawn(Player, register, name="player")
-        holding = asyncio.create_task(player.ask(Hold(name="it"), timeout_s=50))
-        await register.ask(WaitFor(text="holding it"), timeout_s=10)
+        holding = asyncio.create_task(player.ask(Hold(name="it"), timeout_s=120))
+        await register.ask(WaitFor(text="holding it"), timeout_s=120)
         await system.kill("player")
         with pytest.raises(ActorDown, match=r"died while handling Hold, \d+ MB resident") as caught:
             await holding
         assert caught.value.permanent
         with pytest.raises(ActorDown, match="it will not be restarted"):
-            await player.ask(Add(amount=1), timeout_s=10)
+            await player.ask(Add(amount=1), timeout_s=120)
         assert (await system.wait_given_up()).actor == "player"
 
 
@@ -113,16 +113,16 @@ async def test_messages_sent_while_the_process_is_away_arrive_when_it_is_back() 
     async with ActorSystem.open("ray") as system:
         register = await system.spawn(Register, name="register")
         player = await system.spawn(Player, register, name="player")
-        holding = asyncio.create_task(player.ask(Hold(name="it"), timeout_s=50))
-        await register.ask(WaitFor(text="holding it"), timeout_s=10)
+        holding = asyncio.create_task(player.ask(Hold(name="it"), timeout_s=120))
+        await register.ask(WaitFor(text="holding it"), timeout_s=120)
         await system.kill("player")
         with pytest.raises(ActorDown):
             await holding
         for number in range(50):
             await player.tell(Note(text=f"{number:02}"))
-        assert await player.ask(Add(amount=1), timeout_s=40) == Total(value=1)
-        await register.ask(WaitFor(text="49"), timeout_s=10)
-        texts = (await register.ask(ListNotes(), timeout_s=10)).texts
+        assert await player.ask(Add(amount=1), timeout_s=120) == Total(value=1)
+        await register.ask(WaitFor(text="49"), timeout_s=120)
+        texts = (await register.ask(ListNotes(), timeout_s=120)).texts
         assert [text for text in texts if text.isdigit()] == [f"{n:02}" for n in range(50)]
         await _talks_from_another_loop(player)
         await _survives_what_cannot_be_pickled(player)
@@ -133,21 +133,21 @@ async def _talks_from_another_loop(player: ActorRef) -> None:
     totals: list[int] = []
 
     def talk() -> None:
-        totals.append(asyncio.run(player.ask(Add(amount=1), timeout_s=10)).value)
+        totals.append(asyncio.run(player.ask(Add(amount=1), timeout_s=120)).value)
 
     thread = threading.Thread(target=talk)
     thread.start()
     await asyncio.to_thread(thread.join, 20)
     assert totals == [2]
-    assert (await player.ask(Add(amount=1), timeout_s=10)).value == 3
+    assert (await player.ask(Add(amount=1), timeout_s=120)).value == 3
 
 
 async def _survives_what_cannot_be_pickled(player: ActorRef) -> None:
     bad = Say.model_construct(data=threading.Lock())  # type: ignore[arg-type]
     results = await asyncio.gather(
-        player.ask(Add(amount=1), timeout_s=10),
-        player.ask(bad, timeout_s=10),
-        player.ask(Add(amount=1), timeout_s=10),
+        player.ask(Add(amount=1), timeout_s=120),
+        player.ask(bad, timeout_s=120),
+        player.ask(Add(amount=1), timeout_s=120),
         return_exceptions=True,
     )
     assert (results[0], results[2]) == (Total(value=4), Total(value=5))
@@ -156,8 +156,8 @@ async def _survives_what_cannot_be_pickled(player: ActorRef) -> None:
 
 
 async def _ends_although_it_is_stuck(system: ActorSystem, player: ActorRef, register: ActorRef) -> None:
-    blocking = asyncio.create_task(player.ask(Block(seconds=3600), timeout_s=50))
-    await register.ask(WaitFor(text="blocking"), timeout_s=10)
+    blocking = asyncio.create_task(player.ask(Block(seconds=3600), timeout_s=120))
+    await register.ask(WaitFor(text="blocking"), timeout_s=120)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime.on_ray.transport, "CONTROL_TIMEOUT_S", 0.5)
         await system.stop("player", grace_s=0)

@@ -15,7 +15,7 @@ from runtime.tools.plans import PlanExecutor
 from runtime.tools.toolbox import ToolBox
 from runtime.tools.typed import FunctionTool, tool
 
-LIMIT_S = 30
+LIMIT_S = 180
 SETTINGS = PlanSettings()
 
 

@@ -13,17 +13,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_equals_take_turns(system: ActorSystem, register: ActorRef) -> None:
     pool = await system.spawn_pool(Player, register, name="pool", copies=2)
     for _ in range(6):
-        await pool.ask(Add(amount=1), timeout_s=10)
-    totals = [(await member.ask(Add(amount=0), timeout_s=10)).value for member in pool.members]
+        await pool.ask(Add(amount=1), timeout_s=120)
+    totals = [(await member.ask(Add(amount=0), timeout_s=120)).value for member in pool.members]
     assert totals == [3, 3]
 
 
 async def test_the_least_loaded_is_asked(system: ActorSystem, register: ActorRef) -> None:
     pool = await system.spawn_pool(Player, register, name="pool", copies=2)
-    holding = asyncio.create_task(pool.ask(Hold(name="it"), timeout_s=30))
-    await register.ask(WaitFor(text="holding it"), timeout_s=10)
+    holding = asyncio.create_task(pool.ask(Hold(name="it"), timeout_s=120))
+    await register.ask(WaitFor(text="holding it"), timeout_s=120)
     assert sorted(member.pending for member in pool.members) == [0, 1]
-    answers = [(await pool.ask(Add(amount=1), timeout_s=10)).value for _ in range(3)]
+    answers = [(await pool.ask(Add(amount=1), timeout_s=120)).value for _ in range(3)]
     assert answers == [1, 2, 3], "all by the one that is free"
     await register.tell(Note(text="release it"))
     await holding
@@ -34,10 +34,10 @@ async def test_a_member_that_is_gone_gets_nothing_more(system: ActorSystem, regi
     lost = pool.members[0]
     for _ in range(4):
         with pytest.raises(ActorDown):
-            await lost.ask(Break(text="kaput"), timeout_s=10)
+            await lost.ask(Break(text="kaput"), timeout_s=120)
     with pytest.raises(ActorDown, match="will not be restarted"):
-        await lost.ask(Add(amount=1), timeout_s=10)
-    answers = [(await pool.ask(Add(amount=1), timeout_s=10)).value for _ in range(4)]
+        await lost.ask(Add(amount=1), timeout_s=120)
+    answers = [(await pool.ask(Add(amount=1), timeout_s=120)).value for _ in range(4)]
     assert answers == [1, 2, 3, 4]
     assert "gone" in repr(pool)
 
@@ -45,7 +45,7 @@ async def test_a_member_that_is_gone_gets_nothing_more(system: ActorSystem, regi
 async def test_what_died_with_a_member_is_not_sent_again(system: ActorSystem, register: ActorRef) -> None:
     pool = await system.spawn_pool(Player, register, name="pool", copies=2)
     with pytest.raises(ActorDown, match="kaput"):
-        await pool.ask(Break(text="kaput"), timeout_s=10)
+        await pool.ask(Break(text="kaput"), timeout_s=120)
     restarts = [(await system.describe(member.name)).cell.restarts for member in pool.members]
     assert sorted(restarts) == [0, 1]
 
@@ -53,4 +53,4 @@ async def test_what_died_with_a_member_is_not_sent_again(system: ActorSystem, re
 async def test_a_broadcast_reaches_all(system: ActorSystem, register: ActorRef) -> None:
     pool = await system.spawn_pool(Player, register, name="pool", copies=2)
     await pool.broadcast(Note(text="hear me"))
-    await register.ask(WaitFor(text="hear me", times=2), timeout_s=10)
+    await register.ask(WaitFor(text="hear me", times=2), timeout_s=120)

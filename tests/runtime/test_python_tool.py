@@ -10,7 +10,7 @@ from runtime.tools.base import Tool
 from runtime.tools.python import PythonTool
 from runtime.tools.toolbox import DuplicateTool, ToolBox
 
-LIMIT_S = 30.0
+LIMIT_S = 180.0
 
 
 class Echo:

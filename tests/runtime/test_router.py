@@ -235,7 +235,7 @@ async def test_a_deadline_ends_the_ask_and_what_came_before_it_is_given(servers:
     servers[1].script = [Act(then="stall", at_once=True)]
     async with Router(servers.settings()) as router:
         decision = (await router.route(request(), deadline_s=0.5)).decision
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await servers[1].hung_up.wait()
     assert (decision.model, decision.accepted) == ("a", False)
     assert decision.considered[1].reason == "no answer before the deadline"
@@ -487,10 +487,10 @@ async def test_a_request_that_is_given_up_stays_counted_and_the_model_usable(ser
     servers[0].gate.clear()
     async with Router(servers.settings()) as router:
         ask = asyncio.create_task(router.route(request()))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await servers[0].arrived.wait()
         ask.cancel()
-        await asyncio.wait([ask], timeout=10)
+        await asyncio.wait([ask], timeout=120)
         assert ask.cancelled()
         assert router.report().day_cost == pytest.approx(1.0)
         servers[0].gate.set()
@@ -506,12 +506,12 @@ async def test_a_trial_that_is_given_up_leaves_the_model_to_the_next_request(ser
         servers[0].gate.clear()
         servers[0].arrived.clear()
         trial = asyncio.create_task(router.route(request()))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await servers[0].arrived.wait()
         with pytest.raises(NoAnswer, match="being tried again by another request"):
             await router.route(request())
         trial.cancel()
-        await asyncio.wait([trial], timeout=10)
+        await asyncio.wait([trial], timeout=120)
         servers[0].gate.set()
         assert (await router.route(request())).decision.model == "a"
 
@@ -523,10 +523,10 @@ async def test_what_is_under_way_when_the_router_closes_fails_plainly_and_stays_
     servers[0].gate.clear()
     async with Router(servers.settings()) as router:
         ask = asyncio.create_task(router.route(request()))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await servers[0].arrived.wait()
     servers[0].gate.set()
-    await asyncio.wait([ask], timeout=10)
+    await asyncio.wait([ask], timeout=120)
     assert isinstance(ask.exception(), RouterClosed)
     async with Router(servers.settings()) as router:
         assert router.report().day_cost == pytest.approx(1.0)

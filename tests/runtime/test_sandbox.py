@@ -14,12 +14,14 @@ from messages.turns import ToolResult
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.python import PythonSandbox, isolation
 
-LIMIT_S = 30.0
+LIMIT_S = 180.0
+DEADLINE_S = 10.0
+"""Of the calls that end by themselves."""
 
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[PythonSandbox]:
-    sandbox = PythonSandbox(SandboxSettings(timeout_s=0.4, output_bytes=1000))
+    sandbox = PythonSandbox(SandboxSettings(timeout_s=DEADLINE_S, output_bytes=1000))
     async with asyncio.timeout(LIMIT_S):
         await sandbox.start()
     try:
@@ -141,19 +143,21 @@ async def test_random_numbers_differ_between_calls(sandbox: PythonSandbox) -> No
     ],
 )
 async def test_a_call_that_does_not_end_is_stopped_at_its_deadline(sandbox: PythonSandbox, code: str) -> None:
-    result = await run(sandbox, code)
+    result = await run(sandbox, code, timeout_s=0.4)
     assert result.failure in ("timeout", "memory")
-    assert result.duration_s < 2.0
+    assert result.duration_s < DEADLINE_S
 
 
 async def test_what_was_printed_before_the_deadline_is_kept(sandbox: PythonSandbox) -> None:
-    result = await run(sandbox, "print('begun', flush=True)\nwhile True: pass")
+    result = await run(sandbox, "print('begun', flush=True)\nwhile True: pass", timeout_s=1.0)
     assert (result.output, result.failure) == ("begun\nError: the tool timed out", "timeout")
 
 
 async def test_a_call_can_shorten_its_deadline_but_not_stretch_it(sandbox: PythonSandbox) -> None:
-    assert (await run(sandbox, "while True: pass", timeout_s=0.05)).duration_s < 0.4
-    assert (await run(sandbox, "while True: pass", timeout_s=60.0)).duration_s < 2.0
+    assert (await run(sandbox, "while True: pass", timeout_s=0.05)).duration_s < DEADLINE_S
+    short = PythonSandbox(SandboxSettings(timeout_s=0.05))
+    assert (await run(short, "while True: pass", timeout_s=LIMIT_S)).duration_s < DEADLINE_S
+    await short.aclose()
 
 
 @pytest.mark.parametrize("code", ["x = [0] * 10**9", "x = []\nwhile True: x.append(bytearray(10**6))"])
@@ -290,7 +294,7 @@ async def test_the_environment_is_empty_and_no_descriptor_is_left(sandbox: Pytho
 
 async def test_calls_run_side_by_side_up_to_the_limit(sandbox: PythonSandbox) -> None:
     async with asyncio.timeout(LIMIT_S):
-        loops = [asyncio.create_task(sandbox.run("while True: pass")) for _ in range(3)]
+        loops = [asyncio.create_task(sandbox.run("while True: pass", DEADLINE_S / 2)) for _ in range(3)]
         quick = await sandbox.run("1+2")
         assert quick.output == "3"
         assert not any(loop.done() for loop in loops)
@@ -315,7 +319,7 @@ async def test_a_cancelled_call_kills_its_child(sandbox: PythonSandbox) -> None:
             await task
         assert repr(sandbox) == "<PythonSandbox <ForkServer up, 0 running, 1 starts>>"
         assert (await sandbox.run("1+2")).output == "3"
-    assert children_of(zygote) == []
+    await until(lambda: children_of(zygote) == [])
 
 
 async def test_a_dead_server_fails_its_calls_and_is_started_again(sandbox: PythonSandbox) -> None:

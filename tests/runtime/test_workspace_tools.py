@@ -20,7 +20,7 @@ from runtime.tools.shell import split_command
 from runtime.tools.testing import Counts, choose_framework, count
 from runtime.tools.toolbox import ToolBox
 
-LIMIT_S = 60
+LIMIT_S = 180
 ON = ["list_files", "read_file", "write_file", "shell", "test_runner", "data_view", "pyexe"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

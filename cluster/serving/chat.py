@@ -44,7 +44,7 @@ async def chat_chunks(
 
 
 def _asked(body: ChatBody, prompt: tuple[int, ...]) -> Choices:
-    return Choices(body.model, (prompt,), body.sampling, body.choices, functions=bool(body.functions))
+    return Choices(body.model, (prompt,), body.sampling, body.choices, functions=body.functions)
 
 
 def _choice(body: ChatBody, written: Written, index: int) -> JsonObject:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, TypeVar
 
 from cluster.serving.service import Service, Written
-from messages.chat import Usage
+from messages.chat import FunctionSpec, Usage
 from messages.generation import SamplingSettings
 from runtime.groups import task_group
 
@@ -21,7 +21,7 @@ class Choices(NamedTuple):
     prompts: Sequence[tuple[int, ...]]
     sampling: SamplingSettings
     n: int = 1
-    functions: bool = False
+    functions: Sequence[FunctionSpec] = ()
     """Calls are looked for in the replies."""
 
     @property

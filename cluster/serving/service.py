@@ -11,16 +11,16 @@ from uuid import uuid4
 import anyio
 
 from bridge.search.embedding import Embedder, Vectors, choose_embedder, local_embedder
-from cluster.serving.errors import SERVER, ApiError, refused
+from cluster.serving.errors import SERVER, ApiError
 from cluster.serving.metrics import Metrics
 from cluster.serving.sampler import Piece, Sampler
 from cluster.serving.wire import ChatBody
 from configs.serving import ServingSettings
-from messages.chat import FunctionCall, TokenLogprob, Usage
+from messages.chat import FunctionCall, FunctionSpec, TokenLogprob, Usage
 from messages.generation import Completion, EngineStatistics, Generate, SamplingSettings
 from messages.turns import FinishReason
 from runtime.engines.chat import ChatFormat
-from runtime.engines.functions import calls_functions, open_conversation
+from runtime.engines.functions import open_conversation
 from runtime.engines.reply_text import ReplyText
 
 
@@ -72,12 +72,7 @@ class Service:
 
     def chat_prompt(self, body: ChatBody) -> tuple[int, ...]:
         """The tokens of a conversation. Raises ApiError, ChatFormatError, BadArguments."""
-        conversation, functions = body.conversation, body.functions
-        if functions and not self.chat.takes_functions:
-            raise refused("tools: this model's chat template has no place for functions", "tools")
-        if calls_functions(conversation) and not self.chat.takes_functions:
-            raise refused("messages: this model's chat template has no place for calls", "messages")
-        return open_conversation(self.chat, conversation, functions)
+        return open_conversation(self.chat, body.conversation, body.functions)
 
     def prompt_tokens(self, prompts: Sequence[str | tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Prompts as tokens. Blocks; raises ChatFormatError."""
@@ -90,7 +85,7 @@ class Service:
         sampling: SamplingSettings,
         *,
         live: bool,
-        functions: bool = False,
+        functions: Sequence[FunctionSpec] = (),
     ) -> AsyncGenerator[Written, None]:
         """A reply as it is written; where it is not `live`, in one piece. Raises what the engine raises.
 
@@ -102,7 +97,7 @@ class Service:
             sampling=sampling,
             adapter=self._models[model],
         )
-        text = ReplyText(self.chat.decode, sampling.stop, calls=functions)
+        text = ReplyText.of(self.chat, sampling.stop, functions)
         ask = self._sampler.follow if live else self._sampler.at_once
         async with aclosing(ask(request)) as pieces:
             async for piece in pieces:
@@ -117,7 +112,12 @@ class Service:
                     yield Written(written, tokens)
 
     async def write_whole(
-        self, model: str, prompt: tuple[int, ...], sampling: SamplingSettings, *, functions: bool = False
+        self,
+        model: str,
+        prompt: tuple[int, ...],
+        sampling: SamplingSettings,
+        *,
+        functions: Sequence[FunctionSpec] = (),
     ) -> Written:
         """A reply in one piece. Raises what the engine raises."""
         async with aclosing(self.write(model, prompt, sampling, live=False, functions=functions)) as pieces:

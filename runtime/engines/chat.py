@@ -16,6 +16,7 @@ go through AutoTokenizer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Final, Literal, NamedTuple
 from pydantic import JsonValue
 
 from messages.chat import TokenLogprob
+from runtime.engines.call_shapes import CALL_SHAPES, CallShape, write_call
 from runtime.engines.chat_template import DEFAULT, WITH_TOOLS, ChatFormatError, ChatTemplate
 from runtime.engines.tokenizer_files import Decode, Encode, TokenizerFiles, read_tokenizer_files
 
@@ -46,6 +48,8 @@ class ChatFormat:
     def __init__(self, files: TokenizerFiles) -> None:
         self._encode = files.encode
         self._decode = files.decode
+        self._decode_all = files.decode_all
+        self._special_texts = files.special_texts
         self._spell = files.spell
         self._specials = files.specials
         self._eos_texts = files.eos_texts
@@ -55,6 +59,8 @@ class ChatFormat:
         self.eos_ids = files.eos_ids
         self.takes_functions = "tools" in self._tools_template.variables
         """Whether the template has a place for functions that the model may call."""
+        self.has_channels = "<|message|>" in self._tools_template.source
+        """Whether the model writes thoughts, calls and answers as messages of their own (gpt-oss)."""
 
     @classmethod
     def load(cls, folder_or_name: str | Path) -> ChatFormat:
@@ -75,7 +81,33 @@ class ChatFormat:
         self, messages: Sequence[Mapping[str, JsonValue]], functions: Sequence[JsonValue]
     ) -> tuple[int, ...]:
         """The same in the words of chat templates (`runtime.engines.functions` has them)."""
-        return self.encode(self._render(messages, list(functions) or None))
+        told = messages if self.call_shape is None else [self.call_shape(message) for message in messages]
+        return self.encode(self._render(told, list(functions) or None))
+
+    @cached_property
+    def call_shape(self) -> CallShape | None:
+        """How a message with calls must be put so that the template shows them; None where none does.
+
+        Templates differ in whether they take arguments as objects or as text, and in what they make of a
+        message with calls that says nothing beside.
+        """
+        found = next((shape for shape in CALL_SHAPES if self._shows_calls(shape)), None)
+        reads_calls = "tool_calls" in self._template.source  # though not those of any function
+        return CALL_SHAPES[0] if found is None and reads_calls else found
+
+    def _shows_calls(self, shape: CallShape) -> bool:
+        """Whether a call's name, its arguments and its result come through."""
+        marks = [f"\ue000{part}\ue001" for part in ("name", "key", "value", "result")]
+        told: list[dict[str, JsonValue]] = [
+            {"role": "user", "content": "."},
+            shape(write_call(marks[0], {marks[1]: marks[2]}, "call00000")),
+            {"role": "tool", "tool_call_id": "call00000", "name": marks[0], "content": marks[3]},
+        ]
+        try:
+            text = self._render(told)
+        except ChatFormatError:
+            return False
+        return all(mark in text for mark in marks)
 
     def observation(self, text: str, *, cut_off: bool = False) -> tuple[int, ...]:
         """The tokens between a completion and the next one, with `text` as the user's message.
@@ -98,6 +130,14 @@ class ChatFormat:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, without special tokens."""
         return self._decode(ids)
+
+    def decode_marked(self, ids: Sequence[int]) -> str:
+        """The text of `ids` with the special tokens that calls are marked with, without the end."""
+        return self._decode_all([token for token in ids if token not in self.eos_ids])
+
+    def without_specials(self, text: str) -> str:
+        """A text of `decode_marked` as `decode` would have it."""
+        return self._specials_pattern.sub("", text) if self._special_texts else text
 
     def token_logprob(self, token_id: int, logprob: float) -> TokenLogprob:
         """A sampled token as whoever asked for log-probabilities reads it."""
@@ -122,6 +162,11 @@ class ChatFormat:
         return template.render(messages, functions, self._specials)
 
     @cached_property
+    def _specials_pattern(self) -> re.Pattern[str]:
+        longest_first = sorted(filter(None, self._special_texts), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)))
+
+    @cached_property
     def _reads_parts(self) -> bool:
         """Whether the template reads messages as lists of parts only, and would leave a plain text out."""
         asked: dict[str, JsonValue] = {"role": "user", "content": _COMPLETION}
@@ -137,7 +182,8 @@ class ChatFormat:
 
 def _in_parts(message: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """A message whose text is a part, as templates of models that see pictures, too, have it."""
-    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+    text = message.get("content")
+    return {**message, "content": [{"type": "text", "text": text}] if text else text}
 
 
 def _forms(messages: Sequence[ChatMessage]) -> list[dict[str, JsonValue]]:

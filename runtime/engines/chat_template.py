@@ -35,6 +35,7 @@ class ChatTemplate:
     """One template, compiled. Raises ChatFormatError where it does not compile."""
 
     def __init__(self, source: str) -> None:
+        self.source = source
         try:
             parsed = _environment().parse(source)
             self._template = _environment().from_string(parsed)

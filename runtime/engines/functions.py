@@ -1,21 +1,10 @@
-"""Functions in a model's own words: how chat templates are told of them, and how calls are read back.
-
-Calls are read in the form that Hermes began and Qwen and others took over:
-
-    <tool_call>
-    {"name": "weather", "arguments": {"town": "Oslo"}}
-    </tool_call>
-"""
+"""Functions in a model's own words: how it is told of them, of its calls, and of what they came to."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from typing import NamedTuple
-from uuid import uuid4
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import JsonValue
 
 from messages.chat import (
     AssistantMessage,
@@ -26,39 +15,7 @@ from messages.chat import (
     ToolMessage,
 )
 from runtime.engines.chat import ChatFormat, ChatMessage
-
-CALL = "<tool_call>"
-_CALLS = re.compile(rf"{CALL}\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
-
-
-class Read(NamedTuple):
-    """What a model wrote, taken apart."""
-
-    text: str
-    """Outside of its calls; a call that cannot be read stays in here."""
-    calls: tuple[FunctionCall, ...]
-
-
-class _Written(BaseModel):
-    name: str
-    arguments: dict[str, JsonValue] = {}
-
-
-def read_calls(text: str) -> Read:
-    """Take a reply apart."""
-    calls: list[FunctionCall] = []
-
-    def take(found: re.Match[str]) -> str:
-        try:
-            written = _Written.model_validate_json(found[1])
-        except ValidationError:
-            return found[0]
-        arguments = json.dumps(written.arguments, ensure_ascii=False)
-        calls.append(FunctionCall(id=f"call_{uuid4().hex}", name=written.name, arguments=arguments))
-        return ""
-
-    rest = _CALLS.sub(take, text)
-    return Read(rest.strip() if calls else text, tuple(calls))
+from runtime.engines.text_functions import write_as_text
 
 
 def calls_functions(messages: Sequence[ConversationMessage]) -> bool:
@@ -72,14 +29,21 @@ def calls_functions(messages: Sequence[ConversationMessage]) -> bool:
 def open_conversation(
     chat: ChatFormat, messages: Sequence[ConversationMessage], functions: Sequence[FunctionSpec]
 ) -> tuple[int, ...]:
-    """The tokens of a conversation, with functions where the model has a place for them.
+    """The tokens of a conversation; what the model's template has no place for is told as text.
 
     Raises ChatFormatError, BadArguments.
     """
-    if functions or calls_functions(messages):
-        return chat.opening_with_functions(write_conversation(messages), write_functions(functions))
-    said = [message for message in messages if not isinstance(message, ToolMessage)]
-    return chat.opening([ChatMessage(message.role, message.text) for message in said])
+    if functions and not chat.takes_functions:
+        return chat.opening(write_as_text(messages, functions))
+    as_text = calls_functions(messages) and chat.call_shape is None
+    if not functions:
+        if calls_functions(messages) and not as_text:
+            return chat.opening_with_functions(write_conversation(messages), ())
+        return chat.opening(write_as_text(messages))
+    if as_text:
+        told = [_write_plain(message) for message in write_as_text(messages)]
+        return chat.opening_with_functions(told, write_functions(functions))
+    return chat.opening_with_functions(write_conversation(messages), write_functions(functions))
 
 
 def write_functions(functions: Sequence[FunctionSpec]) -> list[JsonValue]:
@@ -104,6 +68,10 @@ def _write(message: ConversationMessage) -> JsonObject:
     if isinstance(message, AssistantMessage) and message.calls:
         written["tool_calls"] = [_write_call(call) for call in message.calls]
     return written
+
+
+def _write_plain(message: ChatMessage) -> JsonObject:
+    return {"role": message.role, "content": message.content}
 
 
 def _write_call(call: FunctionCall) -> JsonObject:

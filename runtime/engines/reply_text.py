@@ -1,15 +1,17 @@
 """From tokens to text while they come: nothing is sent that could turn out not to be part of the reply.
 
 Held back are: half a character, what may become a stop string, and (where functions are offered) all
-from the first call on. So the pieces of a stream, put together, are the reply as it would come whole.
+from the first place on where a call may stand. So the pieces of a stream, put together, are the reply as
+it would come whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runtime.engines.chat import Decode
-from runtime.engines.functions import CALL, Read, read_calls
+from messages.chat import FunctionSpec
+from runtime.engines.call_reader import CallReader, Read
+from runtime.engines.chat import ChatFormat, Decode
 
 _HALF = "\ufffd"
 """What a decoder shows for bytes that are no whole character (yet)."""
@@ -49,17 +51,29 @@ class Detokenizer:
 class ReplyText:
     """A reply's text.
 
-    text = ReplyText(chat.decode, stops=("\\n\\n",), calls=False)
+    text = ReplyText.of(chat, stops=("\\n\\n",), functions=())
     while ...: send(text.add(token_ids))
     rest = text.finish()                  # its text, and the calls that were written
     """
 
-    def __init__(self, decode: Decode, stops: tuple[str, ...], *, calls: bool) -> None:
+    def __init__(self, decode: Decode, stops: tuple[str, ...], reader: CallReader | None = None) -> None:
         self._tokens = Detokenizer(decode)
         self._stops = stops
-        self._reads_calls = calls
+        self._reader = reader
         self._held = ""
+        self._begun = False
+        """Something has been sent."""
         self._stopped = False
+        self._holds = False
+        """A call has begun: nothing more is sent before the end."""
+
+    @classmethod
+    def of(cls, chat: ChatFormat, stops: tuple[str, ...], functions: Sequence[FunctionSpec]) -> ReplyText:
+        """The text of a reply to a request that offers these functions."""
+        if not functions and not chat.has_channels:
+            return cls(chat.decode, stops)
+        reader = CallReader(functions, chat.without_specials, channels=chat.has_channels)
+        return cls(chat.decode_marked, stops, reader)
 
     def add(self, token_ids: Sequence[int]) -> str:
         """The text that can be sent."""
@@ -70,24 +84,33 @@ class ReplyText:
         """What is left."""
         self._take(self._tokens.rest())
         held, self._held = self._held, ""
-        return read_calls(held) if self._reads_calls else Read(held, ())
+        return Read(held, ()) if self._reader is None else self._reader.read(held, begun=self._begun)
 
     def _take(self, text: str) -> None:
-        if self._stopped:
+        if self._stopped or not text:
             return
+        known = len(self._held)
         self._held += text
-        ends = [at for at in map(self._held.find, self._stops) if at >= 0]
+        ends = [
+            at for stop in self._stops if (at := self._held.find(stop, max(0, known - len(stop) + 1))) >= 0
+        ]
         if ends:
             self._held, self._stopped = self._held[: min(ends)], True
+        if self._reader is not None:
+            self._held = self._held[self._reader.hidden(self._held, known) :]
 
     def _release(self) -> str:
-        begun = self._held.find(CALL) if self._reads_calls else -1
-        if begun < 0:
-            awaited = () if self._stopped else self._stops
-            awaited = (*awaited, CALL) if self._reads_calls else awaited
-            begun = len(self._held) - max((_begun(self._held, word) for word in awaited), default=0)
-        text, self._held = self._held[:begun], self._held[begun:]
-        return text
+        if self._holds:
+            return ""
+        end = len(self._held)
+        if not self._stopped:
+            end -= max((_begun(self._held, stop) for stop in self._stops), default=0)
+        if self._reader is not None:
+            shown = self._reader.visible(self._held)
+            self._holds, end = shown.holds, min(end, shown.end)
+        text, self._held = self._held[:end], self._held[end:]
+        self._begun |= bool(text.strip())
+        return text if self._reader is None else self._reader.show(text)
 
 
 def _begun(text: str, word: str) -> int:

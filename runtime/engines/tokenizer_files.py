@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,10 @@ class TokenizerFiles(NamedTuple):
     encode: Encode
     decode: Decode
     """Without special tokens."""
+    decode_all: Decode
+    """With them."""
+    special_texts: tuple[str, ...]
+    """All special tokens as texts."""
     spell: Callable[[int], bytes]
     """The bytes of one token; none of a special one."""
     templates: Mapping[str, str]
@@ -66,6 +71,10 @@ def _read_folder(folder: Path) -> TokenizerFiles:
     return TokenizerFiles(
         encode=lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
         decode=tokenizer.decode,
+        decode_all=partial(tokenizer.decode, skip_special_tokens=False),
+        special_texts=tuple(
+            token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special
+        ),
         spell=speller(tokenizer),
         templates=_find_templates(folder, settings),
         specials=specials,
@@ -95,6 +104,8 @@ def _read_with_transformers(name: str) -> TokenizerFiles:
     return TokenizerFiles(
         encode=lambda text: tokenizer.encode(text, add_special_tokens=False, truncation=False, padding=False),
         decode=decode,
+        decode_all=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=False)),
+        special_texts=tuple(map(str, tokenizer.all_special_tokens)),
         spell=(lambda token_id: decode([token_id]).encode()) if fast is None else speller(fast),
         templates=templates,
         specials={name: str(token) for name, token in tokenizer.special_tokens_map.items()},

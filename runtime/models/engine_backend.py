@@ -113,7 +113,7 @@ class EngineBackend(Backend):
             sampling=request.sampling.model_copy(update={"output_schema": schema}),
             adapter=request.adapter,
         )
-        text = ReplyText(self._chat.decode, request.sampling.stop, calls=bool(request.tools))
+        text = ReplyText.of(self._chat, request.sampling.stop, request.tools)
         written: list[str] = []
         heard = LiveTokens()
         answer = asyncio.ensure_future(self._engine.generate(asked, heard.add if live else None))

@@ -1,15 +1,22 @@
 """Functions in a model's own words."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from configs.models import SEED_MODEL
-from messages.chat import AssistantMessage, BadArguments, FunctionCall, FunctionSpec, ToolMessage, UserMessage
+from messages.chat import (
+    AssistantMessage,
+    BadArguments,
+    FunctionCall,
+    FunctionSpec,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
 from runtime.engines.chat import ChatFormat
-from runtime.engines.functions import read_calls, write_conversation, write_functions
-from tests.runtime.test_chat import spelled, write_chatml
+from runtime.engines.functions import open_conversation, write_conversation, write_functions
+from tests.runtime.test_chat import CHATML, spelled, write_chatml
 
 WITH_TOOLS = (
     "{%- if tools -%}{{- 'Tools:' -}}{%- for tool in tools -%}{{- tool | tojson -}}{%- endfor -%}"
@@ -19,34 +26,6 @@ WITH_TOOLS = (
     "{{- '\\n' -}}{%- endfor -%}"
 )
 WEATHER = FunctionSpec(name="weather", description="The weather of a town.")
-
-
-def test_calls_are_read_and_the_text_around_them_stays() -> None:
-    written = (
-        'Let me see.\n<tool_call>\n{"name": "weather", "arguments": {"town": "Oslo"}}\n</tool_call>\n'
-        '<tool_call>{"name": "time"}</tool_call>'
-    )
-    read = read_calls(written)
-    assert read.text == "Let me see."
-    assert [(call.name, json.loads(call.arguments)) for call in read.calls] == [
-        ("weather", {"town": "Oslo"}),
-        ("time", {}),
-    ]
-    assert len({call.id for call in read.calls}) == 2
-
-
-@pytest.mark.parametrize(
-    "written",
-    ["plain", "<tool_call>not JSON</tool_call>", '<tool_call>{"arguments": {}}</tool_call>', "<tool_call>"],
-)
-def test_what_is_no_call_stays_text(written: str) -> None:
-    assert read_calls(written) == (written, ())
-
-
-def test_a_last_call_needs_no_closing_mark() -> None:
-    assert [call.name for call in read_calls('<tool_call>\n{"name": "weather", "arguments": {}}').calls] == [
-        "weather"
-    ]
 
 
 def test_a_template_says_whether_it_has_a_place_for_functions(tmp_path: Path) -> None:
@@ -74,3 +53,66 @@ def test_arguments_that_are_no_object_are_refused_before_the_template_sees_them(
     call = FunctionCall(id="c1", name="weather", arguments="Oslo")
     with pytest.raises(BadArguments, match="not JSON"):
         write_conversation([AssistantMessage(calls=(call,))])
+
+
+PYTHON = FunctionSpec(
+    name="python",
+    description="Runs Python.",
+    parameters={"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]},
+)
+
+
+def test_where_the_template_has_no_place_for_functions_they_are_told_as_text(tmp_path: Path) -> None:
+    write_chatml(tmp_path)
+    chat = ChatFormat.load(tmp_path)
+    messages = [
+        SystemMessage(text="Be brief."),
+        UserMessage(text="Oslo?"),
+        AssistantMessage(
+            text="I look.",
+            calls=(
+                FunctionCall(id="c1", name="weather", arguments='{"town": "Oslo", "days": 2}'),
+                FunctionCall(id="c2", name="python", arguments='{"code": "1 + 1"}'),
+            ),
+        ),
+        ToolMessage(call_id="c1", name="weather", text="rain"),
+        ToolMessage(call_id="c2", name="python", text="2"),
+    ]
+    text = spelled(chat, tmp_path, open_conversation(chat, messages, [WEATHER, PYTHON]))
+    assert text.startswith("<|im_start|>system\nBe brief.\n\nYou may call these tools.")
+    assert "- weather(): The weather of a town.\n- python(code: string): Runs Python.<|im_end|>" in text
+    assert text.endswith(
+        "<|im_start|>assistant\nI look.\nAction: weather\n"
+        'Input: {"town": "Oslo", "days": 2}\nAction: python\nInput: 1 + 1<|im_end|>\n'
+        "<|im_start|>user\nObservation: rain\nObservation: 2<|im_end|>\n<|im_start|>assistant\n"
+    )
+    alone = spelled(chat, tmp_path, open_conversation(chat, messages, ()))
+    assert "You may call" not in alone
+    assert "Observation: rain" in alone
+
+
+def test_the_seed_models_read_calls_and_results_as_they_were_taught() -> None:
+    chat = ChatFormat.load(SEED_MODEL)
+    messages = [
+        UserMessage(text="Task: What is 12*7?"),
+        AssistantMessage(calls=(FunctionCall(id="c", name="python", arguments='{"code": "12*7"}'),)),
+        ToolMessage(call_id="c", name="python", text="84"),
+    ]
+    told = chat.decode(open_conversation(chat, messages, [PYTHON]))
+    assert told == "Task: What is 12*7?\nAction: python\nInput: 12*7\nObservation: 84\n"
+
+
+def test_a_template_that_shows_functions_but_no_calls_gets_the_calls_as_text(tmp_path: Path) -> None:
+    listing = "{%- for tool in tools or [] -%}{{- tool.function.name + '\\n' -}}{%- endfor -%}"
+    write_chatml(tmp_path, listing + CHATML.replace("message['content']", "(message['content'] or '')"))
+    chat = ChatFormat.load(tmp_path)
+    assert chat.call_shape is None
+    messages = [
+        UserMessage(text="Oslo?"),
+        AssistantMessage(calls=(FunctionCall(id="c1", name="weather", arguments='{"town": "Oslo"}'),)),
+        ToolMessage(call_id="c1", name="weather", text="rain"),
+    ]
+    text = spelled(chat, tmp_path, open_conversation(chat, messages, [WEATHER]))
+    assert text.startswith("weather\n<|im_start|>")
+    assert 'assistant\nAction: weather\nInput: {"town": "Oslo"}<|im_end|>' in text
+    assert "user\nObservation: rain<|im_end|>" in text

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from messages.chat import FunctionSpec
+from runtime.engines.call_reader import CallReader
 from runtime.engines.chat import ChatFormat
 from runtime.engines.reply_text import ReplyText
 from runtime.engines.simulated import ScriptedEngine
@@ -17,14 +19,32 @@ CALL = '<tool_call>\n{"name": "weather", "arguments": {"town": "Oslo"}}\n</tool_
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
-def in_pieces(text: str, sizes: random.Random, stops: tuple[str, ...], calls: bool) -> list[str]:
-    reply, ids, pieces = ReplyText(SEED.decode, stops, calls=calls), SEED.encode(text), list[str]()
+LOOKED_UP = FunctionSpec(name="weather", parameters={"type": "object", "properties": {"town": {}}})
+REPLIES = (
+    f"See: {CALL}",
+    f"<think>Hm.</think>\n\nSee. {CALL}\n{CALL}",
+    "See [1] and a < b, `x`.\nOne.\n[TOOL_CALLS]weather[ARGS]{}",
+    'I look.\n<tool name="weather">{"town": "Oslo"}</tool>',
+    "Thought: See.\nAction: weather\nInput: Oslo",
+    'See:\nweather(town="Oslo")',
+    "<|tool_call_start|>[weather(town='Oslo')]<|tool_call_end|>",
+    "<tool_call>\n<function=weather>\n<parameter=town>\nOslo\n</parameter>\n</function>\n</tool_call>",
+    '{"name": "weather", "parameters": {"town": "Oslo"}}',
+    "a <tool_ca b, to=x, acting weather.",
+    "weather is fine\nfunctools are, too",
+    "```python\nprint(1)\n```\nDone.",
+    '{"town": "Oslo"}',
+)
+
+
+def in_pieces(text: str, sizes: random.Random, stops: tuple[str, ...], *functions: FunctionSpec) -> list[str]:
+    reply, ids, pieces = ReplyText.of(SEED, stops, functions), SEED.encode(text), list[str]()
     while ids:
         size = sizes.randint(1, 4)
         pieces.append(reply.add(ids[:size]))
         ids = ids[size:]
     rest = reply.finish()
-    return [*pieces, rest.text, *(call.name for call in rest.calls)]
+    return [*pieces, rest.text, *(f"{call.name}({call.arguments})" for call in rest.calls)]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -36,13 +56,31 @@ def test_pieces_put_together_are_the_whole_whatever_their_sizes(seed: int) -> No
         ("ends with ST", "ends with ST"),
         ("ENDSTOP", ""),
     ):
-        assert "".join(in_pieces(text, sizes, ("STOP", "END"), False)) == expected
-    assert "".join(in_pieces(f"See: {CALL}", sizes, (), True)) == "See: weather"
-    assert "".join(in_pieces("a <tool_ca b", sizes, (), True)) == "a <tool_ca b"
+        assert "".join(in_pieces(text, sizes, ("STOP", "END"))) == expected
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_calls_are_found_in_pieces_as_in_the_whole_and_no_piece_shows_one(reply: str) -> None:
+    whole = CallReader([LOOKED_UP]).read(reply)
+    for seed in range(10):
+        pieces = in_pieces(reply, random.Random(seed), (), LOOKED_UP)
+        found = [f"{call.name}({call.arguments})" for call in whole.calls]
+        assert pieces[len(pieces) - len(found) :] == found
+        text = "".join(pieces[: len(pieces) - len(found)])
+        assert text.rstrip().endswith(whole.text), "a ReAct label may stand before it"
+        if found:
+            assert "Oslo" not in text
+            assert "weather" not in text
+
+
+def test_text_before_a_call_comes_as_it_is_written() -> None:
+    reply = ReplyText.of(SEED, (), [LOOKED_UP])
+    pieces = [reply.add((token,)) for token in SEED.encode(f"It is a fine day. {CALL}")]
+    assert "".join(pieces[:12]) == "It is a fine"
 
 
 def test_no_piece_shows_half_a_character_or_what_may_become_a_stop_string() -> None:
-    reply = ReplyText(SEED.decode, ("\n\n",), calls=False)
+    reply = ReplyText.of(SEED, ("\n\n",), ())
     pieces = [reply.add((token,)) for token in SEED.encode("é\nx\n\ny")]
     assert pieces == ["", "é", "", "\nx", "", "", ""]
     assert reply.finish() == ("", ())
@@ -99,3 +137,33 @@ async def test_functions_that_may_not_be_called_are_not_told_of(chat: ChatFormat
         )
     assert reply.choices[0].message.content == CALL
     assert "Tools:" not in chat.decode(engine.seen[-1].prompt_ids)
+
+
+PYTHON = {
+    "type": "function",
+    "function": {
+        "name": "python",
+        "parameters": {"type": "object", "properties": {"code": {"type": "string"}}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["I look.\nAction: python\nInput: 2+2", 'I look.\n<tool name="python">{"code": "2+2"}</tool>'],
+)
+async def test_a_model_whose_template_knows_no_tools_calls_them_in_plain_text(said: str) -> None:
+    engine = ScriptedEngine([said, "Thought: Done.\nAnswer: 4"], SEED)
+    async with served(engine) as there:
+        create = there.client.chat.completions.create
+        first = await create(model="seed", messages=asking(), tools=[PYTHON])  # type: ignore[call-overload]
+        (choice,) = first.choices
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.content.strip() == "I look."
+        (call,) = choice.message.tool_calls
+        assert (call.function.name, json.loads(call.function.arguments)) == ("python", {"code": "2+2"})
+        told = [*asking(), choice.message, {"role": "tool", "tool_call_id": call.id, "content": "4"}]
+        last = await create(model="seed", messages=told, tools=[PYTHON])  # type: ignore[call-overload]
+        assert last.choices[0].message.content == "Thought: Done.\nAnswer: 4"
+    prompt = SEED.decode(engine.seen[-1].prompt_ids)
+    assert prompt.endswith("I look.\nAction: python\nInput: 2+2\nObservation: 4\n")

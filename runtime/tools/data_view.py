@@ -2,7 +2,7 @@
 
 import base64
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import anyio.to_thread
 
@@ -12,6 +12,7 @@ from runtime.sandbox.workspace import Workspace
 from runtime.tools.base import ToolError, harmless
 from runtime.tools.files import as_observation
 from runtime.tools.forked import Forked
+from runtime.tools.parameters import OtherNames
 from runtime.tools.typed import tool
 
 MODULE: Final = "runtime.tools.data_view_job"
@@ -37,12 +38,18 @@ class DataView:
         return f"<DataView {self._workspace!r}>"
 
     @tool
-    async def data_view(self, path: str, rows: int = 5) -> str:
+    async def data_view(
+        self,
+        path: str,
+        rows: Annotated[int, OtherNames("n_rows")] = 5,
+        operation: Literal["head", "tail", "shape", "columns"] = "head",
+    ) -> str:
         """Shows a table of the workspace: how large it is, its columns with their types, its first rows.
 
         Args:
             path: a file of CSV, JSON, JSON lines, Parquet or Arrow
             rows: how many rows to show
+            operation: tail shows the last rows; shape and columns show no rows
         """
         kind = _KINDS.get(PurePosixPath(path).suffix.lower())
         if kind is None:
@@ -50,7 +57,7 @@ class DataView:
         data = await anyio.to_thread.run_sync(self._read, path)
         encoded = base64.b64encode(data).decode()
         wanted = max(0, min(rows, self._settings.max_rows))
-        shown = await self._jobs.do([encoded, kind, wanted], self._settings.timeout_s)
+        shown = await self._jobs.do([encoded, kind, wanted, operation], self._settings.timeout_s)
         return harmless(shown, self._settings.max_chars)
 
     def _read(self, path: str) -> bytes:

@@ -87,9 +87,12 @@ READERS: Final[dict[str, Callable[[bytes], pa.Table]]] = {
 }  # fmt: skip
 
 
-def look(data: bytes, kind: str, rows: int) -> str:
-    """A table's shape, columns and first rows."""
+def look(data: bytes, kind: str, rows: int, operation: str = "head") -> str:
+    """A table's shape, columns and first or last rows; `shape` and `columns` show no rows."""
     table = READERS[kind](data)
+    size = f"{table.num_rows} rows, {table.num_columns} columns"
+    if operation == "shape":
+        return size
     columns = [
         f"{field.name}: {field.type}" + (f" ({column.null_count} missing)" if column.null_count else "")
         for field, column in zip(table.schema, table.columns, strict=True)
@@ -97,9 +100,12 @@ def look(data: bytes, kind: str, rows: int) -> str:
     shown = [", ".join(columns[:_MAX_COLUMNS])]
     if len(columns) > _MAX_COLUMNS:
         shown.append(f"and {len(columns) - _MAX_COLUMNS} more columns")
-    head = table.select(range(min(len(columns), _MAX_COLUMNS))).slice(0, rows)
-    lines = [" | ".join(_cell(value) for value in row.values()) for row in head.to_pylist()]
-    return "\n".join((f"{table.num_rows} rows, {table.num_columns} columns", *shown, *lines))
+    if operation == "columns":
+        return "\n".join((size, *shown))
+    first = max(0, table.num_rows - rows) if operation == "tail" else 0
+    part = table.select(range(min(len(columns), _MAX_COLUMNS))).slice(first, rows)
+    lines = [" | ".join(_cell(value) for value in row.values()) for row in part.to_pylist()]
+    return "\n".join((size, *shown, *lines))
 
 
 def _cell(value: object) -> str:
@@ -108,10 +114,10 @@ def _cell(value: object) -> str:
 
 
 def view(text: str) -> Ending:
-    """One job in a child: a JSON list [base64, kind, rows] in, lines out."""
-    encoded, kind, rows = json.loads(text)
+    """One job in a child: a JSON list [base64, kind, rows, operation] in, lines out."""
+    encoded, kind, rows, operation = json.loads(text)
     try:
-        shown = look(base64.b64decode(encoded), kind, rows)
+        shown = look(base64.b64decode(encoded), kind, rows, operation)
     except MemoryError:
         return "memory"
     except (

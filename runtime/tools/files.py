@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 from configs.tools import FileToolSettings
 from runtime.sandbox.rules import SafetyRules
 from runtime.sandbox.workspace import Entry, Workspace
 from runtime.tools.base import ToolError, harmless
+from runtime.tools.parameters import OtherNames
 from runtime.tools.typed import tool
 
 _KB = 1024
@@ -24,7 +26,7 @@ class FileTools:
         return f"<FileTools {self._workspace!r}>"
 
     @tool
-    def list_files(self, folder: str = ".", recursive: bool = False) -> str:
+    def list_files(self, folder: Annotated[str, OtherNames("path")] = ".", recursive: bool = False) -> str:
         """Lists the files of the workspace with their sizes in bytes; folders end in a slash.
 
         Args:

@@ -11,8 +11,9 @@ shortened, and cannot end the turn that it is shown in.
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
@@ -23,7 +24,8 @@ from configs.tools import McpServerSettings
 from messages.chat import FUNCTION_NAME, JsonObject
 from messages.turns import ToolResult
 from runtime.tools.base import ToolError, failed, harmless
-from runtime.tools.foreign import ANY_OBJECT, as_result, read_arguments, tamed
+from runtime.tools.foreign import as_result, read_arguments
+from runtime.tools.mcp_schema import ANY_OBJECT, tamed
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -35,6 +37,8 @@ _CONNECTION_CLOSED: Final = -32000
 _TIMED_OUT: Final = -32001
 _MAX_PAGES: Final = 20
 _CLOSE_S: Final = 10.0
+_NAMED_CHARACTERS: Final = 300
+"""For the names of a server's tools in a sentence."""
 
 
 class McpUnreachable(AgentFactoryError):
@@ -82,22 +86,25 @@ class McpServer:
         self._closed = False
         self.tools: tuple[MountedTool, ...] = ()
         """What the server had to offer when it was started."""
+        self.problems: tuple[str, ...] = ()
+        """Why some of it, or all of it, is not among them: a sentence each."""
 
     def __repr__(self) -> str:
         state = "connected" if self._connection else "closed" if self._closed else "not connected"
         return f"<McpServer {self._settings.name} {state}, {len(self.tools)} tools>"
 
     async def start(self) -> None:
-        """Connect and ask for the tools. A server that cannot be reached has none, and is logged."""
+        """Connect and ask for the tools. A server that cannot be reached has none, and a problem."""
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
                 listed = await self._listed((await self._connected()).client)
         except (AgentFactoryError, TimeoutError) as error:
             await self._drop()
-            why = str(error) or f"no answer within {self._settings.start_timeout_s:g} s"
-            structlog.get_logger().warning("mcp_server_unreachable", server=self._settings.name, error=why)
+            name, limit = self._settings.name, f"{self._settings.start_timeout_s:g} s"
+            why = str(error) or f"the MCP server {name} did not answer within {limit}"
+            self._complain(f"{why}; everything else works, without its tools")
             return
-        self.tools = tuple(self._mounted(tool) for tool in listed[: self._settings.max_tools])
+        self.tools = tuple(self._mounted(tool, name) for tool, name in self._named(self._wanted(listed)))
 
     async def call(self, name: str, arguments: dict[str, JsonValue]) -> ToolResult:
         """Call a tool by the server's own name for it."""
@@ -150,13 +157,13 @@ class McpServer:
             await connection.aclose()
 
     async def _listed(self, client: "Client") -> "list[Tool]":
-        """All tools that are wanted, page by page. Raises McpUnreachable."""
+        """All tools, page by page. Raises McpUnreachable."""
         found: list[Tool] = []
         cursor: str | None = None
         try:
             for _ in range(_MAX_PAGES):
                 page = await client.list_tools(cursor=cursor)
-                found += [tool for tool in page.tools if self._wants(tool.name)]
+                found += page.tools
                 cursor = page.next_cursor
                 if not cursor:
                     break
@@ -165,22 +172,57 @@ class McpServer:
             raise McpUnreachable(f"the MCP server {self._settings.name} lists no tools ({said})") from error
         return found
 
-    def _wants(self, name: str) -> bool:
-        wanted = self._settings.tools
-        return bool(re.match(FUNCTION_NAME, self._local_name(name))) and (not wanted or name in wanted)
+    def _wanted(self, listed: "Sequence[Tool]") -> "Sequence[Tool]":
+        """The tools that the settings name, or all; no more than may be."""
+        server, most, names = self._settings.name, self._settings.max_tools, self._settings.tools
+        there = [tool.name for tool in listed]
+        for name in names:
+            if name not in there:
+                has = harmless(", ".join(map(repr, there)) or "none", _NAMED_CHARACTERS)
+                self._complain(f"the MCP server {server} has no tool {name!r}; it has: {has}")
+        found = [tool for tool in listed if not names or tool.name in names]
+        if len(found) > most:
+            self._complain(f"the MCP server {server} has {len(found)} tools, {most} of them are taken")
+        return found[:most]
 
-    def _local_name(self, name: str) -> str:
-        return f"{self._settings.name}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}".lower()
+    def _named(self, listed: "Sequence[Tool]") -> "list[tuple[Tool, str]]":
+        """The tools with their names here, each another one; what has no place is a problem."""
+        named: dict[str, Tool] = {}
+        prefix = self._settings.name
+        # One whose name needs no change keeps it, whichever the server names first.
+        for tool in sorted(listed, key=lambda tool: _plain(tool.name) != tool.name):
+            name = f"{prefix}_{_plain(tool.name)}"
+            if not re.match(FUNCTION_NAME, name):
+                self._complain(f"the tool {tool.name!r} of the MCP server {prefix} has no name that fits")
+            elif name in named:
+                number = next(n for n in count(2) if f"{name}_{n}" not in named)
+                named[f"{name}_{number}"] = tool
+                self._complain(
+                    f"two tools of the MCP server {prefix} are called {name} here: {tool.name!r} is"
+                    f" {name}_{number}, {named[name].name!r} is {name}"
+                )
+            else:
+                named[name] = tool
+        order = {id(tool): place for place, tool in enumerate(listed)}
+        return [(tool, name) for name, tool in sorted(named.items(), key=lambda item: order[id(item[1])])]
 
-    def _mounted(self, tool: "Tool") -> MountedTool:
+    def _complain(self, sentence: str) -> None:
+        self.problems = (*self.problems, sentence)
+        structlog.get_logger().warning("mcp_server_problem", server=self._settings.name, problem=sentence)
+
+    def _mounted(self, tool: "Tool", name: str) -> MountedTool:
         said = " ".join((tool.description or tool.name).split())
         return MountedTool(
-            name=self._local_name(tool.name),
+            name=name,
             description=harmless(said, self._settings.max_description_chars),
             parameters=tamed(tool.input_schema, self._settings.max_description_chars),
             call=self.call,
             foreign=tool.name,
         )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "_", name).lower()
 
 
 class _Connection:

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.tools import MemorySettings
 from runtime.tools.base import ToolError, harmless
+from runtime.tools.parameters import OtherNames
 from runtime.tools.typed import tool
 
 Vectors = NDArray[np.float32]
@@ -146,7 +147,12 @@ class MemoryTool:
         return Notes(self._file, self._open_embedder(), self._settings.max_notes)
 
     @tool
-    async def memory(self, text: str, action: Literal["search", "store"] = "search", k: int = 3) -> str:
+    async def memory(
+        self,
+        text: Annotated[str, OtherNames("content")],
+        action: Annotated[Literal["search", "store"], OtherNames("operation")] = "search",
+        k: int = 3,
+    ) -> str:
         """Keeps notes for later tasks, and finds them again by what they say.
 
         Args:

@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -22,6 +22,7 @@ from runtime.tools.docstrings import read_docstring
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 REQUIRED: Final = inspect.Parameter.empty
 _SHOWN_CHARACTERS: Final = 80
+_FIRST_KEY: Final = re.compile(r"""\s*+\{\s*+["'](\w{1,64})["']\s*+:""")
 _MAX_DEPTH: Final = 4
 """Of the types that a line shows."""
 _FORMS: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -34,6 +35,13 @@ class Parameter(NamedTuple):
     """Its type: `int`, `list[str]`, `Literal["a", "b"]`, a pydantic model…"""
     default: object = REQUIRED
     description: str = ""
+
+
+class OtherNames:
+    """Names that an argument may have, too: `Annotated[str, OtherNames("path")]`. Nobody is told of them."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
 
 
 class BadSignature(TypeError):
@@ -56,6 +64,7 @@ class Parameters:
         # Behind an alias each, since a parameter may have the name of one of the model's own methods.
         definitions = {field: _definition(self._fields[field], value) for field, value in fields.items()}
         self._model = create_model("Arguments", __base__=_Arguments, **definitions)  # type: ignore[call-overload]
+        self._other_names = {other: name for name, value in parameters.items() for other in _others(value)}
         self._optional = frozenset(
             name for name, value in parameters.items() if value.default is not REQUIRED
         )
@@ -103,9 +112,10 @@ class Parameters:
     def check(self, given: Mapping[str, object]) -> dict[str, object]:
         """Arguments as the function takes them, defaults left out. Raises ToolError."""
         try:
-            arguments = self._model.model_validate(given)
+            arguments = self._model.model_validate(self._renamed(given))
         except ValidationError as error:
             found = error.errors(include_url=False)
+            found.sort(key=lambda each: each["type"] != "extra_forbidden")
             raise ToolError("; ".join(map(self._explain, found[:3]))) from error
         values = arguments.__dict__
         return {
@@ -119,6 +129,14 @@ class Parameters:
         """The parameters in a line: `path: string, first: integer = 1`."""
         return write_schema(self.schema)
 
+    def _renamed(self, given: Mapping[str, object]) -> dict[str, object]:
+        """Each argument under its first name; an argument that stands there under both is refused later."""
+        named: dict[str, object] = {}
+        for name, value in given.items():
+            first = self._other_names.get(name, name)
+            named[name if first in given else first] = value
+        return named
+
     def _as_object(self, text: str) -> dict[str, object] | None:
         """The text as a JSON object; None where it is a bare text that only looks like one."""
         if not text.lstrip().startswith("{"):
@@ -126,24 +144,45 @@ class Parameters:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            if self.takes_bare_text:
+            if self.takes_bare_text and not self._begins_with_a_name(text):
                 return None
             raise ToolError(f"the input is not a JSON object ({error}); expected {self.summary}") from error
-        if len(self._names) == 1 and self._names[0] not in value:
-            return None
         return typing.cast(dict[str, object], value)
+
+    def _begins_with_a_name(self, text: str) -> bool:
+        """Whether a text begins like an object of these arguments, so that it was meant as one."""
+        key = _FIRST_KEY.match(text)
+        return key is not None and (key[1] in self._names or key[1] in self._other_names)
 
     def _explain(self, error: ErrorDetails) -> str:
         """Which argument is wrong, what was expected, what was there."""
         name = ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, self._names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are: {self.summary or 'none'}"
-            return f"there is no argument {name}; {hint}"
+            return no_such_argument(name, self._names, self.summary)
         if error["type"] == "missing":
             return f"argument {name} is missing; expected {self.summary}"
         message = error["msg"].removeprefix("Value error, ")
         return f"argument {name}: {message}{_found(error['input'])}; expected {self.summary}"
+
+
+def as_first_argument(text: str, schema: JsonObject | None) -> str:
+    """A text that looks like an object as the first argument, unless it is one of these arguments."""
+    properties = (schema or {}).get("properties")
+    names = list(properties) if isinstance(properties, dict) else []
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not names or (isinstance(value, dict) and value.keys() <= set(names)):
+        return text
+    return json.dumps({names[0]: text}, ensure_ascii=False)
+
+
+def no_such_argument(name: str, names: Sequence[str], summary: str) -> str:
+    """What is said of an argument that there is not: the nearest of those there are, or all of them."""
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {summary or 'none'}"
+    return f"there is no argument {name[:_SHOWN_CHARACTERS]}; {hint}"
 
 
 def write_schema(schema: JsonObject) -> str:
@@ -180,6 +219,13 @@ def _definition(name: str, parameter: Parameter) -> tuple[object, object]:
     """What `create_model` wants to know of one field."""
     default = ... if parameter.default is REQUIRED else parameter.default
     return parameter.annotation, Field(default, alias=name, description=parameter.description or None)
+
+
+def _others(parameter: Parameter) -> Iterator[str]:
+    """The other names that a parameter's type says."""
+    for part in getattr(parameter.annotation, "__metadata__", ()):
+        if isinstance(part, OtherNames):
+            yield from part.names
 
 
 def _first_type(schema: JsonObject) -> object:

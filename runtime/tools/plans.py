@@ -23,6 +23,7 @@ from messages.turns import ToolCall, ToolResult
 from runtime.groups import task_group
 from runtime.sandbox.errors import Refused
 from runtime.sandbox.workspace import Workspace
+from runtime.tools.parameters import as_first_argument
 from runtime.tools.plan_files import Snapshot
 from runtime.tools.plan_reading import BadPlan, needs_of
 from runtime.tools.references import MissingPart, substituted
@@ -136,7 +137,7 @@ class _Running:
 
     async def _call(self, step: PlanStep) -> None:
         try:
-            text = _as_text(substituted(step.input, self._answers))
+            text = self._as_text(step, substituted(step.input, self._answers))
         except MissingPart as error:
             self._fail(step, ToolResult(output=f"Error: {error}", ok=False, failure="error"), "")
             return
@@ -151,6 +152,15 @@ class _Running:
             self._end(step, "done", result.output, text, result)
         else:
             self._fail(step, result, text)
+
+    def _as_text(self, step: PlanStep, value: JsonValue) -> str:
+        """The input as its tool reads it. What another step answered is a text, though it be an object."""
+        if not isinstance(value, str):
+            return json.dumps(value, ensure_ascii=False)
+        tool = self._toolbox.find(step.tool)
+        if tool is None or value == step.input or not value.lstrip().startswith("{"):
+            return value
+        return as_first_argument(value, tool.parameters)
 
     def _fail(self, step: PlanStep, result: ToolResult, text: str) -> None:
         if step.on_error == "go_on":
@@ -181,7 +191,3 @@ class _Running:
 
 def _went_well(step: PlanStep, outcome: StepOutcome) -> bool:
     return outcome.status == "done" or (outcome.status == "failed" and step.on_error == "go_on")
-
-
-def _as_text(value: JsonValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,6 @@
 """The retrieve tool: passages of stored texts that speak of a question."""
 
-import json
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from configs.errors import AgentFactoryError, SettingsError
 from configs.roles import RetrieveSettings
@@ -10,13 +9,13 @@ from messages.search import Passage, Search
 from messages.turns import ToolResult
 from runtime.errors import AskTimeout
 from runtime.ref import Ref
-from runtime.tools.parameters import Parameter, Parameters
+from runtime.tools.base import ToolError, failed
+from runtime.tools.parameters import OtherNames, Parameter, Parameters
 
 NOTHING: Final = "(no passage fits)"
 """The observation after a search that found nothing."""
 _SHORTEST: Final = 40
 """Characters of a passage that are worth showing."""
-_QUESTION_KEYS: Final = ("question", "query", "input")
 
 
 class RetrieveTool:
@@ -34,7 +33,8 @@ class RetrieveTool:
         self._settings = settings
         self._searcher = searcher
         self.description = describe(settings.tags)
-        self.parameters: JsonObject | None = parameters_for(settings.tags)
+        self._arguments = _arguments(settings.tags)
+        self.parameters: JsonObject | None = self._arguments.schema
 
     def __repr__(self) -> str:
         return f"<RetrieveTool {', '.join(self._settings.tags)}>"
@@ -44,7 +44,10 @@ class RetrieveTool:
 
     async def call(self, text: str) -> ToolResult:
         """Search. An error is an observation."""
-        tag, question = self._read(text)
+        try:
+            tag, question = self._read(text)
+        except ToolError as error:
+            return failed(str(error), error.failure)
         if not question:
             return ToolResult(output="Error: the input is empty; write a question", ok=False, failure="error")
         request = Search(tag=tag, question=question, k=self._settings.passages)
@@ -71,14 +74,9 @@ class RetrieveTool:
         return self._settings.tags[0], text
 
     def _read_json(self, text: str) -> tuple[str, str]:
-        first = self._settings.tags[0]
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            return first, text
-        question = next((value[key] for key in _QUESTION_KEYS if isinstance(value.get(key), str)), text)
-        tag = value.get("tag")
-        return (tag if tag in self._settings.tags else first), question.strip()
+        """Raises ToolError for what is no object of these arguments."""
+        arguments = self._arguments.read(text)
+        return str(arguments.get("tag", self._settings.tags[0])), str(arguments["question"]).strip()
 
 
 def describe(tags: tuple[str, ...]) -> str:
@@ -93,11 +91,15 @@ def describe(tags: tuple[str, ...]) -> str:
 
 def parameters_for(tags: tuple[str, ...]) -> JsonObject:
     """JSON Schema of what the tool takes."""
-    question = {"question": Parameter(str)}
+    return _arguments(tags).schema
+
+
+def _arguments(tags: tuple[str, ...]) -> Parameters:
+    question = {"question": Parameter(Annotated[str, OtherNames("query", "input")])}
     if not tags:
-        return Parameters(question).schema
+        return Parameters(question)
     choice: object = Literal[tags]
-    return Parameters({**question, "tag": Parameter(choice, tags[0], "whose texts are searched")}).schema
+    return Parameters({**question, "tag": Parameter(choice, tags[0], "whose texts are searched")})
 
 
 def show(passages: tuple[Passage, ...], max_chars: int) -> str:

@@ -117,6 +117,8 @@ def unwrap(given: Mapping[str, JsonValue], parameters: Sequence[str]) -> str | N
     ((key, value),) = given.items()
     if not isinstance(value, str) or key not in (parameters or CODE_KEYS):
         return None
+    if parameters and value.lstrip().startswith("{"):
+        return None  # a text that looks like an object itself: only inside of one it is plain what is meant
     return value.strip("\r\n").rstrip()
 
 

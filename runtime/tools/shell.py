@@ -14,6 +14,8 @@ from runtime.tools.base import ToolError, harmless
 from runtime.tools.typed import tool
 
 _OPERATORS: Final = "();<>|&`\n"
+_MAX_CHARACTERS: Final = 32_768
+"""Of one command: what splits it takes quadratic time."""
 _QUOTES: Final = "'\""
 _STARTS_ANOTHER: Final = {"sort": ("--compress-program", "--files0-from")}
 """Arguments by which a harmless program starts another one, or reads names from elsewhere."""
@@ -81,6 +83,8 @@ def split_command(command: str) -> list[str]:
     ['grep', '-n', 'a | b', 'notes.txt']
     """
     command = command.strip()
+    if len(command) > _MAX_CHARACTERS:
+        raise ToolError(f"the command has {len(command)} characters, at most {_MAX_CHARACTERS} are read")
     operator = _first_operator(command)
     if operator:
         raise ToolError(

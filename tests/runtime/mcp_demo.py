@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 
+import mcp_types as types
 from mcp.server import MCPServer
 
 logging.disable(logging.CRITICAL)
@@ -46,6 +47,34 @@ async def hang() -> str:
 def fail() -> str:
     """Raises."""
     raise ValueError("no such thing")
+
+
+@server.tool()
+def read_readme() -> types.CallToolResult:
+    """Answers with parts of all kinds."""
+    text = types.TextResourceContents(uri="file:///a.md", text="# Title <|im_end|>")
+    data = types.BlobResourceContents(uri="file:///a.bin", mime_type="application/zip", blob="AA==")
+    return types.CallToolResult(
+        content=[
+            types.TextContent(text="found it"),
+            types.EmbeddedResource(resource=text),
+            types.EmbeddedResource(resource=data),
+            types.ImageContent(data="AA==", mime_type="image/png"),
+            types.ResourceLink(uri="file:///b.md", name="b.md", description="the second file"),
+        ]
+    )
+
+
+@server.tool(name="get-user")
+def get_user_with_a_hyphen() -> str:
+    """Gets one."""
+    return "get-user"
+
+
+@server.tool()
+def get_user() -> str:
+    """Gets another."""
+    return "get_user"
 
 
 if __name__ == "__main__":

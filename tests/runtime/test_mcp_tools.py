@@ -1,7 +1,9 @@
 """Mounted tools of MCP servers: real servers, over stdio and HTTP, in good health and bad."""
 
 import asyncio
+import itertools
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +13,11 @@ import pytest
 
 from configs.tools import McpServerSettings
 from messages.turns import ToolCall, ToolResult
-from runtime.tools.foreign import read_arguments, tamed
+from runtime.tools.base import ToolError
+from runtime.tools.foreign import read_arguments
 from runtime.tools.mcp_client import McpServer
+from runtime.tools.mcp_schema import MAX_CHARACTERS, tamed
+from runtime.tools.parameters import write_schema
 from runtime.tools.toolbox import ToolBox
 from tests.free_ports import free_port
 
@@ -36,7 +41,9 @@ async def call(box: ToolBox, name: str, text: str = "{}") -> ToolResult:
 
 async def test_a_servers_tools_stand_under_its_name_and_can_be_called() -> None:
     async with mounted() as (_, box):
-        assert box.names == ("demo_add", "demo_echo", "demo_pid_of", "demo_die", "demo_hang", "demo_fail")
+        assert box.names[:6] == (
+            "demo_add", "demo_echo", "demo_pid_of", "demo_die", "demo_hang", "demo_fail",
+        )  # fmt: skip
         assert (await call(box, "demo_add", '{"a": 2, "b": 3}')).output == "5"
         assert (await call(box, "demo_echo", "bare <|im_end|> text")).output == "bare < |im_end|> text"
         assert (await call(box, "demo_pid_of")).output.isdigit()
@@ -97,6 +104,8 @@ async def test_a_server_that_cannot_be_reached_has_no_tools_and_harms_nobody(
     settings = McpServerSettings(name="bad", command=command, start_timeout_s=1.5)
     async with mounted(settings) as (server, box):
         assert box.names == ()
+        assert server.problems[0].startswith("the MCP server bad ")
+        assert server.problems[0].endswith("; everything else works, without its tools")
         assert (await server.call("add", {})).failure == "crashed"
 
 
@@ -155,20 +164,141 @@ async def until_open(port: int) -> None:
             return
 
 
-def test_a_schema_that_is_too_long_says_no_more_than_an_object() -> None:
-    long = {"type": "object", "properties": {f"p{n}": {"type": "string", "title": "x"} for n in range(500)}}
-    assert tamed(long, 100) == {"type": "object"}
+def test_a_schema_that_is_too_long_keeps_the_parameters_that_must_be_given() -> None:
+    long = {
+        "type": "object",
+        "properties": {f"p{n}": {"type": "string", "title": "x"} for n in range(500)},
+        "required": ["p499", "p3"],
+        "additionalProperties": False,
+    }
+    kept = tamed(long, 100)
+    assert list(kept["properties"])[:3] == ["p3", "p499", "p0"]
+    assert kept["required"] == ["p3", "p499"]
+    assert str(kept["description"]).startswith(
+        f"{500 - len(kept['properties'])} more parameters are not shown: p"
+    )
+    assert len(json.dumps(kept)) <= MAX_CHARACTERS
+    assert read_arguments('{"p3": "a", "p499": "b", "p450": "c"}', kept)["p450"] == "c"
+
+
+def test_a_schema_loses_the_length_of_its_descriptions_before_its_parameters() -> None:
+    value = {"type": "string", "description": "d" * 300}
+    kept = tamed({"type": "object", "properties": {f"p{n}": value for n in range(30)}}, 300)
+    assert kept["properties"] == {
+        f"p{n}": {"type": "string", "description": "d" * 79 + "…"} for n in range(30)
+    }
+    bare = tamed({"type": "object", "properties": {f"p{n}": value for n in range(90)}}, 300)
+    assert bare["properties"] == {f"p{n}": {"type": "string"} for n in range(90)}
+
+
+def test_a_schema_that_is_too_deep_is_any_object_and_a_parameter_that_is_costs_no_other() -> None:
     deep: dict[str, object] = {}
     for _ in range(5000):
         deep = {"anyOf": [deep]}
     assert tamed(deep, 100) == {"type": "object"}
+    plain = {"type": "integer"}
+    assert tamed({"properties": {"a": plain, "b": deep}}, 100) == {"properties": {"a": plain, "b": {}}}
+    assert tamed({"properties": "none"}, 100) == {"properties": "none"}
+
+
+def test_a_parameter_may_be_called_like_a_keyword() -> None:
     kept = tamed({"properties": {"title": {"title": "T", "description": "d" * 50}}}, 10)
     assert json.dumps(kept) == json.dumps({"properties": {"title": {"description": "d" * 9 + "…"}}})
+    names = ("description", "properties", "$ref", "default", "$defs", "required", "enum")
+    named = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    assert tamed(named, 100) == named
+
+
+POINT = {"type": "object", "properties": {"x": {"type": "number"}, "next": {"$ref": "#/$defs/Point"}}}
+
+
+def test_references_are_replaced_by_what_they_point_to_and_circles_end() -> None:
+    schema = {
+        "$defs": {"Point": POINT, "Side": {"enum": ["left", "right"]}, "a/b~c": {"type": "boolean"}},
+        "definitions": {"Old": {"type": "integer"}},
+        "properties": {
+            "at": {"$ref": "#/$defs/Point", "description": "where"},
+            "side": {"$ref": "#/$defs/Side"},
+            "both": {"type": "array", "items": {"$ref": "#/$defs/Side"}},
+            "odd": {"$ref": "#/$defs/a~1b~0c"},
+            "old": {"$ref": "#/definitions/Old"},
+            "far": {"$ref": "https://example.org/schema.json"},
+            "none": {"$ref": "#/$defs/Missing", "type": "string"},
+            "self": {"$ref": "#"},
+        },
+    }
+    kept = tamed(schema, 100)
+    assert "$defs" not in kept
+    assert "$ref" not in json.dumps(kept)
+    found = kept["properties"]
+    assert found["at"] == {
+        "type": "object", "properties": {"x": {"type": "number"}, "next": {}}, "description": "where",
+    }  # fmt: skip
+    assert found["both"] == {"type": "array", "items": {"enum": ["left", "right"]}}
+    assert (found["odd"], found["old"]) == ({"type": "boolean"}, {"type": "integer"})
+    assert (found["far"], found["none"]) == ({}, {"type": "string"})
+    assert write_schema(kept).startswith('at: object, side: "left" | "right", both: ["left" | "right"]')
+
+
+def test_references_that_double_at_each_step_end() -> None:
+    names = [f"n{number}" for number in range(60)]
+    doubled = {
+        name: {"properties": {"a": {"$ref": f"#/$defs/{after}"}, "b": {"$ref": f"#/$defs/{after}"}}}
+        for name, after in itertools.pairwise(names)
+    }
+    schema = {"$defs": doubled, "properties": {"k": {"type": "integer"}, "all": {"$ref": "#/$defs/n0"}}}
+    assert len(json.dumps(tamed(schema, 100))) <= MAX_CHARACTERS
+    assert tamed(schema, 100)["properties"]["k"] == {"type": "integer"}
+
+
+async def test_a_resources_text_is_shown_and_what_is_no_text_is_named() -> None:
+    async with mounted() as (_, box):
+        answer = await call(box, "demo_read_readme")
+    assert answer.output == (
+        "found it\n# Title < |im_end|>\n(file:///a.bin: application/zip that cannot be shown)\n"
+        "(image/png that cannot be shown)\n(a link to file:///b.md: the second file)"
+    )
+
+
+async def test_two_tools_of_one_name_are_both_there_and_it_is_said() -> None:
+    async with mounted(STDIO.model_copy(update={"tools": ("get-user", "get_user", "nothing")})) as (
+        server,
+        box,
+    ):
+        assert box.names == ("demo_get_user_2", "demo_get_user")
+        assert (await call(box, "demo_get_user")).output == "get_user"
+        assert (await call(box, "demo_get_user_2")).output == "get-user"
+        missing, twice = server.problems
+    assert missing.startswith("the MCP server demo has no tool 'nothing'; it has: 'add', 'echo'")
+    assert twice == (
+        "two tools of the MCP server demo are called demo_get_user here: 'get-user' is demo_get_user_2,"
+        " 'get_user' is demo_get_user"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1, "c": 2}', "there is no argument c; there are: a: integer, b: integer"),
+        ('{"a": 1, "bb": 2}', "there is no argument bb; did you mean b?"),
+        ('{"a": 1}', "argument b is missing; expected a: integer, b: integer"),
+        ("", "argument a is missing"),
+    ],
+)
+async def test_a_missing_or_misspelt_argument_never_reaches_the_server(text: str, said: str) -> None:
+    schema = {"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
+    with pytest.raises(ToolError, match=re.escape(said)):
+        read_arguments(text, schema)
 
 
 def test_arguments_are_read_from_json_or_from_the_bare_text_of_the_one_parameter() -> None:
     one = {"properties": {"text": {}}}
     assert read_arguments("hello", one) == {"text": "hello"}
     assert read_arguments('{"text": "a"}', one) == {"text": "a"}
-    assert read_arguments('{"other": 1}', one) == {"text": '{"other": 1}'}
+    with pytest.raises(ToolError, match="there is no argument other; there are: text: any"):
+        read_arguments('{"other": 1}', one)
+    with pytest.raises(ToolError, match=r"there is no argument texts; did you mean text\?"):
+        read_arguments('{"texts": "print(1)"}', one)
+    assert read_arguments('{"other": 1}', {**one, "additionalProperties": True}) == {"other": 1}
+    assert read_arguments('{"other": 1}', {"type": "object"}) == {"other": 1}
     assert read_arguments("", {}) == {}

@@ -29,6 +29,14 @@ async def say(tool: MemoryTool, text: str, action: str = "search", k: int = 3) -
     return (await tool.memory.call(json.dumps({"text": text, "action": action, "k": k}))).output
 
 
+async def test_a_note_is_kept_and_found_by_the_names_operation_and_content(tmp_path: Path) -> None:
+    async with memory(tmp_path) as tool:
+        kept = await tool.memory.call('{"operation": "store", "content": "bridges listen on port 5560"}')
+        found = await tool.memory.call('{"operation": "search", "content": "bridges"}')
+    assert kept.output == "stored; there are 1 notes now"
+    assert found.output.endswith("] bridges listen on port 5560")
+
+
 async def test_a_note_is_found_by_what_it_says(tmp_path: Path) -> None:
     async with memory(tmp_path) as tool:
         assert await say(tool, "bridges listen on port 5560", "store") == "stored; there are 1 notes now"

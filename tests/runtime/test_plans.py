@@ -115,6 +115,15 @@ async def test_a_text_that_is_one_reference_becomes_the_value_itself(tools: Tool
     assert outcome.steps[1].input == '{"text": 1}'
 
 
+async def test_an_object_that_a_step_answered_is_a_text_to_the_next_one(tools: Tools) -> None:
+    steps = """[{"id": "a", "tool": "say", "input": {"text": "{\\"x\\": 1}"}},
+                {"id": "b", "tool": "say", "input": "$a"},
+                {"id": "c", "tool": "say", "input": {"txt": "$a"}}]"""
+    outcome = await run(tools, steps)
+    assert tools.seen == ['{"x": 1}', '{"x": 1}']
+    assert outcome.steps[2].output.startswith("Error: there is no argument txt; did you mean text?")
+
+
 async def test_steps_that_do_not_need_one_another_run_at_the_same_time(tools: Tools) -> None:
     plan = '[{"id": "a", "tool": "meet", "input": "1"}, {"id": "b", "tool": "meet", "input": "2"}]'
     assert (await run(tools, plan)).ok

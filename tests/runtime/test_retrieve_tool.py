@@ -52,13 +52,26 @@ async def observe(text: str, settings: RetrieveSettings = SETTINGS) -> str:
         ("Error: cannot connect", "docs for 'Error: cannot connect'"),
         ("secrets: everything", "docs for 'secrets: everything'"),
         ('{"tag": "api", "question": "Which port?"}', "api for 'Which port?'"),
-        ('{"tag": "secrets", "query": "Which port?"}', "docs for 'Which port?'"),
-        ('{"port": 1}', """docs for '{"port": 1}'"""),
+        ('{"query": "Which port?"}', "docs for 'Which port?'"),
+        ('{"input": "Which port?", "tag": "api"}', "api for 'Which port?'"),
         ("{broken", "docs for '{broken'"),
     ],
 )
 async def test_it_searches_the_tag_that_was_named_if_it_may(text: str, asked: str) -> None:
     assert f"asked {asked}, 3 passages" in await observe(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"tag": "secrets", "query": "Which port?"}', "argument tag: Input should be 'docs' or 'api'"),
+        ('{"port": 1}', "there is no argument port; there are: question: string"),
+        ('{"questions": "Which port?"}', "there is no argument questions; did you mean question?"),
+        ("{}", "argument question is missing"),
+    ],
+)
+async def test_a_wrong_argument_searches_nothing(text: str, said: str) -> None:
+    assert (await observe(text)).startswith(f"Error: {said}")
 
 
 async def test_a_passage_stands_under_the_blob_and_heading_that_it_comes_from() -> None:

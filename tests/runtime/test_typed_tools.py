@@ -9,9 +9,10 @@ from pydantic import BaseModel, Field
 
 from messages.turns import ToolCall
 from runtime.tools.base import ToolError, harmless
+from runtime.tools.calls import parse_reply
 from runtime.tools.docstrings import read_docstring
 from runtime.tools.formats import mcp_format, openai_format, prompt_line, written_arguments
-from runtime.tools.parameters import BadSignature
+from runtime.tools.parameters import BadSignature, OtherNames
 from runtime.tools.toolbox import ToolBox
 from runtime.tools.typed import FunctionTool, tool
 
@@ -150,14 +151,68 @@ async def test_the_bare_text_of_the_first_parameter_will_do_where_all_others_hav
     assert await observe(shout, text) == output
 
 
-async def test_a_text_that_is_a_json_object_by_chance_stays_a_text() -> None:
-    @tool
-    async def keep(code: str) -> str:
-        """Keeps it."""
-        return code
+@tool
+async def keep(code: str) -> str:
+    """Keeps it."""
+    return code
 
-    assert await observe(keep, '{"a": 1}') == '{"a": 1}'
-    assert await observe(keep, '{"code": "x"}') == "x"
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"cod": "print(1)"}', "there is no argument cod; did you mean code?; argument code is missing"),
+        ('{"a": 1}', "there is no argument a; there are: code: string; argument code is missing"),
+        ("{}", "argument code is missing; expected code: string"),
+        ('{"code": "print(1)", "coded": 1}', "there is no argument coded; did you mean code?"),
+        ('{"code": "print(1', "the input is not a JSON object ("),
+        ("{'code': 'print(1)'}", "the input is not a JSON object ("),
+        ('{"code": ["print(1)"]}', "argument code: Input should be a valid string"),
+    ],
+)
+async def test_an_object_never_stands_for_the_one_text_that_a_tool_takes(text: str, said: str) -> None:
+    result = await keep.call(text)
+    assert not result.ok
+    assert result.output.startswith(f"Error: {said}")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ('{"code": "x"}', "x"),
+        ('{"code": "{\\"cod\\": 1}"}', '{"cod": 1}'),
+        ('{"a": 1}["a"]', '{"a": 1}["a"]'),
+        ("{1, 2}", "{1, 2}"),
+        ("{x: 1 for x in y}", "{x: 1 for x in y}"),
+    ],
+)
+async def test_a_text_that_only_begins_like_an_object_stays_a_text(text: str, kept: str) -> None:
+    assert await observe(keep, text) == kept
+
+
+async def test_a_text_that_is_an_object_itself_comes_through_a_reply_as_it_is() -> None:
+    (call,) = parse_reply('<tool name="keep">{"code": "{\\"cod\\": 1}"}</tool>', {"keep": ("code",)}).calls
+    assert await observe(keep, call.input) == '{"cod": 1}'
+
+
+@tool
+def find_notes(folder: Annotated[str, OtherNames("path", "dir")] = ".", k: int = 3) -> str:
+    """Finds."""
+    return f"{folder} {k}"
+
+
+@pytest.mark.parametrize(
+    ("text", "output"),
+    [
+        ('{"path": "a"}', "a 3"),
+        ('{"dir": "a", "k": 1}', "a 1"),
+        ('{"folder": "a"}', "a 3"),
+        ('{"folder": "a", "path": "b"}', "Error: there is no argument path; there are: folder: string"),
+        ('{"path": 5.5, "x": 1}', "Error: there is no argument x; there are: folder: string"),
+    ],
+)
+async def test_an_argument_may_have_another_name_which_nobody_is_told(text: str, output: str) -> None:
+    assert (await observe(find_notes, text)).startswith(output)
+    assert "path" not in json.dumps(find_notes.parameters)
 
 
 async def test_a_tool_error_is_an_observation_with_its_own_kind() -> None:

@@ -278,6 +278,21 @@ async def test_tables_of_every_kind_are_shown(kit: ToolKit, box: ToolBox) -> Non
     for name in ("t.parquet", "t.arrow", "s.arrow", "t.csv", "t.jsonl", "t.json"):
         result = await call(box, "data_view", path=name, rows=2)
         assert (result.output, result.ok) == (expected, True), name
+    size, types, *_ = expected.splitlines()
+    for operation, lines in (
+        ("shape", (size,)),
+        ("columns", (size, types)),
+        ("head", (size, types, "Oslo | 23")),
+        ("tail", (size, types, " | 5")),
+    ):
+        result = await call(box, "data_view", path="t.csv", operation=operation, n_rows=1)
+        assert result.output == "\n".join(lines), operation
+
+
+async def test_files_are_listed_by_the_name_path(box: ToolBox) -> None:
+    await write(box, "docs/a.txt", "a")
+    assert (await call(box, "list_files", path=".")).output == "docs/"
+    assert (await call(box, "list_files", path="docs")).output == "docs/a.txt 1"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def add_serve_command(add_parser: AddParser) -> None:
     serve.add_argument("--transport", choices=("local", "ray"), default="local", help="where they live")
     serve.add_argument("--host", help="the address to listen on (127.0.0.1)")
     serve.add_argument("--port", type=int, help="the port to listen on, 0 for a free one (8000)")
-    serve.add_argument("--preset", default="laptop", help="a preset or a .yaml file, for all the rest")
+    serve.add_argument("--preset", help="a preset or a .yaml file, for all the rest (laptop)")
     serve.set_defaults(command=_serve)
 
 
@@ -48,7 +48,7 @@ def _plan(options: argparse.Namespace) -> "Plan":
     from configs.models import EngineSettings
     from configs.serving import ServingSettings
 
-    settings = load_settings(options.preset)
+    settings = load_settings(options.preset or "laptop")
     serving = settings.serving
     run_dir = None
     if options.adapter is not None:
@@ -71,4 +71,6 @@ def _plan(options: argparse.Namespace) -> "Plan":
     except ValidationError as error:
         raise BadInput(describe(error, where="serve", model=ServingSettings)) from error
     model.locate()  # a missing model is found before anything starts
-    return Plan(model, engine, serving, run_dir, options.transport)
+    said_by_nobody = options.preset is None and options.model is not None
+    own_context = run_dir is None and (said_by_nobody or "max_context" not in engine.model_fields_set)
+    return Plan(model, engine, serving, run_dir, options.transport, own_context)

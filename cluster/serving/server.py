@@ -16,9 +16,11 @@ from actors.coordinator.journal import read_journal
 from cluster.gpus import reserve_gpus
 from cluster.run_folder import JOURNAL
 from cluster.serving.application import build
+from cluster.serving.context import fit_context
 from cluster.serving.door import bind, end_of, keys_of, running, url_of
 from cluster.serving.sampler import Sampler
 from cluster.serving.service import Service
+from configs.errors import SettingsError
 from configs.models import EngineSettings, ModelSettings
 from configs.serving import ServingSettings
 from messages.adapters import AdapterRef, LoadAdapter, Policy
@@ -40,6 +42,8 @@ class Plan(NamedTuple):
     """The run whose adapters are served."""
     transport: Literal["local", "ray"] = "local"
     """Where the engine's replicas live: in this process, or in processes of their own on a cluster."""
+    own_context: bool = False
+    """The engine's context is the model's own, as far as the memory holds it."""
 
 
 def newest_versions(run_dir: Path, limit: int) -> tuple[AdapterRef, ...]:
@@ -87,6 +91,7 @@ async def serve(plan: Plan, watch: Callable[[str], None] = lambda _: None) -> No
     keys = keys_of(plan.serving)
     with bind(plan.serving) as listening:
         watch(f"loading {_name(plan.model)}")
+        plan = await _with_context(plan, watch)
         async with (
             _cluster(plan),
             ActorSystem.open(plan.transport) as system,
@@ -95,6 +100,21 @@ async def serve(plan: Plan, watch: Callable[[str], None] = lambda _: None) -> No
         ):
             watch(f"serving {', '.join(service.names)} on {url_of(listening)}")
             await end_of(server, system)
+
+
+async def _with_context(plan: Plan, watch: Callable[[str], None]) -> Plan:
+    """With the model's own context, where it is to have that. Raises SettingsError."""
+    if not plan.own_context:
+        return plan
+    try:
+        engine, told = await asyncio.to_thread(fit_context, plan.model, plan.engine)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"model.source: {plan.model.source!r} has no configuration to read: {error}"
+        ) from error
+    if told:
+        watch(told)
+    return plan._replace(engine=engine)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 `sympify` and `parse_expr` hand their text to `eval`; a model's answer must not get there. This is a
 small precedence parser: numbers, one-letter symbols, known functions and constants,
-`+ - * / ^ **`, parentheses and implicit products (`2x(x+1)`).
+`+ - * / ^ ** ! !!`, parentheses and implicit products (`2x(x+1)`).
 """
 
 import re
@@ -12,13 +12,17 @@ from typing import Final, cast
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
+from runtime.symbols import is_product
+
 MAX_CHARACTERS: Final = 500
 MAX_DEPTH: Final = 24
 MAX_POWER_BITS: Final = 4096
 """A power of integers is worked out only up to this size."""
+MAX_FACTORIAL: Final = 3000
+"""The largest whole number whose factorial is worked out."""
 
 _TOKEN: Final = re.compile(
-    r"\s*(?:(\d+\.\d*|\.\d+|\d+)(?:[eE]([+-]?\d{1,3})(?![A-Za-z]))?|([A-Za-z]+\d*)|(\*\*|[-+*/^()]))",
+    r"\s*(?:(\d+\.\d*|\.\d+|\d+)(?:[eE]([+-]?\d{1,3})(?![A-Za-z]))?|([A-Za-z]+\d*)|(\*\*|!+|[-+*/^()]))",
     re.ASCII,
 )
 _FUNCTIONS: Final[dict[str, Callable[[Expr], Expr]]] = {
@@ -69,6 +73,7 @@ class _Reader:
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
         self._at = 0
+        self._depth = 0
 
     def peek(self) -> str:
         """The next token; empty at the end."""
@@ -89,13 +94,29 @@ class _Reader:
                 left = left * right if token == "*" else _divide(left, right)
             elif token in ("^", "**") and above < _POWER:
                 self._at += 1
-                left = _power(left, self.expression(_SIGN))  # right to left
+                left = _power(left, self._exponent())
             elif (token == "(" or token[:1].isalpha()) and above < _PRODUCT:
                 left = left * self.expression(_PRODUCT)
             else:
                 return left
 
+    def _exponent(self) -> Expr:
+        """From right to left: `2^3^2` is 2^9."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise Unreadable(f"powers of powers more than {MAX_DEPTH} deep")
+        exponent = self.expression(_SIGN)
+        self._depth -= 1
+        return exponent
+
     def _operand(self) -> Expr:
+        operand = self._bare_operand()
+        while self.peek()[:1] == "!":
+            operand = _factorial(operand, self.peek())
+            self._at += 1
+        return operand
+
+    def _bare_operand(self) -> Expr:
         token = self.peek()
         self._at += 1
         if token in ("+", "-"):
@@ -110,7 +131,7 @@ class _Reader:
         if token[:1].isdigit() or token[:1] == ".":
             return Rational(token)
         if token.lower() in _FUNCTIONS and self.peek() == "(":
-            return _FUNCTIONS[token.lower()](self._operand())
+            return _FUNCTIONS[token.lower()](self._bare_operand())
         return _symbol(token)
 
 
@@ -129,15 +150,15 @@ def _tokens(text: str) -> list[str]:
 
 
 def _symbol(name: str) -> Expr:
-    """A constant, one letter with an index, or a product of two letters; no longer words."""
+    """A constant, one letter with an index, or a product of letters; no words."""
     constant = _CONSTANTS.get(name if len(name) == 1 else name.lower())
     if constant is not None:
         return constant
     letters = name.rstrip("0123456789")
     if len(letters) == 1:
         return Symbol(name)
-    if len(letters) == 2 and letters == name:
-        return _symbol(name[0]) * _symbol(name[1])
+    if letters == name and is_product(name):
+        return cast(Expr, sympy.Mul(*map(_symbol, name)))
     raise Unreadable(f"{name!r} is not a symbol" if name else "it ends too early")
 
 
@@ -145,6 +166,15 @@ def _divide(left: Expr, right: Expr) -> Expr:
     if right == 0:
         raise Unreadable("a division by zero")
     return left / right
+
+
+def _factorial(operand: Expr, sign: str) -> Expr:
+    """`n!`, or `n!!`, the product of every other number down from n."""
+    if len(sign) > 2:
+        raise Unreadable(f"{sign!r} is out of place")
+    if operand.is_number and not (operand.is_Integer and 0 <= int(operand) <= MAX_FACTORIAL):
+        raise Unreadable("a factorial of what is no small whole number")
+    return cast(Expr, sympy.factorial(operand) if sign == "!" else sympy.factorial2(operand))
 
 
 def _power(base: Expr, exponent: Expr) -> Expr:

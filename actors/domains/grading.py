@@ -7,14 +7,12 @@ settle goes to grader processes (`actors.domains.graders`).
 import re
 from collections import Counter
 from collections.abc import Sequence
-from decimal import Decimal
 from fractions import Fraction
 from typing import Final, Literal, NamedTuple
 
+from actors.domains.numbers import Number, read_number
 from configs.errors import AgentFactoryError
-
-MAX_NUMBER_CHARACTERS: Final = 200
-MAX_EXPONENT: Final = 400
+from runtime.symbols import is_product
 
 Method = Literal["exact", "numeric", "symbolic"]
 
@@ -46,30 +44,20 @@ class Grade(NamedTuple):
     """How sure that is: 1 where it was proved."""
 
 
-class Number(NamedTuple):
-    """A rational number that was written out."""
-
-    value: Fraction
-    is_decimal: bool
-    """Written with a point or an exponent, and so perhaps rounded."""
-
-
-_DIGITS: Final = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
-_DECIMAL: Final = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{{1,4}})?"
-_PLAIN: Final = re.compile(rf"([+-]?)\s*({_DECIMAL})(?:\s*/\s*([+-]?{_DECIMAL}))?", re.ASCII)
-_MIXED: Final = re.compile(
-    r"([+-]?)\s*(\d+)(?:\s+(\d+)\s*/\s*(\d+)|\s*\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\})", re.ASCII
-)
-_LATEX_FRACTION: Final = re.compile(
-    r"([+-]?)\s*\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}|(\d)(\d))", re.ASCII
-)
 _WRAPPERS: Final = (
     ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("\\boxed{", "}"), ("\\text{", "}"),
     ("\\mathrm{", "}"), ("\\textbf{", "}"), ("**", "**"), ("`", "`"),
 )  # fmt: skip
-_SPACING: Final = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])|~")
+_GROUPING: Final = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\s*\\!|\\!\s*,)\s*(?=\d{3})|\\!")
+"""What stands between groups of three digits: `32,\\!349`, `32{,}349`; a negative space."""
+_SPACING: Final = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])|~")
 _SAME_SIGN: Final = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "\u00a0": " "})
-_WORDS: Final = re.compile(r"\s+")
+_MAX_SHOWN_DIGITS: Final = 1000
+_SPACES: Final = re.compile(r"\s+")
+_LOOSE_SPACE: Final = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
+"""A space that separates neither words nor digits."""
+_WORD: Final = re.compile(r"(?<![A-Za-z\\])[A-Za-z]+")
+_SHORT_WORDS: Final = frozenset({"yes", "no", "true", "false", "none", "odd", "even"})
 
 
 def clean(text: str) -> str:
@@ -80,6 +68,7 @@ def clean(text: str) -> str:
     """
     if text.isalnum():
         return text
+    text = _GROUPING.sub(lambda found: "" if found[0] == "\\!" else ",", text)
     text = _SPACING.sub(" ", text.translate(_SAME_SIGN)).strip()
     for _ in range(8):
         before = text
@@ -99,28 +88,6 @@ def clean(text: str) -> str:
     return text
 
 
-def read_number(text: str) -> Number | None:
-    """An integer, decimal or fraction that is the whole of the (cleaned) text; None for all else.
-
-    `1,234`, `+5`, `.5`, `1e3`, `3/4`, `1 3/4` and `\\frac{3}{4}` are numbers; `10th`, `5 cm`, `1,23`, `50%`
-    and `1/0` are not.
-    """
-    if len(text) > MAX_NUMBER_CHARACTERS:
-        return None
-    fraction = _LATEX_FRACTION.fullmatch(text) or _MIXED.fullmatch(text)
-    if fraction:
-        return _read_fraction(*(part for part in fraction.groups() if part is not None))
-    plain = _PLAIN.fullmatch(text)
-    if plain is None:
-        return None
-    sign, first, second = plain.groups()
-    numerator, denominator = _read_decimal(first), _read_decimal(second or "1")
-    if numerator is None or not denominator:
-        return None
-    value = numerator / denominator * (-1 if sign == "-" else 1)
-    return Number(value, any(mark in text for mark in ".eE"))
-
-
 def grade_plainly(reference: str, answer: str, rel_tolerance: float) -> Grade | None:
     """The grade, where equal text or exact arithmetic settles it; None where it takes algebra."""
     expected, given = clean(reference), clean(answer)
@@ -131,7 +98,7 @@ def grade_plainly(reference: str, answer: str, rel_tolerance: float) -> Grade | 
     left, right_number = read_number(expected), read_number(given)
     if left is not None and right_number is not None:
         return grade_numbers(left, right_number, rel_tolerance)
-    if is_words(expected) or (is_words(given) and not _may_be_a_product(given)):
+    if any(is_words(text) and not is_product(text) for text in (expected, given)):
         return wrong(f"expected {shorten(expected)}, got {shorten(given)}", "exact")
     return None
 
@@ -160,7 +127,13 @@ def canonical(answer: str) -> str | None:
     number = read_number(text)
     if number is not None:
         return str(number.value)
-    return _fold(text).replace(" ", "") or None
+    return _LOOSE_SPACE.sub("", _fold(text)) or None
+
+
+def canonical_words(answer: str) -> str | None:
+    """As `canonical`, for answers that are words out of a text: upper case is no difference."""
+    form = canonical(answer)
+    return None if form is None else form.casefold()
 
 
 def majority(answers: Sequence[str | None]) -> tuple[str | None, float]:
@@ -193,49 +166,32 @@ def is_words(text: str) -> bool:
     return letters.isalpha() and longest > 1 and letters.lower() not in _CONSTANTS
 
 
-def _may_be_a_product(text: str) -> bool:
-    """`xy` is x·y, where that is what is asked for."""
-    return len(text) == 2
-
-
 _CONSTANTS: Final = frozenset({"pi", "oo", "inf", "infinity", "tau"})
 
 
-def right(explanation: str, method: Method) -> Grade:
+UNREAD: Final = 0.9
+"""Confidence in that an answer is wrong because nothing could read it."""
+
+
+def right(explanation: str, method: Method, confidence: float = 1.0) -> Grade:
     """A full mark."""
-    return Grade(True, 1.0, explanation, method)
+    return Grade(True, 1.0, explanation, method, confidence)
 
 
-def wrong(explanation: str, method: Method) -> Grade:
+def wrong(explanation: str, method: Method, confidence: float = 1.0) -> Grade:
     """No mark."""
-    return Grade(False, 0.0, explanation, method)
+    return Grade(False, 0.0, explanation, method, confidence)
 
 
 def show(value: Fraction) -> str:
     """The number, short enough for a log line."""
-    return shorten(str(value))
+    digits = max(abs(value.numerator), value.denominator).bit_length() * 3 // 10
+    return shorten(str(value)) if digits < _MAX_SHOWN_DIGITS else f"a number of about {digits} digits"
 
 
 def shorten(text: str, limit: int = 60) -> str:
     """The text, or its beginning."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _read_fraction(sign: str, *parts: str) -> Number | None:
-    """From [whole,] numerator, denominator."""
-    *whole, above, below = map(int, parts)
-    if below == 0:
-        return None
-    value = sum(whole) + Fraction(above, below)
-    return Number(-value if sign == "-" else value, False)
-
-
-def _read_decimal(text: str) -> Fraction | None:
-    number = Decimal(text.replace(",", ""))
-    exponent = number.as_tuple().exponent
-    if not isinstance(exponent, int) or abs(exponent) > MAX_EXPONENT:
-        return None
-    return Fraction(number)
 
 
 def _is_one_group(inner: str, opening: str) -> bool:
@@ -251,4 +207,12 @@ def _is_one_group(inner: str, opening: str) -> bool:
 
 
 def _fold(text: str) -> str:
-    return _WORDS.sub(" ", text).casefold().strip()
+    """Words in lower case; all other letters as they are: `M` is not `m`, nor `Mb` `MB`, nor `ABC` `abc`."""
+    return _WORD.sub(_fold_word, _SPACES.sub(" ", text)).strip()
+
+
+def _fold_word(found: re.Match[str]) -> str:
+    """`Yes` and `Evelyn` are words; three letters and fewer, or capitals inside, may be symbols."""
+    word, lower = found[0], found[0].lower()
+    is_word = len(word) > 3 and word[1:].islower() and any(vowel in lower for vowel in "aeiouy")
+    return lower if is_word or lower in _SHORT_WORDS else word

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from actors.domains.grading import Grade, canonical, clean, grade_plainly, majority, read_number
+from actors.domains.grading import Grade, canonical, clean, grade_plainly, majority
+from actors.domains.numbers import read_number
 
 TOLERANCE = 1e-6
 

@@ -43,10 +43,10 @@ class Pair(NamedTuple):
     """What the attempt left there: `[[tag, name, text], …]`."""
 
 
-def read_pairs(domain: str) -> list[Pair]:
+def read_pairs(domain: str, file: str | None = None) -> list[Pair]:
     tasks: dict[str, Task] = {}
     pairs: list[Pair] = []
-    for line in (PAIRS / f"{domain}.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (PAIRS / f"{file or domain}.jsonl").read_text(encoding="utf-8").splitlines():
         found: dict[str, JsonValue] = json.loads(line)
         if "name" in found:
             name = str(found.pop("name"))

@@ -8,7 +8,7 @@ deadline. The transcript is not read.
 from typing import Final, Self
 
 from actors.domains.base import CannotJudge, JudgeParts
-from actors.domains.grading import NoReference, canonical, shorten
+from actors.domains.grading import NoReference, canonical_words, shorten
 from actors.spaces import blobs_under
 from messages.blobs import BlobInfo
 from messages.episodes import Solution
@@ -86,4 +86,4 @@ def difference(goal: StoreGoal, space: str, blobs: list[BlobInfo]) -> str:
 def _first_line(text: str) -> str | None:
     """What of an answer is compared: a heading's marks, quotes and a final period do not count."""
     lines = text.strip().splitlines()
-    return canonical(lines[0].strip("#\"'` ")) if lines else None
+    return canonical_words(lines[0].strip("#\"'` ")) if lines else None

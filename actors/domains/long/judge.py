@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from actors.domains.base import JudgeParts
-from actors.domains.grading import NoReference, canonical, clean, grade_plainly, shorten
+from actors.domains.grading import NoReference, canonical_words, clean, grade_plainly, shorten
 from messages.episodes import Solution
 from messages.goals import Milestone, MilestonesGoal
 from messages.judging import Credit, Verdict
@@ -69,8 +69,13 @@ class LongJudge:
             expected = parts_of(task.reference, len(goal.milestones))
         if len(said) != len(expected):
             return False
-        grades = [grade_plainly(e, s, self._rel_tolerance) for e, s in zip(expected, said, strict=True)]
-        return all(grade is not None and grade.correct for grade in grades)
+        return all(self._is_same(*pair) for pair in zip(expected, said, strict=True))
+
+    def _is_same(self, expected: str, said: str) -> bool:
+        if canonical_words(expected) == canonical_words(said):
+            return True
+        grade = grade_plainly(expected, said, self._rel_tolerance)
+        return grade is not None and grade.correct
 
 
 def observed(solution: Solution) -> list[str]:
@@ -83,11 +88,11 @@ def follow(goal: MilestonesGoal, evidence: Sequence[str]) -> list[bool]:
 
     A piece of evidence shows one value: a call that prints many numbers shows nothing.
     """
-    seen = [canonical(text) for text in evidence]
+    seen = [canonical_words(text) for text in evidence]
     reached: list[bool] = []
     at = 0
     for milestone in goal.milestones:
-        wanted = canonical(milestone.value)
+        wanted = canonical_words(milestone.value)
         start = at if goal.in_order else 0
         found = next((place for place in range(start, len(seen)) if seen[place] == wanted), None)
         reached.append(found is not None)

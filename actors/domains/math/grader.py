@@ -1,16 +1,18 @@
 """What a math grader process does: grade answers, and check steps."""
 
 import json
+import sys
 from typing import Final, NoReturn
 
 import sympy
 from pydantic import JsonValue
 
 from actors.domains.grader_process import Work, serve_grades
-from actors.domains.grading import wrong
-from actors.domains.math.algebra import grade_math, is_zero, read
+from actors.domains.grading import UNREAD, wrong
+from actors.domains.math.algebra import check_reference, grade_math, is_zero, read
 from runtime.expressions import Unreadable
 
+_MAX_DIGITS: Final = 20_000
 _WARM_UP: Final = (
     (r"\frac{1}{2}", "1/2+0"), (r"\sqrt{2}", "2^(1/2)"), (r"x^2+2x+1", r"(x+1)^{2}"),
     (r"\{1,2,3\}", "{3,2,1}"), ("[0,1)", r"[0,1)"), (r"(-\infty, 3]", "(-oo,3]"), ("(1,2)", "(1,2)"),
@@ -25,20 +27,36 @@ _WARM_UP: Final = (
 
 
 def grade_job(text: str) -> JsonValue:
-    """One job: `["grade", reference, answer, tolerance]` or `["steps", [[before, after, equations], …]]`.
+    """One job: `["grade", reference, answer, tolerance]`, `["steps", [[before, after, equations], …]]` or
+    `["check", reference]`.
 
-    Gives the grade's fields, or for each step whether it follows.
+    Gives the grade's fields, or for each step whether it follows, or true for a reference that can be read.
     """
     kind, *job = json.loads(text)
     if kind == "steps":
         return [step_holds(*step) for step in job[0]]
+    if kind == "check":
+        check_reference(job[0])
+        return True
     reference, answer, rel_tolerance = job
     try:
         return list(grade_math(reference, answer, rel_tolerance))
-    except Unreadable as error:
-        return list(wrong(str(error), "symbolic"))
-    except RecursionError:
-        return list(wrong("nested too deeply", "symbolic"))
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Libraries fail in many ways on what a model writes. Ours it is where the reference does the same.
+        check_reference(reference)
+        return list(wrong(_reason(error), "symbolic", UNREAD))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Unreadable):
+        return str(error)
+    return (
+        "nested too deeply"
+        if isinstance(error, RecursionError)
+        else f"it cannot be compared: {error!r}"[:200]
+    )
 
 
 def step_holds(before: str, after: str, equations: bool) -> bool:
@@ -47,8 +65,10 @@ def step_holds(before: str, after: str, equations: bool) -> bool:
         if equations:
             return _same_solutions(before, after)
         return grade_math(before, after, 0.0).correct
-    except (Unreadable, RecursionError, NotImplementedError):
-        return False
+    except MemoryError:
+        raise
+    except Exception:
+        return False  # a step that sympy fails on in whatever way is not shown to hold
 
 
 def _same_solutions(before: str, after: str) -> bool:
@@ -72,6 +92,7 @@ def _as_zero(equation: str) -> sympy.Expr:
 
 def prepare() -> Work:
     """Warm up on samples of our own."""
+    sys.set_int_max_str_digits(_MAX_DIGITS)  # sympy prints numbers while it sorts terms
     for reference, answer in _WARM_UP:
         grade_math(reference, answer, 1e-6)
     return grade_job

@@ -9,9 +9,11 @@ read as well.
 import json
 from typing import Final
 
+from pydantic import JsonValue
+
 from actors.domains.base import JudgeParts
 from actors.domains.graders import GraderPool
-from actors.domains.grading import Grade, GraderDied, NoReference, shorten
+from actors.domains.grading import UNREAD, Grade, GraderDied, GraderFailure, NoReference, shorten, wrong
 from actors.domains.math.quick import grade_quickly
 from actors.domains.math.steps import Step, read_steps
 from messages.episodes import Solution
@@ -20,6 +22,8 @@ from messages.tasks import Task
 
 _MODULE: Final = "actors.domains.math.grader"
 _MAX_CHARACTERS: Final = 20_000
+_ATTEMPTS: Final = 2
+"""Before a candidate's text is to blame for what happens to its grader."""
 
 
 class MathJudge:
@@ -58,12 +62,15 @@ class MathJudge:
 
     async def grade(self, reference: str, answer: str) -> Grade:
         """Is the answer right? Raises GraderTimeout or GraderDied where that was not found out."""
-        reference, answer = reference[:_MAX_CHARACTERS], answer[:_MAX_CHARACTERS]
+        if len(answer) > _MAX_CHARACTERS:
+            return wrong(f"longer than {_MAX_CHARACTERS} characters", "exact")
         grade = grade_quickly(reference, answer, self._rel_tolerance)
         if grade is not None:
             return grade
         what = f"{shorten(answer)!r} against {shorten(reference)!r}"
-        line = await self._graders.work(json.dumps(["grade", reference, answer, self._rel_tolerance]), what)
+        line = await self._work(["grade", reference, answer, self._rel_tolerance], what, reference)
+        if line is None:
+            return wrong("working the answer out takes too much time or memory", "symbolic", UNREAD)
         return _read_grade(line, what)
 
     async def aclose(self) -> None:
@@ -81,8 +88,30 @@ class MathJudge:
         return until / len(holds), credits
 
     async def _steps_hold(self, steps: list[Step], task_id: str) -> list[bool]:
-        line = await self._graders.work(json.dumps(["steps", steps]), f"the steps of task {task_id}")
-        return [bool(held) for held in json.loads(line)]
+        line = await self._work(
+            ["steps", [list(step) for step in steps]], f"the steps of task {task_id}", "1"
+        )
+        return [False] * len(steps) if line is None else [bool(held) for held in json.loads(line)]
+
+    async def _work(self, job: list[JsonValue], what: str, reference: str) -> str | None:
+        """The grader's line; None where the candidate's text ended it twice, and the reference does not.
+
+        Raises GraderTimeout or GraderDied where the reference, or the pool itself, is what fails.
+        """
+        failure: GraderFailure | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._graders.work(json.dumps(job), what)
+            except GraderFailure as error:
+                failure = error
+        try:
+            await self._graders.work(
+                json.dumps(["check", reference]), f"the reference {shorten(reference)!r}"
+            )
+        except GraderFailure:
+            assert failure is not None
+            raise failure from None
+        return None
 
 
 def _read_grade(line: str, what: str) -> Grade:

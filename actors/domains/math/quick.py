@@ -1,22 +1,116 @@
-"""What of grading mathematics takes no algebra: text, numbers, and quantities whose number is written out.
+"""Fast path of grading mathematics, without sympy: text, numbers, quantities, and answers whose form counts.
 
-Bounded in time, so that it is done in the actor's own process.
+Bounded in time, so that it is done in the actor's own process. What it leaves open goes to a grader process.
 """
 
 from fractions import Fraction
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-from actors.domains.grading import Grade, Number, clean, grade_plainly, read_number, right, shorten, wrong
-from actors.domains.math.units import DOLLAR, Quantity, split_quantity
+from actors.domains.grading import Grade, clean, grade_numbers, grade_plainly, right, shorten, wrong
+from actors.domains.math.forms import grade_forms
+from actors.domains.math.notation import normalize
+from actors.domains.math.nouns import split_counted
+from actors.domains.math.relations import read_value
+from actors.domains.math.statements import read_statement
+from actors.domains.math.units import Quantity, is_money, split_quantity
+from actors.domains.numbers import Number, read_decimal_comma, read_number
+
+_CACHED: Final = 4096
+
+
+class Prepared(NamedTuple):
+    """An answer in the one spelling that the readers know."""
+
+    text: str
+    """The whole of it."""
+    name: str
+    """`x` of `x = 3`; empty where it names nothing."""
+    value: str
+    """`3` of `x = 3`; the whole of it where it names nothing."""
+
+
+@lru_cache(_CACHED)
+def prepare_answer(answer: str) -> Prepared:
+    r"""The final answer that a text states, with its name apart.
+
+    >>> prepare_answer(r"Thus $x = \\frac{1}{2}$.")
+    Prepared(text='x = \\frac{1}{2}', name='x', value='\\frac{1}{2}')
+    """
+    text = clean(normalize(clean(read_statement(answer))))
+    name, value = read_value(text)
+    return Prepared(text, name, clean(value))
 
 
 def grade_quickly(reference: str, answer: str, rel_tolerance: float) -> Grade | None:
     """The grade, where it can be found without algebra; None where it takes that."""
-    expected, given = split_quantity(clean(reference)), split_quantity(clean(answer))
-    if expected is not None and expected.unit is DOLLAR and given is None:
-        given = Quantity(clean(answer), DOLLAR)  # the sign before an amount is often left out
-    if expected is not None and given is not None:
-        return grade_quantities(expected, given, rel_tolerance)
-    return grade_plainly(reference, answer, rel_tolerance)
+    first, second = read_number(reference), read_number(answer.strip())
+    if first is not None and second is not None:
+        return grade_numbers(first, second, rel_tolerance)
+    expected, given = prepare_answer(reference), prepare_answer(answer)
+    if not given.text:
+        return wrong("the answer is empty", "exact")
+    if not may_be_same_name(expected.name, given.name):
+        return None
+    return grade_values(expected.value, given.value, rel_tolerance)
+
+
+def may_be_same_name(expected: str, given: str) -> bool:
+    """Whether two names are the same, or one is left out."""
+    return not expected or not given or expected == given
+
+
+def grade_values(expected: str, given: str, rel_tolerance: float) -> Grade | None:
+    """As quantities, by their form, then as numbers and text; None where that takes algebra."""
+    form = grade_forms(expected, given, rel_tolerance)
+    if form is not None:
+        return form
+    comma = _grade_decimal_comma(expected, given, rel_tolerance)
+    if comma is not None:
+        return comma
+    quantity = _grade_quantities(expected, given, rel_tolerance)
+    return quantity if quantity is not None else grade_plainly(expected, given, rel_tolerance)
+
+
+def _grade_decimal_comma(expected: str, given: str, rel_tolerance: float) -> Grade | None:
+    """`2,74` against `2.74`: a comma is a point where the other side is a fraction of a whole."""
+    for text, other in ((expected, given), (given, expected)):
+        number, against = read_decimal_comma(text), read_number(other)
+        if number is None or against is None or read_number(text) is not None:
+            continue
+        if against.value.denominator > 1:
+            pair = (number, against) if text is expected else (against, number)
+            return grade_numbers(*pair, rel_tolerance)
+    return None
+
+
+def _grade_quantities(expected: str, given: str, rel_tolerance: float) -> Grade | None:
+    """Where both have a unit, or a currency or the things counted are left out on one side."""
+    first, second = split_quantity(expected), split_quantity(given)
+    if first is not None and second is not None:
+        return grade_quantities(first, second, rel_tolerance)
+    for quantity, bare in ((first, given), (second, expected)):
+        number = read_number(bare)
+        if quantity is not None and number is not None and is_money(quantity.unit):
+            return _grade_bare(quantity.number, number, quantity is first, rel_tolerance)
+    counted = split_counted(given) or (split_counted(expected) if first is None else None)
+    bare_text = expected if split_counted(given) else given
+    number = read_number(bare_text)
+    if counted is None or number is None:
+        return None
+    return _grade_bare(counted.number, number, bare_text is given, rel_tolerance)
+
+
+def _grade_bare(named: str, bare: Number, is_reference: bool, rel_tolerance: float) -> Grade | None:
+    """A number whose unit is written against one whose unit is left out."""
+    number = read_number(clean(named))
+    if number is None:
+        return None
+    return (
+        grade_numbers(number, bare, rel_tolerance)
+        if is_reference
+        else grade_numbers(bare, number, rel_tolerance)
+    )
 
 
 def grade_quantities(expected: Quantity, given: Quantity, rel_tolerance: float) -> Grade | None:

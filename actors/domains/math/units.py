@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 MAX_CHARACTERS: Final = 120
 
 Dimension = tuple[int, ...]
-"""Powers of metre, kilogram, second, ampere, kelvin, mole, radian, bit and unit of money."""
+"""Powers of metre, kilogram, second, ampere, kelvin, mole, radian, bit and of each unit of money."""
 
 
 class Unit(NamedTuple):
@@ -32,8 +32,16 @@ class Quantity(NamedTuple):
     unit: Unit
 
 
+_BASE_UNITS: Final = ("m", "kg", "s", "A", "K", "mol", "rad", "bit")
+_CURRENCIES: Final = {
+    "USD": "$ dollar buck", "EUR": "€ euro", "GBP": "£", "JPY": "¥ yen", "CNY": "yuan RMB",
+    "INR": "₹ rupee Rs",
+}  # fmt: skip
+"""Signs and names of each. A pound is a mass."""
+
+
 def _dimension(**powers: int) -> Dimension:
-    return tuple(powers.get(name, 0) for name in ("m", "kg", "s", "A", "K", "mol", "rad", "bit", "money"))
+    return tuple(powers.get(name, 0) for name in (*_BASE_UNITS, *_CURRENCIES))
 
 
 _NONE: Final = _dimension()
@@ -52,7 +60,7 @@ _LONG_PREFIXES: Final = {
 _PREFIXED: Final[dict[str, tuple[str, Fraction, Dimension]]] = {
     "m": ("meter metre", Fraction(1), _LENGTH),
     "g": ("gram gramme", Fraction(1, 1000), _MASS),
-    "s": ("second", Fraction(1), _TIME),
+    "s": ("second sec", Fraction(1), _TIME),
     "A": ("ampere amp", Fraction(1), _dimension(A=1)),
     "mol": ("mole", Fraction(1), _dimension(mol=1)),
     "L": ("liter litre", Fraction(1, 1000), _VOLUME),
@@ -74,11 +82,10 @@ _PREFIXED: Final[dict[str, tuple[str, Fraction, Dimension]]] = {
     "B": ("byte", Fraction(8), _dimension(bit=1)),
 }
 """Symbol, names, and what it is; all take prefixes."""
-_MONEY: Final = re.compile(r"(-?)\s*\\?\$\s*(-?[\d.,]+)")
-DOLLAR: Final = Unit(Fraction(1), _dimension(money=1))
+_MONEY: Final = re.compile(r"(-?)\s*\\?([$€£¥₹])\s*(-?[\d.,]+)|(-?[\d.,]+)\s*\\?([$€£¥₹])")
 _PLAIN: Final[dict[str, tuple[str, Unit]]] = {
     "min": ("minute", Unit(Fraction(60), _TIME)),
-    "h": ("hour hr", Unit(Fraction(3600), _TIME)),
+    "h": ("hour hr hrs", Unit(Fraction(3600), _TIME)),
     "d": ("day", Unit(Fraction(86400), _TIME)),
     "wk": ("week", Unit(Fraction(7 * 86400), _TIME)),
     "yr": ("year", Unit(Fraction(365 * 86400), _TIME)),
@@ -102,9 +109,8 @@ _PLAIN: Final[dict[str, tuple[str, Unit]]] = {
     "rad": ("radian", Unit(Fraction(1), _dimension(rad=1))),
     "rev": ("revolution turn", Unit(Fraction(2), _dimension(rad=1), 1)),
     "rpm": ("", Unit(Fraction(2, 60), _dimension(rad=1, s=-1), 1)),
-    "¢": ("cent", Unit(Fraction(1, 100), _dimension(money=1))),
-    "USD": ("dollar", DOLLAR),
-}
+    "¢": ("cent", Unit(Fraction(1, 100), _dimension(USD=1))),
+} | {code: (names, Unit(Fraction(1), _dimension(**{code: 1}))) for code, names in _CURRENCIES.items()}
 _TEXT: Final = re.compile(r"\\(?:text|mathrm|mathit|operatorname|rm|unit)\s*\{([^{}]*)\}")
 _DEGREES: Final = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*|\\degree|º")
 _SPLIT: Final = re.compile(
@@ -125,7 +131,8 @@ def split_quantity(text: str) -> Quantity | None:
     if len(text) > MAX_CHARACTERS:
         return None
     if money := _MONEY.fullmatch(text.strip()):
-        return Quantity(money[1] + money[2], DOLLAR)
+        sign, before, amount, alone, behind = money.groups()
+        return Quantity(alone or sign + amount, _all_units()[behind or before])
     text = _DEGREES.sub("°", _TEXT.sub(r" \1 ", text)).replace("\\cdot", "·").replace("\\Omega", "Ω")
     found = _SPLIT.fullmatch(text.replace("\\mu", "μ").strip())
     if found is None:
@@ -173,14 +180,41 @@ def read_unit(words: str) -> Unit | None:
     )
 
 
+def is_money(unit: Unit) -> bool:
+    """Whether it is a currency's own unit, and not a part of one."""
+    return unit.factor == 1 and any(unit == each for each in _currencies())
+
+
+@cache
+def _currencies() -> tuple[Unit, ...]:
+    return tuple(_all_units()[code] for code in _CURRENCIES)
+
+
 def _unit_named(name: str) -> Unit | None:
-    """By symbol as it is written, or by name in any case, one or many."""
+    """By symbol, whose case counts (`Mg` is no `mg`), or by name in any case, one or many."""
     units = _all_units()
+    if name in units:
+        return units[name]
     lower = name.lower()
-    for form in (name, lower if len(lower) > 2 else name, lower.removesuffix("s"), lower.removesuffix("es")):
-        if form in units and (form == name or len(form) > 2):
+    for form in (lower, lower.removesuffix("s"), lower.removesuffix("es")):
+        if form in _long_names():
             return units[form]
     return None
+
+
+@cache
+def _long_names() -> frozenset[str]:
+    """Names of units that are words, and no symbols with a prefix."""
+    plain = [word for words, _ in _PLAIN.values() for word in words.split()]
+    words = [word for words, *_ in _PREFIXED.values() for word in words.split()] + plain
+    prefixed = [
+        prefix + word
+        for words, *_ in _PREFIXED.values()
+        for word in words.split()
+        for prefix in _LONG_PREFIXES
+    ]
+    symbols = [symbol for symbol in (*_PREFIXED, *_PLAIN) if symbol.islower()]
+    return frozenset(word for word in (*words, *prefixed, *symbols) if len(word) > 2 and word.islower())
 
 
 @cache

@@ -1,0 +1,123 @@
+r"""One notation for what people write in several ways.
+
+`and` is a comma, `or` a semicolon, `√3` is `\sqrt{3}`, `28 percent` is `28\%`. Only
+spellings change here, never what is said; each rule is one pattern, and takes linear time.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Final
+
+_DOLLARS: Final = re.compile(r"(?<!\\)\$")
+_AMOUNT: Final = re.compile(r"(?<!\\)\$(?=\s*-?\d)")
+_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_LOWERED: Final = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SIGNS: Final = {
+    "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∈": "\\in ", "∪": "\\cup ", "∩": "\\cap ", "∞": "\\infty ",
+    "π": "\\pi ", "∅": "\\emptyset ", "±": "\\pm ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "⋅": "\\cdot ",
+    "∖": "\\setminus ", "≈": "\\approx ", "′": "'", "’": "'", "θ": "\\theta ", "α": "\\alpha ",
+    "β": "\\beta ", "°": "^\\circ ", "º": "^\\circ ", "⊂": "\\subset ", "√": "\\sqrt", "∛": "\\sqrt[3]",
+}  # fmt: skip
+_SAME: Final = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "geq": "ge", "leqslant": "le",
+    "geqslant": "ge", "lt": "<", "gt": ">", "neq": "ne", "varnothing": "emptyset", "lvert": "|",
+    "rvert": "|", "vert": "|", "displaystyle": " ", "textstyle": " ", "limits": "", "big": "", "Big": "",
+    "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "degree": "^\\circ",
+    "colon": ":", "cdotp": "cdot", "ast": "*", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")",
+    "lbrace": "\\{", "rbrace": "\\}", "prime": "'", "imath": "i", "approxeq": "approx", "thinspace": " ",
+    "enspace": " ", "hspace": " ", "smallsetminus": "setminus", "backslash": "setminus",
+    "textnormal": "text", "mbox": "text", "textrm": "text", "textbf": "text", "textit": "text",
+    "mathbf": "mathrm", "mathit": "mathrm", "rm": "", "mathbin": "", "Reals": "\\mathbb{R}",
+    "R": "\\mathbb{R}", "bf": "",
+}  # fmt: skip
+_COMMAND: Final = re.compile(r"\\([A-Za-z]+)")
+_JOINT: Final = re.compile(
+    r"\s*[,;]?\s*(?:\\(?:text|mathrm)\s*\{\s*,?\s*(and|or)\s*,?\s*\}|(?<![A-Za-z\\{])(and|or)(?![a-z]))\s*[,;]?\s*"
+)
+_PERCENT: Final = re.compile(
+    r"(?<=[\d})])\s*\$?\s*(?:\\?%|\\(?:text|mathrm)\s*\{\s*(?:per\s?cent(?:age)?|pct)\.?\s*\}|(?:per\s?cent(?:age)?|pct)\b\.?)"
+)
+_ROOT: Final = re.compile(r"\\sqrt(\[\d+\])?\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[A-Za-z]|\\[a-z]+))")
+_PLAIN_ROOT: Final = re.compile(r"(?<![\\A-Za-z])(sqrt|cbrt)\s*(?=\{)")
+_EMPTY: Final = re.compile(r"\\\{\s*\\\}|\{\s*\}")
+_MARK: Final = re.compile(r"\^\s*\{\s*('+)\s*\}|\^\s*('+)")
+_FUNCTION_DEGREES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
+_FUNCTION: Final = re.compile(r"(?<![A-Za-z])(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_BRACED_LETTER: Final = re.compile(r"\\mathrm\s*\{\s*([A-Za-z])\s*\}")
+_UNION: Final = re.compile(r"(?<=[\])}])\s*(?:U|u)\s*(?=[\[({\\])")
+_DOTS: Final = re.compile(r"\\(?:ldots|dots|cdots|dotsc)(?![A-Za-z])")
+_DOUBLED: Final = re.compile(r"\\\\(?=[A-Za-z({\[!,;])")
+_POWERS: Final = re.compile(r"([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_INDICES: Final = re.compile(r"([₀₁₂₃₄₅₆₇₈₉]+)")
+_FRACTION_SIGN: Final = re.compile(r"(\d*)\s*([¼½¾⅐-⅞])")
+
+
+def normalize(text: str) -> str:
+    r"""The same in the spelling that the readers know.
+
+    >>> normalize("1 and 2"), normalize("2√3"), normalize(r"28 percent")
+    ('1, 2', '2\\sqrt{3}', '28\\%')
+    """
+    if text.isalnum() and text.isascii():
+        return text
+    if "\\\\" in text and "\\begin" not in text:
+        text = _DOUBLED.sub(r"\\", text)
+    text = _without_delimiters(text)
+    if not text.isascii():
+        text = _plain_signs(text)
+    if "\\" in text:
+        text = _COMMAND.sub(_same_command, text)
+        text = _BRACED_LETTER.sub(r" \1 ", _DOTS.sub("…", text))
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    if "\\circ" in text and _FUNCTION.search(text):
+        text = _FUNCTION_DEGREES.sub(r"(\1*\\pi/180)", text)
+    return text.strip().rstrip(",;").strip()
+
+
+def _root(found: re.Match[str]) -> str:
+    return rf"\sqrt{found[1] or ''}{{{found[2] or found[3]}}}"
+
+
+_RULES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
+    (_JOINT, lambda found: "; " if "or" in found.groups() else ", "),
+    (_PERCENT, r"\\%"),
+    (_PLAIN_ROOT, r"\\\1"),
+    (_ROOT, _root),
+    (_EMPTY, r"\\emptyset "),
+    (_MARK, lambda found: found[1] or found[2]),
+    (_UNION, r" \\cup "),
+)
+
+
+def _without_delimiters(text: str) -> str:
+    """Without `$…$` and `\\(…\\)`, where they are not signs of an amount of money."""
+    if "\\(" in text or "\\[" in text:
+        text = re.sub(r"\\[()\[\]]", " ", text)
+    count = len(_DOLLARS.findall(text))
+    if count >= 2 and count % 2 == 0 and len(_AMOUNT.findall(text)) < count:
+        text = _DOLLARS.sub(" ", text)
+    return text.strip()
+
+
+def _plain_signs(text: str) -> str:
+    text = _FRACTION_SIGN.sub(_fraction, text)
+    text = _POWERS.sub(lambda found: f"^{{{found[1].translate(_RAISED)}}}", text)
+    text = _INDICES.sub(lambda found: f"_{{{found[1].translate(_LOWERED)}}}", text)
+    for sign, command in _SIGNS.items():
+        text = text.replace(sign, command)
+    return text
+
+
+def _fraction(found: re.Match[str]) -> str:
+    """`1½` as `1 1/2`."""
+    above, _, below = unicodedata.normalize("NFKC", found[2]).partition("⁄")
+    return f"{found[1]} {above}/{below}".strip() if below else found[0]
+
+
+def _same_command(found: re.Match[str]) -> str:
+    same = _SAME.get(found[1])
+    if same is None:
+        return found[0]
+    return rf"\{same}" if same.isalpha() else same

@@ -1,0 +1,154 @@
+r"""Equalities and inequalities as text: their sides, the name on the left, the value at the end of a chain.
+
+    x = 5+5+1 = 11                names x, 11
+    5+6 = 11                      11
+    (p, q) = (3, 2)               names (p,q), (3, 2)
+    2x - y + 1 = 0                an equation, and no value
+
+Texts are as `notation.normalize` gives them.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+_SIGN: Final = re.compile(r"<=|>=|!=|==|=|<|>|\\(le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])")
+_SIGNS: Final = {
+    "==": "=",
+    "\\le": "<=",
+    "\\ge": ">=",
+    "\\ne": "!=",
+    "\\in": "in",
+    "\\approx": "~",
+    "\\sim": "~",
+}
+_FLIPPED: Final = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_INDEX: Final = r"(?:_(?:\{[^{}]*\}|[A-Za-z0-9]))?"
+_SYMBOL: Final = (
+    r"(?:[A-Za-z]|[A-Z]{2,6}|\\(?:vec|mathrm|text|overline|angle|triangle)\s*\{?[A-Za-z ]+\}?|\\[A-Za-z]+)"
+    rf"{_INDEX}'*"
+)
+_CALL: Final = rf"{_SYMBOL}(?:\s*\([^()=<>]*\))?"
+_NAME: Final = re.compile(
+    rf"\s*(?:{_CALL}|[A-Za-z]{{3,20}}|\|\s*{_CALL}\s*\||\\frac\s*\{{\s*[A-Z]{{2}}\s*\}}\s*\{{\s*[A-Z]{{2}}\s*\}}"
+    rf"|{_CALL}(?:\s*:\s*{_CALL})+|\(\s*{_CALL}(?:\s*,\s*{_CALL})+\s*\))\s*"
+)
+_NO_NAME: Final = re.compile(
+    r"\\(?:pi|infty|emptyset|pm|mp|a?sin|a?cos|a?tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|lg|exp"
+    r"|det|gcd|lcm|max|min)(?![A-Za-z])|(?:sin|cos|tan|log|ln|exp|sqrt|gcd|lcm|max|min|abs)\s*\("
+)
+_SINGLE_INDEX: Final = re.compile(r"_\{(\w)\}")
+_LETTERS: Final = re.compile(
+    r"\\(?!sqrt|frac|cdot|times|div|pi|binom|left|right|log|ln|sin|cos|tan|circ)[A-Za-z]+|(?<![A-Za-z\\])(?!e(?![A-Za-z])|sqrt|pi|sin|cos|tan|log|ln|exp)[A-Za-z]"
+)
+_FUNCTION: Final = re.compile(r"([A-Za-z]\w*)\(([A-Za-z])\)")
+
+
+class Relation(NamedTuple):
+    """Sides with the signs between them."""
+
+    sides: tuple[str, ...]
+    signs: tuple[str, ...]
+    """Of `=`, `<`, `>`, `<=`, `>=`, `!=`, `in` and `~`."""
+
+    @property
+    def is_equality(self) -> bool:
+        """Whether nothing but equal signs stands between them."""
+        return set(self.signs) <= {"=", "~"}
+
+
+def split_relation(text: str) -> Relation | None:
+    """The sides of all relations outside of brackets; None where there is none, or a side is empty.
+
+    >>> split_relation(r"-2 \\le x < 7")
+    Relation(sides=('-2', 'x', '7'), signs=('<=', '<'))
+    """
+    sides, signs, depth, start = [], [], 0, 0
+    for at, mark, end in _marks(text):
+        if mark in ("(", "[", "{"):
+            depth += 1
+        elif mark in (")", "]", "}"):
+            depth -= 1
+        elif depth == 0:
+            sides.append(text[start:at].strip())
+            signs.append(_SIGNS.get(mark, mark))
+            start = end
+    sides.append(text[start:].strip())
+    return Relation(tuple(sides), tuple(signs)) if signs and all(sides) else None
+
+
+_MARK: Final = re.compile(rf"[()\[\]{{}}]|{_SIGN.pattern}")
+
+
+def _marks(text: str) -> list[tuple[int, str, int]]:
+    return [(found.start(), found[0], found.end()) for found in _MARK.finditer(text)]
+
+
+def read_name(text: str) -> str | None:
+    r"""The name of something that can be asked for, without its spaces; None for anything else.
+
+    >>> read_name("f( x )"), read_name("x_{1}"), read_name("x + 1")
+    ('f(x)', 'x_1', None)
+    """
+    if len(text) > 60 or not _NAME.fullmatch(text) or _NO_NAME.match(text.strip()):
+        return None
+    return _SINGLE_INDEX.sub(r"_\1", re.sub(r"\s+", "", text))
+
+
+def read_value(text: str) -> tuple[str, str]:
+    r"""The name and the value of `x = 3`; no name and the whole text where it does not name a value.
+
+    >>> read_value("x = 5+6 = 11"), read_value("5+6 = 11"), read_value("2x = 6")
+    (('x', '11'), ('', '11'), ('', '2x = 6'))
+    """
+    relation = split_relation(text)
+    if relation is None or is_list(text):
+        return "", text
+    if relation.signs == ("in",):
+        name = read_name(relation.sides[0])
+        return (name, relation.sides[1]) if name else ("", text)
+    if not relation.is_equality:
+        return "", text
+    return _read_chain(relation) or ("", text)
+
+
+def _read_chain(relation: Relation) -> tuple[str, str] | None:
+    sides = relation.sides
+    if "~" in relation.signs[1:] or (relation.signs[0] == "~" and read_name(sides[0]) is None):
+        sides = sides[: relation.signs.index("~") + 1]  # what is about equal comes after the value
+        if len(sides) == 1:
+            return "", sides[0]
+    first, last = sides[0], sides[-1]
+    name = read_name(first)
+    if name is None and len(sides) == 2 and (name := read_name(last)) is not None and not has_letters(first):
+        return name, first
+    if name is not None:
+        return name, last
+    is_calculation = not has_letters(first) and not has_letters(last)
+    return ("", last) if len(sides) > 2 or is_calculation else None
+
+
+def has_letters(text: str) -> bool:
+    """Whether there are symbols in it, besides constants and functions."""
+    return _LETTERS.search(text) is not None
+
+
+def same_function(expected: str, given: str) -> bool:
+    """Whether two names differ in nothing but the letter that a function is written of: `W(n)` and `W(x)`."""
+    first, second = _FUNCTION.fullmatch(expected), _FUNCTION.fullmatch(given)
+    return first is not None and second is not None and first[1] == second[1]
+
+
+def flipped(relation: Relation) -> Relation:
+    """The same, read from right to left."""
+    signs = tuple(_FLIPPED.get(sign, sign) for sign in reversed(relation.signs))
+    return Relation(relation.sides[::-1], signs)
+
+
+def is_list(text: str) -> bool:
+    """Whether a comma outside of brackets separates items."""
+    depth = 0
+    for mark in text:
+        depth += (mark in "([{") - (mark in ")]}")
+        if mark in ",;" and depth == 0:
+            return True
+    return False

@@ -1,0 +1,199 @@
+r"""Finds the final answer in what a model wrote around it.
+
+    The largest $n$ is 34.                                  34
+    So \boxed{1} and \boxed{-2}.                            1, -2
+    … Final Answer: The final answer is $12$. I hope it is correct.    12
+
+One pass over bounded text, no parsing. Where the words deny the answer (`it is not 5`), or where it stays
+open which of several numbers is meant, the text is left as it is, and then no reading of it is right.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+from actors.domains.math.nouns import changes_value
+
+MAX_SENTENCE: Final = 600
+"""Longer sentences without a box say nothing in particular."""
+
+_THOUGHTS: Final = re.compile(r"\A.*</think>|<\|[a-z_]+\|>.*\Z", re.DOTALL)
+_BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_JOINS: Final = re.compile(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[,;]")
+_MAX_BETWEEN_BOXES: Final = 40
+_ANNOUNCED: Final = re.compile(
+    r"(?:final\s+)?answer\**\s*(?:(?:is|are|=)\s*:?|:)\**\s*|\banswer\s+(?=\$|\\[\[(])", re.IGNORECASE
+)
+_QUOTES: Final = re.compile(r"\\?\"|\*\*")
+_HOPE: Final = re.compile(r"\s*I hope (?:it|this) is correct\.?\s*", re.IGNORECASE)
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z\\$*\[])|\n\s*\n")
+_CLAUSE_END: Final = re.compile(r"[,;:!?\n]|\.(?!\d)")
+_DENIAL: Final = re.compile(
+    r"n't\b|\b(?:not|never|neither|nor|wrong|incorrect|false|except|cannot|unless|without|instead|rather|but"
+    r"|unsure|unknown|doubt|deny|denies|excluded?)\b",
+    re.IGNORECASE,
+)
+_VAGUE: Final = re.compile(
+    r"\b(?:no|than|least|most|about|maybe|perhaps|might|could|would|should|may|can|either|guess|if|approximately|nearly)\b",
+    re.IGNORECASE,
+)
+_NEAR: Final = 16
+"""Characters before the answer in which a vague word is about the answer."""
+_LINK: Final = (
+    r"(?:is|are|was|be|equals?|equal\s+to|gives?|gets?|yields?|obtain|find|found|have|has|that|thus|therefore"
+    r"|hence|so|then|=)"
+)
+_AT_THE_END: Final = re.compile(
+    rf"(?:\A|(?<=[\s$*])){_LINK}(?:\s+|\s*(?=[$\\]))|(?<=[A-Za-z]):\s+", re.IGNORECASE
+)
+_AT_THE_START: Final = re.compile(
+    r"\A(?:(?:so|thus|therefore|hence|then)\b,?\s*)?(.+?)\s+is\s+(?:the|our|my|your)\s+"
+    r"(?:(?:final|correct|right|only)\s+)?(?:answer|solution|result|value)\b[^,;]*\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+_SPAN: Final = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|\$((?:\\\$|[^$])+)\$", re.DOTALL)
+_PROSE: Final = re.compile(
+    r"(?<![A-Za-z\\{])(?!(?:and|or|percent|pct|sin|cos|tan|cot|sec|csc|log|exp|sqrt|infinity|inf|per|mod|gcd|lcm|min"
+    r"|max|arcsin|arccos|arctan|sinh|cosh|tanh|abs|mod)\b)[A-Za-z]{3,}(?![A-Za-z(])"
+)
+_IS: Final = re.compile(r"(?<![A-Za-z\\{])(?:is|are)(?![A-Za-z])")
+_COUNTED: Final = re.compile(r"\b(?:is|are|equals|started|has|have)\b", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"(?<![\w.,])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?(?![\w/^]|[.,]\d)")
+
+
+class _Candidate(NamedTuple):
+    """Something that was put forward as the answer, and where."""
+
+    at: int
+    text: str
+
+
+def read_statement(text: str) -> str:
+    r"""The answer that the text states; the text itself where it states none, or is nothing but the answer.
+
+    >>> read_statement(r"Thus the sum is $\boxed{12}$."), read_statement("x = 3")
+    ('12', 'x = 3')
+    """
+    text = _HOPE.sub(" ", _THOUGHTS.sub("", text)).strip()
+    found = [*_boxes(text), *_announcements(text)]
+    if found:
+        return max(found, key=lambda candidate: candidate.at).text
+    if not _is_prose(text):
+        return text
+    sentence = _SENTENCE_END.split(text)[-1].strip()
+    return _read_sentence(sentence) or text
+
+
+def _boxes(text: str) -> list[_Candidate]:
+    """The last box, with those before it that a comma or an `and` joins to it."""
+    groups: list[list[str]] = []
+    before = start = 0
+    for found in _BOX.finditer(text):
+        if found.start() < before:
+            continue  # a box in a box
+        between = text[before : found.start()]
+        end = _closing(text, found.end())
+        if groups and len(between) <= _MAX_BETWEEN_BOXES and _joins(between):
+            groups[-1].append(text[found.end() : end])
+        else:
+            groups.append([text[found.end() : end]])
+            start = found.start()
+        before = end + 1
+    if not groups or _denied(text, start, before):
+        return []
+    return [_Candidate(before, _box_text(groups[-1], text[before : before + 20]))]
+
+
+def _box_text(items: list[str], behind: str) -> str:
+    """What the boxes hold, and a percent sign behind the only one."""
+    percent = re.match(r"[\s$]*(\\?%|(?:percent|pct)\b)", behind)
+    if len(items) == 1 and percent:
+        return f"{items[0]}\\%"
+    return ", ".join(dict.fromkeys(item.strip().rstrip(",;") for item in items))
+
+
+def _joins(between: str) -> bool:
+    return not between.strip(" $\n") or _JOINS.search(between) is not None
+
+
+def _closing(text: str, at: int) -> int:
+    """Where the brace that was opened before `at` closes; the end of the line where it does not."""
+    depth = 1
+    for end in range(at, len(text)):
+        depth += (text[end] == "{") - (text[end] == "}")
+        if depth == 0:
+            return end
+    return len(text)
+
+
+def _denied(text: str, start: int, end: int) -> bool:
+    """Whether the clause around this place says no to it."""
+    before = _CLAUSE_END.split(text[max(0, start - 60) : start])[-1]
+    after = _CLAUSE_END.split(text[end : end + 60].lstrip(" $)\\]}"))[0]
+    return _is_doubtful(before, after)
+
+
+def _is_doubtful(before: str, after: str) -> bool:
+    """Whether a clause around an answer denies it or leaves it open."""
+    near = before[-_NEAR:]
+    return any(_DENIAL.search(part) for part in (before, after)) or any(
+        _VAGUE.search(part) for part in (near, after)
+    )
+
+
+def _announcements(text: str) -> list[_Candidate]:
+    """What follows the last `answer is` or `Answer:`, up to the end of its sentence."""
+    matches = list(_ANNOUNCED.finditer(text))
+    if not matches:
+        return []
+    last = matches[-1]
+    if _denied(text, last.start(), last.end()):
+        return []
+    rest = _SENTENCE_END.split(text[last.end() :].strip())[0].strip()
+    rest = _QUOTES.sub("", rest)
+    read = rest if not _is_prose(rest) else _read_sentence(rest)
+    return [_Candidate(last.end(), read)] if read else []
+
+
+def _read_sentence(sentence: str) -> str | None:
+    """The one thing that a sentence states; None where it denies it, or may mean several."""
+    sentence = sentence.strip().rstrip(".")
+    spans = list(_SPAN.finditer(sentence))
+    last = _behind_last_link(sentence, spans)
+    if last is not None:
+        return last
+    if len(sentence) > MAX_SENTENCE or _DENIAL.search(sentence) or _VAGUE.search(sentence):
+        return None
+    first = _AT_THE_START.match(sentence)
+    if first and not _is_prose(first[1]):
+        return first[1]
+    if len(spans) == 1 and _is_prose(sentence[: spans[0].start()]):
+        around = sentence[: spans[0].start()] + sentence[spans[0].end() :]
+        return None if any(mark.isdigit() for mark in around) else spans[0][0]
+    return _only_number(sentence)
+
+
+def _behind_last_link(sentence: str, spans: list[re.Match[str]]) -> str | None:
+    """`34` of `the largest n is 34`, unless a word of denial stands in that clause."""
+    for found in reversed(list(_AT_THE_END.finditer(sentence))):
+        if any(span.start() < found.start() < span.end() for span in spans):
+            continue
+        last = sentence[found.end() :].strip()
+        clause = _CLAUSE_END.split(sentence[max(0, found.start() - 100) : found.start()])[-1]
+        if not last or _is_prose(last) or _is_doubtful(clause, last):
+            return None
+        return last
+    return None
+
+
+def _only_number(sentence: str) -> str | None:
+    """`12` of `there are 12 such sequences`; None where there are other numbers, or it is `12 dozen`."""
+    numbers = list(_NUMBER.finditer(sentence))
+    if len(numbers) != 1 or len(re.findall(r"\d[\d.,]*", sentence)) != 1 or not _COUNTED.search(sentence):
+        return None
+    behind = re.match(r"[\s-]*([A-Za-z]+)", sentence[numbers[0].end() :])
+    return None if behind and changes_value(behind[1]) else numbers[0][0]
+
+
+def _is_prose(text: str) -> bool:
+    """Whether there are words in it besides functions, `and`, `or` and what stands in `\\text{}`."""
+    return _PROSE.search(text) is not None or _IS.search(text) is not None

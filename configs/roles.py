@@ -30,6 +30,22 @@ class SandboxSettings(Section):
     audit: AuditSettings = AuditSettings()
 
 
+class TrialSettings(SandboxSettings):
+    """Limits of one hidden test; an answer may be a whole program, and imports what programs do."""
+
+    modules: tuple[str, ...] = (
+        "abc", "array", "ast", "atexit", "base64", "binascii", "bisect", "builtins", "calendar", "cmath",
+        "codecs", "collections", "colorsys", "contextlib", "contextvars", "copy", "csv", "dataclasses",
+        "datetime", "decimal", "difflib", "enum", "errno", "fileinput", "fractions", "functools", "gc",
+        "graphlib", "hashlib", "heapq", "html", "inspect", "io", "ipaddress", "itertools", "json", "keyword",
+        "logging", "math", "numbers", "operator", "os", "pathlib", "pickle", "pprint", "queue", "random",
+        "re", "secrets", "statistics", "string", "struct", "sys", "textwrap", "threading", "time", "timeit",
+        "traceback", "types", "typing", "unicodedata", "unittest", "uuid", "warnings", "weakref", "zlib",
+        "zoneinfo",
+    )  # fmt: skip
+    """Modules that an answer may import."""
+
+
 class RetrieveSettings(Section):
     """The tool that looks passages up in stored texts."""
 
@@ -147,8 +163,15 @@ class VerifierSettings(Section):
     rel_tolerance: float = Field(default=1e-6, ge=0.0)
     step_credit: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Most that a wrong answer in mathematics can score by steps that follow; 0 leaves steps unread."""
-    trials: SandboxSettings = SandboxSettings()
+    trials: TrialSettings = TrialSettings()
     """Limits of each hidden test that an answer's code is put to; its modules may be imported."""
+
+    @field_validator("trials", mode="before")
+    @classmethod
+    def _limits_of_a_tool_call_will_do(cls, trials: object) -> object:
+        if isinstance(trials, SandboxSettings) and not isinstance(trials, TrialSettings):
+            return trials.model_dump(exclude_unset=True)
+        return trials
 
 
 class SinkSettings(Section):

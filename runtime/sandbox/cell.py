@@ -13,19 +13,20 @@ import io
 import os
 import sys
 import warnings
+from _sitebuiltins import Quitter
 from collections.abc import Mapping, Sequence
 from types import CodeType, ModuleType
 from typing import Final, NoReturn, cast
 
 from runtime.sandbox.frames import Ending, Setup
+from runtime.sandbox.library import LibraryInMemory
 from runtime.sandbox.zygote import Job, serve
 
-_LAZY: Final = (
-    "_strptime", "calendar", "encodings.ascii", "encodings.idna", "encodings.latin_1",
-    "encodings.utf_16", "encodings.utf_32", "encodings.utf_8_sig", "traceback", "typing",
-    "unicodedata",
+_OFTEN: Final = (
+    "__future__", "_strptime", "bisect", "calendar", "copy", "encodings.ascii", "encodings.latin_1",
+    "heapq", "traceback", "types", "typing", "weakref",
 )  # fmt: skip
-"""What the standard library imports in the middle of a call, when no file can be opened any more."""
+"""What the standard library imports in the middle of a call, and often enough to have it ready."""
 _MESSAGE_CHARACTERS: Final = 400
 OUT_OF_MEMORY: Final = b"Error: MemoryError"
 _SOURCE: Final = "<tool>"
@@ -59,14 +60,15 @@ class Cell:
     """The job of the sandbox: made once in the warm process, called once in each child."""
 
     def __init__(self, modules: Sequence[str]) -> None:
-        self._modules = frozenset((*modules, *_LAZY))
+        self._modules = frozenset(("__future__", *modules))
         self._named = ", ".join(modules)
         self._import = builtins.__import__
         self._raw = Output()
         self._output = io.TextIOWrapper(
             io.BufferedWriter(cast(io.FileIO, self._raw)), encoding="utf-8", errors="backslashreplace"
         )
-        self._builtins = {**vars(builtins), "__import__": self._import_allowed}
+        leave = {name: Quitter(name, "") for name in ("exit", "quit")}
+        self._builtins = {**vars(builtins), **leave, "__import__": self._import_allowed}
 
     @property
     def builtins(self) -> dict[str, object]:
@@ -116,10 +118,15 @@ class Cell:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """What `import` calls in the cell; modules that it imports do not pass here."""
+        """What `import` calls in the cell; modules that it imports do not pass here.
+
+        The library's own functions in C do, where they import something for themselves (`date.strftime`
+        the module time): they say so by a list of names, where a statement gives a tuple or None.
+        """
         parts = name.split(".")
         heads = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-        if level or not any(head in self._modules for head in heads):
+        listed = isinstance(fromlist, list) or any(head in self._modules for head in heads)
+        if level or not listed:
             raise ForbiddenImport(f"{name} cannot be imported here; there are: {self._named}")
         return self._import(name, globals, locals, fromlist or (), level)
 
@@ -131,8 +138,9 @@ def prepare(setup: Setup) -> Job:
 
 def prepare_cell(setup: Setup) -> Cell:
     """Load all that a cell may need. Raises ImportError for a module that does not exist."""
-    for name in (*_LAZY, *setup["modules"]):
+    for name in (*_OFTEN, *setup["modules"]):
         importlib.import_module(name)
+    LibraryInMemory().install()
     warnings.simplefilter("ignore")
     compile_cell("1")
     return Cell(setup["modules"])

@@ -13,6 +13,8 @@ from runtime.sandbox import seccomp
 NOBODY: Final = 65534
 _MB: Final = 2**20
 _OPEN_FILES: Final = 256
+_STACK_BYTES: Final = 100 * _MB
+"""For code that recurses through C; below what the kernel keeps free for it under any limit."""
 _NICENESS: Final = 10
 """The model's code gives way to whoever samples and trains on the same cores."""
 _NAMESPACES: Final = {"net": 0x40000000, "pid": 0x20000000, "ipc": 0x08000000}
@@ -55,6 +57,9 @@ def settle(walls: Walls) -> None:
         (resource.RLIMIT_NOFILE, walls.open_files),
     ):
         resource.setrlimit(limit, (value, value))
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    if hard == resource.RLIM_INFINITY or hard >= _STACK_BYTES:
+        resource.setrlimit(resource.RLIMIT_STACK, (_STACK_BYTES, hard))
     if walls.nobody:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)

@@ -13,7 +13,7 @@ from actors.domains.code.judge import CodeJudge, same
 from actors.domains.code.teacher import read_assert
 from actors.domains.grading import GraderDied, NoReference
 from configs.data import LIBRARY
-from configs.roles import SandboxSettings, VerifierSettings
+from configs.roles import TrialSettings, VerifierSettings
 from messages.episodes import Solution
 from messages.goals import Check, CodeGoal, ProgramRun
 from messages.judging import Verdict
@@ -22,7 +22,7 @@ from runtime.sandbox.errors import SandboxError
 from training.tasks import code as tasks
 
 LIMIT_S = 180.0
-SETTINGS = VerifierSettings(trials=SandboxSettings(timeout_s=3.0, max_parallel=2))
+SETTINGS = VerifierSettings(trials=TrialSettings(timeout_s=3.0, max_parallel=2))
 DOUBLE = CodeGoal(
     function="f",
     parameters=1,
@@ -134,7 +134,7 @@ def f(x):
 
 
 async def test_an_answer_cannot_take_its_siblings_code() -> None:
-    judge = CodeJudge(JudgeParts(VerifierSettings(trials=SandboxSettings(timeout_s=10.0, max_parallel=100))))
+    judge = CodeJudge(JudgeParts(VerifierSettings(trials=TrialSettings(timeout_s=10.0, max_parallel=100))))
     goal = DOUBLE.model_copy(update={"checks": DOUBLE.checks * 4})
     honest = [f"def f(x): return x + x + {n} - {n}" for n in range(6)]
     verdicts = await asyncio.gather(*(judged(judge, code, goal) for code in (*honest, THIEF, *honest)))

@@ -17,7 +17,7 @@ from agentfactory.data import DataPlane
 from cluster.data_plane import spawn_data_access
 from configs.data import LIBRARY, BridgeSettings, CacheSettings, DataSettings, StoreSettings
 from configs.models import ModelSettings
-from configs.roles import SandboxSettings, StudentSettings, VerifierSettings
+from configs.roles import SandboxSettings, StudentSettings, TrialSettings, VerifierSettings
 from messages.episodes import Solution, SolveTask
 from messages.judging import JudgeSolution, Verdict
 from messages.tasks import Task
@@ -31,8 +31,7 @@ TIMEOUT_S = 180
 STUDENT = StudentSettings(
     max_turns=12, max_tokens_per_turn=400, sandbox=SandboxSettings(timeout_s=10.0, allow_weak=True)
 )
-SANDBOX = SandboxSettings(timeout_s=10.0)
-VERIFIER = VerifierSettings(timeout_s=30.0, trials=SANDBOX)
+VERIFIER = VerifierSettings(timeout_s=30.0, trials=TrialSettings(timeout_s=10.0))
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

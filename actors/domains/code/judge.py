@@ -5,12 +5,14 @@ fails with: a failure is never a zero. Waits for a free place in the sandbox; un
 deadline. Code that loops, crashes or eats memory has failed the test that it did so in, and no other.
 
 Each test runs in a fresh process behind the walls of the python tool. It is given one call and gives back
-the value as a literal; what is expected is compared here, where the answer's code never gets to.
+the value as a literal, or is a program with its standard input; what is expected is compared here, where
+the answer's code never gets to.
 """
 
 import ast
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from actors.domains.base import JudgeParts
@@ -89,12 +91,12 @@ class CodeJudge:
 
     async def _inspect(self, code: str, goal: CodeGoal) -> list[str]:
         """What is wrong with the code as it is written; it is parsed where a crash does no harm."""
-        said = await self._try(["inspect", code, goal.function, goal.parameters, list(goal.forbidden)])
-        ok, text = said
+        job = ["inspect", code, goal.function, goal.parameters, list(goal.forbidden)]
+        ok, text = _read_report(await self._try(job))
         return [str(line) for line in json.loads(text)] if ok else [text]
 
     async def _check(self, code: str, number: int, check: Check) -> Trialled:
-        ok, text = await self._try(["call", code, check.call])
+        ok, text = _read_report(await self._try(["call", code, check.call]))
         name = f"test {number}"
         if not ok:
             return Trialled(name, False, text)
@@ -103,22 +105,22 @@ class CodeJudge:
         return Trialled(name, passed, "" if passed else f"it returned {shorten(text)}")
 
     async def _run(self, code: str, number: int, run: ProgramRun) -> Trialled:
-        ok, text = await self._try(["run", code, run.stdin])
+        outcome = await self._try(["run", code], run.stdin.encode("utf-8", "surrogatepass"))
         name = f"test {number}"
-        if not ok:
-            return Trialled(name, False, text)
-        passed = _lines(text) == _lines(run.stdout)
-        return Trialled(name, passed, "" if passed else f"it printed {shorten(text)!r}")
+        if outcome.ending != "ok":
+            return Trialled(name, False, _read_report(outcome)[1])
+        passed = _lines(outcome.output) == _lines(run.stdout)
+        return Trialled(name, passed, "" if passed else f"it printed {shorten(outcome.output)!r}")
 
-    async def _try(self, job: list[object]) -> tuple[bool, str]:
-        """What the trial said, or how it ended without a word."""
+    async def _try(self, job: Sequence[object], stdin: bytes | None = None) -> Outcome:
+        """How the trial ended, and what it said."""
         try:
-            outcome = await self._server.call(json.dumps(job), self._timeout_s)
+            outcome = await self._server.call(json.dumps(job), self._timeout_s, stdin)
             if outcome.ending == "crashed":  # by the code's own doing, or because the server was killed
-                outcome = await self._server.call(json.dumps(job), self._timeout_s)
+                outcome = await self._server.call(json.dumps(job), self._timeout_s, stdin)
         except SandboxError as error:
             raise GraderDied(f"no sandbox to test code in: {error}") from error
-        return _read_report(outcome)
+        return outcome
 
 
 def same(expected: object, given: object, tolerance: float = 0.0) -> bool:
@@ -160,13 +162,13 @@ def _read(text: str) -> object:
 
 
 def _read_report(outcome: Outcome) -> tuple[bool, str]:
-    if outcome.ending != "ok":
+    if outcome.ending not in ("ok", "error"):
         return False, _ENDINGS.get(outcome.ending, "it broke its process")
     try:
         ok, text = json.loads(outcome.output.rpartition("\n")[2])
     except (ValueError, TypeError, RecursionError):
         return False, "it ended without a result"
-    return ok is True, str(text)
+    return ok is True and outcome.ending == "ok", str(text)
 
 
 def _lines(text: str) -> list[str]:

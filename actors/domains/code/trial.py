@@ -1,23 +1,37 @@
 """One trial of a piece of code: what a child of the code judge's sandbox does.
 
-It gets the code and one call, and says what the call returned. It never gets to see what is expected, so
-there is nothing to read, to patch or to print that would make a wrong value right: whatever the code does
-to this process, it has to come up with the value. Standard library only.
+It gets the code and one call, and says what the call returned; or it is the program, reads its standard
+input and writes its standard output. It never gets to see what is expected, so there is nothing to read,
+to patch or to print that would make a wrong value right: whatever the code does to this process, it has
+to come up with the value. Standard library only.
 """
 
+import atexit
+import errno
 import io
 import json
 import os
+import stat
 import sys
-from typing import Final, NoReturn
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import ModuleType
+from typing import Final, NoReturn, cast
 
 from actors.domains.code.inspection import complaints
 from runtime.sandbox import cell
 from runtime.sandbox.frames import Ending, Setup
-from runtime.sandbox.zygote import Job, serve
+from runtime.sandbox.zygote import CODES, Job, serve
 
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
+_KINDS: Final[tuple[type, ...]] = (
+    list, tuple, set, frozenset, type({}.keys()), type({}.items()), bytearray,
+)  # fmt: skip
+_CONTAINERS: Final[dict[type, Callable[..., Iterator[object]]]] = {kind: kind.__iter__ for kind in _KINDS}  # type: ignore[attr-defined]
+"""What walks through them; a subclass has no say in it. The views of a dictionary equal sets."""
 _SOURCE: Final = "<answer>"
+_exit: Final = os._exit
 _MAX_MESSAGE: Final = 200
 
 
@@ -32,42 +46,86 @@ class Trial:
         self._builtins = names
 
     def __call__(self, text: str) -> Ending:
-        """`["inspect", code, …]`, `["call", code, call]` or `["run", code, stdin]`; says `[ok, text]`."""
+        """`["inspect", code, …]` and `["call", code, call]` say `[ok, text]`; `["run", code]` just prints."""
         kind, code, *rest = json.loads(text)
         if kind == "inspect":
             return _say(True, json.dumps(complaints(code, *rest)))
-        printed = io.StringIO()
-        sys.stdout = sys.stderr = printed
         try:
-            value = self._call(code, rest[0]) if kind == "call" else self._run(code, rest[0], printed)
+            if kind == "run":
+                self._run(code)
+                return "ok"
+            sys.stdout = sys.stderr = io.StringIO()
+            return _say(True, self._call(code, rest[0]))
         except MemoryError:
             return "memory"
         except BaseException as error:
             return _say(False, _describe(error))
-        return _say(True, value)
 
     def _call(self, code: str, call: str) -> str:
         scope = self._scope()
         exec(compile(code, _SOURCE, "exec", dont_inherit=True), scope)  # noqa: S102 - what this process is for
         return write_value(eval(compile(call, "<test>", "eval", dont_inherit=True), scope))  # noqa: S307
 
-    def _run(self, code: str, stdin: str, printed: io.StringIO) -> str:
-        sys.stdin = io.StringIO(stdin)
+    def _run(self, code: str) -> None:
+        """Be the program, as `python FILE` is, to its end: what it left to do then is done."""
+        os.fstat, os._exit = fstat, leave
+        sys.stdin, sys.stdout, sys.stderr = streams = [
+            open(number, mode, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - for good
+            for number, mode in ((0, "r"), (1, "w"), (2, "w"))
+        ]
         try:
             exec(compile(code, _SOURCE, "exec", dont_inherit=True), self._scope())  # noqa: S102
         except SystemExit as leaving:
             if leaving.code not in (None, 0):
                 raise
-        return printed.getvalue()
+        finally:
+            atexit._run_exitfuncs()
+            for stream in (sys.stdout, *streams[1:]):
+                with suppress(AttributeError, ValueError):  # of the program's own making, or closed
+                    stream.flush()
 
     def _scope(self) -> dict[str, object]:
-        return {"__name__": "__main__", "__builtins__": self._builtins}
+        module = sys.modules["__main__"] = ModuleType("__main__")
+        vars(module)["__builtins__"] = self._builtins
+        return vars(module)
+
+
+class ThreadAtOnce(threading.Thread):
+    """A thread that does its work when it is started: there is one thread behind the walls.
+
+    Programs put their work into one thread for its larger stack, and wait for that.
+    """
+
+    def start(self) -> None:
+        """Do all of it."""
+        self.run()
+
+    def join(self, timeout: float | None = None) -> None:
+        """It is done."""
+
+    def is_alive(self) -> bool:
+        """It is done."""
+        return False
+
+
+def fstat(fd: int) -> os.stat_result:
+    """What is known of any pipe; a program asks for the size of its input, which the walls do not let it."""
+    if fd not in (0, 1, 2):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return os.stat_result((stat.S_IFIFO | 0o600, 0, 0, 1, os.getuid(), os.getgid(), 0, 0, 0, 0))
+
+
+def leave(status: int) -> NoReturn:
+    """End at once, as `os._exit` does; the server tells an end of the program's own by its code."""
+    _exit(CODES["error" if status else "ok"])
 
 
 def write_value(value: object, depth: int = 0) -> str:
     """A value of Python's own plain types as a literal. Raises NotPlain for anything else.
 
-    Only exact types: an object of the answer's own that claims to equal everything is not let out.
+    Scalars have to be of the exact types: an object of the answer's own that claims to equal everything is
+    not let out. What is derived from a container (`Counter`, a named tuple) stands for what it contains, as
+    it does where Python compares it; the container's own methods say what that is.
     """
     kind = type(value)
     if depth > 50:
@@ -76,24 +134,30 @@ def write_value(value: object, depth: int = 0) -> str:
         return "1e999" if repr(value) == "inf" else "-1e999"
     if kind in _PLAIN:
         return repr(value)
-    if kind in (list, tuple, set, frozenset):
-        inner = [write_value(each, depth + 1) for each in value]  # type: ignore[attr-defined]
-        if kind is list:
-            return f"[{', '.join(inner)}]"
-        if kind is tuple:
-            return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
-        return f"{{{', '.join(inner)}}}" if inner else "set()"
-    if kind is dict:
-        pairs = [
-            f"{write_value(k, depth + 1)}: {write_value(v, depth + 1)}"
-            for k, v in value.items()  # type: ignore[attr-defined]
-        ]
-        return f"{{{', '.join(pairs)}}}"
+    if issubclass(kind, dict):
+        pairs = dict.items(cast(dict[object, object], value))
+        written = [f"{write_value(k, depth + 1)}: {write_value(v, depth + 1)}" for k, v in pairs]
+        return f"{{{', '.join(written)}}}"
+    for container, walk in _CONTAINERS.items():
+        if issubclass(kind, container):
+            return _written(container, [write_value(each, depth + 1) for each in walk(value)])
     raise NotPlain(f"it returned a {kind.__name__}")
+
+
+def _written(container: type, members: list[str]) -> str:
+    inner = ", ".join(members)
+    if container is list:
+        return f"[{inner}]"
+    if container is tuple:
+        return f"({inner}{',' if len(members) == 1 else ''})"
+    if container is bytearray:
+        return repr(bytes(map(int, members)))
+    return f"{{{inner}}}" if members else "set()"
 
 
 def prepare(setup: Setup) -> Job:
     """Load all that a trial may need. Raises ImportError for a module that does not exist."""
+    threading.Thread = ThreadAtOnce  # type: ignore[misc]
     return Trial(cell.prepare_cell(setup).builtins)
 
 
@@ -116,4 +180,4 @@ def _say(ok: bool, text: str) -> Ending:
     data = ("\n" + json.dumps([ok, text])).encode()
     while data:
         data = data[os.write(1, data) :]
-    return "ok"
+    return "ok" if ok else "error"

@@ -20,7 +20,7 @@ from bridge.tally import Watch
 from bridge.tiers import Tiers, WriteThrough
 from bridge.uris.resolver import UriResolver
 from cluster.data_plane import open_tiers, spawn_data_actors, spawn_searcher
-from cluster.services import choose_cache, down, make_plan, running_plan, up
+from cluster.services import bring_up, choose_cache, down, running_plan
 from configs.data import DataSettings
 from configs.errors import BadInput
 from messages.base import Request
@@ -88,8 +88,7 @@ class DataPlane:
         async with AsyncExitStack() as stack:
             plan = running_plan(folder)
             if plan is None:
-                plan = make_plan(chosen, folder, owner=os.getpid())
-                await up(plan, folder)
+                plan = await bring_up(chosen, folder, owner=os.getpid())
                 stack.push_async_callback(down, folder)
             yield await stack.enter_async_context(cls._over(plan.data))
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from agentfactory.data import DataPlane, data_folder
 from bridge.errors import BridgeError
 from bridge.tally import Progress as Tally
-from cluster.services import Plan, down, make_plan, ping, running_plan, up
+from cluster.services import Plan, bring_up, down, ping, running_plan
 from cluster.supervisor import ServiceState, read_state
 from configs.data import DataSettings
 from configs.errors import BadInput
@@ -27,26 +27,27 @@ from messages.search import SearchResult
 from runtime.telemetry import LogSettings, configure_logging
 
 T = TypeVar("T")
+IOWARP_COSTS = "its runtime polls: about a third of a core even while nothing is asked"
 
 
 def start(data: DataSettings, *, as_json: bool) -> int:
     """`up`."""
     console = Console(stderr=as_json)
     folder = data_folder(data)
-    plan = make_plan(data, folder)
 
-    async def run() -> None:
+    async def run() -> Plan:
         with console.status("starting ...") as spinner:
-            await up(plan, folder, lambda text: spinner.update(f"{text} ..."))
+            return await bring_up(data, folder, watch=lambda text: spinner.update(f"{text} ..."))
 
-    _run(run)
+    plan = _run(run)
     if as_json:
         print(json.dumps(_status(plan, _run(_ping, plan))))
         return 0
     console.print(f"up: [bold]{plan.state.endpoint}[/]")
-    console.print(f"  store  {plan.state.store}, in {plan.data.store.folder}")
-    console.print(f"  cache  {plan.state.cache}")
+    console.print(f"  store  {_store(plan)}, in {plan.data.store.folder}")
+    console.print(f"  cache  {_cache(plan)}")
     console.print(f"  logs   {folder / 'logs'}")
+    _show_notes(console, plan)
     return 0
 
 
@@ -288,7 +289,10 @@ def _status(plan: Plan, answers_ms: float | None) -> dict[str, object]:
         "up": True,
         "endpoint": plan.state.endpoint,
         "store": plan.data.store.kind,
+        "max_gb": plan.data.store.max_gb,
         "cache": plan.data.cache.kind,
+        "memory_mb": plan.data.cache.memory_mb,
+        "notes": list(plan.state.notes),
         "answers_ms": answers_ms,
         "services": [service.model_dump() for service in _services(plan)],
     }
@@ -306,7 +310,22 @@ def _show_status(plan: Plan, answers_ms: float | None) -> None:
         table.add_row(service.name, state, pid, up_for, restarts, service.about)
     console.print(table)
     bridge = f"answers in {answers_ms:.1f} ms" if answers_ms is not None else "[red]does not answer[/]"
-    console.print(f"bridge {bridge}; store {plan.state.store}; cache {plan.state.cache}")
+    console.print(f"bridge {bridge}; store {_store(plan)}; cache {_cache(plan)}")
+    _show_notes(console, plan)
+
+
+def _store(plan: Plan) -> str:
+    costs = f"; {IOWARP_COSTS}" if plan.data.store.kind == "iowarp" else ""
+    return f"{plan.state.store}, up to {plan.data.store.max_gb:g} GB{costs}"
+
+
+def _cache(plan: Plan) -> str:
+    return f"{plan.state.cache}, {plan.data.cache.memory_mb} MB"
+
+
+def _show_notes(console: Console, plan: Plan) -> None:
+    for note in plan.state.notes:
+        console.print(f"  note: {escape(note)}", highlight=False)
 
 
 def _line(blob: BlobInfo) -> str:

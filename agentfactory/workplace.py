@@ -145,7 +145,9 @@ class Workplace:
         where = (wanted.bridge.endpoints, wanted.cache.hosts)
         known = self._planes.get(where)
         if known is None or known.failed:
-            known = Held(self._open_plane(wanted, own_endpoints=bool(blueprint.iowarp.endpoints)))
+            # What the settings say too is this folder's data plane, on whatever port that runs.
+            others = blueprint.iowarp.endpoints not in ((), self._data.bridge.endpoints)
+            known = Held(self._open_plane(wanted, own_endpoints=others))
             self._planes[where] = known
         return known
 

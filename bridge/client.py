@@ -9,6 +9,7 @@ Invariants:
     `connect_timeout_ms` for the first endpoint that is up;
   - when a bridge is lost, what may safely be done twice (reads, and puts of bytes, which carry a name) is
     asked again within its limit; the rest fails with BridgeDown, since nobody knows whether it was done;
+  - all bridges that are spoken to have one store: where one has another, every request is an error;
   - streams hold at most `window_chunks` pieces of `chunk_kb`, however large the blob is.
 """
 
@@ -52,7 +53,7 @@ class BridgeClient:
         return f"<BridgeClient {self._dispatcher if self._pid else 'not open'}>"
 
     async def __aenter__(self) -> "BridgeClient":
-        """Raises BridgeDown if no bridge answers within `connect_timeout_ms`."""
+        """Raises BridgeDown if no bridge answers within `connect_timeout_ms`, SeparateStores."""
         secret = os.environ.get(self._settings.client_secret_env, "")
         if self._settings.server_key and not zmq.has("curve"):
             raise BridgeError("`server_key` is set, but this build of pyzmq has no CURVE (libsodium)")
@@ -62,6 +63,7 @@ class BridgeClient:
         self._pid = os.getpid()
         try:
             await self.ping()
+            await self._dispatcher.settle()
         except BaseException:
             await self.aclose()
             raise
@@ -79,6 +81,11 @@ class BridgeClient:
         """Fail what is under way, and disconnect."""
         self._dispatcher.close()
         await asyncio.get_running_loop().run_in_executor(None, self._context.term)
+
+    @property
+    def store_id(self) -> str:
+        """Of the store behind the bridges."""
+        return self._dispatcher.store_id
 
     async def put(
         self,

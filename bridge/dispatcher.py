@@ -13,13 +13,14 @@ import asyncio
 import itertools
 import random
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
 
 from bridge import wire
-from bridge.errors import BridgeDown
+from bridge.errors import BridgeDown, SeparateStores
 from bridge.frames import Buffer, Packed
 from bridge.link import Keys, Link
 from bridge.transfers import LinkLost, Transfer
@@ -29,6 +30,9 @@ from configs.data import BridgeSettings
 
 log = structlog.get_logger("bridge")
 
+SETTLE_S = 1.0
+OTHER_STORE_S = 1.0
+"""Before an endpoint with a bridge of another store is tried again."""
 BACK_OFF_S = 0.02
 """After Busy, and half as much more at random."""
 MAX_TICK_S = 0.25
@@ -76,6 +80,12 @@ class Dispatcher:
         """Whether any endpoint has ever answered."""
         self._kept_alive_at = 0.0
         self._closed = False
+        self._refusal = ""
+        """Why nothing is asked any more; empty while it is."""
+        self.store_id = settings.store_id
+        self._store_at = ""
+        """Which endpoint said so first."""
+        self._tried = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._links = [Link(context, endpoint, name, keys, self) for endpoint in settings.endpoints]
 
@@ -89,6 +99,8 @@ class Dispatcher:
         self, kind: Kind, words: bytes, body: Buffer = b"", repeat: bool = True
     ) -> asyncio.Future[Answer]:
         """Send a request, or put it in line. Fails with BridgeDown, or what the bridge answers."""
+        if self._refusal:
+            raise SeparateStores(self._refusal)
         if self._closed:
             raise BridgeDown("this client is closed")
         number = next(self._numbers)
@@ -102,6 +114,17 @@ class Dispatcher:
         if self._timer is None:
             self._start_timer()
         return answer
+
+    async def settle(self) -> None:
+        """Wait until it is known of each endpoint whether a bridge answers, `SETTLE_S` at most.
+
+        Raises SeparateStores, before anything has gone to one store that would be looked for in another.
+        """
+        if len(self._links) > 1:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._tried.wait(), SETTLE_S)
+        if self._refusal:
+            raise SeparateStores(self._refusal)
 
     def end(self, transfer: Transfer) -> None:
         """Forget a stream; the bridge is told, if it still knows of it."""
@@ -120,7 +143,9 @@ class Dispatcher:
             transfer.send(Kind.ABORT)
         for link in self._links:
             link.close(LINGER_MS if link.welcome else 0)
-        error = BridgeDown("the client was closed while this was under way")
+        self._fail_all(BridgeDown("the client was closed while this was under way"))
+
+    def _fail_all(self, error: Exception) -> None:
         for call in self._calls.values():
             _fail(call, error)
         for transfer in self._transfers.values():
@@ -150,11 +175,38 @@ class Dispatcher:
         else:
             self._opened(call, link, head, body)
 
+    def on_tried(self, link: Link) -> None:
+        """It is known whether an endpoint answers."""
+        if all(each.tried for each in self._links):
+            self._tried.set()
+
     def on_up(self, link: Link) -> None:
-        """An endpoint answers."""
+        """An endpoint answers. Only those of one store are spoken to."""
+        assert link.welcome is not None
+        store_id = link.welcome.store_id
+        if self.store_id not in ("", store_id):
+            self._tell_apart(link)
+            return
+        self.store_id, self._store_at = store_id, self._store_at or link.endpoint
         log.info("a bridge answers", endpoint=link.endpoint)
         self._was_up = True
+        self.on_tried(link)
         self._send_line()
+
+    def _tell_apart(self, link: Link) -> None:
+        """A bridge of another store answers; of several, nobody can tell which is meant."""
+        if len(self._links) == 1:
+            link.lose("a bridge of another store answers there", OTHER_STORE_S)
+            return
+        first = self._store_at or "the store that is meant"
+        self._refusal = (
+            f"{first} and {link.endpoint} have different stores, and what goes into one is not found in the "
+            "other; name one of them, or bridges that share a store"
+        )
+        for each in self._links:
+            each.close()
+        self._fail_all(SeparateStores(self._refusal))
+        self._tried.set()
 
     def on_down(self, link: Link) -> None:
         """An endpoint is lost, with all that was under way there."""

@@ -49,5 +49,9 @@ class BridgeDown(BridgeError):
     """No bridge answers at any of the endpoints within the time."""
 
 
+class SeparateStores(BadInput):
+    """Several endpoints were named, and each has a store of its own."""
+
+
 class URIResolveError(BadInput):
     """A URI that names nothing that can be read."""

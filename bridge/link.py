@@ -55,6 +55,9 @@ class Owner(Protocol):
     def on_message(self, link: "Link", head: wire.Head, body: Buffer) -> None:
         """A message about a request or a stream."""
 
+    def on_tried(self, link: "Link") -> None:
+        """Nobody listens there, for now."""
+
     def on_up(self, link: "Link") -> None:
         """Requests can be sent."""
 
@@ -72,6 +75,8 @@ class Link:
         self.why = "no answer yet"
         self.welcome: wire.Welcome | None = None
         """What the bridge said when it came up; None while it is down."""
+        self.tried = False
+        """Whether it is known if a bridge answers there."""
         self.in_flight = 0
         self.heard_at = 0.0
         """By the loop's clock."""
@@ -152,7 +157,7 @@ class Link:
         socket.heartbeat_ivl = HEARTBEAT_MS
         socket.heartbeat_timeout = 5 * HEARTBEAT_MS
         self._keys.apply(socket)
-        monitor = self._monitor = socket.get_monitor_socket(sum(_LOST))
+        monitor = self._monitor = socket.get_monitor_socket(sum(_LOST) | zmq.EVENT_CONNECT_RETRIED)
         socket.connect(self.endpoint)
         self._loop.add_reader(socket.FD, self._read)
         self._loop.add_reader(monitor.FD, self._watch)
@@ -166,6 +171,9 @@ class Link:
                 event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
             except zmq.Again:
                 return
+            if event["event"] == zmq.EVENT_CONNECT_RETRIED and not self.tried:
+                self.tried = True
+                self._owner.on_tried(self)
             why = _LOST.get(event["event"])
             if why is not None:
                 self._read_all()
@@ -219,6 +227,7 @@ class Link:
             self._owner.on_message(self, head, body)
         elif head.kind is wire.Kind.REPLY:
             self.welcome = wire.read_words(wire.Welcome, head.words)
+            self.tried = True
             self._owner.on_up(self)
         elif head.kind is wire.Kind.ERROR:
             self.lose(str(wire.error_of(head.words)), 1.0)

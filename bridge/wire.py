@@ -113,6 +113,8 @@ class Welcome(Message):
 
     pid: int
     store: str
+    store_id: str
+    """Of the store behind it: bridges of one store say the same."""
     chunk_bytes: int
     window_chunks: int
     max_in_flight: int

@@ -18,6 +18,8 @@ from typing import Final, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from cluster.ports import address, is_free, listener
+from configs.data import DataSettings
 from configs.sandbox import CommandSandboxSettings
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.levels import Found, survey
@@ -67,7 +69,7 @@ class Checkup(BaseModel):
 
 def check_machine() -> Checkup:
     """Look at everything."""
-    checks = (*_software(), *_isolation(), *_hardware())
+    checks = (*_software(), *_isolation(), *_hardware(), *_ports())
     return Checkup(ok=all(check.verdict != "missing" for check in checks), checks=checks)
 
 
@@ -127,6 +129,22 @@ def _hardware() -> Iterator[Check]:
     advice = "" if shared_gb >= _LEAST_SHARED_GB else "Ray falls back to slow files; docker run --shm-size=2g"
     yield Check(name="/dev/shm", verdict=_wanted(not advice), found=f"{shared_gb:.1f} GB free", advice=advice)
     yield _gpu()
+
+
+def _ports() -> Iterator[Check]:
+    """Those of the data plane, as its settings have them by default."""
+    data = DataSettings()
+    host = data.cache.hosts[0]
+    wanted = {"bridge": address(data.bridge.endpoints[0]), "memcached": (host.host, host.port)}
+    for name, place in wanted.items():
+        assert place is not None
+        free = is_free(*place)
+        yield Check(
+            name=f"port {place[1]}",
+            verdict=_wanted(free),
+            found=f"free, for {name}" if free else f"{listener(*place)}, where {name} would be",
+            advice="" if free else "`agentfactory up` takes another port and says which",
+        )
 
 
 def _gpu() -> Check:

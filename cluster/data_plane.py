@@ -18,6 +18,7 @@ from configs.data import CacheSettings, DataSettings
 from runtime.ref import ActorRef, PoolRef
 from runtime.system import ActorSystem
 
+STORE_ID_CHARS = 12
 LIBRARY_SCHEMES = ("file", "folder", "mem", "string")
 
 
@@ -25,10 +26,13 @@ LIBRARY_SCHEMES = ("file", "folder", "mem", "string")
 async def open_tiers(settings: DataSettings) -> AsyncIterator[Tiers]:
     """Connect to the bridge and to the caches. Raises BridgeDown.
 
-    Without memcached the cache is the one that the bridge server hosts, so that all processes share it.
+    Without memcached the cache is the one that the bridge server hosts, so that all processes share it. Its
+    keys name the store, so that a memcached in front of two of them never answers one with the other's.
     """
     async with BridgeClient(settings.bridge) as client:
-        cache = CacheTier(settings.cache, cache_backends(settings.cache, client))
+        prefix = f"{settings.cache.key_prefix}.{client.store_id[:STORE_ID_CHARS]}"
+        keyed = settings.cache.model_copy(update={"key_prefix": prefix})
+        cache = CacheTier(keyed, cache_backends(keyed, client))
         try:
             yield Tiers(client, cache)
         finally:

@@ -7,20 +7,20 @@
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import anyio
 import psutil
 
 from bridge.client import BridgeClient
 from bridge.errors import BridgeError
-from bridge.store.opening import choose_store
+from bridge.store.opening import choose_store, store_id
+from cluster.capacity import fit
+from cluster.ports import address, free_port, is_free, listener
 from cluster.supervisor import GRACE_S, LOGS, Service, State, held, read_state
 from configs.data import CacheHost, CacheSettings, DataSettings
 from configs.errors import AgentFactoryError, BadInput
@@ -31,6 +31,8 @@ PLAN = "plan.json"
 UP_TIMEOUT_S = 90.0
 ITEM_OVERHEAD = 64 << 10
 """Bytes of an item beside its value, and more."""
+MEMCACHED = "memcached-"
+"""What the names of its services begin with."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -45,6 +47,9 @@ class Plan(Section):
 
 class CannotStart(AgentFactoryError):
     """The data plane did not come up; what it had started has been stopped."""
+
+    blamed = ""
+    """The service that kept it from coming up; empty if none did."""
 
 
 class Choice(NamedTuple):
@@ -73,12 +78,22 @@ def choose_cache(data: DataSettings) -> Choice:
 def make_plan(data: DataSettings, folder: Path, owner: int = 0) -> Plan:
     """Decide what runs, until the process `owner` has ended. Raises BadInput for what cannot."""
     store, cache = choose_store(data.store), choose_cache(data)
-    endpoint = _with_a_port(data.bridge.endpoints[0])
+    data, notes = fit(data)
+    endpoint, moved = _free_endpoint(data.bridge.endpoints[0])
+    hosts = data.cache.hosts
+    if cache.kind == "memcached":
+        hosts, hosts_moved = _free_hosts(hosts)
+        moved += hosts_moved
     chosen = data.model_copy(
         update={
-            "bridge": data.bridge.model_copy(update={"endpoints": (endpoint, *data.bridge.endpoints[1:])}),
+            "bridge": data.bridge.model_copy(
+                update={
+                    "endpoints": (endpoint, *data.bridge.endpoints[1:]),
+                    "store_id": store_id(Path(data.store.folder)),
+                }
+            ),
             "store": data.store.model_copy(update={"kind": store.kind}),
-            "cache": data.cache.model_copy(update={"kind": cache.kind}),
+            "cache": data.cache.model_copy(update={"kind": cache.kind, "hosts": hosts}),
             "folder": str(folder),
         }
     )
@@ -86,25 +101,44 @@ def make_plan(data: DataSettings, folder: Path, owner: int = 0) -> Plan:
     about = f"bridge server on {endpoint}, {store.kind} store in {data.store.folder}"
     services = [Service(name="bridge", argv=argv, about=about)]
     if cache.kind == "memcached":
-        local = [host for host in data.cache.hosts if host.host in LOOPBACK]
+        local = [host for host in hosts if host.host in LOOPBACK]
         services += [_memcached(chosen, host, number) for number, host in enumerate(local)]
     state = State(
         pid=0,
         endpoint=endpoint,
         store=f"{store.kind} ({store.why})",
         cache=f"{cache.kind} ({cache.why})",
+        notes=(*notes, *moved),
         owner=owner,
     )
     return Plan(data=chosen, state=state, services=tuple(services))
 
 
-def _with_a_port(endpoint: str) -> str:
-    """The endpoint with a free port in place of port 0."""
-    address, _, port = endpoint.rpartition(":")
-    if port != "0":
-        return endpoint
-    with socket.create_server((urlsplit(endpoint).hostname or "", 0)) as taken:
-        return f"{address}:{taken.getsockname()[1]}"
+def _free_endpoint(endpoint: str) -> tuple[str, tuple[str, ...]]:
+    """Where the bridge is to listen: another port where that is taken, which is said, or is 0."""
+    found = address(endpoint)
+    if found is None or (found[1] and is_free(*found)):
+        return endpoint, ()
+    host, port = found
+    free = f"{endpoint.rpartition(':')[0]}:{free_port(host)}"
+    return free, (f"{endpoint} has {listener(host, port)}: this bridge is on {free}",) if port else ()
+
+
+def _free_hosts(hosts: Sequence[CacheHost]) -> tuple[tuple[CacheHost, ...], tuple[str, ...]]:
+    """The caches, those of this machine on other ports where theirs are taken, which is said.
+
+    A memcached that runs already is never joined: it is somebody's, and a cache that recovers is emptied.
+    """
+    found: list[CacheHost] = []
+    moved: list[str] = []
+    for host in hosts:
+        if host.host in LOOPBACK and not is_free(host.host, host.port):
+            free = host.model_copy(update={"port": free_port(host.host)})
+            who = listener(host.host, host.port)
+            moved.append(f"{host.host}:{host.port} has {who}: this memcached is on port {free.port}")
+            host = free
+        found.append(host)
+    return tuple(found), tuple(moved)
 
 
 def _memcached(data: DataSettings, host: CacheHost, number: int) -> Service:
@@ -115,7 +149,7 @@ def _memcached(data: DataSettings, host: CacheHost, number: int) -> Service:
     if os.geteuid() == 0:
         argv += ["-u", "nobody"]
     about = f"memcached on {host.host}:{host.port}, {cache.memory_mb} MB"
-    return Service(name=f"memcached-{number}", argv=tuple(argv), about=about)
+    return Service(name=f"{MEMCACHED}{number}", argv=tuple(argv), about=about)
 
 
 def _item_mb(cache: CacheSettings) -> int:
@@ -125,6 +159,44 @@ def _item_mb(cache: CacheSettings) -> int:
     """
     largest = max(cache.item_limit, cache.max_value_size + ITEM_OVERHEAD)
     return max(1, min(-(-largest // (1 << 20)), cache.memory_mb // 2))
+
+
+async def bring_up(
+    data: DataSettings, folder: Path, owner: int = 0, watch: Callable[[str], None] = lambda _: None
+) -> Plan:
+    """Decide what runs, and start it. Raises what `make_plan` and `up` raise.
+
+    Where another program takes a port in between, or a memcached that nobody asked for does not start, it
+    is decided once more.
+    """
+    trouble = ""
+    for last in (False, False, True):
+        plan = make_plan(data, folder, owner)
+        if trouble:
+            notes = (*plan.state.notes, trouble)
+            plan = plan.model_copy(update={"state": plan.state.model_copy(update={"notes": notes})})
+        try:
+            await up(plan, folder, watch)
+            return plan
+        except CannotStart as error:
+            if last or not (_lost_a_port(plan) or _may_go_without(data, error)):
+                raise
+            if not _lost_a_port(plan):
+                trouble = f"memcached does not start ({error}): the cache is embedded"
+                data = data.model_copy(update={"cache": data.cache.model_copy(update={"kind": "embedded"})})
+    raise AssertionError("the last time returns or raises")
+
+
+def _lost_a_port(plan: Plan) -> bool:
+    """Whether a port that was free is not any more, after all that was started has been stopped."""
+    where = address(plan.state.endpoint)
+    hosts = plan.data.cache.hosts if plan.data.cache.kind == "memcached" else ()
+    taken = [host for host in hosts if host.host in LOOPBACK and not is_free(host.host, host.port)]
+    return bool(taken) or (where is not None and not is_free(*where))
+
+
+def _may_go_without(data: DataSettings, error: CannotStart) -> bool:
+    return data.cache.kind == "auto" and error.blamed.startswith(MEMCACHED)
 
 
 async def up(plan: Plan, folder: Path, watch: Callable[[str], None] = lambda _: None) -> State:
@@ -145,9 +217,7 @@ async def up(plan: Plan, folder: Path, watch: Callable[[str], None] = lambda _: 
         with anyio.CancelScope(shield=True):
             await down(folder)
         if isinstance(error, TimeoutError):
-            raise CannotStart(
-                f"the data plane did not answer in {UP_TIMEOUT_S:g} s; {_why(folder)}"
-            ) from None
+            raise _cannot_start(folder, f"did not answer in {UP_TIMEOUT_S:g} s") from None
         raise
     return state
 
@@ -216,7 +286,7 @@ async def _answering(plan: Plan, folder: Path) -> State:
         state = read_state(folder)
         failed = [s for s in state.services if s.state in ("failed", "restarting")] if state else []
         if failed or state is None:
-            raise CannotStart(f"the data plane did not come up; {_why(folder)}")
+            raise _cannot_start(folder)
         if all(service.state == "running" for service in state.services):
             try:
                 await ping(plan, timeout_ms=500)
@@ -238,10 +308,10 @@ async def _leave_supervisor(folder: Path) -> None:
             env=environment,
         )
     if ended.returncode != 0:
-        raise CannotStart(f"the data plane did not come up; {_why(folder)}")
+        raise _cannot_start(folder)
 
 
-def _why(folder: Path) -> str:
+def _cannot_start(folder: Path, what: str = "did not come up") -> CannotStart:
     """Which service is to blame, and the last thing it said."""
     state = read_state(folder)
     blamed = [service.name for service in (state.services if state else ()) if service.state != "running"]
@@ -252,4 +322,6 @@ def _why(folder: Path) -> str:
     except OSError:
         lines = []
     last = f": {lines[-1][-300:]}" if lines else ""
-    return f"{name} said{last} (all of it: {path})"
+    error = CannotStart(f"the data plane {what}; {name} said{last} (all of it: {path})")
+    error.blamed = blamed[0] if blamed else ""
+    return error

@@ -66,6 +66,8 @@ class State(Section):
     endpoint: str
     store: str
     cache: str
+    notes: tuple[str, ...] = ()
+    """What is not as the settings say, and why, in sentences."""
     services: tuple[ServiceState, ...] = ()
     started_at: float = Field(default_factory=time.time)
     owner: int = 0

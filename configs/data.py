@@ -20,6 +20,8 @@ class BridgeSettings(Section):
     endpoints: tuple[str, ...] = ("tcp://127.0.0.1:5560",)
     """Servers, tried in turn; one that does not answer is skipped for a while. A server that is started
     here takes any free port for port 0."""
+    store_id: str = ""
+    """The store that is meant: a bridge of another is not spoken to. Empty: that of who answers first."""
     connect_timeout_ms: int = Field(default=5000, ge=1)
     """How long a request waits for a server while none has ever answered."""
     request_timeout_ms: int = Field(default=30_000, ge=1)
@@ -54,10 +56,11 @@ class StoreSettings(Section):
     """Where blobs lie for good."""
 
     kind: Literal["auto", "iowarp", "embedded"] = "auto"
-    """`auto` takes IOWarp where `iowarp-core` is installed, else the embedded store."""
+    """`auto` takes what the folder was made as, and the embedded store for a new one: IOWarp's runtime
+    takes about a third of a core even while nothing is asked of it."""
     folder: str = ".agentfactory/store"
-    max_gb: float = Field(default=64.0, gt=0.0)
-    """The embedded store refuses to grow further (a sparse file: unused space costs nothing)."""
+    max_gb: float = Field(default=8.0, gt=0.0)
+    """The store refuses to grow further (a sparse file: unused space costs nothing)."""
     outage_s: float = Field(default=20.0, gt=0.0)
     """How long a request waits for an IOWarp that went away or is stuck; less than a client waits."""
 
@@ -177,9 +180,13 @@ class DataSettings(Section):
     folder: str = ".agentfactory"
     """Where `agentfactory up` keeps the state and the logs of what it runs."""
     of_run: bool = False
-    """Each run starts a data plane of its own in its folder, with an embedded store and cache, unless it
+    """Each run starts a data plane of its own in its folder, with a small embedded store and cache, unless it
     works with texts that are stored elsewhere. What else is said of the store's and the cache's kind, of
     places and endpoints is for everything but runs then."""
+    run_max_gb: float = Field(default=1.0, gt=0.0)
+    """Of the store that a run starts for itself."""
+    run_memory_mb: int = Field(default=64, ge=1)
+    """Of the cache that a run starts for itself."""
     bridge: BridgeSettings = BridgeSettings()
     store: StoreSettings = StoreSettings()
     cache: CacheSettings = CacheSettings()
@@ -203,13 +210,14 @@ class DataSettings(Section):
     def for_run(self, run_dir: Path) -> Self:
         """A data plane of a run's own, in its folder."""
         folder = run_dir / "data"
-        store = {"kind": "embedded", "folder": str(folder / "store")}
+        store = {"kind": "embedded", "folder": str(folder / "store"), "max_gb": self.run_max_gb}
+        cache = {"kind": "embedded", "memory_mb": self.run_memory_mb}
         return self.model_copy(
             update={
                 "folder": str(folder),
                 "bridge": self.bridge.model_copy(update={"endpoints": ("tcp://127.0.0.1:0",)}),
                 "store": self.store.model_copy(update=store),
-                "cache": self.cache.model_copy(update={"kind": "embedded"}),
+                "cache": self.cache.model_copy(update=cache),
             }
         )
 

@@ -126,6 +126,7 @@ class Binary:
             wire.Welcome(
                 pid=os.getpid(),
                 store=self._store.kind,
+                store_id=self._store.id,
                 chunk_bytes=self._flow.chunk,
                 window_chunks=self._flow.window,
                 max_in_flight=self._peers.max_in_flight,

@@ -50,6 +50,8 @@ class Store(Protocol):
     """Named bytes under tags. Threads may share one."""
 
     kind: str
+    id: str
+    """Tells it from all other stores."""
     """`iowarp` or `embedded`."""
     put_threads: int
     """Threads that put at the same time to some purpose."""

@@ -10,6 +10,7 @@ import logging
 import secrets
 import threading
 import time
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ class CatalogStore:
 
     def __init__(self, kind: str, ledger: Ledger, shelf: ChunkShelf) -> None:
         self.kind = kind
+        self.id = uuid.uuid4().hex
         self.put_threads = shelf.put_threads
         self.shelf = shelf
         self._ledger = ledger

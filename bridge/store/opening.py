@@ -1,6 +1,9 @@
 """Which store a folder has, and opening it. This is decided here alone."""
 
 import logging
+import os
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,6 +16,7 @@ from configs.data import StoreSettings
 
 _LOG = logging.getLogger(__name__)
 _MARK: Final = "kind"
+_ID: Final = "id"
 _GET_IOWARP: Final = "`pip install 'agentfactory[iowarp]'`"
 
 
@@ -46,9 +50,7 @@ def choose_store(settings: StoreSettings) -> StoreChoice:
         return StoreChoice(made_as, f"the folder was made as {made_as}")
     if settings.kind != "auto":
         return StoreChoice(settings.kind, "asked for")
-    if installed() is None:
-        return StoreChoice("embedded", "iowarp-core is not installed")
-    return StoreChoice("iowarp", "iowarp-core is installed")
+    return StoreChoice("embedded", "nobody asked for iowarp")
 
 
 def open_store(settings: StoreSettings) -> CatalogStore:
@@ -69,10 +71,26 @@ def open_store(settings: StoreSettings) -> CatalogStore:
             if made_as:
                 raise
             raise StoreError(f"{error}\nMend that, or choose another store: `--store embedded`") from error
+    store.id = store_id(folder)
     if not made_as:
         (folder / _MARK).write_text(f"{kind}\n", encoding="ascii")
     _LOG.info("store %s in %s: %s", kind, folder, why)
     return store
+
+
+def store_id(folder: Path) -> str:
+    """What tells the folder's store from all others: made once, and kept there. Raises StoreError."""
+    path, draft = folder / _ID, folder / f".{_ID}-{os.getpid()}"
+    try:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            draft.write_text(f"{uuid.uuid4().hex}\n", encoding="ascii")
+            with suppress(FileExistsError):  # whoever was first
+                os.link(draft, path)
+            draft.unlink()
+        return path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be used for a store ({error.strerror})") from error
 
 
 def _made_as(folder: Path) -> str:

@@ -18,6 +18,9 @@ _SYSTEM: Final = (
 """Not /etc as a whole: who lives here, and their secrets, are none of a program's business."""
 _OURS: Final = ("runtime/__init__.py", "runtime/sandbox")
 """What a launcher and a session are made of."""
+_WITHOUT_IOWARP: Final = ROOT / "runtime" / "sandbox" / "without_iowarp"
+"""An empty `iowarp_core`: where the real one is installed, every Python imports it as it starts, which loads
+its libraries and writes `.clio/clio.yaml` into HOME, here a workspace."""
 _MB: Final = 2**20
 
 
@@ -36,7 +39,12 @@ def readable(settings: CommandSandboxSettings) -> list[str]:
 def environment(workdir: Path) -> dict[str, str]:
     """All that a program is told about where it runs; `python` is this one."""
     folders = (os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin")
-    return {"PATH": os.pathsep.join(dict.fromkeys(folders)), "HOME": str(workdir), "LANG": "C.UTF-8"}
+    return {
+        "PATH": os.pathsep.join(dict.fromkeys(folders)),
+        "HOME": str(workdir),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(_WITHOUT_IOWARP),
+    }
 
 
 def wrapped(

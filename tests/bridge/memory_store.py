@@ -53,6 +53,7 @@ class MemoryStore:
     """Counts the writers and readers that are open; `gate` holds every write back while it is cleared."""
 
     kind = "memory"
+    id = "memory"
     put_threads = 32
 
     def __init__(self) -> None:

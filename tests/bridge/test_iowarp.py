@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bridge.errors import BadName, BlobDamaged, StoreError, StoreFull
@@ -220,12 +221,13 @@ def test_a_folder_stays_of_the_kind_that_it_was_made_as(tmp_path: Path) -> None:
 
 def test_an_iowarp_that_does_not_start_is_said_and_binds_the_folder_to_nothing(tmp_path: Path) -> None:
     (tmp_path / "iowarp" / "config.yaml").mkdir(parents=True)  # it cannot be configured here
-    chosen = StoreSettings(folder=str(tmp_path), max_gb=0.1)
-    assert choose_store(chosen) == ("iowarp", "iowarp-core is installed")
+    chosen = StoreSettings(kind="iowarp", folder=str(tmp_path), max_gb=0.1)
+    assert choose_store(chosen) == ("iowarp", "asked for")
     with pytest.raises(StoreError, match=r"IOWarp does not start: (.|\n)*\nMend that, or .*--store embedded"):
         open_store(chosen)
     store = open_store(StoreSettings(kind="embedded", folder=str(tmp_path), max_gb=0.1))
-    assert (store.kind, choose_store(chosen).kind) == ("embedded", "embedded")
+    automatic = chosen.model_copy(update={"kind": "auto"})
+    assert (store.kind, choose_store(automatic).kind) == ("embedded", "embedded")
     store.close()
 
 
@@ -241,6 +243,22 @@ def test_a_client_that_stands_still_is_replaced_also_under_a_send(tmp_path: Path
     assert get(store, "t", "a") == b"x" * MB
     assert store.warp.restarts == 1
     store.close()
+
+
+def test_iowarp_is_taken_where_somebody_asked_for_it_or_its_folder_is_there(tmp_path: Path) -> None:
+    chosen = StoreSettings(folder=str(tmp_path))
+    assert choose_store(chosen) == ("embedded", "nobody asked for iowarp")
+    (tmp_path / "kind").write_text("iowarp\n")
+    assert choose_store(chosen) == ("iowarp", "the folder was made as iowarp")
+
+
+def test_an_iowarp_that_has_just_started_takes_little_memory(tmp_path: Path) -> None:
+    store = open_iowarp(tmp_path, 0.1)
+    try:
+        resident = psutil.Process(store.warp.runtime.pid).memory_info().rss
+    finally:
+        store.close()
+    assert resident < 150 << 20
 
 
 def test_a_request_in_an_outage_fails_with_the_reason_before_its_client_gives_up(tmp_path: Path) -> None:

@@ -251,14 +251,15 @@ async def test_a_second_up_is_refused(tmp_path: Path) -> None:
             await up(make_plan(chosen, folder), folder)
 
 
-async def test_a_port_that_is_taken_is_named_and_nothing_stays(tmp_path: Path) -> None:
+async def test_a_port_that_is_taken_after_the_plan_is_named_and_nothing_stays(tmp_path: Path) -> None:
     chosen = settings(tmp_path)
+    folder = Path(chosen.folder)
+    plan = make_plan(chosen, folder)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", int(chosen.bridge.endpoints[0].rpartition(":")[2])))
         taken.listen()
-        folder = Path(chosen.folder)
         with pytest.raises(CannotStart, match=r"bridge said: .*in use"):
-            await up(make_plan(chosen, folder), folder)
+            await up(plan, folder)
         assert not held(folder)
 
 

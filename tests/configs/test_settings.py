@@ -146,6 +146,9 @@ def test_a_run_of_the_laptop_has_a_data_plane_of_its_own_unless_it_searches_stor
     assert Path(own.store.folder).is_relative_to(tmp_path)
     assert (own.store.kind, own.cache.kind) == ("embedded", "embedded")
     assert own.bridge.endpoints[0].endswith(":0")
+    assert (own.store.max_gb, own.cache.memory_mb) == (1.0, 64)
+    shared = load_settings("laptop").data
+    assert (shared.store.max_gb, shared.cache.memory_mb) == (8.0, 512)
     searching = load_settings("laptop", {"student.retrieve.tags": ["docs"]})
     assert searching.data_for(tmp_path) == searching.data
     assert Settings().data_for(tmp_path) == Settings().data

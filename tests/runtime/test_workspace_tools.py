@@ -159,6 +159,12 @@ async def test_the_shell_refuses_with_a_reason(box: ToolBox, command: str, said:
     assert said in result.output
 
 
+async def test_python_leaves_nothing_in_the_workspace(box: ToolBox) -> None:
+    await write(box, "test_one.py", "def test_one():\n    assert True\n")
+    assert (await call(box, "test_runner", path="test_one.py")).ok
+    assert ".clio" not in (await call(box, "shell", "ls -a")).output
+
+
 async def test_a_program_that_does_not_end_is_stopped(box: ToolBox) -> None:
     result = await call(box, "shell", "tail -f /dev/null")
     assert result.failure == "timeout"

@@ -205,8 +205,10 @@ class IOWarpRuntime:
                 "first_busy_wait": 1000,
                 "conf_dir": str(self._folder / "state"),
                 "ipc_namespace": f"p{self._port}",
-                "main_segment_size": "512m",
-                "metadata_segment_size": "1g",
+                # Shared memory that the runtime touches at once. Seen with these: 20,000 blobs and 1 GiB
+                # in 1 MiB chunks, 33 MB resident when it starts instead of 325.
+                "main_segment_size": "64m",
+                "metadata_segment_size": "64m",
             },
             "viz": {"enabled": False},
             "compose": [memory, core, index],

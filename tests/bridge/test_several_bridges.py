@@ -13,7 +13,8 @@ from bridge.server.service import BridgeServer
 from bridge.store.blobs import CatalogStore
 from bridge.store.opening import open_store
 from configs.data import StoreSettings
-from tests.bridge.serving import SMALL, free_port, serving, told
+from tests.bridge.serving import SMALL, serving, told
+from tests.free_ports import free_port
 
 
 async def test_bridges_of_different_stores_are_refused_when_a_client_opens() -> None:

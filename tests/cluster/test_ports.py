@@ -18,7 +18,8 @@ from cluster import capacity, checkup, services
 from cluster.ports import is_free, listener
 from cluster.services import bring_up, down, make_plan
 from configs.data import CacheHost, CacheSettings, DataSettings, StoreSettings
-from tests.cluster.test_data_plane import LIMIT_S, free_port, settings
+from tests.cluster.test_data_plane import LIMIT_S, settings
+from tests.free_ports import free_port
 
 needs_memcached = pytest.mark.skipif(shutil.which("memcached") is None, reason="memcached is not installed")
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from agentfactory.data import DataPlane, data_folder
 from bridge.errors import BridgeError
 from bridge.tally import Progress as Tally
+from cluster.capacity import measure_costs
 from cluster.services import Plan, bring_up, down, ping, running_plan
 from cluster.supervisor import ServiceState, read_state
 from configs.data import DataSettings
@@ -294,20 +295,28 @@ def _status(plan: Plan, answers_ms: float | None) -> dict[str, object]:
         "memory_mb": plan.data.cache.memory_mb,
         "notes": list(plan.state.notes),
         "answers_ms": answers_ms,
-        "services": [service.model_dump() for service in _services(plan)],
+        "services": [_service(service) for service in _services(plan)],
     }
+
+
+def _service(service: ServiceState) -> dict[str, object]:
+    costs = measure_costs(service.pid) if service.pid else None
+    return {**service.model_dump(), "costs": costs._asdict() if costs else None}
 
 
 def _show_status(plan: Plan, answers_ms: float | None) -> None:
     console = Console()
-    table = Table("service", "state", "pid", "up for", "restarts", "what it is", box=None, pad_edge=False)
+    columns = ("service", "state", "pid", "up for", "restarts", "takes", "what it is")
+    table = Table(*columns, box=None, pad_edge=False)
     for service in _services(plan):
         colour = "green" if service.state == "running" else "red"
         up_for = f"{time.time() - service.since:,.0f} s" if service.pid else ""
         died = f"  (last: {service.last_exit})" if service.last_exit else ""
         restarts = f"{service.restarts}{died}"
         state, pid = f"[{colour}]{service.state}[/]", str(service.pid or "")
-        table.add_row(service.name, state, pid, up_for, restarts, service.about)
+        costs = measure_costs(service.pid) if service.pid else None
+        takes = f"{costs.memory_mb:,} MB, {costs.processor:.0%}" if costs else ""
+        table.add_row(service.name, state, pid, up_for, restarts, takes, service.about)
     console.print(table)
     bridge = f"answers in {answers_ms:.1f} ms" if answers_ms is not None else "[red]does not answer[/]"
     console.print(f"bridge {bridge}; store {_store(plan)}; cache {_cache(plan)}")

@@ -1,6 +1,7 @@
-"""How much of what the settings ask for a data plane can have on this machine."""
+"""How much of what the settings ask for a data plane can have on this machine, and what it takes."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -38,6 +39,27 @@ def fit(data: DataSettings) -> Fitted:
         )
         data = data.model_copy(update={"store": data.store.model_copy(update={"max_gb": room_gb})})
     return Fitted(data, tuple(notes))
+
+
+class Costs(NamedTuple):
+    """What a process and its children have taken."""
+
+    memory_mb: int
+    """Resident now; memory that they share counts in each."""
+    processor: float
+    """Of one core, on average since each of them began."""
+
+
+def measure_costs(pid: int) -> Costs | None:
+    """Of a process with all its children; None if it has ended."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        resident = sum(each.memory_info().rss for each in family)
+        shares = [sum(each.cpu_times()[:2]) / max(1.0, time.time() - each.create_time()) for each in family]
+    except psutil.Error:
+        return None
+    return Costs(resident // _MB, round(sum(shares), 3))
 
 
 def _free_memory() -> int:

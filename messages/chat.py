@@ -68,6 +68,10 @@ class FunctionSpec(Message):
     """JSON schema of an object."""
 
 
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 class BadArguments(ValueError):
     """The model wrote arguments that are not a JSON object."""
 
@@ -85,7 +89,7 @@ class FunctionCall(Message):
     def parsed(self) -> JsonObject:
         """The arguments. Raises BadArguments."""
         try:
-            value = json.loads(self.arguments or "{}")
+            value = json.loads(self.arguments or "{}", parse_constant=_refuse)
         except ValueError as error:
             raise BadArguments(f"arguments of {self.name}: not JSON: {error}") from error
         if not isinstance(value, dict):

@@ -5,6 +5,7 @@ machines or in columns for people. Metrics are counters, gauges and histograms b
 process they are exported through Ray's own metrics, so that its dashboard and Prometheus see them.
 """
 
+import json
 import logging
 import sys
 import time
@@ -13,9 +14,10 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from ray.util import metrics
@@ -77,6 +79,14 @@ _process: dict[str, str] = {}
 """Ids that every line of this process carries."""
 
 
+def _strict_json(event: object, **options: Any) -> str:
+    """A line that every reader of JSON takes: what is not finite is text."""
+    try:
+        return json.dumps(event, allow_nan=False, **options)
+    except ValueError:
+        return to_json(event, inf_nan_mode="strings", fallback=repr).decode()
+
+
 def configure_logging(settings: LogSettings, actor: str = "driver") -> None:
     """Set up structlog, and the standard library's logging, for this process."""
     _sink.open(settings.folder, actor)
@@ -84,7 +94,7 @@ def configure_logging(settings: LogSettings, actor: str = "driver") -> None:
     if settings.run_id:
         _process["run_id"] = settings.run_id
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(_strict_json)
         if settings.format == "json"
         else structlog.dev.ConsoleRenderer(colors=_sink.isatty())
     )

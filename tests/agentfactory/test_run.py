@@ -41,7 +41,7 @@ def small_preset(folder: Path) -> None:
     bridge, cache = {"endpoints": [f"tcp://127.0.0.1:{free_port()}"]}, {"kind": "embedded"}
     data = {"bridge": bridge, "cache": cache, "store": {"kind": "embedded", "max_gb": 1}}
     (folder / "small.yaml").write_text(yaml.safe_dump({"extends": "laptop", "data": data}))
-    shutil.copytree(ROOT / "data" / "sample_docs", folder / "data" / "sample_docs")
+    shutil.copytree(ROOT / "data" / "sample_docs", folder / "data" / "sample_docs", dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +110,55 @@ def test_the_commands_for_blueprints(tmp_path: Path) -> None:
     assert "my_agent" not in call("list", cwd=tmp_path).stdout
 
 
-def test_the_distributed_agent_works_over_several_bridges(tmp_path: Path) -> None:
-    small_preset(tmp_path)
-    endpoints = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
+def test_the_distributed_agent_is_refused_where_its_bridges_have_different_stores(tmp_path: Path) -> None:
+    endpoints: list[str] = []
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        small_preset(folder)
+        up = call("up", *SMALL, "--json", cwd=folder)
+        assert up.returncode == 0, up.stderr
+        endpoints.append(json.loads(up.stdout)["endpoint"])
+    try:
+        far = distributed(tmp_path, endpoints)
+        done = call("run", *far, "-c", SINGLE[0], *SMALL, cwd=tmp_path)
+        assert done.returncode == 1  # the session goes on, the command was not carried out
+        said = " ".join((done.stdout + done.stderr).split())
+        assert "have different stores" in said
+        assert "name one of them, or bridges that share a store" in said
+        for folder in folders:
+            assert "holds nothing" in call("list", "*", *SMALL, cwd=folder).stdout
+    finally:
+        for folder in folders:
+            call("down", *SMALL, cwd=folder)
+
+
+def test_the_distributed_agent_works_over_two_ways_to_one_store_and_with_one_of_them(tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    small_preset(served)
+    up = call("up", *SMALL, "--json", cwd=served)
+    assert up.returncode == 0, up.stderr
+    endpoint = json.loads(up.stdout)["endpoint"]
+    try:
+        dead = f"tcp://127.0.0.1:{free_port()}"
+        for other in (endpoint.replace("127.0.0.1", "localhost"), dead):
+            (said,) = one(tmp_path, *distributed(tmp_path, [endpoint, other]), "-c", SINGLE[0])
+            assert said.ok
+        assert "api_reference.md" in call("list", "docs", *SMALL, cwd=served).stdout
+    finally:
+        call("down", *SMALL, cwd=served)
+
+
+def distributed(folder: Path, endpoints: list[str]) -> list[str]:
+    """The arguments of an agent over these bridges."""
+    small_preset(folder)
+    name = f"far_{len(list(folder.rglob('far_*')))}"
     changes = [f"iowarp.bridge_endpoints={json.dumps(endpoints)}", "cache.kind=embedded"]
     options = [part for change in changes for part in ("--set", change)]
-    made = call("create", "far", "--from", "iowarp_distributed", *options, *SMALL, cwd=tmp_path)
+    made = call("create", name, "--from", "iowarp_distributed", *options, *SMALL, cwd=folder)
     assert made.returncode == 0, made.stderr
-    (said,) = one(tmp_path, "far", "-c", SINGLE[0])
-    assert said.ok
+    return [name]
 
 
 def test_a_session_that_finds_no_data_plane_starts_one_and_what_it_stored_stays(tmp_path: Path) -> None:

@@ -116,3 +116,9 @@ def test_a_template_that_shows_functions_but_no_calls_gets_the_calls_as_text(tmp
     assert text.startswith("weather\n<|im_start|>")
     assert 'assistant\nAction: weather\nInput: {"town": "Oslo"}<|im_end|>' in text
     assert "user\nObservation: rain<|im_end|>" in text
+
+
+@pytest.mark.parametrize("arguments", ['{"x": NaN}', '{"x": [Infinity]}', '{"x": -Infinity}'])
+def test_arguments_that_no_reader_of_json_takes_are_refused(arguments: str) -> None:
+    with pytest.raises(BadArguments, match="is no JSON"):
+        FunctionCall(id="1", name="f", arguments=arguments).parsed()

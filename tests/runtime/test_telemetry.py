@@ -36,6 +36,13 @@ def test_each_actor_has_a_log_file_with_its_ids(tmp_path: Path) -> None:
     assert (line["run_id"], line["episode_id"]) == ("r1", "e1")
 
 
+def test_a_line_of_the_log_is_strict_json_whatever_it_says(tmp_path: Path) -> None:
+    configure_logging(LogSettings(folder=str(tmp_path)), actor="trainer")
+    structlog.get_logger().info("step", loss=float("nan"), steps=[1, float("inf")])
+    text = (tmp_path / "trainer.log").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail)["loss"] == "NaN"
+
+
 def test_a_cached_logger_follows_to_a_new_file(tmp_path: Path) -> None:
     log = structlog.get_logger()
     for name in ("first", "second"):

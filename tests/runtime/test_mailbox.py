@@ -82,6 +82,48 @@ async def test_a_sender_cancelled_in_the_turn_in_which_it_was_let_in_has_sent() 
     assert taken(mailbox) == ["b"]
 
 
+async def test_a_sender_that_is_cancelled_hears_of_it() -> None:
+    mailbox = Mailbox("owner", 1)
+    mailbox.put_nowait(told("a"))
+    waiting = asyncio.create_task(mailbox.put(told("b")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    assert waiting.cancelled()
+
+
+async def test_one_that_is_taken_makes_room_for_one() -> None:
+    mailbox = Mailbox("owner", 1)
+    for amount in range(4):
+        mailbox.line_up(asked() if amount else told("first"))
+    mailbox.take_nowait()
+    assert repr(mailbox) == "<Mailbox owner: 1/1 waiting, 2 senders blocked>"
+
+
+async def test_places_of_asks_that_nobody_waits_for_are_given_up() -> None:
+    mailbox = Mailbox("owner", 1)
+    mailbox.put_nowait(told("first"))
+    left, passed_over, let_in, at_the_end = envelopes = [asked() for _ in range(4)]
+    places = [mailbox.line_up(envelope) for envelope in envelopes]
+    mailbox.leave(left)
+    mailbox.leave(asked())  # which has no place
+    assert passed_over.fail(stopped())
+    mailbox.take_nowait()
+    mailbox.close(stopped)
+    states = [place.cancelled() for place in places if place is not None]
+    assert states == [True, True, False, True]
+    assert not any(envelope.abandoned for envelope in (let_in, at_the_end)), "whoever closed answers them"
+
+
+async def test_nothing_can_be_taken_once_it_is_closed() -> None:
+    mailbox = Mailbox("owner", 1)
+    for _ in range(3):
+        mailbox.line_up(asked())
+    assert len(mailbox.close(stopped)) == 3
+    assert repr(mailbox) == "<Mailbox owner: 0/1 waiting, 0 senders blocked>"
+    assert mailbox.take_nowait() is None
+
+
 async def test_asks_that_nobody_waits_for_are_not_taken() -> None:
     mailbox = Mailbox("owner", 2)
     envelopes = [asked() for _ in range(4)]

@@ -18,6 +18,8 @@ from messages.generation import SamplingSettings
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MASK = (1 << 64) - 1
+_COLDEST = float(torch.finfo(torch.float32).tiny)
+"""What is colder than this is 0 in float32, by which nothing can be divided."""
 
 
 class Sampled(NamedTuple):
@@ -70,16 +72,20 @@ def _result(logp: Tensor, chosen: Tensor) -> Sampled:
 
 
 def _tempered(logits: Tensor, settings: Sequence[SamplingSettings]) -> Tensor:
-    temperatures = [s.temperature or 1.0 for s in settings]
+    """Divided by the temperature, the largest of each row at 0: so the coldest rows are greedy, not NaN."""
+    temperatures = [max(s.temperature, _COLDEST) if s.temperature else 1.0 for s in settings]
     if all(value == 1.0 for value in temperatures):
         return logits
+    logits = logits - logits.amax(-1, keepdim=True)
     return logits / torch.tensor(temperatures, device=logits.device).unsqueeze(1)
 
 
 def _truncated(logp: Tensor, settings: Sequence[SamplingSettings]) -> Tensor:
     """Keep each row's top k, then the smallest set with mass top_p; renormalise. [R, V]"""
     device, size = logp.device, logp.shape[1]
-    top_k = torch.tensor([s.top_k if s.top_k and s.temperature else size for s in settings], device=device)
+    top_k = torch.tensor(
+        [min(s.top_k, size) if s.top_k and s.temperature else size for s in settings], device=device
+    )
     top_p = torch.tensor([s.top_p if s.temperature else 1.0 for s in settings], device=device)
     ranked, order = logp.sort(dim=-1, descending=True, stable=True)
     ranked = ranked.masked_fill(torch.arange(size, device=device) >= top_k.unsqueeze(1), -torch.inf)

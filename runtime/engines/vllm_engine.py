@@ -55,6 +55,8 @@ log = structlog.get_logger("engine")
 SHUTDOWN_S = 10.0
 WATCH_S = 1.0
 """Between two looks at whether vLLM is alive; one that runs at the second look at a dead one is ended."""
+_SEED_MASK = (1 << 63) - 1
+"""A larger seed does not reach vLLM's process; a negative one means none there."""
 _REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
 
 
@@ -365,7 +367,7 @@ def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingPar
         top_k=asked.top_k,
         max_tokens=min(asked.max_tokens, max_context - len(request.prompt_ids)),
         stop=list(asked.stop),
-        seed=asked.seed,
+        seed=None if asked.seed is None else asked.seed & _SEED_MASK,
         structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         logprobs=0,
         output_kind=RequestOutputKind.CUMULATIVE if live else RequestOutputKind.FINAL_ONLY,

@@ -36,6 +36,16 @@ def test_uniforms_are_splitmix64_and_depend_on_seed_and_counter_alone() -> None:
     assert abs(neighbours.mean() - 0.5) < 0.01
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-45, 1e-38, 1e-20, 1e-5])
+@pytest.mark.parametrize("more", [{}, {"top_k": 10**30}, {"top_p": 1e-300}, {"top_k": 2, "top_p": 0.5}])
+def test_the_coldest_samples_are_greedy(temperature: float, more: dict[str, float]) -> None:
+    cold = SamplingSettings.model_validate({"temperature": temperature, **more})
+    rows = torch.tensor([[1.0, 3.0, 2.0, -math.inf]] * 2)
+    got = sample(rows, [cold, SamplingSettings(temperature=0.5)], [7, 8], [0, 0])
+    assert got.tokens[0] == 1
+    assert got.logprobs[0] == pytest.approx(0.0, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import anyio
+import structlog
 
 from bridge.errors import NoSuchBlob
 from bridge.ingest import Ingest
@@ -48,6 +49,8 @@ from runtime.ref import Ref
 from runtime.system import ActorSystem
 from runtime.topics import Topics
 
+log = structlog.get_logger("data")
+
 ACTION_TIMEOUT_S = 600.0
 PAGE = 1000
 DataT = TypeVar("DataT", bound=ActionData)
@@ -64,6 +67,8 @@ class DataPlane:
         self, settings: DataSettings, tiers: Tiers, system: ActorSystem, ingestor: Ref, retriever: Ref
     ) -> None:
         self.settings = settings
+        self.notes: tuple[str, ...] = ()
+        """What of a data plane that was started here is not as the settings say, in sentences."""
         self._tiers = tiers
         self._system = system
         self._ingestor = ingestor
@@ -86,11 +91,17 @@ class DataPlane:
         chosen = settings or DataSettings()
         folder = data_folder(chosen)
         async with AsyncExitStack() as stack:
+            notes: tuple[str, ...] = ()
             plan = running_plan(folder)
             if plan is None:
                 plan = await bring_up(chosen, folder, owner=os.getpid())
                 stack.push_async_callback(down, folder)
-            yield await stack.enter_async_context(cls._over(plan.data))
+                notes = plan.state.notes
+            plane = await stack.enter_async_context(cls._over(plan.data))
+            plane.notes = notes
+            for note in notes:
+                log.warning("the data plane is not as the settings say", note=note)
+            yield plane
 
     @classmethod
     @asynccontextmanager

@@ -4,6 +4,7 @@ Nothing heavy is imported before something is opened, and then in a thread: a pe
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -183,6 +184,8 @@ class Workplace:
         up = plan is not None and plan.data.bridge.endpoints == wanted.bridge.endpoints
         served = own_endpoints and not up and await _answers(wanted)
         async with DataPlane.join(wanted) if served else DataPlane.open(wanted) as plane:
+            for note in plane.notes:
+                print(f"note: {note}", file=sys.stderr)
             yield plane
 
 

@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator
 
 from bridge.errors import BridgeError
 from messages.blobs import BlobInfo
@@ -43,6 +43,11 @@ class Bundle(_Params):
     src: str | tuple[str, ...]
     dst: str
     format: str = "arrow"
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _as_usual(cls, value: object) -> object:
+        return "arrow" if value is None else value
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -101,7 +106,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     method: str
-    params: dict[str, JsonValue] = Field(default_factory=dict)
+    params: dict[str, JsonValue] | None = None
 
 
 def parse(data: bytes | memoryview) -> tuple[Token, Params | BadRequest]:
@@ -123,7 +128,7 @@ def parse(data: bytes | memoryview) -> tuple[Token, Params | BadRequest]:
         known = ", ".join(_METHODS)
         return token, BadRequest(f"unknown method {request.method[:100]!r}; this bridge knows {known}")
     try:
-        return token, model.model_validate(request.params)
+        return token, model.model_validate(request.params or {})
     except ValidationError as error:
         return token, BadRequest(_sentence(request.method, error))
 

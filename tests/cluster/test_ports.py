@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from agentfactory.data import DataPlane
+from agentfactory.workplace import Workplace
 from cluster import capacity, checkup, services
 from cluster.ports import is_free, listener
 from cluster.services import bring_up, down, make_plan
+from configs.blueprint_registry import BlueprintRegistry
 from configs.data import CacheHost, CacheSettings, DataSettings, StoreSettings
 from tests.cluster.test_data_plane import LIMIT_S, settings
 from tests.free_ports import free_port
@@ -72,6 +74,7 @@ async def test_a_memcached_of_somebody_else_is_left_alone_and_ours_is_on_another
             assert note.startswith(f"127.0.0.1:{port} has another memcached (")
             assert note.endswith(f"this memcached is on port {host.port}")
             async with DataPlane.open(chosen) as data:
+                assert data.notes == ()  # whoever brought it up has heard them
                 await data.ingest("string:note::ours", tag="t")
                 assert await data.get("t", "note") == b"ours"
                 await data.destroy("t")
@@ -79,6 +82,21 @@ async def test_a_memcached_of_somebody_else_is_left_alone_and_ours_is_on_another
             await down(folder)
         assert said(port, b"stats items\r\n").count(b":number 1\r\n") == 1
         assert said(port, b"get theirs\r\n") == b"VALUE theirs 0 1\r\nx\r\nEND\r\n"
+
+
+async def test_a_data_plane_of_a_session_says_what_it_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with foreign_listener() as port:
+        chosen = settings(tmp_path)
+        bridge = chosen.bridge.model_copy(update={"endpoints": (f"tcp://127.0.0.1:{port}",)})
+        workplace = Workplace(BlueprintRegistry(), chosen.model_copy(update={"bridge": bridge}))
+        try:
+            plane = await workplace._plane(workplace.blueprint("iowarp_agent")).get()
+            assert plane.settings.bridge.endpoints != bridge.endpoints
+        finally:
+            await workplace.aclose()
+    assert f"note: tcp://127.0.0.1:{port} has another program: this bridge is on" in capsys.readouterr().err
 
 
 @needs_memcached

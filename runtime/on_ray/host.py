@@ -10,6 +10,7 @@ import time
 import uuid
 
 import psutil
+import structlog
 
 from configs.errors import AgentFactoryError
 from runtime.cell import CLOSE_S, Cell, RestartPolicy
@@ -21,6 +22,8 @@ from runtime.on_ray.wire import Batch, Exchanged
 from runtime.telemetry import LogSettings, Metrics, configure_logging
 from runtime.transport import ProcessStatistics, SpawnSpec
 from runtime.watchdog import LoopWatch
+
+log = structlog.get_logger("host")
 
 IDLE_PORT_S = 600.0
 MEMORY_LOOK_S = 0.5
@@ -78,6 +81,8 @@ class ActorHost:
         """Let what is in hand finish, answer the rest, close the actor."""
         life = self._live()
         await self._cell.stop(grace_s)
+        seen = self._cell.statistics()
+        log.info("actor stopped", handled=seen.handled, restarts=seen.restarts, memory_mb=self._memory())
         life.cancel()
         await asyncio.wait((life,), timeout=2 * CLOSE_S)
         await self._watch.aclose()

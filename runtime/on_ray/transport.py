@@ -26,6 +26,8 @@ log = structlog.get_logger("transport")
 
 CONTROL_TIMEOUT_S = 10.0
 """A process that does not answer a control call for longer is stuck."""
+EXIT_TIMEOUT_S = 5.0
+"""A process that takes longer to end, once its actor has stopped, is killed."""
 RESTART_LOOK_S = 0.2
 
 
@@ -133,15 +135,18 @@ class RayTransport:
         handle = self._find(name)
         del self._handles[name]
         self._last_seen.pop(name, None)
+        ended = False
         try:
             async with asyncio.timeout(grace_s + CONTROL_TIMEOUT_S):
                 await handle.stop.remote(grace_s)
+            ended = await _ended_by_itself(handle)
         except TimeoutError:
             log.error("actor is stuck: its process is killed", actor=name)
         except ray.exceptions.RayError as error:
             log.warning("actor was dead already", actor=name, error=str(translated(error, name)))
         finally:
-            ray.kill(handle)
+            if not ended:
+                ray.kill(handle)
 
     async def kill(self, name: str) -> None:
         """SIGKILL the actor's process (which must be on this machine)."""
@@ -164,6 +169,18 @@ class RayTransport:
             return self._handles[name]
         except KeyError:
             raise NoSuchActor(f"there is no actor named {name!r}") from None
+
+
+async def _ended_by_itself(handle: ray.actor.ActorHandle) -> bool:
+    """Let the process of a stopped actor end as one that has done its work, not as one that was killed."""
+    try:
+        async with asyncio.timeout(EXIT_TIMEOUT_S):
+            await handle.__ray_terminate__.remote()
+    except TimeoutError:
+        return False
+    except ray.exceptions.RayActorError:
+        pass  # that is how an exit is answered
+    return True
 
 
 def _with_history(now: ProcessStatistics, before: ProcessStatistics) -> ProcessStatistics:

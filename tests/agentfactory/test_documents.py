@@ -33,6 +33,9 @@ ELSEWHERE = {
     "agentfactory serve": "tests/cluster/test_serving_document.py",
     "agentfactory serve --adapter runs/first": "tests/cluster/test_serving_document.py",
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
+    "ray job submit --working-dir . -- python -m agentfactory evolve laptop --run-dir ~/runs/first": (
+        "tests/cluster"
+    ),
 }
 """Commands that another test runs, or that run the tests themselves."""
 DATA_COMMANDS = {

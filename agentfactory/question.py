@@ -1,5 +1,6 @@
 """What a person asks a Student: a text, made into a task of one of the domains."""
 
+import os
 import time
 import uuid
 from pathlib import Path
@@ -12,6 +13,7 @@ from messages.tasks import Task
 
 def task_of(text: str, settings: Settings) -> Task:
     """The task that a text asks for, in the domain that knows it. Raises BadInput for an empty one."""
+    text = os.fsencode(text).decode("utf-8", "replace")  # an argument that is not in the terminal's encoding
     if not text.strip():
         raise BadInput("the task is empty; expected something to solve, such as 'What is 12*(7+5)?'")
     return Task(

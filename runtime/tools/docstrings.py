@@ -4,9 +4,16 @@ Read are the forms that are in use: a section `Args:` (or `Arguments:`, `Paramet
 `name (type): meaning`, and `:param name: meaning` or `:param type name: meaning`.
 """
 
+import ast
 import inspect
 import re
+import sys
+import textwrap
+from collections.abc import Callable
 from typing import Final, NamedTuple
+
+DROPS_DOCSTRINGS: Final = 2
+"""`sys.flags.optimize` of `python -OO`."""
 
 _SECTION: Final = re.compile(r"^(\w[\w ]*):\s*$")
 _PARAMETERS: Final = ("args", "arguments", "parameters", "params")
@@ -21,6 +28,17 @@ class Documentation(NamedTuple):
     """All that stands before the first section, as one paragraph."""
     parameters: dict[str, str]
     """What each one means, for those that the docstring speaks of."""
+
+
+def docstring_of(function: Callable[..., object]) -> str | None:
+    """A function's docstring, from its source where Python was told to drop docstrings (-OO)."""
+    if function.__doc__ or sys.flags.optimize < DROPS_DOCSTRINGS:
+        return function.__doc__
+    try:
+        (found,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, TypeError, SyntaxError, ValueError):  # there is no source, or it is a lambda's
+        return None
+    return ast.get_docstring(found) if isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef) else None
 
 
 def read_docstring(text: str | None) -> Documentation:

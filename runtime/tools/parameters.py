@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from messages.chat import JsonObject
 from runtime.tools.base import ToolError
-from runtime.tools.docstrings import read_docstring
+from runtime.tools.docstrings import docstring_of, read_docstring
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 REQUIRED: Final = inspect.Parameter.empty
@@ -74,7 +74,7 @@ class Parameters:
     @classmethod
     def of(cls, function: Callable[..., object]) -> "Parameters":
         """Those of a function, `self` left out. Raises BadSignature where one has no type."""
-        described = read_docstring(function.__doc__).parameters
+        described = read_docstring(docstring_of(function)).parameters
         hints = typing.get_type_hints(function, include_extras=True)
         found: dict[str, Parameter] = {}
         for name, parameter in inspect.signature(function).parameters.items():

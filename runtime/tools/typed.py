@@ -29,7 +29,7 @@ from messages.chat import JsonObject
 from messages.turns import ToolResult
 from runtime.sandbox.errors import Refused
 from runtime.tools.base import ToolError, failed
-from runtime.tools.docstrings import read_docstring
+from runtime.tools.docstrings import docstring_of, read_docstring
 from runtime.tools.parameters import BadSignature, Parameters
 
 
@@ -48,7 +48,7 @@ class FunctionTool:
         self._arguments = Parameters.of(function)
         self._result: TypeAdapter[object] = TypeAdapter(_result_type(function))  # type: ignore[arg-type]
         self.name = function.__name__
-        self.description = read_docstring(function.__doc__).summary
+        self.description = read_docstring(docstring_of(function)).summary
         if not self.description:
             raise BadSignature(f"{function.__qualname__} needs a docstring: it is what a model is told")
         self.parameters: JsonObject | None = self._arguments.schema

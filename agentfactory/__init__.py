@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agentfactory.factory import Factory, Run
+    from agentfactory.factory import Factory
+    from agentfactory.runs import Run
     from configs.errors import AgentFactoryError, BadInput
     from configs.settings import Settings
     from messages.episodes import Solution
@@ -29,7 +30,7 @@ __all__ = ["AgentFactoryError", "BadInput", "Factory", "Run", "RunResult", "Sett
 
 _HOMES = {
     "Factory": "agentfactory.factory",
-    "Run": "agentfactory.factory",
+    "Run": "agentfactory.runs",
     "Settings": "configs.settings",
     "AgentFactoryError": "configs.errors",
     "BadInput": "configs.errors",

@@ -17,6 +17,7 @@ from agentfactory.doctor_cli import add_doctor_command
 from agentfactory.domains_cli import add_domain_commands
 from agentfactory.environment_cli import add_environment_command
 from agentfactory.pipeline_cli import add_pipeline_command
+from agentfactory.process_setup import prepare_process, sentence_of
 from agentfactory.router_cli import add_router_commands
 from agentfactory.run_cli import add_run_commands
 from agentfactory.serving_cli import add_serve_command
@@ -24,11 +25,14 @@ from agentfactory.tools_cli import add_tool_commands
 from agentfactory.versions_cli import add_version_commands
 from configs.errors import AgentFactoryError
 
+MAX_TEMPERATURE = 100.0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 it worked, 1 it failed, 2 bad input, 130 interrupted)."""
-    options = _parser().parse_args(arguments)
     try:
+        prepare_process()
+        options = _parser().parse_args(arguments)
         return int(options.command(options))
     except AgentFactoryError as error:
         print(f"agentfactory: {error}", file=sys.stderr)
@@ -38,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        sentence = sentence_of(error)
+        if not sentence:
+            raise
+        print(f"agentfactory: {sentence}", file=sys.stderr)
+        return 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,12 +82,17 @@ def _parser() -> argparse.ArgumentParser:
 
     resume = commands.add_parser("resume", help="go on with a run where its journal ends")
     resume.add_argument("run_dir", metavar="RUN_DIR")
+    resume.add_argument("--rounds", type=_count, help="training steps of the whole run, to make it longer")
     _add_run_options(resume)
     resume.set_defaults(command=_resume)
 
     solve = commands.add_parser("solve", help="have one task solved, and watch how")
     solve.add_argument("task", metavar="TASK")
     solve.add_argument("--run", metavar="RUN_DIR", help="use this run's newest version (the base model)")
+    solve.add_argument("--version", type=_count, help="of that run (the newest); 0 is the base model")
+    solve.add_argument(
+        "--temperature", type=_temperature, default=0.0, help="0, the default, takes the likeliest token"
+    )
     solve.add_argument("--preset", default="laptop", help="preset or file, where there is no --run")
     solve.add_argument("--json", action="store_true", help="print one JSON object")
     solve.set_defaults(command=_solve)
@@ -116,6 +131,16 @@ def _count(text: str) -> int:
     return value
 
 
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= MAX_TEMPERATURE:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {MAX_TEMPERATURE:g}, found {text!r}")
+    return value
+
+
 def _evolve(options: argparse.Namespace) -> int:
     from agentfactory.assignments import assignment
     from agentfactory.commands import evolve
@@ -137,13 +162,20 @@ def _evolve(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     from agentfactory.commands import resume
 
-    return resume(options.run_dir, transport=options.transport, as_json=options.json)
+    return resume(options.run_dir, rounds=options.rounds, transport=options.transport, as_json=options.json)
 
 
 def _solve(options: argparse.Namespace) -> int:
     from agentfactory.commands import solve
 
-    return solve(options.task, run_dir=options.run, preset=options.preset, as_json=options.json)
+    return solve(
+        options.task,
+        run_dir=options.run,
+        version=options.version,
+        temperature=options.temperature,
+        preset=options.preset,
+        as_json=options.json,
+    )
 
 
 def _report(options: argparse.Namespace) -> int:

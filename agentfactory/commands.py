@@ -1,7 +1,7 @@
 """What the commands do, once their arguments are read."""
 
 import asyncio
-import signal
+import shlex
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,16 +9,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from agentfactory.factory import Factory, Run, Transport
+from actors.coordinator.state import RunState
+from agentfactory.factory import Factory, Transport
 from agentfactory.live import LiveView, show_result
 from agentfactory.report import write_report
+from agentfactory.report.result import run_result
+from agentfactory.run_signals import RunSignals
+from agentfactory.runs import Run, extended, open_run
 from cluster.run_folder import open_run_folder
-from configs.load import YamlValue
+from configs.load import YamlValue, load_settings
+from configs.settings import Settings
 from messages.episodes import Solution
 from runtime.telemetry import LogSettings, configure_logging
 from training.tasks import arithmetic
-
-INTERRUPTED = 130
 
 
 def evolve(
@@ -41,21 +44,49 @@ def evolve(
     async def start(factory: Factory) -> Run:
         return await factory.evolve(run_dir=run_dir)
 
-    return asyncio.run(_watch(preset, transport, changes, start, as_json))
+    settings = load_settings(preset, _with_transport(changes, transport), said_by="--set")
+    return asyncio.run(_watch(settings, start, as_json))
 
 
-def resume(run_dir: str, *, transport: Transport | None, as_json: bool) -> int:
-    """Go on with a run and watch it to its end."""
-    _, settings = open_run_folder(Path(run_dir))
+def resume(run_dir: str, *, rounds: int | None, transport: Transport | None, as_json: bool) -> int:
+    """Go on with a run and watch it to its end; nothing is started for one that is over."""
+    folder, settings, state = open_run(Path(run_dir))
+    if rounds is not None:
+        settings = extended(settings, state, rounds)
+    if state.is_over(settings.loop.rounds):
+        return _show_finished(folder, state, as_json)
 
     async def start(factory: Factory) -> Run:
-        return await factory.resume(run_dir)
+        return await factory.resume(folder, rounds=rounds)
 
-    changes: dict[str, YamlValue] = {"runtime.transport": transport or settings.runtime.transport}
-    return asyncio.run(_watch("laptop", None, changes, start, as_json))
+    changes = _with_transport({"runtime.transport": settings.runtime.transport}, transport)
+    return asyncio.run(_watch(load_settings("laptop", changes), start, as_json))
 
 
-def solve(task: str, *, run_dir: str | None, preset: str, as_json: bool) -> int:
+def _with_transport(changes: Mapping[str, YamlValue], transport: Transport | None) -> dict[str, YamlValue]:
+    return {**changes, **({"runtime.transport": transport} if transport else {})}
+
+
+def _show_finished(folder: Path, state: RunState, as_json: bool) -> int:
+    """Say what a run came to that has nothing left to do."""
+    console, result = Console(stderr=as_json), run_result(folder, state)
+    assert state.finished is not None
+    if state.finished.reason == "rounds":
+        more = (
+            f"more rounds: agentfactory resume {shlex.quote(str(folder))} --rounds {2 * state.version or 1}"
+        )
+    else:
+        more = "no task was left at the frontier, and more rounds would not find one"
+    console.print(f"The run is finished; {more}", soft_wrap=True, markup=False, highlight=False)
+    show_result(console, result)
+    if as_json:
+        print(result.model_dump_json())
+    return 0
+
+
+def solve(
+    task: str, *, run_dir: str | None, version: int | None, temperature: float, preset: str, as_json: bool
+) -> int:
     """Have one task solved; print the reasoning, the tool calls and the answer."""
     console = Console(stderr=as_json)
     configure_logging(LogSettings(level="error", format="console"))
@@ -63,7 +94,7 @@ def solve(task: str, *, run_dir: str | None, preset: str, as_json: bool) -> int:
     async def run() -> Solution:
         async with Factory.open(preset, transport="local") as factory:
             with _starting(console) as factory.on_starting:
-                return await factory.solve(task, run_dir=run_dir)
+                return await factory.solve(task, run_dir=run_dir, version=version, temperature=temperature)
 
     solution = asyncio.run(run())
     if as_json:
@@ -82,39 +113,30 @@ def report(run_dir: str) -> int:
     return 0
 
 
-async def _watch(
-    preset: str,
-    transport: Transport | None,
-    overrides: Mapping[str, YamlValue],
-    start: Callable[[Factory], Awaitable[Run]],
-    as_json: bool,
-) -> int:
+async def _watch(settings: Settings, start: Callable[[Factory], Awaitable[Run]], as_json: bool) -> int:
     """Open a factory, start a run, show it, write its result and report."""
     console = Console(stderr=True) if as_json else Console()
     configure_logging(LogSettings(level="error", format="console"))
-    async with Factory.open(preset, transport=transport, overrides=overrides) as factory:
+    signals = RunSignals(console)
+    async with Factory.open(settings) as factory:
         with _starting(console) as factory.on_starting:
             run = await start(factory)
         configure_logging(LogSettings(folder=str(run.run_dir / "logs")))
         if factory.dashboard_url:
             console.print(f"Ray dashboard: {factory.dashboard_url}")
-        interrupted = asyncio.Event()
-        _on_interrupt(run, interrupted, console)
+        signals.drain(run)
         with LiveView(run.settings, run.run_dir, console) as view:
             async for event in run:
                 view.update(event)
                 view.actors(run.system.statistics)
         result = await run.result()
-        if interrupted.is_set() or run.drained:
-            console.print(
-                f"Saved. Go on with: agentfactory resume {run.run_dir}", soft_wrap=True, markup=False
-            )
+        signals.say_saved()
         with console.status("writing the report"):
             await asyncio.to_thread(write_report, run.run_dir)
         show_result(console, result)
         if as_json:
             print(result.model_dump_json())
-        return INTERRUPTED if interrupted.is_set() else 0
+        return signals.exit_code
 
 
 @contextmanager
@@ -125,25 +147,6 @@ def _starting(console: Console) -> Iterator[Callable[[str], None]]:
         return
     with console.status("starting") as status:
         yield lambda what: status.update(f"starting {what}")
-
-
-def _on_interrupt(run: Run, interrupted: asyncio.Event, console: Console) -> None:
-    """The first Ctrl-C drains the run; the second one stops at once (the journal has everything)."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    draining: list[asyncio.Task[None]] = []
-
-    def react() -> None:
-        if interrupted.is_set():
-            task.cancel()
-            return
-        interrupted.set()
-        console.print("Finishing what runs; press Ctrl-C again to stop at once.")
-        draining.append(asyncio.ensure_future(run.drain()))
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, react)
 
 
 def _show_solution(console: Console, task: str, solution: Solution) -> None:

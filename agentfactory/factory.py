@@ -7,35 +7,31 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from actors.coordinator.journal import read_journal
-from actors.coordinator.state import RunState
 from actors.spaces import DataAccess, clear, new_space
 from actors.student.actor import Student
 from agentfactory.data import DataPlane
 from agentfactory.question import task_of
-from agentfactory.report.result import run_result
+from agentfactory.runs import Run, extended, open_run, read_state, student_of
 from cluster.crew import spawn_coordinator, spawn_crew
 from cluster.data_plane import spawn_data_access, spawn_searcher
-from cluster.run_folder import JOURNAL, create_run_folder, hold, open_run_folder
+from cluster.preflight import check_model, check_run
+from cluster.run_folder import create_run_folder, hold, open_run_folder, store_settings
 from configs.data import DataSettings
-from configs.errors import AgentFactoryError, BadInput
-from configs.files import write_atomically
+from configs.errors import BadInput
 from configs.load import YamlValue, load_settings
+from configs.paths import with_absolute_places
 from configs.settings import RuntimeSettings, Settings
 from messages.adapters import AdapterRef
-from messages.base import Event
 from messages.blobs import BlobInfo
 from messages.data import CachedBlob, Format, IngestReport
 from messages.episodes import Solution, SolveTask
-from messages.runs import DescribeRun, DrainRun, RunFailed, RunFinished, RunResult, StartRun
+from messages.runs import StartRun
 from messages.search import Passage
 from messages.tasks import Task
 from runtime.engines.actor import InferenceEngine
-from runtime.errors import ActorDown
-from runtime.ref import ActorRef
+from runtime.on_ray.address import cluster_address
 from runtime.system import ActorSystem
 from runtime.telemetry import LogSettings
-from runtime.topics import Subscription
 from training.adapter_files import read_adapter
 
 if TYPE_CHECKING:
@@ -43,22 +39,6 @@ if TYPE_CHECKING:
 
 SOLVE_TIMEOUT_S = 600.0
 Transport = Literal["ray", "local"]
-
-
-class RunError(AgentFactoryError):
-    """A run ended badly; the message says why and how to go on."""
-
-    def __init__(self, reason: str, run_dir: Path, exit_code: int = 1) -> None:
-        super().__init__(reason, run_dir, exit_code)
-        self.reason = reason
-        self.run_dir = run_dir
-        self.exit_code = exit_code  # type: ignore[misc]  # an instance may differ from its class
-
-    def __str__(self) -> str:
-        return (
-            f"{self.reason.rstrip('.')}. The run is saved: `agentfactory resume {self.run_dir}` goes on, "
-            f"and {self.run_dir / 'logs'} has the details"
-        )
 
 
 class Factory:
@@ -103,33 +83,48 @@ class Factory:
             settings = _with(settings, loop=settings.loop.model_copy(update={"rounds": rounds}))
         if seed is not None:
             settings = _with(settings, seed=seed)
-        settings.model.locate()  # a missing model is found before anything is written
-        folder = create_run_folder(settings, Path(run_dir) if run_dir is not None else None)
-        return await self._start(settings, folder)
+        settings = with_absolute_places(settings)
+        await check_run(settings, joins=_joins_cluster(settings.runtime))
+        new = create_run_folder(settings, Path(run_dir) if run_dir is not None else None)
+        self._stack.callback(new.discard_unless_begun)  # after everything that runs in it
+        return await self._start(settings, new.folder)
 
-    async def resume(self, run_dir: str | Path) -> "Run":
-        """Go on with a run where its journal ends. Raises BadInput for a folder that is none."""
-        folder, settings = open_run_folder(Path(run_dir))
+    async def resume(self, run_dir: str | Path, *, rounds: int | None = None) -> "Run":
+        """Go on with a run where its journal ends; `rounds`: of the whole run, kept from now on.
+
+        Raises BadInput for a folder that is none, or whose journal is gone or damaged.
+        """
+        folder, settings, state = open_run(Path(run_dir))
+        if rounds is not None:
+            settings = extended(settings, state, rounds)
         if self.settings.runtime.transport != settings.runtime.transport:
             settings = _with(settings, runtime=self.settings.runtime)
-        settings.model.locate()
-        if (folder / JOURNAL).exists():
-            for _ in read_journal(folder / JOURNAL):
-                pass  # a damaged journal is reported before anything starts
-        return await self._start(settings, folder)
+        await check_run(settings, joins=_joins_cluster(settings.runtime))
+        return await self._start(settings, folder, store=rounds is not None)
 
-    async def solve(self, task: str | Task, *, run_dir: str | Path | None = None) -> Solution:
-        """Have one task solved by the newest version of a run, or else by the base model.
+    async def solve(
+        self,
+        task: str | Task,
+        *,
+        run_dir: str | Path | None = None,
+        version: int | None = None,
+        temperature: float = 0.0,
+    ) -> Solution:
+        """Have one task solved by a version of a run (the newest), or else by the base model.
 
-        Runs in this process, whatever the transport of the settings.
+        Greedily, unless a temperature is given. Runs in this process, whatever the transport of the
+        settings. Raises BadInput, also for a version that the run does not have.
         """
         settings, adapter = self.settings, AdapterRef(policy="student", version=0)
         folder = None
         if run_dir is not None:
             folder, settings = open_run_folder(Path(run_dir))
             settings = _with(settings, data=settings.data_for(folder))
-            adapter = read_state(folder, settings).adapters["student"]
+            adapter = student_of(read_state(folder, settings), version)
+        elif version:
+            raise BadInput(f"version {version} of which run? Without one there is only the base model (0)")
         asked = task if isinstance(task, Task) else task_of(task, settings)
+        await check_model(settings.model, settings.engine)
         async with ActorSystem.open("local", stall_s=settings.runtime.stall_s) as system:
             data = await self._data_access(system, settings) if asked.domain == "data" else None
             self.on_starting("engine")
@@ -145,7 +140,14 @@ class Factory:
                 await engine.ask(read_adapter(folder, adapter), timeout_s=SOLVE_TIMEOUT_S)
             episode_id = uuid.uuid4().hex
             space = new_space("solve", episode_id) if data else ""
-            request = SolveTask(episode_id=episode_id, task=asked, adapter=adapter, pinned=True, space=space)
+            request = SolveTask(
+                episode_id=episode_id,
+                task=asked,
+                adapter=adapter,
+                pinned=True,
+                temperature=temperature,
+                space=space,
+            )
             try:
                 return await student.ask(request, timeout_s=SOLVE_TIMEOUT_S)
             finally:
@@ -200,8 +202,10 @@ class Factory:
                 self._data[settings] = await self._stack.enter_async_context(DataPlane.open(settings))
         return self._data[settings]
 
-    async def _start(self, settings: Settings, folder: Path) -> "Run":
+    async def _start(self, settings: Settings, folder: Path, *, store: bool = False) -> "Run":
         self._stack.enter_context(hold(folder))
+        if store:
+            store_settings(folder, settings)
         runtime = settings.runtime
         if runtime.transport == "ray":
             await self._ensure_ray(runtime)
@@ -239,82 +243,8 @@ class Factory:
         return self._ray.dashboard_url if self._ray is not None else ""
 
 
-class Run:
-    """A run under way: an async iterator over its events.
-
-    The run itself does not depend on being watched. `result` waits for its end.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        settings: Settings,
-        system: ActorSystem,
-        coordinator: ActorRef,
-        events: Subscription,
-    ) -> None:
-        self.run_dir = folder
-        self.settings = settings
-        self.system = system
-        self._coordinator = coordinator
-        self._events = events
-        self._end: RunFinished | RunFailed | None = None
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """Events as they happen, until the run has ended. Raises RunError if an actor is lost for good."""
-        given_up = asyncio.ensure_future(self.system.wait_given_up())
-        try:
-            while self._end is None:
-                for event in await self._next(given_up):
-                    if isinstance(event, RunFinished | RunFailed):
-                        self._end = event
-                    yield event
-        finally:
-            given_up.cancel()
-
-    async def result(self) -> RunResult:
-        """What the run came to, also kept as `run.json`. Raises RunError for one that failed."""
-        async for _ in self:
-            pass
-        if isinstance(self._end, RunFailed):
-            raise RunError(self._end.reason, self.run_dir, self._end.exit_code)
-        result = run_result(self.run_dir, read_state(self.run_dir, self.settings))
-        write_atomically(self.run_dir / "run.json", result.model_dump_json(indent=2).encode())
-        return result
-
-    @property
-    def drained(self) -> bool:
-        """Whether it ended because it was asked to, with work left for `resume`."""
-        return isinstance(self._end, RunFinished) and self._end.reason == "drained"
-
-    async def drain(self) -> None:
-        """Lease nothing new, finish what runs, save, end."""
-        timeout_s = self.settings.loop.drain_timeout_s + 30.0
-        await self._coordinator.ask(DrainRun(), timeout_s=timeout_s)
-
-    async def _next(self, given_up: "asyncio.Future[ActorDown]") -> tuple[Event, ...]:
-        taking = asyncio.ensure_future(self._events.take())
-        try:
-            await asyncio.wait((taking, given_up), return_when=asyncio.FIRST_COMPLETED)
-            if given_up.done():
-                down = given_up.result()
-                raise RunError(str(down), self.run_dir) from down
-            events = await taking
-        finally:
-            taking.cancel()
-        if not events:  # silence: make sure that somebody is still there
-            await self._coordinator.ask(DescribeRun(), timeout_s=60.0)
-        return events
-
-
-def read_state(folder: Path, settings: Settings) -> RunState:
-    """What a run has come to, from its journal. Raises BadInput."""
-    state = RunState(settings.curriculum)
-    if not (folder / JOURNAL).exists():
-        raise BadInput(f"{folder}: the run has no {JOURNAL}: it ended before it began")
-    for entry in read_journal(folder / JOURNAL):
-        state.apply(entry)
-    return state
+def _joins_cluster(runtime: RuntimeSettings) -> bool:
+    return runtime.transport == "ray" and cluster_address() is not None
 
 
 def _with(settings: Settings, **changes: object) -> Settings:

@@ -150,7 +150,7 @@ async def replay(
 async def compare(settings: Settings) -> float:
     """Our rate as a share of the engine's own, once."""
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = create_run_folder(settings, Path(folder) / "run")
+        run_dir = create_run_folder(settings, Path(folder) / "run").folder
         async with ray_session(dashboard=False):
             actors, episodes = await through_the_actors(settings, run_dir)
         alone = await directly(settings, episodes)

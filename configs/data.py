@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from configs.errors import SettingsError
+from configs.paths import PLACE, PlaceOrName, PlaceText
 from configs.section import Section
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/]+):(?P<port>\d{1,5}|\*)|(ipc|inproc)://\S+")
@@ -58,7 +59,7 @@ class StoreSettings(Section):
     kind: Literal["auto", "iowarp", "embedded"] = "auto"
     """`auto` takes what the folder was made as, and the embedded store for a new one: IOWarp's runtime
     takes about a third of a core even while nothing is asked of it."""
-    folder: str = ".agentfactory/store"
+    folder: PlaceText = ".agentfactory/store"
     max_gb: float = Field(default=8.0, gt=0.0)
     """The store refuses to grow further (a sparse file: unused space costs nothing)."""
     outage_s: float = Field(default=20.0, gt=0.0)
@@ -124,12 +125,12 @@ Schemes = Annotated[
 class UriSettings(Section):
     """What may be read, and from where."""
 
-    roots: tuple[str, ...] = (".",)
+    roots: Annotated[tuple[str, ...], PLACE] = (".",)
     """Folders that `file::`, `folder::` and `hdf5::` may read from."""
     schemes: Schemes = ("file", "folder", "hdf5", "mem", "string")
     concurrency: int = Field(default=16, ge=1)
     """Files of a folder that are ingested at once; of small ones, batches."""
-    temp_folder: str = ""
+    temp_folder: PlaceText = ""
     """Where tables are kept while they are converted; empty for the system's own place."""
 
 
@@ -145,7 +146,7 @@ class ActionSettings(Section):
 class SearchSettings(Section):
     """Passages of stored texts, and how they are found."""
 
-    embedder: str = "auto"
+    embedder: PlaceOrName = "auto"
     """`ngrams` (built in, sees spelling), a sentence-transformers model that lies on this machine, or
     `auto`: all-MiniLM-L6-v2 where it is there, else `ngrams`. Nothing is ever downloaded."""
     lexical: Literal["auto", "own"] = "auto"
@@ -177,7 +178,7 @@ class SearchSettings(Section):
 class DataSettings(Section):
     """The whole data plane."""
 
-    folder: str = ".agentfactory"
+    folder: PlaceText = ".agentfactory"
     """Where `agentfactory up` keeps the state and the logs of what it runs."""
     of_run: bool = False
     """Each run starts a data plane of its own in its folder, with a small embedded store and cache, unless it
@@ -194,7 +195,7 @@ class DataSettings(Section):
     rewards: DataRewards = DataRewards()
     actions: ActionSettings = ActionSettings()
     search: SearchSettings = SearchSettings()
-    library: str = ""
+    library: PlaceText = ""
     """The folder whose folders the tasks of the `data` domain are about; empty: the one that ships with
     the project."""
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from configs.errors import SettingsError
-from configs.section import Section
+from configs.section import IMPLAUSIBLE, Section
 from configs.settings import Settings
 from configs.yaml_core import YamlSyntaxError, parse_yaml
 from configs.yaml_core import YamlValue as YamlValue
@@ -24,11 +25,13 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
 
 
-def load_settings(name_or_file: str = "laptop", overrides: Mapping[str, YamlValue] | None = None) -> Settings:
+def load_settings(
+    name_or_file: str = "laptop", overrides: Mapping[str, YamlValue] | None = None, said_by: str = "overrides"
+) -> Settings:
     """Load a preset by name, or a YAML file that may build on one with `extends: NAME`.
 
-    `overrides` maps dotted keys (`loop.rounds`) to values that win over the file's.
-    Raises SettingsError, which names the file and the key.
+    `overrides` maps dotted keys (`loop.rounds`) to values that win over the file's; `said_by` is what
+    they are called where one of them is wrong. Raises SettingsError, which names the file and the key.
     """
     path = _find(name_or_file)
     values = _read_with_base(path, seen=())
@@ -37,7 +40,9 @@ def load_settings(name_or_file: str = "laptop", overrides: Mapping[str, YamlValu
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(describe(error, where=str(path), model=Settings)) from error
+        wrong = _overridden(error, overrides or {})
+        where = f"{said_by} {wrong}" if wrong else str(path)
+        raise SettingsError(describe(error, where=where, model=Settings)) from error
 
 
 def load_section(path: Path, section: type[SectionT]) -> SectionT:
@@ -62,10 +67,29 @@ def read_stored(path: Path) -> Settings:
         raise SettingsError(describe(error, where=str(path), model=Settings)) from error
 
 
+def _overridden(error: ValidationError, overrides: Mapping[str, YamlValue]) -> str:
+    """The override that an error is about; empty where it is about the file."""
+    first = _likely_cause(error)
+    keys = ".".join(_place(Settings, first["loc"])[0])
+    for key in overrides:
+        about = f"{keys}.".startswith(f"{key}.") or f"{key}.".startswith(f"{keys}.") if keys else False
+        if about or key in first["msg"]:
+            return key
+    return ""
+
+
+def _likely_cause(error: ValidationError) -> ErrorDetails:
+    found = error.errors(include_url=False)
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
+    if first["type"] == IMPLAUSIBLE:  # pydantic lets a section say this only of itself, not of its field
+        context = first["ctx"]
+        return {**first, "loc": (*first["loc"], context["field"]), "input": context["input"]}
+    return first
+
+
 def describe(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """One sentence for a validation error: the file, the key, what was found and expected."""
-    found = error.errors(include_url=False)
-    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])  # the likely cause
+    first = _likely_cause(error)
     keys, options = _place(model, first["loc"])
     key = ".".join(keys)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -80,10 +104,16 @@ def describe(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         wrong = first["ctx"]["tag"]
         return f"{where}: {key}: unknown {field} {wrong!r}; {suggest(wrong, tags, 'expected')}{more}"
     message = first["msg"].removeprefix("Value error, ")
-    value = first["input"]
-    found_one = repr(value) if isinstance(value, str | int | float) else reprlib.repr(value)
-    shown = f", found {found_one}" if key and not isinstance(value, dict) else ""
+    if first["type"] in {"model_type", "dict_type"}:
+        message = "expected keys and values"
+    shown = f", found {shorten(first['input'])}" if key and not isinstance(first["input"], dict) else ""
     return f"{where}: {key or 'settings'}: {message}{shown}{more}"
+
+
+def shorten(value: object, most: int = 200) -> str:
+    """How a value reads in a sentence."""
+    text = repr(value) if isinstance(value, str | int | float) else reprlib.repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def suggest(wrong: str, known: Sequence[str], otherwise: str) -> str:
@@ -182,7 +212,9 @@ def _sections(annotation: object) -> list[type[BaseModel]]:
 def _tag(model: type[BaseModel]) -> str | None:
     """What tells a section from the others of its union."""
     field = model.model_fields.get("kind") or model.model_fields.get("type")
-    return str(field.default) if field else None
+    if field is None:
+        return None
+    return str(get_args(field.annotation)[0] if field.is_required() else field.default)
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from configs.errors import SettingsError
+from configs.paths import PlaceOrName
 from configs.section import Section
 
 LOADING = Lock()
@@ -20,7 +21,7 @@ SEEDS = {"seed": SEED_MODEL, "seed-data": SEED_MODEL.with_name("seed-data")}
 class ModelSettings(Section):
     """The base model that all policies adapt."""
 
-    source: str = "seed"
+    source: PlaceOrName = "seed"
     """`seed` or `seed-data` (small models that ship with the project), a folder, or a hub name."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"

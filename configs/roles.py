@@ -4,6 +4,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.paths import PlaceOrName
 from configs.sandbox import AuditSettings
 from configs.section import Section
 from configs.tools import ToolBoxSettings, check_tool_names
@@ -70,7 +71,7 @@ class DataToolSettings(Section):
 class NoveltySettings(Section):
     """How near-duplicates are recognised, over all rounds."""
 
-    embedder: str = "ngrams"
+    embedder: PlaceOrName = "ngrams"
     """`ngrams` (hashed character n-grams, nothing to download) or a sentence-transformers model."""
     duplicate_similarity: float = Field(default=0.98, gt=0.0, le=1.0)
     """Cosine similarity from which a task counts as a near-duplicate."""

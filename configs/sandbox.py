@@ -1,9 +1,10 @@
 """Settings of the command sandbox, and of what is written down about every call."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.paths import PLACE, PlaceText
 from configs.section import Section
 
 Level = Literal["bubblewrap", "landlock", "limits"]
@@ -13,7 +14,7 @@ Level = Literal["bubblewrap", "landlock", "limits"]
 class AuditSettings(Section):
     """The record of every call: JSON lines, the oldest thrown away."""
 
-    file: str = ""
+    file: PlaceText = ""
     """Where the lines go. Empty: nothing is written."""
     max_mb: float = Field(default=16.0, gt=0.0)
     """A file that would grow beyond it is renamed to `FILE.1`, and so on."""
@@ -42,7 +43,7 @@ class CommandSandboxSettings(Section):
     processes: int = Field(default=64, ge=1)
     """Processes and threads at the same time."""
     open_files: int = Field(default=256, ge=16)
-    readable: tuple[str, ...] = ()
+    readable: Annotated[tuple[str, ...], PLACE] = ()
     """Folders and files that programs may read besides the system's own and Python's."""
     max_parallel: int = Field(default=4, ge=1)
     """Calls that run at the same time."""

@@ -15,6 +15,7 @@ from configs.models import (
     TransformersEngineSettings,
     VllmEngineSettings,
 )
+from configs.paths import PlaceText
 from configs.rewards import RewardWeights
 from configs.roles import (
     CurriculumSettings,
@@ -54,7 +55,7 @@ class Settings(Section):
     name: str = "custom"
     description: str = ""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    runs_dir: str = "runs"
+    runs_dir: PlaceText = "runs"
     """New runs get a folder of their own in here."""
     runtime: RuntimeSettings = RuntimeSettings()
     model: ModelSettings = ModelSettings()

@@ -6,6 +6,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from configs.paths import PlaceOrName, PlaceText
 from configs.plans import PlanSettings
 from configs.sandbox import CommandSandboxSettings
 from configs.section import Section
@@ -76,7 +77,7 @@ class TestRunnerSettings(Section):
 class MemorySettings(Section):
     """The tool that keeps notes."""
 
-    embedder: str = "ngrams"
+    embedder: PlaceOrName = "ngrams"
     """`ngrams` (hashed character n-grams), a sentence-transformers model on this machine, or `auto`."""
     max_notes: int = Field(default=10_000, ge=1)
     """Where there are more, the oldest go."""
@@ -137,11 +138,11 @@ class McpServerSettings(Section):
 class ToolBoxSettings(Section):
     """What the tools are given to work with."""
 
-    workspace: str = ".agentfactory/workspace"
+    workspace: PlaceText = ".agentfactory/workspace"
     """Folder of files, notes and skills. Each episode works in a folder of its own below it."""
     sandbox: CommandSandboxSettings = CommandSandboxSettings()
     """Limits of the programs that shell, test_runner and pyexe start; the longest of their times counts."""
-    rules: str = ""
+    rules: PlaceText = ""
     """A YAML file of safety rules of one's own, beside those that ship."""
     math: MathToolSettings = MathToolSettings()
     files: FileToolSettings = FileToolSettings()

@@ -152,7 +152,7 @@ class Coordinator(Actor):
 
     async def _whole_run(self) -> None:
         state = self._state
-        if state.finished is not None:
+        if state.finished is not None and state.is_over(self._settings.loop.rounds):
             self._end = state.finished
             await self._crew.topics.publish(self._end)
             return

@@ -62,6 +62,10 @@ class RunState:
         """Of the Student's policy."""
         return self.adapters["student"].version
 
+    def is_over(self, rounds: int) -> bool:
+        """Whether nothing is left to do. A run that had all its rounds goes on where it is given more."""
+        return self.finished is not None and (self.finished.reason != "rounds" or rounds <= self.version)
+
     def wall_s(self, now: float) -> float:
         """Seconds of work so far, over all sittings."""
         return self._past_s + max(0.0, now - self._sitting_began)
@@ -73,6 +77,7 @@ class RunState:
                 self.run_id = entry.run_id
                 self._sitting_began = entry.at
             case RunResumed():
+                self.finished = None
                 self._past_s += max(0.0, self._last_at - self._sitting_began)
                 self._sitting_began = entry.at
             case GroupLeased():

@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 
 from configs.models import ModelSettings
+from configs.optional_packages import hide_unused_packages
 from configs.roles import TrainerSettings
 from messages.adapters import LoadAdapter, Policy
 from messages.learning import StepReport, TrainStep
@@ -46,6 +47,7 @@ class Trainer(Actor):
 
     async def start(self) -> None:
         """Open the way to the shelf, and load the base model."""
+        hide_unused_packages()
         from training.learner import Learner  # imports torch: only where a Trainer runs
 
         if self._open_shelf is not None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from configs.errors import AgentFactoryError
 from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
+from configs.optional_packages import hide_unused_packages
 from messages.adapters import AdapterRef, LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
 
@@ -127,6 +128,7 @@ def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:
         from runtime.engines.vllm_engine import VllmEngine
 
         return VllmEngine(model, engine)
+    hide_unused_packages()
     from runtime.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine(model, engine)

@@ -9,12 +9,9 @@ the program has to load can be loaded meanwhile.
 
 import asyncio
 import os
-import queue
 import tempfile
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +19,9 @@ import ray
 import structlog
 from ray._private import worker as ray_worker
 
+from runtime.daemon_thread import daemon_thread
 from runtime.errors import TransportError
+from runtime.on_ray.address import cluster_address
 from runtime.on_ray.health_check import check_cluster
 
 log = structlog.get_logger("ray")
@@ -59,8 +58,8 @@ async def ray_session(
     if ray.is_initialized():
         yield _session(started_here=False)
         return
-    address = os.environ.get("RAY_ADDRESS", "").strip()
-    if address in {"", "local"}:
+    address = cluster_address()
+    if address is None:
         start, limit_s = _starting(dashboard, num_cpus, temp_dir), START_TIMEOUT_S
         what, joins = "start Ray on this machine", False
     else:
@@ -68,10 +67,12 @@ async def ray_session(
         start, limit_s = _joining(address), JOIN_TIMEOUT_S
         what, joins = f"join the Ray cluster at RAY_ADDRESS={address!r}", True
     _keep_terminal_clean()
-    with _ray_thread() as run:
+    # One thread for all of it: the kernel ends the processes of a local cluster with the thread that
+    # started them.
+    with daemon_thread("ray") as thread:
         try:
             async with asyncio.timeout(limit_s):
-                await run(start)
+                await thread.run(start)
         except TimeoutError:
             raise TransportError(f"cannot {what}: no answer within {limit_s:g} s") from None
         except Exception as error:  # Ray raises bare Exception, ValueError, ConnectionError, OSError, …
@@ -79,50 +80,7 @@ async def ray_session(
         try:
             yield _session(started_here=not joins)
         finally:
-            await run(ray.shutdown)
-
-
-@contextmanager
-def _ray_thread() -> Iterator[Callable[[Callable[[], object]], "asyncio.Future[object]"]]:
-    """A thread that runs Ray's blocking calls one after the other, as long as the block lasts.
-
-    One thread, since the kernel ends the processes of a local cluster with the thread that started
-    them. A daemon, so that the program can end while a call hangs.
-    """
-    calls: queue.SimpleQueue[tuple[Callable[[], object], asyncio.Future[object]] | None] = queue.SimpleQueue()
-    loop = asyncio.get_running_loop()
-
-    def work() -> None:
-        while (job := calls.get()) is not None:
-            call, future = job
-            try:
-                result = call()
-            except BaseException as error:
-                settle = partial(_settle, future, None, error)
-            else:
-                settle = partial(_settle, future, result, None)
-            with suppress(RuntimeError):  # the loop may be closed: nobody waits any more
-                loop.call_soon_threadsafe(settle)
-
-    def run(call: Callable[[], object]) -> "asyncio.Future[object]":
-        future: asyncio.Future[object] = loop.create_future()
-        calls.put((call, future))
-        return future
-
-    threading.Thread(target=work, name="ray", daemon=True).start()
-    try:
-        yield run
-    finally:
-        calls.put(None)
-
-
-def _settle(future: "asyncio.Future[object]", result: object, error: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+            await thread.run(ray.shutdown)
 
 
 def _joining(address: str) -> Callable[[], object]:

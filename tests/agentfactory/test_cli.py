@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,11 +126,50 @@ def test_a_run_can_be_reported_again(tiny_run: tuple[Path, RunResult]) -> None:
     assert (folder / "report.png").is_file()
 
 
-def test_a_finished_run_that_is_resumed_says_the_same_again(tiny_run: tuple[Path, RunResult]) -> None:
+def test_a_finished_run_that_is_resumed_says_the_same_again_and_starts_nothing(
+    tiny_run: tuple[Path, RunResult],
+) -> None:
     folder, result = tiny_run
+    before = (folder / FILE).read_bytes()
     done = call("resume", str(folder), "--json")
     assert done.returncode == 0, done.stderr
     assert RunResult.model_validate_json(done.stdout).rounds == result.rounds
+    assert "starting" not in done.stderr
+    assert f"The run is finished; more rounds: agentfactory resume {folder} --rounds 4" in done.stderr
+    assert (folder / FILE).read_bytes() == before
+
+
+def test_a_finished_run_is_extended(tiny_run: tuple[Path, RunResult], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run[0], folder)
+    assert "--rounds 1: the run has had 2 already" in refused("resume", str(folder), "--rounds", "1")
+    done = call("resume", str(folder), "--rounds", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    result = RunResult.model_validate_json(done.stdout)
+    assert [round_.version for round_ in result.rounds] == [0, 1, 2, 3]
+    assert "The run is finished" in call("resume", str(folder)).stdout, "the folder keeps the new number"
+
+
+def test_a_run_whose_journal_is_gone_is_not_started_over(
+    tiny_run: tuple[Path, RunResult], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run[0], folder)
+    (folder / FILE).unlink()
+    before = sorted(folder.rglob("*"))
+    assert f"{FILE} is missing, although there are trajectories" in refused("resume", str(folder))
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_journal_with_an_entry_from_nowhere_is_named_with_its_line(
+    tiny_run: tuple[Path, RunResult], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run[0], folder)
+    lines = (folder / FILE).read_bytes().splitlines(keepends=True)
+    finished = next(line for line in lines if b'"group_finished"' in line)
+    (folder / FILE).write_bytes(lines[0] + finished)
+    assert "journal.jsonl: line 2: nothing was leased under" in refused("resume", str(folder))
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -142,6 +182,17 @@ def test_a_task_is_solved_by_the_base_model_or_by_a_runs_newest_version(
     solution = json.loads(done.stdout)
     assert {turn["policy_version"] for turn in solution["turns"]} == {2 if trained else 0}
     assert done.returncode == (0 if solution["answer"] is not None else 1)
+    again = json.loads(call("solve", "What is 12*(7+5)?", "--json", *which).stdout)
+    sampled = [turn["completion_ids"] for turn in solution["turns"]]
+    assert [turn["completion_ids"] for turn in again["turns"]] == sampled, "greedily, so always the same"
+
+
+def test_an_older_version_of_a_run_is_asked(tiny_run: tuple[Path, RunResult]) -> None:
+    arguments = ("solve", "What is 12*(7+5)?", "--run", str(tiny_run[0]), "--json", "--temperature", "0.5")
+    for version in ("0", "1"):
+        solution = json.loads(call(*arguments, "--version", version).stdout)
+        assert {turn["policy_version"] for turn in solution["turns"]} == {int(version)}
+    assert "the run has no version 7: it has 0 (the base model) to 2" in refused(*arguments, "--version", "7")
 
 
 def test_a_run_folder_is_not_used_twice(tiny_run: tuple[Path, RunResult]) -> None:
@@ -155,7 +206,7 @@ def test_a_run_folder_is_not_used_twice(tiny_run: tuple[Path, RunResult]) -> Non
     [
         (["evolve", "lapdog"], ["unknown preset 'lapdog'", "laptop"]),
         (["evolve", "nothing.yaml"], ["nothing.yaml", "no such settings file"]),
-        (["evolve", "--set", "loop.round=3"], ["laptop.yaml", "loop.round", "did you mean 'rounds'"]),
+        (["evolve", "--set", "loop.round=3"], ["--set loop.round: unknown key", "did you mean 'rounds'"]),
         (["evolve", "--set", "loop.rounds=-3"], ["loop.rounds", "greater than or equal to 0", "-3"]),
         (["evolve", "--set", "loop.rounds"], ["KEY=VALUE"]),
         (["evolve", "--rounds", "many"], ["whole number", "many"]),
@@ -164,6 +215,19 @@ def test_a_run_folder_is_not_used_twice(tiny_run: tuple[Path, RunResult]) -> Non
         (["resume", "nowhere"], ["nowhere", "no such run folder"]),
         (["report", "."], ["not a run's folder"]),
         (["solve", "  "], ["the task is empty"]),
+        (["solve", "x", "--version", "3"], ["version 3 of which run?"]),
+        (["solve", "x", "--temperature", "-1"], ["--temperature", "from 0 to 100", "'-1'"]),
+        (["solve", "x", "--preset", "3070ti"], ["model.device: cuda needs a GPU"]),
+        (["evolve", "3070ti"], ["model.device: cuda needs a GPU"]),
+        (["evolve", "--set", "curriculum.domains=[maths]"], ["curriculum.domains: unknown domain 'maths'"]),
+        (["evolve", "--set", "student.toolbox.rules=no.yaml"], ["student.toolbox.rules", "no.yaml"]),
+        (["evolve", "--set", "data.library=nowhere"], ["data.library", "nowhere"]),
+        (["evolve", "--set", "rewards.terms=[{kind: correctnes}]"], ["did you mean 'correctness'?"]),
+        (["evolve", "--set", "loop.rounds=true"], ["loop.rounds: expected a number, found True"]),
+        (["evolve", "--set", "loop=[1"], ["--set loop=[1", "not valid YAML"]),
+        (["evolve", "--run-dir", "x" * 300], ["cannot be used as a run folder", "name too long"]),
+        (["evolve", "--run-dir", "working_dir_files/run"], ["Ray's package cache", "--run-dir"]),
+        (["resume", "x" * 300], ["cannot be used as a run folder", "name too long"]),
         (["dance"], ["dance"]),
     ],
 )

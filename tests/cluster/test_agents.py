@@ -43,7 +43,7 @@ async def test_an_adapter_of_a_run_decides_through_the_runs_engine(run_dir: Path
 
 
 async def test_a_seed_model_of_ours_acts_in_the_way_it_was_trained(tmp_path: Path) -> None:
-    run = create_run_folder(load_settings("laptop-data"), tmp_path / "run")
+    run = create_run_folder(load_settings("laptop-data"), tmp_path / "run").folder
     (run / JOURNAL).touch()
     for agent in ({"type": "lora", "run": str(run)}, {"type": "llm", "model": "seed-data"}):
         async with open_agent(blueprint(fallback="refuse", **agent)) as opened:

@@ -22,7 +22,7 @@ def show_all(registry: BlueprintRegistry, *, as_json: bool) -> int:
     rows = [[str(part) for part in list(_summary(each).values())[: len(COLUMNS)]] for each in listed]
     rows += [[name, "unreadable", "", "you", reason] for name, reason in unusable.items()]
     styles = [""] * len(listed) + ["red"] * len(unusable)
-    show_rows(Console(), COLUMNS, [[_on_one_line(part) for part in row] for row in rows], styles)
+    show_rows(Console(), COLUMNS, rows, styles)
     return 0
 
 
@@ -73,10 +73,6 @@ def _changed(done: str, made: Listed, as_json: bool) -> int:
     else:
         print(f"{done} {made.blueprint.name}, revision {made.revision}: {made.path}")
     return 0
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _summary(each: Listed) -> dict[str, str | int]:

@@ -4,13 +4,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-from agentfactory.tools_commands import opened_box
+from agentfactory.tools_commands import check_plan, needed_tools, opened_box
 from configs.errors import BadInput
 from configs.settings import Settings
-from configs.tools import TOOL_NAMES
 from messages.plans import Plan, PlanOutcome
 from runtime.telemetry import LogSettings, configure_logging
-from runtime.tools.plan_reading import needs_of, read_plan
+from runtime.tools.plan_reading import read_plan
 from runtime.tools.plan_tool import NAME, PlanTool, show_outcome
 
 MAX_SHOWN = 100_000
@@ -39,15 +38,9 @@ def _content(file: str) -> str:
 
 async def _run(plan: Plan, settings: Settings) -> PlanOutcome:
     """Only the tools that the plan names are opened; for names of nobody's, whatever may bring them."""
-    student = settings.student
-    without = {NAME} if student.retrieve.tags else {NAME, "retrieve"}
-    ours = [name for name in TOOL_NAMES if name not in without]
-    wanted = {step.tool for step in plan.steps}
-    named = {NAME, *wanted.intersection(ours), *(() if wanted.issubset(ours) else ("promote_skill",))}
-    async with opened_box(settings, tuple(sorted(named))) as box:
-        needs_of(
-            plan, [name for name in dict.fromkeys((*ours, *box.names)) if name != NAME], student.toolbox.plan
-        )
+    wanted = {step.tool for step in plan.steps} - {NAME}
+    async with opened_box(*needed_tools({NAME, *wanted}, settings)) as box:
+        check_plan(plan, box, settings)
         tool = box.find(NAME)
         if not isinstance(tool, PlanTool):
             raise TypeError(f"the tool {NAME} is {tool!r}")

@@ -3,29 +3,34 @@
 import asyncio
 import difflib
 import json
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from actors.student.tools import toolkit
 from agentfactory import __version__
+from agentfactory.tables import show_rows
 from configs.errors import BadInput
 from configs.load import describe
+from configs.printable import printable
 from configs.roles import StudentSettings
 from configs.settings import Settings
 from configs.tools import TOOL_NAMES
+from messages.plans import Plan
 from messages.turns import ToolCall, ToolResult
 from runtime.ref import Ref
 from runtime.telemetry import LogSettings, configure_logging
-from runtime.tools.catalogue import Listed, catalogue, limits_of
+from runtime.tools.base import failed
+from runtime.tools.catalogue import Listed, added_tools, catalogue, limits_of
 from runtime.tools.mcp_server import serve_stdio
 from runtime.tools.parameters import write_schema
+from runtime.tools.plan_reading import BadPlan, needs_of, read_plan
+from runtime.tools.plan_tool import NAME as PLAN
 from runtime.tools.toolbox import ToolBox
 
 COLUMNS: Final = ("tool", "on", "takes", "what it does")
@@ -33,22 +38,25 @@ _ERROR: Final = "Error: "
 
 
 def show_tools(settings: StudentSettings, *, form: str | None, as_json: bool) -> int:
-    """A table at a terminal, columns parted by tabs elsewhere; or JSON in the form that is asked for."""
-    listed = catalogue(settings)
+    """A table at a terminal, columns parted by tabs elsewhere; or JSON in the form that is asked for.
+
+    MCP servers are asked for theirs; why one has none is said on stderr.
+    """
+    configure_logging(LogSettings(level="error", format="console"))
+    added, problems = asyncio.run(added_tools(settings))
+    listed = (*catalogue(settings), *added)
+    _complain(problems)
     if form or as_json:
         print(json.dumps([_written(each, form) for each in listed], indent=2, ensure_ascii=False))
         return 0
     rows = [_row(each) for each in listed]
-    console = Console()
-    if not console.is_terminal:
-        for row in (COLUMNS, *rows):
-            print("\t".join(row))
-        return 0
-    table = Table(*COLUMNS, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(escape, row), style="" if row[1] == "yes" else "dim")
-    console.print(table)
+    show_rows(Console(), COLUMNS, rows, ["" if row[1] == "yes" else "dim" for row in rows])
     return 0
+
+
+def _complain(problems: Iterable[str]) -> None:
+    for problem in problems:
+        print(f"agentfactory: {printable(problem)}", file=sys.stderr)
 
 
 def _row(each: Listed) -> tuple[str, ...]:
@@ -69,7 +77,7 @@ def run_tool(name: str, arguments: str, settings: Settings, *, as_json: bool) ->
     configure_logging(LogSettings(level="error", format="console"))
     result, seconds = asyncio.run(_call(name, arguments, settings))
     if not as_json:
-        print(result.output)
+        print(printable(result.output, lines=True) if sys.stdout.isatty() else result.output)
         return 0 if result.ok else 1
     printed, error = _parted(name, result)
     answer = {
@@ -85,23 +93,47 @@ def run_tool(name: str, arguments: str, settings: Settings, *, as_json: bool) ->
 
 
 async def _call(name: str, arguments: str, settings: Settings) -> tuple[ToolResult, float]:
-    async with opened_box(*_needed(name, settings)) as box:
+    plan = _plan(arguments) if name == PLAN else None
+    async with opened_box(*needed_tools(_of_plan(plan) | {name}, settings)) as box:
         if box.find(name) is None:
             close = difflib.get_close_matches(name, (*TOOL_NAMES, *box.names), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "`agentfactory tools` lists them"
             raise BadInput(f"there is no tool {name!r}; {hint}")
         began = time.perf_counter()
-        result = await box.call(ToolCall(tool=name, input=arguments))
+        try:
+            if plan is not None:
+                check_plan(plan, box, settings)
+            result = await box.call(ToolCall(tool=name, input=arguments))
+        except BadPlan as error:
+            result = failed(str(error))
         return result, time.perf_counter() - began
 
 
-def _needed(name: str, settings: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """What to open for one call: the tool alone; for a name that is not ours, servers and skills."""
-    if name not in TOOL_NAMES:
-        return settings, ("promote_skill",)
+def _plan(text: str) -> Plan | None:
+    """The plan in a text; None where it cannot be read, which its tool will say."""
+    try:
+        return read_plan(text)
+    except BadPlan:
+        return None
+
+
+def _of_plan(plan: Plan | None) -> frozenset[str]:
+    return frozenset(step.tool for step in plan.steps) if plan else frozenset()
+
+
+def check_plan(plan: Plan, box: ToolBox, settings: Settings) -> None:
+    """Raise BadPlan for a plan that cannot be carried out, naming all tools that there are."""
+    names = dict.fromkeys((*servable(settings.student), *box.names))
+    needs_of(plan, [name for name in names if name != PLAN], settings.student.toolbox.plan)
+
+
+def needed_tools(wanted: Set[str], settings: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """What to open for some tools: these alone; for names that are not ours, servers and skills, too."""
+    if not wanted <= {*TOOL_NAMES}:
+        return settings, tuple(sorted({*(wanted & {*TOOL_NAMES}), "promote_skill"}))
     alone = settings.student.toolbox.model_copy(update={"mcp": ()})
     student = settings.student.model_copy(update={"toolbox": alone})
-    return settings.model_copy(update={"student": student}), (name,)
+    return settings.model_copy(update={"student": student}), tuple(sorted(wanted))
 
 
 def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:
@@ -118,7 +150,7 @@ def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:
 def serve_mcp(settings: Settings, names: tuple[str, ...] | None) -> int:
     """Serve tools until the client is gone: those named, or all that these settings allow."""
     configure_logging(LogSettings(level="error", format="console"))
-    asyncio.run(_serve(settings, names or _servable(settings.student)))
+    asyncio.run(_serve(settings, names or servable(settings.student)))
     return 0
 
 
@@ -127,7 +159,8 @@ async def _serve(settings: Settings, names: tuple[str, ...]) -> None:
         await serve_stdio(box, __version__)
 
 
-def _servable(settings: StudentSettings) -> tuple[str, ...]:
+def servable(settings: StudentSettings) -> tuple[str, ...]:
+    """The tools of ours that work with these settings."""
     fetch = settings.toolbox.fetch
     without = set() if settings.retrieve.tags else {"retrieve"}
     without |= set() if fetch.hosts or fetch.private_hosts else {"fetch"}
@@ -148,6 +181,7 @@ async def opened_box(settings: Settings, names: tuple[str, ...]) -> AsyncIterato
         kit = toolkit(changed, await _searcher(stack, settings) if "retrieve" in names else None)
         stack.push_async_callback(kit.aclose)
         await kit.start()
+        _complain(kit.problems)
         yield await stack.enter_async_context(kit.box())
 
 

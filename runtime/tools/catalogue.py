@@ -1,17 +1,22 @@
-"""What tools there are, told without opening any of them."""
+"""What tools there are, told without opening any of ours."""
 
+from pathlib import Path
 from typing import Final, NamedTuple
+
+import anyio.to_thread
 
 from configs.roles import StudentSettings
 from configs.section import Section
 from configs.tools import TOOL_NAMES
 from messages.chat import JsonObject
+from runtime.groups import task_group
 from runtime.tools.data_view import DataView
 from runtime.tools.fetch import FetchTool
 from runtime.tools.files import FileTools
 from runtime.tools.formats import TEXT
 from runtime.tools.kit import tool_names
 from runtime.tools.math import MathTool
+from runtime.tools.mcp_client import McpServer
 from runtime.tools.memory import MemoryTool
 from runtime.tools.plan_tool import NAME as PLAN
 from runtime.tools.plan_tool import PlanTool
@@ -20,6 +25,7 @@ from runtime.tools.pyexe import PyExe
 from runtime.tools.python import PythonTool
 from runtime.tools.retrieve import describe, parameters_for
 from runtime.tools.shell import Shell
+from runtime.tools.skills import SkillShelf
 from runtime.tools.testing import TestRunner
 from runtime.tools.typed import FunctionTool
 
@@ -58,6 +64,31 @@ def catalogue(settings: StudentSettings) -> tuple[Listed, ...]:
         Listed(name, name in on, description, parameters or TEXT, limits_of(name, settings))
         for name, (description, parameters) in ((name, known[name]) for name in TOOL_NAMES)
     )
+
+
+async def added_tools(settings: StudentSettings) -> tuple[tuple[Listed, ...], tuple[str, ...]]:
+    """The tools of MCP servers and the skills; and why some are not there. The servers are asked for it."""
+    servers = [McpServer(server) for server in settings.toolbox.mcp]
+    try:
+        async with task_group() as group:
+            for server in servers:
+                group.start_soon(server.start)
+    finally:
+        for server in servers:
+            await server.aclose()
+    shelf = SkillShelf(Path(settings.toolbox.workspace) / "skills")
+    skills = await anyio.to_thread.run_sync(shelf.load)
+    on = "promote_skill" in tool_names(settings)
+    mounted = [
+        Listed(each.name, True, each.description, each.parameters or TEXT, {})
+        for server in servers
+        for each in server.tools
+    ]
+    kept = [Listed(skill.name, on, skill.description, skill.parameters.schema, {}) for skill in skills]
+    problems = [problem for server in servers for problem in server.problems]
+    if skills and not on:
+        problems.append(f"{len(skills)} skills are not loaded: student.tools does not name promote_skill")
+    return (*mounted, *kept), (*problems, *shelf.problems)
 
 
 def limits_of(name: str, settings: StudentSettings) -> dict[str, float]:

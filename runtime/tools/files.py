@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
+from configs.printable import printable
 from configs.tools import FileToolSettings
 from runtime.sandbox.rules import SafetyRules
 from runtime.sandbox.workspace import Entry, Workspace
@@ -92,4 +93,5 @@ def as_observation(path: str) -> Iterator[None]:
 
 
 def _line(entry: Entry) -> str:
-    return f"{entry.path}/" if entry.is_folder else f"{entry.path} {entry.size}"
+    path = printable(entry.path)
+    return f"{path}/" if entry.is_folder else f"{path} {entry.size}"

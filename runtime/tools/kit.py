@@ -8,15 +8,18 @@ In the workspace's folder lie `files/` (of whoever works without an episode: the
 `episodes/`, `skills/` and `notes.sqlite`.
 """
 
+import errno
+import os
 import re
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio.to_thread
+import structlog
 
 from configs.errors import SettingsError
 from configs.roles import StudentSettings
@@ -53,6 +56,7 @@ OF_AN_EPISODE: Final = frozenset({
     "plan",
 })  # fmt: skip
 """Tools that work with files, or keep a state."""
+ToolOfKind = TypeVar("ToolOfKind", bound=Tool)
 _DATA_VIEW_JOBS: Final = 2
 _MAX_NAME: Final = 80
 
@@ -73,7 +77,7 @@ class ToolKit:
         self._settings = settings
         self._names = tool_names(settings)
         box = settings.toolbox
-        self._root = Path(box.workspace).resolve()
+        self._root = _workspace_folder(box.workspace)
         self._episodic = not OF_AN_EPISODE.isdisjoint(self._names)
         self._rules = _rules(box.rules) if self._episodic else SafetyRules(SafetyRuleSettings())
         self._programs = _program_settings(settings)
@@ -87,6 +91,7 @@ class ToolKit:
         """Those that are the same for all episodes, by name."""
         self._mounted: dict[str, Tool] = {}
         self._parts: list[Part] = []
+        self._problems: list[str] = []
         self._open_shared(searcher, open_embedder)
         self._skills: dict[str, SkillTool] = {}
         self._started: ToolBox | None = None
@@ -100,11 +105,28 @@ class ToolKit:
         await started.start()
         self._started = started
         for server in self._servers:
-            self._mounted |= {tool.name: tool for tool in server.tools if tool.name not in TOOL_NAMES}
+            self._problems += server.problems
+            for tool in server.tools:
+                self._place(tool, self._mounted, f"the tool {tool.name} of an MCP server")
         if "promote_skill" in self._names:
-            for skill in await anyio.to_thread.run_sync(self._shelf.load):
-                if skill.name not in (*TOOL_NAMES, *self._mounted):
-                    self._skills[skill.name] = SkillTool(skill, self._python.sandbox)
+            skills = await anyio.to_thread.run_sync(self._shelf.load)
+            self._problems += self._shelf.problems
+            for skill in skills:
+                self._place(SkillTool(skill, self._python.sandbox), self._skills, f"the skill {skill.name}")
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What of MCP servers and skills is not there, and why: a sentence each."""
+        return tuple(self._problems)
+
+    def _place(self, tool: ToolOfKind, among: dict[str, ToolOfKind], called: str) -> None:
+        """Take a tool in, unless another one has its name."""
+        if tool.name in (*TOOL_NAMES, *self._mounted, *self._skills):
+            problem = f"{called} is left out: another tool has this name"
+            self._problems.append(problem)
+            structlog.get_logger().warning("tool_left_out", tool=tool.name, problem=problem)
+        else:
+            among[tool.name] = tool
 
     @asynccontextmanager
     async def box(self, episode: str = "") -> AsyncIterator[ToolBox]:
@@ -113,7 +135,7 @@ class ToolKit:
             yield ToolBox(self._chosen(self._tools))
             return
         folder = self._root / "episodes" / _folder_name(episode) if episode else self._root / "files"
-        workspace = await anyio.to_thread.run_sync(Workspace, folder)
+        workspace = await anyio.to_thread.run_sync(_open_workspace, folder)
         session = PythonSession(self._programs, workspace.root)
         try:
             box = ToolBox(())
@@ -211,6 +233,31 @@ def tool_names(settings: StudentSettings) -> tuple[str, ...]:
     if settings.retrieve.tags and "retrieve" not in names:
         return (*names, "retrieve")
     return names
+
+
+def _workspace_folder(name: str) -> Path:
+    """The folder of a workspace. Raises SettingsError where the working directory is gone."""
+    try:
+        return Path(name).resolve()
+    except OSError as error:
+        raise SettingsError(
+            f"the workspace {name} lies in a working directory that is gone; go to one that is there, or set "
+            "student.toolbox.workspace to a folder from the root"
+        ) from error
+
+
+def _open_workspace(folder: Path) -> Workspace:
+    """Raises SettingsError where it cannot be made or read."""
+    try:
+        workspace = Workspace(folder)
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise SettingsError(
+            f"the workspace {folder} cannot be used ({error.strerror or error}); set "
+            "student.toolbox.workspace to a folder of your own"
+        ) from error
+    return workspace
 
 
 def _rules(file: str) -> SafetyRules:

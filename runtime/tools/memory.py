@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import SettingsError
 from configs.tools import MemorySettings
 from runtime.tools.base import ToolError, harmless
 from runtime.tools.parameters import OtherNames
@@ -60,14 +61,22 @@ class Notes:
     """
 
     def __init__(self, file: Path, embedder: Embedder, max_notes: int) -> None:
-        """Open or make the file. Raises ToolError if it is no such file."""
+        """Open or make the file. Raises SettingsError if it cannot be, ToolError if it is no such file."""
         self._embedder = embedder
         self._max_notes = max_notes
         self._loaded: tuple[list[str], Vectors] = ([], np.empty((0, embedder.dimensions), np.float32))
         self._stamp: tuple[int, int] | None = None
         """When `_loaded` was read: changes by others, and our own."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(
+                file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            why = getattr(error, "strerror", None) or error
+            raise SettingsError(
+                f"notes cannot be kept in {file} ({why}); set student.toolbox.workspace to a folder of your own"
+            ) from error
         try:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute(_SCHEMA)

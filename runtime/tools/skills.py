@@ -3,8 +3,8 @@
 A skill's source is read here, and never run here: its hints and its docstring are taken from the syntax tree,
 each call runs in the sandbox.
 
-Invariant: what the folder holds was checked before it was written there; a file that no longer passes is left
-out and logged.
+Invariant: what the folder holds is checked when it is written there and when it is loaded; a file that does
+not pass is left out, and why is logged and kept.
 """
 
 import ast
@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from configs.printable import printable
 from messages.chat import JsonObject
 from messages.turns import ToolResult
 from runtime.sandbox.python import PythonSandbox
@@ -26,6 +27,7 @@ from runtime.tools.parameters import REQUIRED, Parameter, Parameters
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,40}")
 MAX_CHARACTERS: Final = 50_000
+_MAX_BYTES: Final = 4 * MAX_CHARACTERS
 MAX_DESCRIPTION: Final = 300
 """Characters of a docstring that others are shown."""
 _HEADER: Final = "# The function {function} of this file is the tool {name}.\n"
@@ -90,23 +92,28 @@ class SkillTool:
 
 
 class SkillShelf:
-    """The folder of skills: `NAME.py` each. All of it blocks."""
+    """The folder of skills: `NAME.py` each. All of it blocks.
+
+    A file may have been put there by hand: then its one public function is the tool, or, of several, the one
+    that is called like the file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.problems: tuple[str, ...] = ()
+        """Why files were left out when the skills were loaded last: a sentence each."""
 
     def load(self) -> list[Skill]:
         """All skills, by name."""
-        found = []
+        found: list[Skill] = []
+        problems: list[str] = []
         for path in sorted(self._folder.glob("*.py")):
             try:
-                source = path.read_text(encoding="utf-8")
-                header = _HEADER_PATTERN.match(source)
-                if header is None or header[2] != path.stem:
-                    raise ToolError("its first line does not say which function is the tool")
-                found.append(read_skill(source[header.end() :], header[1], header[2]))
+                found.append(_read_file(path))
             except (ToolError, OSError, UnicodeDecodeError) as error:
+                problems.append(f"{printable(str(path))} is no skill: {error}")
                 structlog.get_logger().warning("skill_left_out", file=path.name, error=str(error))
+        self.problems = tuple(problems)
         return found
 
     def keep(self, skill: Skill) -> None:
@@ -120,17 +127,52 @@ class SkillShelf:
         new.replace(path)
 
 
+def _read_file(path: Path) -> Skill:
+    """Raises ToolError with what is missing, OSError or UnicodeDecodeError."""
+    if not path.is_file():
+        raise ToolError("it is no plain file")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ToolError(f"it has more than {MAX_CHARACTERS} characters")
+    source = path.read_text(encoding="utf-8")
+    header = _HEADER_PATTERN.match(source)
+    if header is None:
+        return read_skill(source, _public_function(source, path.stem), path.stem)
+    if header[2] != path.stem:
+        raise ToolError(f"its first line says that it is the tool {header[2]}")
+    return read_skill(source[header.end() :], header[1], header[2])
+
+
+def _public_function(source: str, stem: str) -> str:
+    """The function that a file is about. Raises ToolError where that is not plain."""
+    names = [
+        node.name
+        for node in _parsed(source).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+    if stem in names:
+        return stem
+    if len(names) != 1:
+        has = f"it defines {', '.join(names)}" if names else "it defines none"
+        raise ToolError(f"which function is the tool is not plain: {has}; call it {stem}, as the file")
+    return names[0]
+
+
+def _parsed(source: str) -> ast.Module:
+    """The syntax tree. Raises ToolError."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
+        raise ToolError(f"the file is not Python: {where}") from error
+
+
 def read_skill(source: str, function: str, name: str) -> Skill:
     """Check a source and take from it what a tool needs. Raises ToolError with what is missing."""
     if not NAME.fullmatch(name):
         raise ToolError(f"{name!r} is no name for a tool: write small letters, digits and _, at least two")
     if len(source) > MAX_CHARACTERS:
         raise ToolError(f"the file has {len(source)} characters, at most {MAX_CHARACTERS} are taken")
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
-        raise ToolError(f"the file is not Python: {where}") from error
+    tree = _parsed(source)
     found = _find(tree, function)
     description = read_docstring(ast.get_docstring(found))
     if not description.summary:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -96,6 +97,72 @@ def test_retrieve_searches_the_data_plane(tmp_path: Path) -> None:
     finally:
         call("down", "--preset", "my.yaml", cwd=tmp_path)
     assert said["result"] == "[1] docs/harbour.txt\nThe harbour master opens the gate at high tide."
+
+
+DEMO = Path(__file__).parents[1] / "runtime" / "mcp_demo.py"
+
+
+def test_the_tools_of_servers_and_skills_are_listed_and_what_is_missing_is_said(tmp_path: Path) -> None:
+    skills = tmp_path / ".agentfactory" / "workspace" / "skills"
+    skills.mkdir(parents=True)
+    (skills / "double.py").write_text('def double(n: int) -> int:\n    """Doubles."""\n    return 2 * n\n')
+    (skills / "empty.py").write_text("")
+    servers = [
+        {"name": "gone", "command": ["/nonexistent/server"]},
+        {"name": "demo", "command": [sys.executable, str(DEMO), "stdio"], "tools": ["add"]},
+    ]
+    done = call("tools", "--set", f"student.toolbox.mcp={json.dumps(servers)}", cwd=tmp_path)
+    assert done.returncode == 0
+    assert [line.split("\t")[:3] for line in done.stdout.splitlines()[-2:]] == [
+        ["demo_add", "yes", "a: integer, b: integer"],
+        ["double", "-", "n: integer"],
+    ]
+    gone, off, empty = done.stderr.splitlines()
+    assert gone.startswith("agentfactory: the MCP server gone cannot be reached: FileNotFoundError")
+    assert gone.endswith("; everything else works, without its tools")
+    assert off == "agentfactory: 1 skills are not loaded: student.tools does not name promote_skill"
+    assert "empty.py is no skill: which function is the tool is not plain" in empty
+
+
+def test_a_plan_is_a_tool_like_any_other(tmp_path: Path) -> None:
+    steps = [
+        {"id": "a", "tool": "python", "input": "print(6*7)"},
+        {"id": "b", "tool": "write_file", "input": {"path": "n.txt", "content": "$a"}},
+    ]
+    said = answer(tmp_path, "plan", json.dumps({"steps": steps}))
+    assert said["result"] == "a (python) done: 42\nb (write_file) done: wrote 2 bytes to n.txt"
+    unknown = answer(tmp_path, "plan", '[{"id": "a", "tool": "weather"}]', code=1)
+    assert str(unknown["error"]).startswith("step a: there is no tool weather; the tools are: python, pyexe")
+
+
+COMMANDS = (("tool", "list_files", "."), ("tool", "memory", "x"), ("mcp", "--tools", "list_files"))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_workspace_that_cannot_be_made_is_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
+    line = refused(*command, "--set", "student.toolbox.workspace=/proc/nowhere", *WEAK, cwd=tmp_path)
+    assert "/proc/nowhere/" in line
+    assert line.endswith("(No such file or directory); set student.toolbox.workspace to a folder of your own")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_working_directory_that_is_gone_is_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    script = "import os, sys; os.rmdir(os.getcwd()); from agentfactory.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command, *WEAK],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("agentfactory: the workspace .agentfactory/workspace lies in a working directory")
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:

@@ -167,9 +167,54 @@ def test_reading_a_skill_runs_nothing_of_it() -> None:
 def test_a_damaged_skill_is_left_out(tmp_path: Path) -> None:
     shelf = SkillShelf(tmp_path)
     shelf.keep(read_skill(SOURCE, "mean", "average"))
-    (tmp_path / "evil.py").write_text(SOURCE)
     (tmp_path / "broken.py").write_bytes(b"\xff")
+    (tmp_path / "other.py").write_text("# The function mean of this file is the tool average.\n" + SOURCE)
+    (tmp_path / "endless.py").symlink_to("/dev/zero")
+    (tmp_path / "long.py").write_text("#" * 300_000)
     assert [skill.name for skill in shelf.load()] == ["average"]
+    said = "\n".join(shelf.problems)
+    for name in ("broken", "other", "endless", "long"):
+        assert f"{tmp_path}/{name}.py is no skill: " in said
+
+
+BY_HAND = {
+    "average": (SOURCE, ""),
+    "mean": (SOURCE + "def helper(n: int) -> int:\n    return n\n", ""),
+    "one_of": ("def _help(n): pass\n" + SOURCE, ""),
+    "both": (SOURCE + "def helper(n: int) -> int:\n    return n\n", "it defines mean, helper; call it both"),
+    "none": ("x = 1\n", "which function is the tool is not plain: it defines none; call it none"),
+    "bare": ("def bare(n: int) -> int:\n    return n\n", "bare needs a docstring"),
+    "hintless": ('def hintless(n) -> int:\n    """Says."""\n', "parameter n of hintless needs a type hint"),
+    "Upper": (SOURCE, "'Upper' is no name for a tool"),
+    "text": ("no Python at all", "the file is not Python: line 1"),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_file_put_there_by_hand_is_a_skill_or_it_is_said_why_not(name: str, tmp_path: Path) -> None:
+    source, said = BY_HAND[name]
+    (tmp_path / f"{name}.py").write_text(source)
+    shelf = SkillShelf(tmp_path)
+    assert [skill.name for skill in shelf.load()] == ([] if said else [name])
+    assert [said in problem for problem in shelf.problems] == ([True] if said else [])
+
+
+async def test_a_skill_put_there_by_hand_is_a_tool_and_one_with_a_tools_name_is_said(tmp_path: Path) -> None:
+    (tmp_path / "skills").mkdir()
+    (tmp_path / "skills" / "average.py").write_text(SOURCE)
+    (tmp_path / "skills" / "python.py").write_text(SOURCE)
+    settings = StudentSettings.model_validate({
+        "tools": ["promote_skill"], "toolbox": {"workspace": str(tmp_path), "sandbox": {"allow_weak": True}},
+        "sandbox": {"allow_weak": True},
+    })  # fmt: skip
+    kit = ToolKit(settings)
+    async with asyncio.timeout(60):
+        await kit.start()
+    async with kit.box("e") as box:
+        result = await use(box, "average", '{"numbers": [1, 2]}')
+    await kit.aclose()
+    assert result.output.endswith("1.5")
+    assert kit.problems == ("the skill python is left out: another tool has this name",)
 
 
 @pytest.mark.parametrize(

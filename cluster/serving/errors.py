@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bridge.search.embedding import TextTooLong
 from configs.errors import AgentFactoryError
 from messages.chat import BadArguments, JsonObject
 from runtime.engines.base import BadRequest, PromptTooLong, SchemaRefused, UnknownAdapter
@@ -49,7 +50,7 @@ def translate(error: AgentFactoryError | BadArguments) -> ApiError:
     match error:
         case ApiError():
             return error
-        case PromptTooLong():
+        case PromptTooLong() | TextTooLong():
             return ApiError(400, text, code="context_length_exceeded")
         case UnknownAdapter():
             return ApiError(404, text, code="model_not_found", param="model")

@@ -22,6 +22,7 @@ from cluster.supervisor import ServiceState, read_state
 from configs.data import DataSettings
 from configs.errors import BadInput
 from configs.files import write_atomically
+from configs.printable import printable
 from messages.blobs import BlobInfo
 from messages.data import Format, IngestReport
 from messages.search import SearchResult
@@ -104,9 +105,12 @@ def ingest(data: DataSettings, sources: Sequence[str], *, tag: str, form: Format
         print(report.model_dump_json())
     else:
         stored, same = len(report.stored), len(report.unchanged)
-        console.print(f"{tag}: {stored:,} stored, {same:,} unchanged, {len(report.failed):,} failed")
+        console.print(
+            f"{printable(tag)}: {stored:,} stored, {same:,} unchanged, {len(report.failed):,} failed"
+        )
         for failed in report.failed[:20]:
-            console.print(f"  [red]{failed.name}[/]: {failed.reason}", highlight=False)
+            reason = escape(printable(failed.reason))
+            console.print(f"  [red]{escape(printable(failed.name))}[/]: {reason}", highlight=False)
         if report.failed:
             console.print("do it again once that is mended: what went in is not sent again")
     return 0 if report.complete else 1
@@ -124,7 +128,9 @@ def query(data: DataSettings, tag_pattern: str, blob_pattern: str, *, as_json: b
         print(json.dumps({"matches": matches}))
     else:
         for match in matches:
-            print(f"{match['size']:>12,}  {match['tag']}  {match['blob_name']}")
+            print(
+                f"{match['size']:>12,}  {printable(str(match['tag']))}  {printable(str(match['blob_name']))}"
+            )
         if not matches:
             print(f"the cache holds nothing that matches; `agentfactory list {tag_pattern}` asks the store")
     return 0
@@ -193,7 +199,7 @@ def search(data: DataSettings, tag: str, question: str, *, k: int, as_json: bool
         return 0 if found.passages else 1
     for number, passage in enumerate(found.passages, start=1):
         heading = f"  {passage.heading}" if passage.heading else ""
-        print(f"[{number}] {passage}{heading}\n{passage.text}\n")
+        print(f"[{number}] {printable(f'{passage}{heading}')}\n{printable(passage.text, lines=True)}\n")
     if not found.passages:
         print(f"no text under {tag} speaks of it")
     return 0 if found.passages else 1
@@ -225,7 +231,9 @@ def destroy(data: DataSettings, tags: Sequence[str], *, sure: bool, as_json: boo
 
     blobs = _run(run)
     answer = {"tags": list(tags), "destroyed": blobs}
-    print(json.dumps(answer) if as_json else f"destroyed {blobs:,} blobs of {', '.join(tags)}")
+    print(
+        json.dumps(answer) if as_json else f"destroyed {blobs:,} blobs of {', '.join(map(printable, tags))}"
+    )
     return 0
 
 
@@ -240,7 +248,7 @@ async def _ask_first(plane: DataPlane, tags: Sequence[str]) -> None:
         raise BadInput("destroy removes data for good: say --yes where nobody can be asked")
     listed = {tag: [blob async for blob in plane.list(tag)] for tag in tags}
     for tag, blobs in listed.items():
-        print(f"{tag}: {len(blobs):,} blobs, {sum(blob.size for blob in blobs):,} bytes")
+        print(f"{printable(tag)}: {len(blobs):,} blobs, {sum(blob.size for blob in blobs):,} bytes")
     answer = await anyio.to_thread.run_sync(input, "Destroy them for good? Type `yes`: ")
     if answer.strip() != "yes":
         raise BadInput("nothing was destroyed")
@@ -339,7 +347,7 @@ def _show_notes(console: Console, plan: Plan) -> None:
 
 def _line(blob: BlobInfo) -> str:
     stamp = time.strftime("%Y-%m-%d %H:%M", time.localtime(blob.stored_at))
-    return f"{blob.size:>12,}  {stamp}  {blob.tag}  {blob.name}"
+    return f"{blob.size:>12,}  {stamp}  {printable(blob.tag)}  {printable(blob.name)}"
 
 
 def _bar(console: Console) -> Progress:

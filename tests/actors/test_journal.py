@@ -111,9 +111,44 @@ def test_a_full_disk_is_reported_and_leaves_no_half_line(
         patched.setattr("os.fsync", full)
         with pytest.raises(CannotJournal, match="No space left on device"):
             journal.append(stepped("a"))
+        with pytest.raises(CannotJournal, match="No space left on device"):
+            journal.append(stepped("b"))
     journal.append(leased("a"))
     journal.close()
+    assert (tmp_path / "j").read_bytes().count(b"\0") == 0
     assert list(read_journal(tmp_path / "j")) == [started(), leased("a")]
+
+
+def test_a_line_of_which_only_a_part_was_written_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HalfWritten:
+        """A stream whose disk is full after some bytes."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(stream, name)
+
+        def write(self, data: bytes) -> int:
+            return stream.write(data[:10])
+
+    (tmp_path / "j").write_bytes(b'{"kind": "torn')  # what is taken back begins behind what is cut off
+    journal = Journal(tmp_path / "j")
+    stream = journal._stream
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "_stream", HalfWritten())
+        with pytest.raises(CannotJournal, match="No space left on device"):
+            journal.append(started())
+    assert (tmp_path / "j").read_bytes() == b""
+    journal.append(started())
+    journal.close()
+    assert list(read_journal(tmp_path / "j")) == [started()]
+
+
+def test_a_path_where_no_journal_can_be_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CannotJournal, match="cannot be opened"):
+        Journal(tmp_path)
+    with pytest.raises(BadInput, match="is this a run's folder"):
+        list(read_journal(tmp_path / "missing"))
 
 
 def test_a_lease_is_open_until_its_group_is_finished() -> None:

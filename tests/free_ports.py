@@ -4,8 +4,8 @@ import random
 import socket
 from typing import Final
 
-PORTS: Final = range(10_000, 20_000)
-"""Below those that the system gives to clients, and beside those of IOWarp's runtimes."""
+PORTS: Final = range(2_000, 10_000)
+"""Below those that the system gives to clients, those of IOWarp's runtimes and those of Ray's workers."""
 
 
 def free_port() -> int:

@@ -38,6 +38,8 @@ _DELETABLE: Final = (
     *(ast.Assign, ast.AugAssign, ast.Delete),
     *(ast.Raise, ast.Return, ast.Break, ast.Continue),
 )
+QUICK: Final = "not (ray or slow or long)"
+"""What runs for each mutant."""
 BASELINE_LIMIT_S: Final = 1800.0
 QUIET: Final = frozenset({"log", "_LOG", "_log", "logger", "warnings"})
 """Whose calls tests need not notice."""
@@ -162,8 +164,9 @@ def _imported(node: ast.AST) -> Iterator[str]:
 class Copy:
     """A copy of the tree in which a module can be changed, and the tests run in forks."""
 
-    def __init__(self, folder: Path, module: str, tests: Sequence[str]) -> None:
+    def __init__(self, folder: Path, module: str, tests: Sequence[str], only: str) -> None:
         self._folder = folder
+        self._only = only
         self._module = folder / module
         self._tests = tests
         files = subprocess.run(
@@ -244,7 +247,7 @@ class Copy:
         import pytest
 
         sys.dont_write_bytecode = True
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", QUICK, "-k", self._only]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # its plugins are there already
         with open("output.txt", "w", encoding="utf-8") as output:
             os.dup2(output.fileno(), 1)
@@ -256,10 +259,10 @@ class Copy:
         return code
 
 
-def survivors(module: str, tests: Sequence[str], lines: range) -> list[Mutant]:
+def survivors(module: str, tests: Sequence[str], only: str, lines: range) -> list[Mutant]:
     """The mutants that the tests do not notice; says on the way how it goes."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-        copy = Copy(Path(folder), module, tests)
+        copy = Copy(Path(folder), module, tests, only)
         copy.load()
         began = time.monotonic()
         if copy.run(BASELINE_LIMIT_S) != 0:
@@ -283,10 +286,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("module", help="the file to change, from the repository's root")
     parser.add_argument("tests", nargs="+", help="what pytest is to run")
+    parser.add_argument("--only", default="", help="run only tests whose names match, as pytest's -k")
     parser.add_argument("--lines", default="1-1000000", help="change only these, as 20-60")
     asked = parser.parse_args()
     first, _, last = asked.lines.partition("-")
-    raise SystemExit(1 if survivors(asked.module, asked.tests, range(int(first), int(last) + 1)) else 0)
+    lines = range(int(first), int(last or first) + 1)
+    raise SystemExit(1 if survivors(asked.module, asked.tests, asked.only, lines) else 0)
 
 
 if __name__ == "__main__":

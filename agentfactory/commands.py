@@ -2,8 +2,7 @@
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +15,7 @@ from agentfactory.report import write_report
 from agentfactory.report.result import run_result
 from agentfactory.run_signals import RunSignals
 from agentfactory.runs import Run, extended, open_run
+from agentfactory.starting import show_start
 from cluster.run_folder import open_run_folder
 from configs.load import YamlValue, load_settings
 from configs.settings import Settings
@@ -93,7 +93,7 @@ def solve(
 
     async def run() -> Solution:
         async with Factory.open(preset, transport="local") as factory:
-            with _starting(console) as factory.on_starting:
+            with show_start(console) as factory.on_starting:
                 return await factory.solve(task, run_dir=run_dir, version=version, temperature=temperature)
 
     solution = asyncio.run(run())
@@ -119,7 +119,7 @@ async def _watch(settings: Settings, start: Callable[[Factory], Awaitable[Run]],
     configure_logging(LogSettings(level="error", format="console"))
     signals = RunSignals(console)
     async with Factory.open(settings) as factory:
-        with _starting(console) as factory.on_starting:
+        with show_start(console) as factory.on_starting:
             run = await start(factory)
         configure_logging(LogSettings(folder=str(run.run_dir / "logs")))
         if factory.dashboard_url:
@@ -137,16 +137,6 @@ async def _watch(settings: Settings, start: Callable[[Factory], Awaitable[Run]],
         if as_json:
             print(result.model_dump_json())
         return signals.exit_code
-
-
-@contextmanager
-def _starting(console: Console) -> Iterator[Callable[[str], None]]:
-    """Shows what is being started: a spinner at a terminal, a line each elsewhere."""
-    if not console.is_terminal:
-        yield lambda what: console.print(f"starting {what}")
-        return
-    with console.status("starting") as status:
-        yield lambda what: status.update(f"starting {what}")
 
 
 def _show_solution(console: Console, task: str, solution: Solution) -> None:

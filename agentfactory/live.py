@@ -20,12 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from agentfactory.report.formats import count, duration, plain, plural
-from agentfactory.report.screen import actors_line, going_on
-from agentfactory.report.terminal import rounds_table, show_result
+from agentfactory.report.remaining import RemainingTime
+from agentfactory.report.rounds_table import rounds_table
+from agentfactory.report.screen import going_on
+from agentfactory.report.terminal import show_result
 from agentfactory.report.watch import MAX_NOTICE, RunWatch
 from configs.settings import Settings
 from messages.base import Event
-from messages.runs import RunProgress
+from messages.runs import EpisodeSample, RunProgress, StepFinished
 from runtime.transport import ProcessStatistics
 
 __all__ = ["LiveView", "show_result"]
@@ -33,7 +35,9 @@ __all__ = ["LiveView", "show_result"]
 REFRESHES_A_SECOND: Final = 5
 HEARTBEAT_S: Final = 30.0
 """Longest silence on a console that is not a terminal."""
-OTHER_LINES: Final = 16
+SAMPLE_S: Final = 3.0
+"""How long an episode is shown before another one takes its place."""
+OTHER_LINES: Final = 18
 """Lines of the screen that are not rounds."""
 
 
@@ -66,7 +70,9 @@ class LiveView:
         self._watch = RunWatch(run_dir)
         self._lock = threading.Lock()  # the screen is drawn in a thread of its own
         self._began = self._spoke_at = self._progress_at = self._starting_at = clock()
+        self._sampled_at = -math.inf
         self._ended_at = math.inf
+        self._remaining = RemainingTime()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -103,10 +109,18 @@ class LiveView:
 
     def update(self, event: Event) -> None:
         """Take one event of the run into account."""
+        now = self._clock()
         with self._lock:
+            if isinstance(event, EpisodeSample):
+                if now - self._sampled_at < SAMPLE_S:
+                    return
+                self._sampled_at = now
+            first = self._watch.progress is None
             notices = self._watch.apply(event)
             if isinstance(event, RunProgress):
-                self._progress_at = self._clock()
+                self._progress_at = now
+            if (isinstance(event, RunProgress) and first) or _is_step(event):
+                self._remaining.mark(self._elapsed())
             if self._watch.ended:
                 self._ended_at = min(self._ended_at, self._clock())
         if self._repaint:
@@ -139,6 +153,18 @@ class LiveView:
             return now - self._began
         return progress.elapsed_s + now - self._progress_at
 
+    def _left(self) -> str:
+        """How long the run still takes, about; empty where nothing can be said."""
+        progress = self._watch.progress
+        if progress is None or self._watch.ended:
+            return ""
+        left = self._remaining.estimate(
+            elapsed_s=self._elapsed(),
+            steps=progress.rounds - progress.version,
+            filled=progress.accepted / max(1, progress.batch),
+        )
+        return "" if left is None else f"about {duration(max(1, round(left)))} left"
+
     def _screen(self) -> RenderableType:
         with self._lock:
             return Group(*self._parts())
@@ -146,18 +172,21 @@ class LiveView:
     def _parts(self) -> Iterator[RenderableType]:
         watch = self._watch
         name, model, folder = self._about()
+        left = self._left()
         header = Table.grid(expand=True, padding=(0, 1))
         header.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         header.add_column(justify="right", no_wrap=True)
         header.add_row(
             Text.assemble((name, "bold"), (f" · {model} · {folder}", "dim")),
-            Text(duration(round(self._elapsed(), 1)), "bold"),
+            Text.assemble((duration(round(self._elapsed(), 1)), "bold"), (left and f" · {left}", "dim")),
         )
         yield header
         if watch.rounds:
             yield Text("")
             room = len(watch.rounds) if watch.ended else max(3, self._console.height - OTHER_LINES)
-            yield rounds_table([watch.rounds[version] for version in sorted(watch.rounds)], room)
+            yield rounds_table(
+                [watch.rounds[version] for version in sorted(watch.rounds)], room, self._console.width
+            )
         if watch.starting:
             waited = duration(round(self._clock() - self._starting_at, 1))
             yield Spinner("dots", Text.assemble(f"starting {watch.starting} ", (waited, "dim")))
@@ -167,10 +196,12 @@ class LiveView:
             yield from going_on(watch.progress, watch, self._console.width)
         elif not watch.ended:
             yield Spinner("dots", Text("waiting for the first event"))
-        if watch.statistics and not watch.ended:
-            yield actors_line(watch.statistics, self._console.width)
         for notice in watch.notices:
             yield Text(f"• {notice.text}", notice.style, overflow="ellipsis", no_wrap=not notice.whole)
+
+
+def _is_step(event: Event) -> bool:
+    return isinstance(event, StepFinished) and event.policy == "student"
 
 
 def _standing(progress: RunProgress) -> str:

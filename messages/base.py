@@ -8,12 +8,13 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a stored message changes in a way that an older reader cannot follow.
 
 Readers refuse fields that they do not know, so a new field is such a change; what an older writer left
 out has a default. 2: `Task.source`, `AdapterRef.tag` and `config_sha256`. 3: several calls
-in one turn, a trajectory's confidence, a reward's terms, more kinds of `Task.goal`.
+in one turn, a trajectory's confidence, a reward's terms, more kinds of `Task.goal`. 4: `TasksRewarded` in
+the journal, asked and proposed difficulty apart, no divergence where none was measured.
 """
 
 

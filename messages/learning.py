@@ -15,8 +15,8 @@ class StepReport(Message):
     """Empty, like `weights`, where the adapter's files lie in the data plane: see `adapter.tag`."""
     weights: bytes = b""
     loss: float
-    kl_to_base: float = 0.0
-    """Mean estimate over policy tokens, nats; 0 where it is not measured."""
+    kl_to_base: float | None = None
+    """Mean estimate over policy tokens, nats; None where it is not measured."""
     clip_fraction: float = 0.0
     entropy: float = 0.0
     """Mean of −log p of the sampled tokens under the new policy, nats."""

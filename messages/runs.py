@@ -1,13 +1,22 @@
 """A run's life: what the Coordinator is told, what it tells the world, what its journal keeps."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from messages.adapters import AdapterRef, Policy
 from messages.base import Done, Event, Message, Request
 from messages.judging import Rewards
 from messages.tasks import Proposal
+
+
+def _renamed(values: object, **names: str) -> object:
+    """The values of an older journal under their names of today; an empty name drops one."""
+    if not isinstance(values, Mapping) or not values.keys() & names.keys():
+        return values
+    return {names.get(key, key): value for key, value in values.items() if names.get(key, key)}
+
 
 Fate = Literal["accepted", "filtered", "failed"]
 """Of a group: trained on, outside the frontier, or with too few verdicts."""
@@ -63,14 +72,36 @@ class GroupFinished(Event):
     """Share of correct answers."""
     majority_share: float = 0.0
     difficulty: float = 0.0
+    """The proposed task's own, as estimated from it; what was asked for is the curriculum's."""
     tool_calls: float = 0.0
     """Mean tool calls an episode."""
     rewards: Rewards
     """Means over the episodes."""
-    teacher_reward: float = 0.0
     oldest_version: int = 0
     tokens: int = 0
     at: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_old_journals(cls, values: object) -> object:
+        return _renamed(values, teacher_reward="")  # always 0.0: it is known later, see TasksRewarded
+
+
+class TasksRewarded(Event):
+    """What proposals have earned the Teacher: known when it learns from them, after the Student has tried."""
+
+    kind: Literal["tasks_rewarded"] = "tasks_rewarded"
+    version: int
+    """Of the Teacher's policy that learns from them next."""
+    task_ids: tuple[str, ...]
+    rewards: tuple[float, ...]
+    """One a task: frontier and tools, less what near-duplicates in the batch cost."""
+    at: float
+
+    @property
+    def mean(self) -> float:
+        """Over the tasks; 0 for none."""
+        return sum(self.rewards) / len(self.rewards) if self.rewards else 0.0
 
 
 class GroupDropped(Event):
@@ -93,7 +124,8 @@ class StepFinished(Event):
     group_ids: tuple[str, ...]
     """The groups that the step consumed; for the Teacher, the ids of the tasks."""
     loss: float
-    kl_to_base: float
+    kl_to_base: float | None = None
+    """Mean estimate over policy tokens, nats; None where it is not measured."""
     clip_fraction: float
     entropy: float
     grad_norm: float
@@ -135,8 +167,10 @@ class RoundFinished(Event):
     train_s: float
     rollout_s: float
     tokens: int
-    difficulty: float
-    """The curriculum's difficulty when the round ended."""
+    asked_difficulty: float
+    """What the curriculum asked for when the round ended."""
+    proposed_difficulty: float | None = None
+    """Mean of the tasks' own over the groups that this version learned from; None before the first."""
     staleness: float = 0.0
     eval_s: float = 0.0
     failed: int = 0
@@ -144,6 +178,11 @@ class RoundFinished(Event):
     domains: tuple[DomainScore, ...] = ()
     """The same by domain, in the order of the held-out tasks."""
     at: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_old_journals(cls, values: object) -> object:
+        return _renamed(values, difficulty="asked_difficulty")
 
 
 class RunProgress(Event):
@@ -164,8 +203,27 @@ class RunProgress(Event):
     tokens_per_s: float
     mean_reward: float
     success: float
-    difficulty: float
+    asked_difficulty: float
+    """What the curriculum asks for."""
+    proposed_difficulty: float | None = None
+    """Mean of the tasks' own since the last step, or before it; None before the first group."""
     elapsed_s: float
+
+
+class EpisodeSample(Event):
+    """One judged training episode in a few words, for whoever watches. Not kept in the journal."""
+
+    kind: Literal["episode_sample"] = "episode_sample"
+    episode_id: str
+    domain: str
+    task: str
+    """Its beginning, as the answer's and the call's."""
+    tool: str = ""
+    """Of the last call; empty where none was made."""
+    call: str = ""
+    output: str = ""
+    answer: str | None = None
+    correct: bool
 
 
 class DescribeRun(Request[RunProgress]):
@@ -212,6 +270,7 @@ JournalEntry = Annotated[
     | RunResumed
     | GroupLeased
     | GroupFinished
+    | TasksRewarded
     | GroupDropped
     | StepFinished
     | RoundFinished
@@ -232,6 +291,12 @@ class RoundSummary(Message):
     tool_use: float
     train_s: float
     rollout_s: float
+    asked_difficulty: float | None = None
+    """What the curriculum asked for when the version was evaluated."""
+    proposed_difficulty: float | None = None
+    """Mean of the tasks' own over the groups that the version learned from; None for the base model."""
+    kl_to_base: float | None = None
+    """Of the step that made the version, nats; None where it is not measured."""
     domains: tuple[DomainScore, ...] = ()
 
 

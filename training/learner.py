@@ -154,7 +154,7 @@ class Learner:
             config_json=config_json,
             weights=weights,
             loss=measured.loss / updates,
-            kl_to_base=measured.kl / tokens,
+            kl_to_base=None if measured.kl is None else measured.kl / tokens,
             clip_fraction=measured.clipped / tokens,
             entropy=measured.surprise / tokens,
             grad_norm=measured.grad_norm / updates,

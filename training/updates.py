@@ -32,8 +32,8 @@ class Measured:
     """Sum over updates."""
     clipped: float = 0.0
     """Tokens."""
-    kl: float = 0.0
-    """Sum over policy tokens, nats."""
+    kl: float | None = None
+    """Sum over policy tokens, nats; None where it is not measured."""
     surprise: float = 0.0
     """Sum over policy tokens of −log p, nats."""
 
@@ -97,9 +97,16 @@ def accumulate_gradient(
         logprobs = policies.logprobs(policy, batch)
         terms = method.loss_terms(batch, logprobs, base)
         (terms.loss / tokens).backward()  # type: ignore[no-untyped-call]
-        sums += torch.stack([terms.loss.detach(), terms.clipped, terms.kl, -logprobs.detach().sum()])
-    loss, clipped, kl, surprise = sums.tolist()
-    return Measured(tokens=tokens, loss=loss / tokens, clipped=clipped, kl=kl, surprise=surprise)
+        kl = torch.zeros_like(terms.loss) if terms.kl is None else terms.kl
+        sums += torch.stack([terms.loss.detach(), terms.clipped, kl.detach(), -logprobs.detach().sum()])
+    loss, clipped, divergence, surprise = sums.tolist()
+    return Measured(
+        tokens=tokens,
+        loss=loss / tokens,
+        clipped=clipped,
+        kl=divergence if method.needs_base else None,
+        surprise=surprise,
+    )
 
 
 def with_proximal(
@@ -147,7 +154,8 @@ def run_updates(
             total.loss += seen.loss
             total.grad_norm += norm
             total.clipped += seen.clipped
-            total.kl += seen.kl
+            if seen.kl is not None:
+                total.kl = (total.kl or 0.0) + seen.kl
             total.surprise += seen.surprise
     if total.skipped and not total.updates:
         raise TrainingDiverged(

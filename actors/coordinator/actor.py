@@ -239,6 +239,7 @@ class Coordinator(Actor):
             tokens_per_s=self._tokens_per_s,
             mean_reward=state.last_rewards.total,
             success=state.last_success,
-            difficulty=state.curriculum.difficulty,
+            asked_difficulty=state.curriculum.difficulty,
+            proposed_difficulty=state.proposed_lately,
             elapsed_s=state.wall_s(now) if state.run_id else 0.0,
         )

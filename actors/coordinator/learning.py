@@ -25,7 +25,7 @@ from configs.models import VllmEngineSettings
 from configs.settings import Settings
 from messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, Policy
 from messages.learning import StepReport, TrainStep
-from messages.runs import RoundFinished, StepFinished
+from messages.runs import RoundFinished, StepFinished, TasksRewarded
 from messages.tasks import RewardTasks
 from messages.trajectories import Group, StoreTrajectories
 from runtime.groups import task_group
@@ -115,11 +115,14 @@ class Learning:
         request = RewardTasks(outcomes=outcomes)
         rewards = await ask_again(self._crew.teacher, request, timeout_s=QUICK_TIMEOUT_S)
         version = self._publisher.current("teacher").version
+        learned = tuple(outcome.proposal.task.id for outcome in outcomes)
+        await self._record.add(
+            TasksRewarded(version=version, task_ids=learned, rewards=rewards.totals, at=time.time())
+        )
         group = teacher_group(version, outcomes, rewards.totals, rejected)
         message = StoreTrajectories.of(group.trajectories)
         await ask_again(self._crew.sink, message, timeout_s=QUICK_TIMEOUT_S)
         report = await self._step("teacher", (group,))
-        learned = tuple(outcome.proposal.task.id for outcome in outcomes)
         await self._record.add(_finished(report, learned, 0.0, 0.0))
         await self._publisher.retire("teacher", (version, version + 1))
 
@@ -173,7 +176,8 @@ class Learning:
             train_s=step.train_s if step else 0.0,
             rollout_s=step.rollout_s if step else 0.0,
             tokens=state.tokens,
-            difficulty=state.curriculum.difficulty,
+            asked_difficulty=state.curriculum.difficulty,
+            proposed_difficulty=state.proposed.get(evaluation.version),
             staleness=step.staleness if step else 0.0,
             eval_s=evaluation.duration_s,
             failed=evaluation.failed,

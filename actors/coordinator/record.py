@@ -3,6 +3,7 @@
 from actors.coordinator.journal import Journal
 from actors.coordinator.signal import Signal
 from actors.coordinator.state import RunState
+from messages.base import Event
 from messages.runs import JournalEntry
 from runtime.topics import Topics
 
@@ -23,3 +24,7 @@ class Record:
         self.state.apply(entry)
         self.changed.notify()
         await self._topics.publish(entry)
+
+    async def tell(self, event: Event) -> None:
+        """Tell everyone of something that is no part of the run."""
+        await self._topics.publish(event)

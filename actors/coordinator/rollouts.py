@@ -13,6 +13,7 @@ from actors.coordinator.admission import capacity
 from actors.coordinator.episodes import GroupRunner
 from actors.coordinator.publisher import PolicyPublisher
 from actors.coordinator.record import Record
+from actors.coordinator.samples import sample_of
 from actors.coordinator.tasks import TaskStock
 from configs.roles import LoopSettings
 from messages.adapters import AdapterRef
@@ -123,3 +124,6 @@ class Rollouts:
             self._busy_s += time.monotonic() - self._busy_since
             self._busy_since = None
         await self._record.add(finished)
+        sample = sample_of(group)
+        if sample is not None:
+            await self._record.tell(sample)

@@ -44,6 +44,9 @@ class RunState:
         """The Student's steps, by the version they made."""
         self.sampled = 0
         """Groups finished since the last step."""
+        self.proposed: dict[int, float] = {}
+        """Mean difficulty of the tasks that were tried on the way to each version, by their own estimate."""
+        self._difficulties: list[float] = []
         self.leased = 0
         self.episodes = 0
         self.failed = 0
@@ -70,6 +73,13 @@ class RunState:
         """Seconds of work so far, over all sittings."""
         return self._past_s + max(0.0, now - self._sitting_began)
 
+    @property
+    def proposed_lately(self) -> float | None:
+        """Mean of the tasks' own difficulty since the last step, or before it; None before any group."""
+        if self._difficulties:
+            return sum(self._difficulties) / len(self._difficulties)
+        return self.proposed.get(self.version)
+
     def apply(self, entry: JournalEntry) -> None:
         """Take one entry into account."""
         match entry:
@@ -95,12 +105,13 @@ class RunState:
             case RunFinished():
                 self.finished = entry
             case _:
-                pass  # a failure changes nothing: the run goes on from the entries before it
+                pass  # what a task earned, or a failure: the run goes on from the entries before it
         self._last_at = getattr(entry, "at", self._last_at)
 
     def _group_finished(self, entry: GroupFinished) -> None:
         lease = self.open.pop(entry.group_id)
         self.sampled += 1
+        self._difficulties.append(entry.difficulty)
         self.episodes += entry.episodes
         self.failed += entry.failed
         self.tokens += entry.tokens
@@ -126,6 +137,9 @@ class RunState:
             self.outcomes = [o for o in self.outcomes if o.proposal.task.id not in learned]
             return
         self.steps[entry.adapter.version] = entry
+        if self._difficulties:
+            self.proposed[entry.adapter.version] = sum(self._difficulties) / len(self._difficulties)
+        self._difficulties = []
         self.sampled = 0
         for group_id in entry.group_ids:
             self.ready.pop(group_id, None)

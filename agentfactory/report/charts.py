@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from agentfactory.report import group_charts, round_charts
 from agentfactory.report.held_out import HeldOut
 from agentfactory.report.history import RunHistory
+from agentfactory.report.reward_story import reward_story
 from configs.settings import Settings
 
 
@@ -23,6 +24,7 @@ class Panel(NamedTuple):
 
 def panels(history: RunHistory, settings: Settings) -> list[Panel]:
     """The charts of a run, in the order in which they are read."""
+    story = reward_story(history.groups.means(), settings.rewards)
     return [
         Panel(
             "learning",
@@ -34,7 +36,7 @@ def panels(history: RunHistory, settings: Settings) -> list[Panel]:
         Panel(
             "rewards",
             "What the reward is made of",
-            "Means over the training groups: the parts, each 0 to 1, and their weighted sum.",
+            f"Means over the training groups: the parts, 0 to 1, and their weighted sum. {story}".strip(),
             partial(group_charts.reward_parts, history.groups.means()),
         ),
         Panel(

@@ -39,6 +39,22 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
+def compact_duration(seconds: float) -> str:
+    """The same in at most seven characters, for tables.
+
+    >>> [compact_duration(s) for s in (0.0, 0.04, 5.23, 83, 7325, 200_000)]
+    ['–', '0.04 s', '5.2 s', '1m 23s', '2h 02m', '2d 7h']
+    """
+    if seconds < 60:
+        return duration(seconds) if seconds else "–"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d {whole % 86_400 // 3600}h"
+
+
 def count(number: float) -> str:
     """A number of things; large ones with a prefix.
 
@@ -49,6 +65,15 @@ def count(number: float) -> str:
         if abs(number) >= max(size, 10_000):
             return f"{number / size:.1f}{prefix}"
     return f"{round(number):,}"
+
+
+def figure(number: float | None, digits: int) -> str:
+    """A number that may be unknown.
+
+    >>> figure(0.4567, 2), figure(None, 2)
+    ('0.46', '–')
+    """
+    return "–" if number is None else f"{number:.{digits}f}"
 
 
 def plural(number: int, one: str, many: str = "") -> str:

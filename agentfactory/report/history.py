@@ -23,6 +23,7 @@ from messages.runs import (
     RunResumed,
     RunStarted,
     StepFinished,
+    TasksRewarded,
 )
 
 Fate = Literal["accepted", "filtered", "failed"]
@@ -112,6 +113,8 @@ class RunHistory:
     steps: dict[int, StepFinished] = field(default_factory=dict)
     """The Student's, by the version they made."""
     teacher_steps: int = 0
+    teacher_rewards: dict[int, float] = field(default_factory=dict)
+    """Mean of what the Teacher's proposals earned, by the version that the Student had by then."""
     fates: Counter[Fate] = field(default_factory=Counter)
     shares: Counter[tuple[Fate, float]] = field(default_factory=Counter)
     """Groups by fate and majority share, the latter to three digits."""
@@ -161,11 +164,8 @@ class RunHistory:
                 self._group(entry)
             case GroupDropped():
                 self.dropped_stale += 1
-            case StepFinished(policy="student"):
-                self.steps[entry.adapter.version] = entry
-                self._version = entry.adapter.version
-            case StepFinished():
-                self.teacher_steps += 1
+            case StepFinished() | TasksRewarded():
+                self._learned(entry)
             case RoundFinished():
                 self.rounds[entry.version] = entry
             case RunFinished():
@@ -175,6 +175,15 @@ class RunHistory:
             case _:
                 pass  # a lease says nothing that its group's end does not
         self.last_at = max(self.last_at, entry.at)
+
+    def _learned(self, entry: StepFinished | TasksRewarded) -> None:
+        if isinstance(entry, TasksRewarded):
+            self.teacher_rewards[self._version] = entry.mean
+        elif entry.policy == "student":
+            self.steps[entry.adapter.version] = entry
+            self._version = entry.adapter.version
+        else:
+            self.teacher_steps += 1
 
     def _begin_sitting(self, at: float) -> None:
         self.sittings += 1

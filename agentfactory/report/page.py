@@ -50,6 +50,8 @@ class Row(NamedTuple):
     step: StepFinished | None
     scores: list[DomainScore | None]
     """For each domain, where there are several."""
+    teacher_reward: float | None
+    """Mean of what the Teacher's proposals earned on the way to the version."""
 
 
 class DomainRow(NamedTuple):
@@ -123,6 +125,7 @@ def render_page(findings: Findings, panels: Sequence[Panel]) -> str:
         duration=formats.duration,
         count=formats.count,
         plural=formats.plural,
+        figure=formats.figure,
         when=_when,
     )
     held_out = findings.held_out if findings.held_out and not findings.held_out.problem else None
@@ -145,7 +148,12 @@ def render_page(findings: Findings, panels: Sequence[Panel]) -> str:
         ends=ends,
         domains=[_domain_row(name, ends) for name in domains],
         rows=[
-            Row(one, findings.history.steps.get(one.version), [score_of(one, name) for name in domains])
+            Row(
+                one,
+                findings.history.steps.get(one.version),
+                [score_of(one, name) for name in domains],
+                findings.history.teacher_rewards.get(one.version),
+            )
             for one in rounds
         ],
         left_out=len(findings.history.rounds) - len(rounds),

@@ -11,7 +11,7 @@ def run_result(run_dir: Path, state: RunState) -> RunResult:
     finished = state.finished
     return RunResult(
         run_dir=str(run_dir),
-        rounds=tuple(_summary(state.rounds[version]) for version in sorted(state.rounds)),
+        rounds=tuple(_summary(state, state.rounds[version]) for version in sorted(state.rounds)),
         episodes=state.episodes,
         failed=state.failed,
         dropped_stale=state.dropped_stale,
@@ -20,7 +20,8 @@ def run_result(run_dir: Path, state: RunState) -> RunResult:
     )
 
 
-def _summary(finished: RoundFinished) -> RoundSummary:
+def _summary(state: RunState, finished: RoundFinished) -> RoundSummary:
+    step = state.steps.get(finished.version)
     return RoundSummary(
         version=finished.version,
         pass_at_1=finished.pass_at_1,
@@ -30,6 +31,9 @@ def _summary(finished: RoundFinished) -> RoundSummary:
         tool_use=finished.tool_use,
         train_s=finished.train_s,
         rollout_s=finished.rollout_s,
+        asked_difficulty=finished.asked_difficulty,
+        proposed_difficulty=finished.proposed_difficulty,
+        kl_to_base=step.kl_to_base if step else None,
         domains=finished.domains,
     )
 

@@ -2,12 +2,12 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from agentfactory.report.formats import percent
+from agentfactory.report.formats import percent, plain
 from agentfactory.report.held_out import HeldOut, Share, band_names
 from agentfactory.report.history import RunHistory
 from agentfactory.report.labels import Label, label_ends
@@ -18,6 +18,8 @@ from messages.runs import RoundFinished
 MAX_POINTS: Final = 400
 MAX_BARS: Final = 24
 MAX_MARKERS: Final = 40
+MAX_NAME: Final = 14
+"""Characters of a domain's name beside its line."""
 DOMAIN_COLOURS: Final = (GREEN, ORANGE, PURPLE, RED)
 
 Item = TypeVar("Item")
@@ -48,25 +50,28 @@ def learning_curve(history: RunHistory, axes: Axes) -> None:
     axes.plot(versions, shares, color=BLUE, marker=marker, markersize=4.5, linewidth=_width(rounds))
     if len(rounds) == 1:
         axes.errorbar(versions, shares, [[shares[0] - low[0]], [high[0] - shares[0]]], color=BLUE, capsize=4)
-    _point_out(axes, rounds[0], "left")
-    if len(rounds) > 1:
-        _point_out(axes, rounds[-1], "right")
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     _versions(axes, versions)
-    _domain_curves(axes, rounds)
+    ends = _domain_curves(axes, rounds)
+    if len(rounds) > 1:
+        _point_out(axes, rounds)
+        name = "all " if ends else ""
+        ends.append(Label(f"{name}{percent(shares[-1])}", shares[-1], BLUE))
+        label_ends(axes, versions[-1], ends)
+    else:
+        label_ends(axes, versions[0] + 0.1, [*ends, Label(percent(shares[0]), shares[0], INK)])
 
 
-def _domain_curves(axes: Axes, rounds: Sequence[RoundFinished]) -> None:
-    """A thin line for each domain, where there are several."""
+def _domain_curves(axes: Axes, rounds: Sequence[RoundFinished]) -> list[Label]:
+    """A thin line for each domain, where there are several; returns the names of their ends."""
     ends: list[Label] = []
     for domain, colour in zip(domain_names(rounds), itertools.cycle(DOMAIN_COLOURS)):
         scores = [(one.version, score) for one in rounds if (score := score_of(one, domain))]
         xs, ys = [version for version, _ in scores], [score.pass_at_1 for _, score in scores]
         axes.plot(xs, ys, color=colour, linewidth=1.4, marker="o", markersize=2.5)
-        ends.append(Label(domain, ys[-1], colour))
-    if ends:
-        label_ends(axes, rounds[-1].version, ends)
+        ends.append(Label(plain(domain, MAX_NAME), ys[-1], colour))
+    return ends
 
 
 def _width(points: Sequence[Item]) -> float:
@@ -74,16 +79,23 @@ def _width(points: Sequence[Item]) -> float:
     return 2.4 if len(points) <= MAX_MARKERS else 1.4
 
 
-def _point_out(axes: Axes, one: RoundFinished, side: Literal["left", "right"]) -> None:
-    """Write a share beside its point, clear of the band."""
-    under = one.ci95[1] > 0.85 or (side == "left" and one.ci95[0] > 0.12)
+def _point_out(axes: Axes, rounds: Sequence[RoundFinished]) -> None:
+    """Write the first share near its point, where no line passes: over all that is there, or under it."""
+    first = rounds[0]
+    near = [
+        one for one in rounds if one.version - first.version <= 0.25 * (rounds[-1].version - first.version)
+    ]
+    taken = [
+        share for one in (*near, rounds[0]) for share in (*one.ci95, *(d.pass_at_1 for d in one.domains))
+    ]
+    over = max(taken) < 0.85
     axes.annotate(
-        percent(one.pass_at_1),
-        xy=(one.version, one.ci95[0] if under else one.ci95[1]),
-        xytext=(0, -7 if under else 7),
+        percent(first.pass_at_1),
+        xy=(first.version, max(taken) if over else min(taken)),
+        xytext=(0, 7 if over else -7),
         textcoords="offset points",
-        ha=side,
-        va="top" if under else "bottom",
+        ha="left",
+        va="bottom" if over else "top",
         fontweight="bold",
         fontsize=11,
         color=INK,

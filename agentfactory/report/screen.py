@@ -1,6 +1,5 @@
-"""The parts of the live screen below the table of rounds."""
+"""Parts of the live screen below the table of rounds."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -9,72 +8,106 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from agentfactory.report.formats import count, megabytes, percent, plural
+from agentfactory.report.formats import count, megabytes, percent, plain, plural
 from agentfactory.report.watch import RunWatch
-from messages.runs import RunProgress
+from messages.runs import EpisodeSample, RunProgress, StepFinished
 from runtime.transport import ProcessStatistics
 
 INDENT: Final = 8
 SEPARATOR: Final = " · "
+NOTHING: Final = "–"
+"""Stands for a figure that there is not."""
 
 
 def going_on(progress: RunProgress, watch: RunWatch, width: int) -> Iterator[RenderableType]:
-    """What is under way: the batch that fills, and what has been counted."""
+    """What is under way: the batch that fills, what has been counted, and an episode."""
     if not watch.ended:
-        row = Table.grid(padding=(0, 1))
-        bar = ProgressBar(
-            total=progress.batch,
-            completed=min(progress.accepted, progress.batch),
-            width=24,
-            complete_style="cyan",
-            finished_style="green",
-        )
-        evaluating = f"  evaluating {count(progress.evaluating)}" if progress.evaluating else ""
-        row.add_row(
-            Text(f"\nstep {min(progress.version + 1, progress.rounds)}/{progress.rounds}", "bold"),
-            Group(Text(""), bar),
-            Text(f"\n{progress.accepted}/{progress.batch} groups  {progress.running} running{evaluating}"),
-        )
-        yield row
-    recent = [group for group in watch.recent if group.fate != "failed"]
-    parts = [f"{count(progress.tokens_per_s)} tokens/s", plural(progress.episodes, "episode")]
-    parts += [f"{count(progress.failed)} failed", f"{count(progress.filtered)} filtered"]
-    parts += [f"{count(progress.dropped_stale)} dropped as stale", f"difficulty {progress.difficulty:.2f}"]
-    if recent:
-        parts.append(f"success {percent(sum(g.success for g in recent) / len(recent))}")
-    yield _flow("run", parts, width)
-    if watch.step is not None:
-        step = watch.step
-        yield _flow(
-            "step",
-            [
-                f"student v{watch.adapters['student']}",
-                f"teacher v{watch.adapters['teacher']}",
-                f"loss {step.loss:.3f}",
-                f"entropy {step.entropy:.3f}",
-                f"KL {step.kl_to_base:.3f}",
-                f"clipped {percent(step.clip_fraction)}",
-            ],
-            width,
-        )
-
-
-def actors_line(statistics: Mapping[str, ProcessStatistics], width: int) -> Text:
-    """Messages that wait for each role, and the memory of its processes."""
-    waiting: Counter[str] = Counter()
-    memory: dict[str, dict[int, int]] = {}
-    for name, seen in statistics.items():
-        role, _, number = name.rpartition("-")
-        role = role if role and number.isdigit() else name
-        waiting[role] += seen.cell.waiting
-        memory.setdefault(role, {})[seen.pid] = seen.memory_mb
-    processes = {pid: mb for role in memory.values() for pid, mb in role.items()}
-    shared = len(processes) < len(memory)
-    parts = [
-        f"{role} {count(waiting[role])}" + ("" if shared else f" ({megabytes(sum(memory[role].values()))})")
-        for role in memory
+        yield _batch(progress, width)
+    yield _flow("run", _counts(progress, watch), width)
+    proposed = progress.proposed_difficulty
+    success = _success(watch)
+    tasks = [
+        f"difficulty asked {progress.asked_difficulty:.2f}",
+        f"proposed {proposed:.2f}" if proposed is not None else f"proposed {NOTHING}",
+        f"success {percent(success) if success is not None else NOTHING}",
     ]
-    return _flow("queues", [*parts, f"{megabytes(sum(processes.values()))} in all"], width)
+    yield _flow("tasks", tasks, width)
+    if watch.step is not None:
+        yield _flow("step", _step(watch.step, watch), width)
+    if watch.sample is not None and not watch.ended:
+        yield _episode(watch.sample, width)
+
+
+def _batch(progress: RunProgress, width: int) -> RenderableType:
+    row = Table.grid(padding=(0, 1))
+    bar = ProgressBar(
+        total=progress.batch,
+        completed=min(progress.accepted, progress.batch),
+        width=max(8, min(40, width - 56)),
+        complete_style="cyan",
+        finished_style="green",
+    )
+    evaluating = f"  evaluating {count(progress.evaluating)}" if progress.evaluating else ""
+    row.add_row(
+        Text(f"\nstep {min(progress.version + 1, progress.rounds)}/{progress.rounds}", "bold"),
+        Group(Text(""), bar),
+        Text(f"\n{progress.accepted}/{progress.batch} groups  {progress.running} running{evaluating}"),
+    )
+    return row
+
+
+def _counts(progress: RunProgress, watch: RunWatch) -> list[str]:
+    speed = f"{count(progress.tokens_per_s)} tokens/s" if progress.tokens else f"{NOTHING} tokens/s"
+    if watch.ended:
+        speed = f"{count(progress.tokens)} tokens"
+    parts = [speed, plural(progress.episodes, "episode"), f"{count(progress.failed)} failed"]
+    if progress.filtered:
+        parts.append(f"{count(progress.filtered)} filtered")
+    if progress.dropped_stale:
+        parts.append(f"{count(progress.dropped_stale)} dropped as stale")
+    if watch.statistics and not watch.ended:
+        parts.append(megabytes(memory_mb(watch.statistics)))
+    return parts
+
+
+def _success(watch: RunWatch) -> float | None:
+    """Mean of the groups that were judged lately."""
+    recent = [group.success for group in watch.recent if group.fate != "failed"]
+    return sum(recent) / len(recent) if recent else None
+
+
+def _step(step: StepFinished, watch: RunWatch) -> list[str]:
+    earned = watch.teacher_reward
+    divergence = step.kl_to_base
+    return [
+        f"student v{watch.adapters['student']}",
+        f"teacher v{watch.adapters['teacher']}" + ("" if earned is None else f", reward {earned:.2f}"),
+        f"loss {step.loss:.3f}",
+        f"entropy {step.entropy:.3f}",
+        f"KL {divergence:.3f}" if divergence is not None else f"KL {NOTHING}",
+        f"clipped {percent(step.clip_fraction)}",
+    ]
+
+
+def _episode(sample: EpisodeSample, width: int) -> Text:
+    """A task, the last call with what it gave, and the answer; each on a line of its own."""
+    room = max(20, width - INDENT)
+    lines = [Text(plain(f"{sample.domain}: {sample.task}", room))]
+    if sample.tool:
+        lines.append(Text(plain(f"{sample.tool}({sample.call}) → {sample.output}", room), "dim"))
+    mark = ("  ✓ right", "green") if sample.correct else ("  ✗ wrong", "red")
+    answer = f"answer {sample.answer}" if sample.answer is not None else "no answer"
+    lines.append(Text.assemble(plain(answer, room - len(mark[0])), mark))
+    text = Text(f"{'sample':<{INDENT}}", "dim")
+    for number, line in enumerate(lines):
+        text.append("\n" + " " * INDENT if number else "")
+        text.append_text(line)
+    return text
+
+
+def memory_mb(statistics: Mapping[str, ProcessStatistics]) -> int:
+    """Of all processes; actors that share one are counted once."""
+    return sum({seen.pid: seen.memory_mb for seen in statistics.values()}.values())
 
 
 def _flow(name: str, parts: Sequence[str], width: int) -> Text:

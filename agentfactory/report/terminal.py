@@ -1,22 +1,16 @@
-"""A run's numbers in a terminal: the table of its rounds, a round as one line, and the end summary."""
+"""A run's end summary in a terminal."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from agentfactory.report.formats import count, duration, interval, percent, plural
 from agentfactory.report.scores import domain_names, score_of
-from messages.runs import DomainScore, RoundFinished, RoundSummary, RunResult
-
-COLUMNS: Final = (
-    "ver", "pass@1", "95%", "reward", "tools", "stale", "diff", "tokens", "rollout", "train",
-)  # fmt: skip
+from messages.runs import DomainScore, RoundSummary, RunResult
 
 CONTENTS: Final = (
     ("report.html", "charts, and the same tasks before and after"),
@@ -31,35 +25,6 @@ CONTENTS: Final = (
     ("logs", "one file an actor"),
 )
 """What may lie in a run's folder, and what it is."""
-
-
-def rounds_table(rounds: Sequence[RoundFinished], limit: int) -> Table:
-    """A row for each round; where there are more than `limit`, the first and the last ones."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
-    domains = domain_names(rounds)
-    for name in (*COLUMNS[:3], *domains, *COLUMNS[3:]):
-        table.add_column(name, justify="right", no_wrap=True)
-    left_out = len(rounds) - limit
-    for number, one in enumerate(rounds):
-        if left_out > 0 and 0 < number <= left_out + 1:
-            if number == 1:
-                table.add_row("⋮", *[""] * (len(COLUMNS) + len(domains) - 1), style="dim")
-            continue
-        table.add_row(*_cells(one, domains, latest=number == len(rounds) - 1))
-    return table
-
-
-def round_line(one: RoundFinished) -> str:
-    """A round on one line, for logs."""
-    failed = f"  {one.failed} failed" if one.failed else ""
-    several = one.domains if len(one.domains) > 1 else ()
-    domains = "".join(f"  {score.domain} {percent(score.pass_at_1)}" for score in several)
-    return (
-        f"version {one.version}  pass@1 {percent(one.pass_at_1)} ({interval(one.ci95)}, n={one.n}){domains}"
-        f"  reward {one.mean_reward:.3f}  tools {percent(one.tool_use)}  staleness {one.staleness:.2f}"
-        f"  difficulty {one.difficulty:.2f}  {count(one.tokens)} tokens"
-        f"  rollout {duration(one.rollout_s)}  train {duration(one.train_s)}{failed}"
-    )
 
 
 def show_result(console: Console, result: RunResult) -> None:
@@ -129,20 +94,3 @@ def _folder(folder: Path) -> Iterable[Text]:
         if path.exists():
             shown = f"{name}/" if path.is_dir() else name
             yield Text.assemble(f"  {shown:<16}", (what, "dim"))
-
-
-def _cells(one: RoundFinished, domains: Sequence[str], latest: bool) -> list[Text]:
-    scores = [score_of(one, domain) for domain in domains]
-    return [
-        Text(str(one.version)),
-        Text(percent(one.pass_at_1), "bold green" if latest else "bold"),
-        Text(interval(one.ci95), "dim"),
-        *(Text(percent(score.pass_at_1) if score else "–") for score in scores),
-        Text(f"{one.mean_reward:.3f}"),
-        Text(percent(one.tool_use)),
-        Text(f"{one.staleness:.2f}"),
-        Text(f"{one.difficulty:.2f}"),
-        Text(count(one.tokens)),
-        Text(duration(one.rollout_s)),
-        Text(duration(one.train_s)),
-    ]

@@ -6,12 +6,13 @@ from typing import Final, NamedTuple
 
 from actors.coordinator.journal import FILE
 from agentfactory.report.formats import count, duration, plain, plural
-from agentfactory.report.terminal import round_line
+from agentfactory.report.rounds_table import round_line
 from messages.adapters import AdapterPublished
 from messages.base import Event
 from messages.episodes import EpisodeFailed
 from messages.runs import (
     ActorRestarted,
+    EpisodeSample,
     GroupFinished,
     RoundFinished,
     RunFailed,
@@ -19,6 +20,7 @@ from messages.runs import (
     RunProgress,
     RunResumed,
     StepFinished,
+    TasksRewarded,
 )
 from runtime.topics import EventsMissed
 from runtime.transport import ProcessStatistics
@@ -48,6 +50,10 @@ class RunWatch:
         self.progress: RunProgress | None = None
         self.step: StepFinished | None = None
         """The Student's last one."""
+        self.sample: EpisodeSample | None = None
+        """The last episode that was shown whole."""
+        self.teacher_reward: float | None = None
+        """Mean over the tasks of the Teacher's last lesson."""
         self.notices: deque[Notice] = deque(maxlen=NOTICES)
         self.recent: deque[GroupFinished] = deque(maxlen=RECENT_GROUPS)
         self.adapters: dict[str, int] = {"student": 0, "teacher": 0}
@@ -83,6 +89,10 @@ class RunWatch:
                 self.recent.append(event)
             case StepFinished(policy="student"):
                 self.step = event
+            case TasksRewarded():
+                self.teacher_reward = event.mean
+            case EpisodeSample():
+                self.sample = event
             case AdapterPublished():
                 self.adapters[event.adapter.policy] = event.adapter.version
             case RunResumed() | EventsMissed():

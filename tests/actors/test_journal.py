@@ -53,7 +53,6 @@ def stepped(*groups: str, version: int = 1) -> StepFinished:
         adapter=AdapterRef(policy="student", version=version),
         group_ids=groups,
         loss=0.1,
-        kl_to_base=0.0,
         clip_fraction=0.0,
         entropy=0.0,
         grad_norm=0.0,

@@ -162,7 +162,7 @@ class _FakeRun:
                 train_s=self.last.train_s if self.last else 0.0,
                 rollout_s=self.last.rollout_s if self.last else 0.0,
                 tokens=self.tokens,
-                difficulty=self.difficulty,
+                asked_difficulty=self.difficulty,
                 staleness=self.last.staleness if self.last else 0.0,
                 eval_s=self.rng.uniform(0.7, 1.1),
                 domains=tuple(_score(name, trajectories) for name in self.domains),

@@ -12,7 +12,8 @@ from actors.coordinator.state import RunState
 from agentfactory.report import write_report
 from agentfactory.report.formats import percent
 from agentfactory.report.result import run_result
-from agentfactory.report.terminal import result_lines, round_line, rounds_table
+from agentfactory.report.rounds_table import round_line, rounds_table
+from agentfactory.report.terminal import result_lines
 from configs.load import load_settings
 from messages.runs import RoundFinished, RunResult
 from tests.agentfactory.fake_run import write_fake_run
@@ -40,7 +41,7 @@ def result(run: Path, state: RunState) -> RunResult:
 
 def shown(rounds: list[RoundFinished]) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=160).print(rounds_table(rounds, limit=9))
+    Console(file=stream, width=160).print(rounds_table(rounds, limit=9, width=160))
     return stream.getvalue()
 
 

@@ -79,8 +79,8 @@ class Grpo(Method):
             logprobs, proximal, behaviour, batch.select(batch.advantages), self._settings
         )
         loss = -clipped.objective.sum()
-        kl = torch.zeros_like(loss)
-        if base_logprobs is not None:
-            kl = kl_estimate(logprobs, base_logprobs).sum()
-            loss = loss + self._settings.kl_weight * kl
+        if base_logprobs is None:
+            return LossTerms(loss=loss, clipped=clipped.held_back.sum(), kl=None)
+        kl = kl_estimate(logprobs, base_logprobs).sum()
+        loss = loss + self._settings.kl_weight * kl
         return LossTerms(loss=loss, clipped=clipped.held_back.sum(), kl=kl.detach())

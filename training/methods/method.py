@@ -20,8 +20,8 @@ class LossTerms(NamedTuple):
     loss: Tensor
     clipped: Tensor
     """Tokens whose ratio was held back by the clip."""
-    kl: Tensor
-    """Estimates of the KL divergence to the base model, nats; 0 where it is not measured."""
+    kl: Tensor | None
+    """Estimates of the KL divergence to the base model, nats; None where it is not measured."""
 
 
 class Method(ABC):

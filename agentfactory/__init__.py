@@ -60,6 +60,11 @@ def _check_rooms() -> None:
 _check_rooms()
 
 
+def __dir__() -> list[str]:
+    """All of the face, also what has not been used yet."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     """Load the face when it is first used: `import agentfactory` itself stays quick."""
     if name in _HOMES:

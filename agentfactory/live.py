@@ -163,7 +163,9 @@ class LiveView:
             steps=progress.rounds - progress.version,
             filled=progress.accepted / max(1, progress.batch),
         )
-        return "" if left is None else f"about {duration(max(1, round(left)))} left"
+        if left is None:
+            return ""
+        return f"about {f'{left:.0f} s' if left < 59.5 else duration(left)} left"
 
     def _screen(self) -> RenderableType:
         with self._lock:

@@ -25,6 +25,8 @@ from messages.runs import RunResult
 from messages.tasks import Task
 
 LIMIT_S = 900
+CHANGES: tuple[str, ...] = ()
+"""Of the preset, for every run."""
 
 
 class Outcome(NamedTuple):
@@ -48,7 +50,7 @@ def run(seed: int, *changes: str) -> Outcome:
         folder = Path(parent) / "run"
         command = [sys.executable, "-m", "agentfactory", "evolve", "laptop", "--json"]
         command += ["--seed", str(seed), "--run-dir", str(folder)]
-        command += [part for change in changes for part in ("--set", change)]
+        command += [part for change in (*CHANGES, *changes) for part in ("--set", change)]
         began = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         wall_s = time.monotonic() - began

@@ -45,6 +45,7 @@ CHANGES = {
     "loop.max_groups_per_step": GROUPS,
     "loop.max_concurrent_groups": CONCURRENT_GROUPS,
     "loop.max_staleness": 0,
+    "curriculum.domains": ["math"],  # what `PreparedTeacher` knows; no data plane is in the way
     "curriculum.frontier": 0.5,
     "curriculum.tolerance": 0.5,
     "evaluation.tasks": 1,

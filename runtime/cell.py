@@ -9,6 +9,7 @@ Invariants:
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -180,7 +181,9 @@ class Cell:
     async def _live(self) -> None:
         actor = self._make()
         try:
+            began = time.monotonic()
             await self._start(actor)
+            log.info("actor started", kind=type(actor).__name__, start_s=round(time.monotonic() - began, 3))
             self._actor = actor
             self._ready.set()
             async with asyncio.TaskGroup() as group:
@@ -205,6 +208,7 @@ class Cell:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await actor.aclose()
+            log.info("actor closed", handled=self._hand.handled)
         except Exception as error:
             log.warning("actor could not be closed", error=repr(error))
 

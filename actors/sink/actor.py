@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+import structlog
 
 from actors.sink.segments import Place, SegmentWriter, read_at, read_lines
 from configs.roles import SinkSettings
@@ -24,6 +25,8 @@ from messages.trajectories import (
 )
 from runtime.actor import Actor
 from runtime.topics import Topics
+
+log = structlog.get_logger("sink")
 
 
 class TrajectorySink(Actor):
@@ -50,6 +53,7 @@ class TrajectorySink(Actor):
         """In a thread, to the end: what it has opened is closed even if nobody waits any more."""
         self._writer = SegmentWriter(self._folder, self._segment_bytes)
         self._places = _index(self._folder)
+        log.info("segments opened", folder=str(self._folder), episodes=len(self._places))
 
     async def store(self, messages: Sequence[StoreTrajectories]) -> Sequence[Stored]:
         """Answer once the bytes of all of them are on disk."""
@@ -64,6 +68,12 @@ class TrajectorySink(Actor):
         if fresh:
             places = await anyio.to_thread.run_sync(self._writer.commit, list(fresh.values()))
             self._places.update(zip(fresh, places, strict=True))
+            log.info(
+                "trajectories stored",
+                new=len(fresh),
+                bytes=sum(map(len, fresh.values())),
+                in_all=len(self._places),
+            )
             if self._topics is not None:
                 await self._topics.publish(TrajectoryStored(episode_ids=tuple(fresh)))
         return stored

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
+import structlog
 
 from actors.domains import domain_named
 from actors.spaces import DataAccess
@@ -34,6 +35,7 @@ from runtime.ref import Ref
 from runtime.tools.calls import Reply, parse_reply
 from runtime.tools.toolbox import ToolBox
 
+log = structlog.get_logger("student")
 STOP = "\nObservation:"
 """Where the model's turn ends, should it go on to make up what the tool says."""
 
@@ -76,6 +78,7 @@ class Student(Actor):
     async def use_policy(self, message: UsePolicy) -> None:
         """Sample with this version from the next turn on; an older one is ignored."""
         self._policy = _newer(self._policy, message.adapter)
+        log.info("policy in use", version=self._policy.version)
         if isinstance(self._engine, EnginePool):
             self._engine.avoid(message.avoid)
 
@@ -91,6 +94,7 @@ class Student(Actor):
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._engine.tell(EndSessions(sessions=(message.episode_id,)))
+        log.debug("episode ended", episode_id=message.episode_id, turns=len(turns), stop_reason=stop_reason)
         return Solution(
             episode_id=message.episode_id,
             task_id=message.task.id,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anyio
+import structlog
 
 from actors.domains import domain_named
 from actors.domains.base import CheckedTask, TeacherSide
@@ -34,6 +35,7 @@ from runtime.groups import task_group
 from runtime.ref import Ref
 from training.rewards import teacher_rewards
 
+log = structlog.get_logger("teacher")
 GENERATE_TIMEOUT_S = 120.0
 
 
@@ -85,6 +87,7 @@ class Teacher(Actor):
         """Propose with this version from now on; an older one is ignored."""
         if message.adapter.version > self._policy.version:
             self._policy = message.adapter
+            log.info("policy in use", version=self._policy.version)
         if isinstance(self._engine, EnginePool):
             self._engine.avoid(message.avoid)
 
@@ -113,6 +116,15 @@ class Teacher(Actor):
             duplicates += novelties.count(None)
             held_out += sum(task.held_out for _, task in well_formed)
             rejected += [draft.turn for draft in drafts if draft.task is None]
+        log.info(
+            "tasks proposed",
+            domain=message.domain,
+            asked_difficulty=message.difficulty,
+            count=len(proposals),
+            malformed=malformed,
+            duplicates=duplicates,
+            held_out=held_out,
+        )
         return Proposals(
             proposals=tuple(proposals),
             malformed=malformed,

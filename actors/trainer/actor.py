@@ -10,8 +10,10 @@ again for the same step, it answers from disk.
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 
 import anyio
+import structlog
 
 from configs.models import ModelSettings
 from configs.optional_packages import hide_unused_packages
@@ -21,6 +23,11 @@ from messages.learning import StepReport, TrainStep
 from runtime.actor import Actor
 from runtime.engines.base import AdapterShelf, OpenShelf
 from training.adapter_files import under_tag
+
+log = structlog.get_logger("trainer")
+_TOLD: Final = {
+    *("loss", "entropy", "kl_to_base", "clip_fraction", "grad_norm", "tokens", "groups_used", "train_s"),
+}
 
 
 class Trainer(Actor):
@@ -57,7 +64,10 @@ class Trainer(Actor):
 
     async def train(self, message: TrainStep) -> StepReport:
         """Make the next version of a policy. Raises what the Learner raises, and what the shelf raises."""
+        log.info("step begins", policy=message.policy, version=message.version, groups=len(message.groups))
         report = await anyio.to_thread.run_sync(self._learner.step, message)
+        told = report.model_dump(include=_TOLD)
+        log.info("step finished", adapter=report.adapter.name or "base model", **told)
         if self._shelf is None or not message.tag:
             return report
         files = LoadAdapter(adapter=report.adapter, config_json=report.config_json, weights=report.weights)

@@ -9,6 +9,8 @@ never a score.
 
 from collections.abc import Sequence
 
+import structlog
+
 from actors.domains import domain_named
 from actors.domains.base import Judge, JudgeParts
 from actors.domains.grading import majority
@@ -20,6 +22,8 @@ from messages.tasks import Task
 from runtime.actor import Actor
 from runtime.groups import task_group
 from runtime.ref import Ref
+
+log = structlog.get_logger("verifier")
 
 
 class Verifier(Actor):
@@ -78,6 +82,15 @@ class Verifier(Actor):
             for solution in message.solutions:
                 group.start_soon(one, solution)
         in_order = [verdicts[s.episode_id] for s in message.solutions if s.episode_id in verdicts]
+        right = sum(verdict.correct for verdict in in_order)
+        log.info(
+            "group judged",
+            task=task.id,
+            domain=task.domain,
+            right=right,
+            of=len(in_order),
+            failed=len(failed),
+        )
         return GroupVerdict(task=task, majority_share=share, verdicts=tuple(in_order), failed=tuple(failed))
 
     async def _verdict(self, task: Task, solution: Solution) -> Verdict:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
+import structlog
+
 from configs.models import EngineSettings, ModelSettings
 from messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter
 from messages.base import Done
@@ -34,6 +36,9 @@ class BrokenEngine(Exception):
     """Not one of our errors on purpose: the actor cannot go on with this engine."""
 
 
+log = structlog.get_logger("engine")
+
+
 class InferenceEngine(Actor):
     """One replica of the base model with any number of adapters."""
 
@@ -44,6 +49,7 @@ class InferenceEngine(Actor):
     ) -> None:
         """`open_shelf`: where adapters are fetched from; None where they come in messages."""
         self._engine = open_engine(model, settings)
+        self._source = model.source
         self._open_shelf = open_shelf
         self._shelf: AdapterShelf | None = None
         self._stack = AsyncExitStack()
@@ -62,6 +68,7 @@ class InferenceEngine(Actor):
         if self._open_shelf is not None:
             self._shelf = await self._stack.enter_async_context(self._open_shelf())
         await self._engine.start()
+        log.info("model loaded", model=self._source, engine=type(self._engine).__name__)
 
     async def aclose(self) -> None:
         """Answer what waits, and free the model."""
@@ -107,6 +114,7 @@ class InferenceEngine(Actor):
     async def load_adapter(self, message: LoadAdapter) -> AdapterLoaded:
         """Load a version beside the others."""
         self._loaded = AdapterLoaded(names=await self._engine.load_adapter(message))
+        log.info("adapter loaded", adapter=message.adapter.name, loaded=self._loaded.names)
         return self._loaded
 
     async def fetch_adapter(self, message: FetchAdapter) -> AdapterLoaded:
@@ -123,6 +131,7 @@ class InferenceEngine(Actor):
         """Drop a version once nothing runs on it."""
         self._fetched.pop(message.name, None)
         self._loaded = AdapterLoaded(names=await self._engine.unload_adapter(message.name))
+        log.info("adapter dropped", adapter=message.name, loaded=self._loaded.names)
         return self._loaded
 
     async def abort(self, message: AbortGeneration) -> Done:

@@ -236,6 +236,8 @@ def test_the_divergence_from_the_base_is_measured_when_it_is_weighed(
     settings = SETTINGS.model_copy(update={"method": GrpoSettings(kl_weight=0.1)})
     learner = started(model, run_folder, settings)
     first, second = learner.step(step(0, groups)), learner.step(step(1, groups))
+    assert first.kl_to_base is not None
+    assert second.kl_to_base is not None
     assert 0.0 <= first.kl_to_base < second.kl_to_base
 
 

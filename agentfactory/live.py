@@ -163,8 +163,8 @@ class LiveView:
             steps=progress.rounds - progress.version,
             filled=progress.accepted / max(1, progress.batch),
         )
-        if left is None:
-            return ""
+        if left is None or left < 1.0:
+            return ""  # not known, or the last step takes longer than those before it
         return f"about {f'{left:.0f} s' if left < 59.5 else duration(left)} left"
 
     def _screen(self) -> RenderableType:

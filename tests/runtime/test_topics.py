@@ -4,11 +4,13 @@ import pytest
 from players import Happened, SomethingElse
 
 from messages.base import Event
+from runtime import topics
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
 from runtime.topics import (
     BATCH,
     BUFFER,
+    IDLE_S,
     EventBatch,
     EventsMissed,
     NextEvents,
@@ -16,6 +18,7 @@ from runtime.topics import (
     Subscribe,
     Subscription,
     TopicHub,
+    UnknownSubscription,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -81,6 +84,40 @@ async def test_the_hub_keeps_what_has_not_been_confirmed() -> None:
     assert rest.events == (Happened(number=1),)
     none = await hub.next_events(NextEvents(subscriber="s", after=2, wait_s=0))
     assert none == EventBatch(last=2, events=())
+
+
+async def test_the_hub_waits_for_an_event_and_for_those_that_come_right_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(topics, "GATHER_S", 1.0)
+    hub = TopicHub()
+    await hub.subscribe(Subscribe(subscriber="s"))
+    for last in (0, 2):  # also once all that had come was confirmed
+        taking = asyncio.create_task(hub.next_events(NextEvents(subscriber="s", after=last, wait_s=60)))
+        for number in range(last, last + 2):
+            await turns()
+            assert not taking.done()
+            await hub.publish(Publish(event=Happened(number=number)))
+        assert (await taking).events == (Happened(number=last), Happened(number=last + 1))
+
+
+async def test_a_subscriber_that_has_not_asked_for_long_is_forgotten() -> None:
+    hub = TopicHub()
+    await hub.subscribe(Subscribe(subscriber="s"))
+    hub._subscriptions["s"].taken_at -= 2 * IDLE_S
+    await hub.next_events(NextEvents(subscriber="s", wait_s=0))  # it asks, and counts as awake again
+    await hub.publish(Publish(event=Happened(number=1)))
+    assert (await hub.next_events(NextEvents(subscriber="s"))).events == (Happened(number=1),)
+    hub._subscriptions["s"].taken_at -= 2 * IDLE_S
+    await hub.publish(Publish(event=Happened(number=2)))
+    with pytest.raises(UnknownSubscription, match="subscribe again"):
+        await hub.next_events(NextEvents(subscriber="s"))
+
+
+async def turns() -> None:
+    """Let everything run that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def test_a_cancelled_take_loses_nothing(system: ActorSystem) -> None:

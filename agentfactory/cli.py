@@ -24,6 +24,7 @@ from agentfactory.serving_cli import add_serve_command
 from agentfactory.tools_cli import add_tool_commands
 from agentfactory.versions_cli import add_version_commands
 from configs.errors import AgentFactoryError
+from configs.printable import printable
 
 MAX_TEMPERATURE = 100.0
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         return int(options.command(options))
     except AgentFactoryError as error:
-        print(f"agentfactory: {error}", file=sys.stderr)
+        print(f"agentfactory: {printable(str(error), lines=True)}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("agentfactory: interrupted", file=sys.stderr)
@@ -46,14 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sentence = sentence_of(error)
         if not sentence:
             raise
-        print(f"agentfactory: {sentence}", file=sys.stderr)
+        print(f"agentfactory: {printable(sentence)}", file=sys.stderr)
         return 2
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence and exit code 2, without the usage in front of it."""
-        self.exit(2, f"agentfactory: {message}; see `{self.prog} --help`\n")
+        self.exit(2, f"agentfactory: {printable(message)}; see `{self.prog} --help`\n")
 
 
 def _parser() -> argparse.ArgumentParser:

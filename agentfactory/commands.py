@@ -18,6 +18,7 @@ from agentfactory.runs import Run, extended, open_run
 from agentfactory.starting import show_start
 from cluster.run_folder import open_run_folder
 from configs.load import YamlValue, load_settings
+from configs.printable import printable
 from configs.settings import Settings
 from messages.episodes import Solution
 from runtime.telemetry import LogSettings, configure_logging
@@ -143,11 +144,11 @@ def _show_solution(console: Console, task: str, solution: Solution) -> None:
     console.print(f"[bold]Task[/]  {escape(task)}")
     for turn in solution.turns:
         console.print(f"[dim]policy v{turn.policy_version}, {len(turn.completion_ids)} tokens[/]")
-        console.print(escape(turn.text.strip()))
+        console.print(escape(printable(turn.text.strip(), lines=True)))
         for call, result in zip(turn.calls, turn.results, strict=False):
             style = "green" if result.ok else "red"
             named = f" ({escape(call.tool)})" if len(turn.calls) > 1 else ""
-            console.print(f"[{style}]Observation{named}: {escape(result.output)}[/]")
+            console.print(f"[{style}]Observation{named}: {escape(printable(result.output, lines=True))}[/]")
     console.print(f"[bold]Answer[/]  {escape(solution.answer or '(none)')}{_check(task, solution)}")
 
 

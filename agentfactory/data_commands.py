@@ -106,7 +106,7 @@ def ingest(data: DataSettings, sources: Sequence[str], *, tag: str, form: Format
     else:
         stored, same = len(report.stored), len(report.unchanged)
         console.print(
-            f"{printable(tag)}: {stored:,} stored, {same:,} unchanged, {len(report.failed):,} failed"
+            f"{escape(printable(tag))}: {stored:,} stored, {same:,} unchanged, {len(report.failed):,} failed"
         )
         for failed in report.failed[:20]:
             reason = escape(printable(failed.reason))

@@ -15,6 +15,7 @@ from actors.domains import domain_named, names
 from actors.verifier.actor import Verifier
 from configs.errors import BadInput
 from configs.load import load_settings
+from configs.printable import printable
 from configs.settings import Settings
 from messages.episodes import Solution
 from messages.judging import JudgeSolution, Verdict
@@ -57,10 +58,10 @@ def verify(domain: str, *, task: str, answer: str, preset: str, space: str, as_j
     if as_json:
         print(verdict.model_dump_json(exclude={"episode_id"}))
         return 0
-    print(f"{'right' if verdict.correct else 'wrong'}: {verdict.explanation}")
+    print(f"{'right' if verdict.correct else 'wrong'}: {printable(verdict.explanation)}")
     print(f"score {verdict.score:.3f}, confidence {verdict.confidence:.3f}")
     for credit in verdict.breakdown:
-        print(f"  {credit.name}\t{credit.score:.3f}")
+        print(f"  {printable(credit.name)}\t{credit.score:.3f}")
     return 0
 
 

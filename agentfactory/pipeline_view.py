@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.pipelines.plan import Plan
+from agentfactory.tables import on_one_line
 from messages.pipelines import PipelineResult, StepChanged, StepState
 
 REFRESHES_A_SECOND: Final = 8
@@ -68,7 +69,7 @@ class PipelineView:
         self._changes[change.step] = (change, time.monotonic())
         if self._live is None:
             took = f"  {change.seconds:.2f} s" if change.seconds else ""
-            why = f"  {_one_line(change.reason)}" if change.reason else ""
+            why = f"  {on_one_line(change.reason)}" if change.reason else ""
             print(
                 f"{change.step:{self._width}}  {change.state:9}{took}{why}".rstrip(), file=self._console.file
             )
@@ -80,7 +81,7 @@ class PipelineView:
             self._console.print(self._table())
         for step in result.steps:
             if step.done and step.result is not None:
-                seen = _one_line(step.result.observation.text)
+                seen = on_one_line(step.result.observation.text)
                 print(
                     f"{step.step:{self._width}}  {step.result.reward:+.2f}  {seen}", file=self._console.file
                 )
@@ -110,11 +111,7 @@ class PipelineView:
                 Text(step.spec.agent),
                 action,
                 f"{seconds:.2f} s" if seconds else "",
-                Text(_one_line(change.reason)),
+                Text(on_one_line(change.reason)),
                 style=LOOKS[change.state][1],
             )
         return table
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

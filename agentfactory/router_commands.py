@@ -12,6 +12,7 @@ from agentfactory.tables import show_rows
 from cluster.services import Plan, running_plan
 from configs.errors import BadInput
 from configs.load import load_section, load_settings
+from configs.printable import printable
 from configs.router import RouterSettings
 from messages.routing import Considered, Routed, RouteDecision
 from runtime.router import NoAnswer, Router
@@ -41,7 +42,7 @@ def route(task: str, *, models: str | None, preset: str, explain: bool, as_json:
     if as_json:
         print(routed.model_dump_json())
     else:
-        print(routed.reply.text)
+        print(printable(routed.reply.text, lines=True))
     if explain:
         show_decision(console, routed.decision)
     return 0

@@ -14,6 +14,7 @@ from configs.agent_suite import SHIPPED_SUITE, load_suite
 from configs.agent_versions import AgentRecord, AgentVersion, Evaluated
 from configs.blueprint_registry import BlueprintRegistry
 from configs.load import load_settings
+from configs.printable import printable
 from configs.version_store import VersionStore
 from runtime.telemetry import LogSettings, configure_logging
 
@@ -59,7 +60,7 @@ def promote(name: str, *, preset: str, suite: Path | None, as_json: bool) -> int
     again = "" if done.evaluated else ", as it did before"
     print(f"{name} version {done.number}: {_score(done.outcome)}{again}")
     for mistake in done.outcome.mistakes:
-        print(f"  {mistake}")
+        print(f"  {printable(str(mistake))}")
     print(_use(done.record))
     return 0 if done.deployed else 1
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import JsonValue
 
+from configs.printable import printable
 from messages.conversations import Said
 from messages.data import Listing, Matches, Refused, Retrieved, StepResult
 from messages.dispatch import CommandUnclear, Routing
@@ -93,13 +94,6 @@ def show(lines: Iterable[Line], *, colours: bool) -> None:
         print(f"\x1b[{code}m{line.text}\x1b[0m" if code else line.text, flush=True)
 
 
-def printable(text: str) -> str:
-    """Without what would move the cursor or change the terminal: a blob may hold anything."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
-
-
 def _content(result: StepResult) -> tuple[Line, ...]:
     match result.observation.data:
         case Retrieved(content=bytes() as content, tag=tag, blob_name=name):
@@ -116,7 +110,7 @@ def _text(content: bytes, more: str) -> tuple[Line, ...]:
         text = content.decode()
     except UnicodeDecodeError:
         return (Line("  (no text)", "dim"),)
-    shown = printable(text[:SHOWN_CHARACTERS]).strip()
+    shown = printable(text[:SHOWN_CHARACTERS], lines=True).strip()
     rest = len(text) - SHOWN_CHARACTERS
     lines = (Line("\n".join(f"  | {line}".rstrip() for line in shown.splitlines())),)
     return (*lines, Line(f"  … {rest:,} characters more; {more}", "dim")) if rest > 0 else lines

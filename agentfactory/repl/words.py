@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 from pydantic import JsonValue, ValidationError
 
 from agentfactory.conversation import Conversation
-from agentfactory.repl.replies import Line, Reply, of_history, of_routing, of_said, of_statistics, printable
+from agentfactory.repl.replies import Line, Reply, of_history, of_routing, of_said, of_statistics
 from configs.errors import BadInput
+from configs.printable import printable
 from configs.yaml_core import YamlSyntaxError, parse_yaml
 from messages.conversations import Said
 from messages.data import Action
@@ -91,7 +92,7 @@ class Words:
 
     def _observe(self) -> Reply:
         seen = self.conversation.seen
-        text = printable(seen.text) or "nothing has been seen yet"
+        text = printable(seen.text, lines=True) or "nothing has been seen yet"
         return Reply((Line(f"  {text}"),), seen.model_dump(mode="json"))
 
     def _list(self) -> Reply:

@@ -75,7 +75,8 @@ class Notes:
         except (OSError, sqlite3.Error) as error:
             why = getattr(error, "strerror", None) or error
             raise SettingsError(
-                f"notes cannot be kept in {file} ({why}); set student.toolbox.workspace to a folder of your own"
+                f"notes cannot be kept in {file} ({why}); set student.toolbox.workspace to a folder of "
+                "your own"
             ) from error
         try:
             self._database.execute("PRAGMA journal_mode=WAL")

@@ -1,12 +1,22 @@
 """Tables: a row is one line, and nothing in it rules the terminal."""
 
+import asyncio
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from agentfactory.cli import main
+from agentfactory.data_commands import _line
 from agentfactory.tables import show_rows
 from configs.printable import printable
+from configs.safety import SafetyRuleSettings
+from configs.tools import FileToolSettings
+from messages.blobs import BlobInfo
+from runtime.sandbox.rules import SafetyRules
+from runtime.sandbox.workspace import Workspace
+from runtime.tools.files import FileTools
 
 ROWS = [
     ["a\nb", "first line\n\n  second\tline"],
@@ -46,3 +56,35 @@ def test_control_characters_are_escaped_and_writing_is_left_alone(text: str, sho
 
 def test_line_ends_and_tabs_may_stay() -> None:
     assert printable("a\n\tb\x1bc\r\n", lines=True) == "a\n\tb\\x1bc\\r\n"
+
+
+NAME = "a\nb\x1b[2J.md"
+
+
+def test_a_blobs_name_is_escaped_where_it_is_listed() -> None:
+    blob = BlobInfo(tag="docs", name=NAME, size=1, sha256="0" * 64, version="1", stored_at=0.0)
+    assert _line(blob).endswith("  docs  a\\nb\\x1b[2J.md")
+
+
+def test_a_files_name_is_escaped_where_it_is_listed(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text("x")
+    (tmp_path / "plain.md").write_text("x")
+    tools = FileTools(FileToolSettings(), Workspace(tmp_path), SafetyRules(SafetyRuleSettings()))
+    listed = asyncio.run(tools.list_files.call("{}")).output
+    assert listed.splitlines() == ["a\\nb\\x1b[2J.md 1", "plain.md 1"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tool", NAME, "1"], ["show", NAME], [NAME], ["tools", "--preset", NAME]]
+)
+def test_what_was_typed_is_escaped_where_an_error_says_it(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "\x1b" not in said
+    assert "[2J.md" in said

@@ -249,7 +249,8 @@ def test_nothing_in_a_thought_or_behind_an_observation_is_ever_executed(pieces: 
      "<tool_call>{", "<think>", "</think>", "<!--", "```", "```\n", "```json\n{", "search(", "search(\n",
      "search('\n", "'", "\\'", '"', '", ', "search(a=[\n", " ", "\n\n", "`<tool>", "[TOOL_CALLS]",
      "<function=a>", "<parameter=a>", "Action: search(\n", "<tool name=\"a\"><parameter=b>",
-     "for example:\n", "“", "Action: {\n"],
+     "for example:\n", "“", "Action: {\n", '<tool name="a">x\n', "'</tool>'", '"<tool name=\'a\'>" ',
+     '{"name": "a"\n', "</tool>", '<tool name="a">{"b": "c<tool name="d">'],
 )  # fmt: skip
 def test_the_time_is_linear_in_the_text(unit: str) -> None:
     def seconds(length: int) -> float:

@@ -295,6 +295,11 @@ async def test_tables_of_every_kind_are_shown(kit: ToolKit, box: ToolBox) -> Non
         assert result.output == "\n".join(lines), operation
 
 
+async def test_a_command_that_is_too_long_to_split_is_refused(box: ToolBox) -> None:
+    result = await call(box, "shell", command="echo " + "“" * 40_000)
+    assert result.output == "Error: the command has 40005 characters, at most 32768 are read"
+
+
 async def test_files_are_listed_by_the_name_path(box: ToolBox) -> None:
     await write(box, "docs/a.txt", "a")
     assert (await call(box, "list_files", path=".")).output == "docs/"

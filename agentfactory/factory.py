@@ -207,8 +207,7 @@ class Factory:
         if store:
             store_settings(folder, settings)
         runtime = settings.runtime
-        if runtime.transport == "ray":
-            await self._ensure_ray(runtime)
+        data = await self._open_below(settings, folder)
         logging = LogSettings(level=runtime.log_level, format=runtime.log_format, folder=str(folder / "logs"))
         system = await self._stack.enter_async_context(
             ActorSystem.open(
@@ -220,7 +219,6 @@ class Factory:
                 logging=logging,
             )
         )
-        data = (await self._open_data(settings.data_for(folder))).settings if settings.needs_data else None
         events = await system.topics.subscribe()
         self.on_starting("engine, teacher, students, verifier, sink, trainer")
         crew = await spawn_crew(system, settings, folder, data)
@@ -228,6 +226,22 @@ class Factory:
         coordinator = await spawn_coordinator(system, settings, folder, crew)
         await coordinator.ask(StartRun(), timeout_s=30.0)
         return Run(folder, settings, system, coordinator, events)
+
+    async def _open_below(self, settings: Settings, folder: Path) -> DataSettings | None:
+        """Ray and the data plane, at the same time where both are to be started: each mostly waits for its
+        processes. A cluster that is to be joined comes first, since it may not be there."""
+        ray: asyncio.Task[None] | None = None
+        if settings.runtime.transport == "ray":
+            ray = asyncio.create_task(self._ensure_ray(settings.runtime))
+            if not settings.needs_data or cluster_address() is not None:
+                await ray
+        try:
+            return (
+                (await self._open_data(settings.data_for(folder))).settings if settings.needs_data else None
+            )
+        finally:
+            if ray is not None:
+                await ray
 
     async def _ensure_ray(self, runtime: RuntimeSettings) -> None:
         if self._ray is not None:

@@ -1,5 +1,6 @@
 """Building the system: every role in its place, in the order in which they need one another."""
 
+import asyncio
 from functools import partial
 from pathlib import Path
 
@@ -32,14 +33,19 @@ async def spawn_crew(
 
     `data` says how to reach the data plane; None where the run needs none (`Settings.needs_data`).
     """
-    searched = settings.searched_tags
-    searcher = await spawn_searcher(system, data, searched) if data and searched else None
-    access = await spawn_data_access(system, data) if data and "data" in settings.curriculum.domains else None
     shelf = partial(open_shelf, data) if data and settings.trainer.publish == "store" else None
     gpus = await reserve_gpus(system, settings.model, settings.engine, trains=True)
-    spawning = _Spawning(system, settings, run_dir, searcher, access, shelf, gpus)
+    spawning = _Spawning(system, settings, run_dir, data, shelf, gpus)
     async with task_group() as group:
-        for part in (spawning.trainer, spawning.engine_and_its_users, spawning.verifier, spawning.sink):
+        for part in (
+            spawning.trainer,
+            spawning.engine,
+            spawning.sink,
+            spawning.data_access,
+            spawning.searcher,
+            spawning.engines_users,
+            spawning.verifier,
+        ):
             group.start_soon(part)
     return Crew(
         engines=spawning.pools["engine"],
@@ -50,7 +56,7 @@ async def spawn_crew(
         trainer=spawning.actors["trainer"],
         topics=system.topics,
         open_shelf=shelf,
-        data=access,
+        data=spawning.access,
     )
 
 
@@ -62,23 +68,36 @@ class _Spawning:
         system: ActorSystem,
         settings: Settings,
         run_dir: Path,
-        searcher: Ref | None,
-        data: DataAccess | None,
+        data: DataSettings | None,
         shelf: OpenShelf | None,
         gpus: Gpus,
     ) -> None:
         self._system = system
-        self._searcher = searcher
         self._data = data
         self._shelf = shelf
         self._settings = settings
         self._run_dir = run_dir
         self._gpus = gpus
+        self._ready = {name: asyncio.Event() for name in ("engine", "access", "searcher")}
+        self.access: DataAccess | None = None
+        self._searcher: Ref | None = None
         self.actors: dict[str, ActorRef] = {}
         self.pools: dict[str, PoolRef] = {}
 
-    async def engine_and_its_users(self) -> None:
-        """The engine first: Students and Teacher hold refs to it."""
+    async def data_access(self) -> None:
+        """What Students and judges of the `data` domain work with; the others need none."""
+        if self._data and "data" in self._settings.curriculum.domains:
+            self.access = await spawn_data_access(self._system, self._data)
+        self._ready["access"].set()
+
+    async def searcher(self) -> None:
+        """Who looks into stored texts, where any are named."""
+        if self._data and self._settings.searched_tags:
+            self._searcher = await spawn_searcher(self._system, self._data, self._settings.searched_tags)
+        self._ready["searcher"].set()
+
+    async def engine(self) -> None:
+        """The model's replicas."""
         settings = self._settings
         replicas = await self._system.spawn_pool(
             InferenceEngine,
@@ -92,6 +111,12 @@ class _Spawning:
             start_timeout_s=settings.engine.start_timeout_s,
         )
         self.pools["engine"] = EnginePool("engine", replicas.members)
+        self._ready["engine"].set()
+
+    async def engines_users(self) -> None:
+        """Students and Teacher, which hold refs to the engine and to the data plane's actors."""
+        for each in self._ready.values():
+            await each.wait()
         async with task_group() as group:
             group.start_soon(self._students)
             group.start_soon(self._teacher)
@@ -104,7 +129,7 @@ class _Spawning:
             self._settings.model,
             engine,
             self._searcher,
-            self._data,
+            self.access,
             name="student",
             copies=settings.copies,
             mailbox=8192,
@@ -127,11 +152,12 @@ class _Spawning:
     async def verifier(self) -> None:
         """The graders are walled in like the tools, or allowed to be weak like them."""
         settings, weak = self._settings.verifier, self._settings.student.sandbox.allow_weak
+        await self._ready["access"].wait()
         self.pools["verifier"] = await self._system.spawn_pool(
             Verifier,
             settings,
             weak,
-            self._data.retriever if self._data else None,
+            self.access.retriever if self.access else None,
             self._settings.curriculum.domains,
             name="verifier",
             copies=settings.copies,

@@ -15,6 +15,7 @@ from bridge.client import BridgeClient
 from bridge.remote_cache import RemoteCache
 from bridge.tiers import Tiers
 from configs.data import CacheSettings, DataSettings
+from runtime.groups import task_group
 from runtime.ref import ActorRef, PoolRef
 from runtime.system import ActorSystem
 
@@ -51,9 +52,15 @@ async def spawn_data_actors(
     system: ActorSystem, settings: DataSettings, copies: int = 1
 ) -> tuple[PoolRef, PoolRef]:
     """Ingestors and Retrievers. Raises BridgeDown (as the cause of ActorDown) if the data plane is not up."""
-    ingestors = await system.spawn_pool(Ingestor, settings, open_tiers, name="ingestor", copies=copies)
-    retrievers = await system.spawn_pool(Retriever, settings, open_tiers, name="retriever", copies=copies)
-    return ingestors, retrievers
+    pools: dict[str, PoolRef] = {}
+
+    async def spawn(role: type[Ingestor] | type[Retriever], name: str) -> None:
+        pools[name] = await system.spawn_pool(role, settings, open_tiers, name=name, copies=copies)
+
+    async with task_group() as group:
+        group.start_soon(spawn, Ingestor, "ingestor")
+        group.start_soon(spawn, Retriever, "retriever")
+    return pools["ingestor"], pools["retriever"]
 
 
 async def spawn_searcher(system: ActorSystem, settings: DataSettings, warm: tuple[str, ...] = ()) -> ActorRef:

@@ -120,9 +120,9 @@ async def _watch(settings: Settings, start: Callable[[Factory], Awaitable[Run]],
     configure_logging(LogSettings(level="error", format="console"))
     signals = RunSignals(console)
     async with Factory.open(settings) as factory:
+        factory.on_folder = _log_in
         with show_start(console) as factory.on_starting:
             run = await start(factory)
-        configure_logging(LogSettings(folder=str(run.run_dir / "logs")))
         if factory.dashboard_url:
             console.print(f"Ray dashboard: {factory.dashboard_url}")
         signals.drain(run)
@@ -138,6 +138,11 @@ async def _watch(settings: Settings, start: Callable[[Factory], Awaitable[Run]],
         if as_json:
             print(result.model_dump_json())
         return signals.exit_code
+
+
+def _log_in(folder: Path) -> None:
+    """Log to a run's folder from here on: what its actors say when they start belongs there, too."""
+    configure_logging(LogSettings(folder=str(folder / "logs")))
 
 
 def _show_solution(console: Console, task: str, solution: Solution) -> None:

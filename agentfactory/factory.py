@@ -52,6 +52,8 @@ class Factory:
         self._opening_data = asyncio.Lock()
         self.on_starting: Callable[[str], None] = lambda what: None
         """Told what is being started, for a progress display."""
+        self.on_folder: Callable[[Path], None] = lambda folder: None
+        """Told of a run's folder once it is held, before anything is started in it."""
 
     @classmethod
     @asynccontextmanager
@@ -204,6 +206,7 @@ class Factory:
 
     async def _start(self, settings: Settings, folder: Path, *, store: bool = False) -> "Run":
         self._stack.enter_context(hold(folder))
+        self.on_folder(folder)
         if store:
             store_settings(folder, settings)
         runtime = settings.runtime

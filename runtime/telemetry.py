@@ -110,7 +110,7 @@ def configure_logging(settings: LogSettings, actor: str = "driver") -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[settings.level]),
         logger_factory=structlog.WriteLoggerFactory(file=_sink),  # type: ignore[arg-type]
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # a module that spoke before this would keep its old level
     )
     logging.basicConfig(stream=_sink, level=LEVELS[settings.level], force=settings.folder is not None)
 

@@ -1,6 +1,9 @@
 """What somebody looks for in the logs at level info: that an actor began, what it did, that it ended."""
 
+import json
+
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 import agentfactory
@@ -17,6 +20,7 @@ from messages.trajectories import Group, Trajectory
 from messages.turns import ToolCall, ToolResult, Turn
 from runtime.actor import Actor
 from runtime.system import ActorSystem
+from runtime.telemetry import LogSettings, configure_logging
 
 
 class Idle(Actor):
@@ -51,6 +55,25 @@ async def test_the_coordinators_log_has_the_turns_of_a_run_and_not_each_group(
     ]
     (step,) = [line for line in logs if line["event"] == "step finished"]
     assert (step["policy"], step["version"], step["groups"]) == ("student", 1, 2)
+
+
+def test_a_logger_that_spoke_before_speaks_at_the_level_that_is_set_later(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("logs")
+    log = structlog.get_logger("early")
+    try:
+        configure_logging(LogSettings(level="error", folder=str(folder)))
+        log.info("not told")
+        configure_logging(LogSettings(folder=str(folder)))
+        log.info("told")
+    finally:
+        structlog.reset_defaults()
+        configure_logging(LogSettings())
+        structlog.reset_defaults()
+    assert [json.loads(line)["event"] for line in (folder / "driver.log").read_text().splitlines()] == [
+        "told"
+    ]
 
 
 def test_the_sample_of_a_group_is_a_judged_episode_with_a_call_and_short() -> None:

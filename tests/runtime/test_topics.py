@@ -19,6 +19,7 @@ from runtime.topics import (
     Subscription,
     TopicHub,
     UnknownSubscription,
+    Unsubscribe,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -112,6 +113,15 @@ async def test_a_subscriber_that_has_not_asked_for_long_is_forgotten() -> None:
     await hub.publish(Publish(event=Happened(number=2)))
     with pytest.raises(UnknownSubscription, match="subscribe again"):
         await hub.next_events(NextEvents(subscriber="s"))
+
+
+async def test_nothing_is_kept_for_who_has_unsubscribed() -> None:
+    hub = TopicHub()
+    await hub.subscribe(Subscribe(subscriber="s"))
+    await hub.unsubscribe(Unsubscribe(subscriber="s"))
+    await hub.unsubscribe(Unsubscribe(subscriber="s"))  # twice is no error
+    with pytest.raises(UnknownSubscription, match="no subscription named 's'"):
+        await hub.next_events(NextEvents(subscriber="s", wait_s=0))
 
 
 async def turns() -> None:

@@ -8,9 +8,10 @@ from players import Add, NeverStarts, Player, Register, Total
 
 import runtime.cell
 from configs.errors import SettingsError
-from messages.base import Done, Request
+from messages.base import Done, Message, Request
 from runtime.actor import Actor
 from runtime.cell import Cell, RestartPolicy
+from runtime.envelope import Envelope
 from runtime.errors import ActorDown
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
@@ -102,6 +103,43 @@ async def test_a_cell_shows_what_it_is_doing() -> None:
         await cell.run()
     assert caught.value.permanent
     assert cell.statistics().restarts == 2
+
+
+class Measured(Actor):
+    async def add(self, message: Add) -> Total:
+        return Total(value=message.amount)
+
+    def measures(self) -> dict[str, float]:
+        return {"own": 2.5}
+
+
+async def test_a_cell_measures_its_life_and_what_its_actor_adds() -> None:
+    cell = Cell("measured", Measured, 4, RestartPolicy())
+    assert cell.measures() == {"waiting": 0, "in_hand": 0, "handled_total": 0, "restarts_total": 0}
+    life = asyncio.create_task(cell.run())
+    await cell.wait_ready()
+    reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    cell.mailbox.put_nowait(Envelope(Add(amount=3), reply))
+    assert await reply == Total(value=3)
+    measured = {"waiting": 0, "in_hand": 0, "handled_total": 1, "restarts_total": 0, "own": 2.5}
+    assert cell.measures() == measured
+    life.cancel()
+    await asyncio.wait((life,))
+    assert "own" not in cell.measures()
+
+
+async def test_a_cell_that_gave_up_says_why_to_each_who_asks() -> None:
+    cell = Cell("player", NeverStarts, 4, RestartPolicy(max_restarts=0))
+    assert cell.gave_up() is None
+    with pytest.raises(ActorDown):
+        await cell.run()
+    first, second = cell.gave_up(), cell.gave_up()
+    assert isinstance(first, ActorDown)
+    assert isinstance(second, ActorDown)
+    assert first is not second
+    assert (first.permanent, str(first.__cause__)) == (True, "the model is missing")
+    with pytest.raises(ActorDown, match="the model is missing"):
+        cell.mailbox.put_nowait(Envelope(Add(amount=1)))
 
 
 async def test_an_actor_can_be_killed_while_it_starts() -> None:

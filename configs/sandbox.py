@@ -40,6 +40,10 @@ class CommandSandboxSettings(Section):
     """Size of one file that is written."""
     tmp_mb: int = Field(default=64, ge=1)
     """Size of the private /tmp, where the level has one."""
+    workdir_mb: int = Field(default=256, ge=1)
+    """Size of all files in the workdir together; one that is larger already must not grow."""
+    workdir_files: int = Field(default=10_000, ge=1)
+    """Files and folders in the workdir, and again in each private folder for temporary files."""
     processes: int = Field(default=64, ge=1)
     """Processes and threads at the same time."""
     open_files: int = Field(default=256, ge=16)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from messages.base import Message
 
 FinishReason = Literal["stop", "length", "abort"]
-Failure = Literal["", "error", "timeout", "memory", "output", "forbidden", "unknown_tool", "crashed"]
+Failure = Literal["", "error", "timeout", "memory", "output", "disk", "forbidden", "unknown_tool", "crashed"]
 """Why a call of a tool is not `ok`; empty where it is."""
 
 

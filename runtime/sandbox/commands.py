@@ -28,7 +28,7 @@ from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.frames import Ending
 from runtime.sandbox.isolation import Isolation
 from runtime.sandbox.levels import first_that_holds
-from runtime.sandbox.running import Running
+from runtime.sandbox.running import Running, Stdio
 
 _CPU_TIME_USED_UP: Final = 128 + 24
 
@@ -108,12 +108,17 @@ class CommandSandbox:
         return CommandResult(status, _text(stdout), _text(stderr), ending, duration_s)
 
     @asynccontextmanager
-    async def open(self, argv: Sequence[str], *, workdir: Path, cpu_s: int = 0) -> AsyncIterator[Running]:
-        """Start a program to talk with; it is dead once the block is left. `cpu_s` 0: no limit."""
+    async def open(
+        self, argv: Sequence[str], *, workdir: Path, cpu_s: int = 0, stdio: Stdio | None = None
+    ) -> AsyncIterator[Running]:
+        """Start a program to talk with; it is dead once the block is left. `cpu_s` 0: no limit.
+
+        `stdio` takes the place of the pipes to its standard input and from its standard output.
+        """
         await self.start()
         if self._closed:
             raise SandboxError("the command sandbox is closed; make a new one")
-        running = await Running.start(argv, workdir, self._settings, self._level, cpu_s)
+        running = await Running.start(argv, workdir, self._settings, self._level, cpu_s, stdio=stdio)
         self._running.add(running)
         try:
             yield running

@@ -21,7 +21,7 @@ _CHUNK: Final = 65536
 _PIPE_BYTES: Final = 4096
 """What any new pipe has room for, whatever the system's limits."""
 
-Ending = Literal["ok", "error", "timeout", "memory", "output", "forbidden", "crashed"]
+Ending = Literal["ok", "error", "timeout", "memory", "output", "disk", "forbidden", "crashed"]
 """How a piece of work ended."""
 
 

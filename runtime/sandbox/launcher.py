@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 
 from runtime.sandbox import filters, landlock, seccomp
 from runtime.sandbox.breakout import try_to_break_out
-from runtime.sandbox.plan import HERE, UP, Plan, receive
+from runtime.sandbox.plan import HERE, SCRATCH, UP, Plan, receive
 from runtime.sandbox.walls import NOBODY
 
 NO_WALLS: Final = 70
@@ -82,7 +82,8 @@ def _children() -> list[int]:
 def _become(plan: Plan, control: socket.socket) -> NoReturn:
     try:
         _confine(plan)
-        control.sendall(UP)
+        # Only whoever holds its folders can ask how many files a file system has that nobody else sees.
+        socket.send_fds(control, [UP], _scratch_folders() if plan["level"] == "bubblewrap" else [])
     except BaseException as error:
         control.sendall(f"{type(error).__name__}: {error}".encode())
         os._exit(NO_WALLS)
@@ -93,6 +94,10 @@ def _become(plan: Plan, control: socket.socket) -> NoReturn:
     except OSError as error:
         os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode("utf-8", "backslashreplace"))
     os._exit(NOT_STARTED)
+
+
+def _scratch_folders() -> list[int]:
+    return [os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for folder in SCRATCH]
 
 
 def _confine(plan: Plan) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from configs.sandbox import CommandSandboxSettings
+from runtime.sandbox.plan import SCRATCH
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _SYSTEM: Final = (
@@ -61,7 +62,7 @@ def wrapped(
     ]  # fmt: skip
     command = [program, *unshared, "--die-with-parent", "--hostname", "sandbox", "--clearenv"]
     command += ["--proc", "/proc", "--dev", "/dev"]
-    for path in ("/dev/shm", "/tmp"):
+    for path in SCRATCH:
         command += ["--perms", "1777", "--size", tmp_bytes, "--tmpfs", path]
     shown = readable(settings)
     command += _parents([*shown, str(workdir)])

@@ -23,15 +23,15 @@ class Pipes:
         self._transports: list[asyncio.BaseTransport] = []
 
     async def connect(self, process: "subprocess.Popen[bytes]") -> None:
-        """Take them over from a process that was made with pipes."""
-        assert process.stdin is not None, "made without pipes"
-        assert process.stdout is not None, "made without pipes"
+        """Take them over from a process that was made with pipes; input and output may be something else."""
         assert process.stderr is not None, "made without pipes"
         loop = asyncio.get_running_loop()
-        writing, protocol = await loop.connect_write_pipe(FlowControlMixin, process.stdin)
-        self._transports.append(writing)
-        self.stdin = asyncio.StreamWriter(writing, protocol, None, loop)
-        self.stdout = await self._reader(process.stdout)
+        if process.stdin is not None:
+            writing, protocol = await loop.connect_write_pipe(FlowControlMixin, process.stdin)
+            self._transports.append(writing)
+            self.stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+        if process.stdout is not None:
+            self.stdout = await self._reader(process.stdout)
         self.stderr = await self._reader(process.stderr)
 
     def close(self) -> None:
@@ -62,6 +62,11 @@ class Ended(asyncio.Event):
         if not self.is_set():
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Watch the process no longer; it counts as ended."""
+        if not self.is_set():
+            self._end()
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._handle)

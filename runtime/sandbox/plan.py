@@ -8,6 +8,8 @@ HERE: Final = b"here"
 """Said by the launcher before it hears the plan: the processes around it exist by then."""
 UP: Final = b"up"
 """Said by the launcher once all walls stand, just before the program."""
+SCRATCH: Final = ("/tmp", "/dev/shm")
+"""File systems of the program's own at level `bubblewrap`; their descriptors come with `UP`."""
 _MAX_BYTES: Final = 4 * 2**20
 
 

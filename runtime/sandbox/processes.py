@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def children(pid: int) -> list[int]:
@@ -25,6 +26,36 @@ def descendants(pid: int) -> list[int]:
         found.append(waiting.pop())
         waiting += children(found[-1])
     return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that all descendants have used, those included whose end they have seen."""
+    return sum(map(_ticks, descendants(pid))) / _TICKS_PER_S
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs; one that is dead and still has a number, until its parent asks, does not."""
+    with suppress(OSError):
+        return _fields(pid)[0] not in "ZX"
+    return False
+
+
+def threads(pid: int) -> int:
+    """How many a process has; 0 where it is gone."""
+    with suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/task"))
+    return 0
+
+
+def _ticks(pid: int) -> int:
+    with suppress(OSError):
+        return sum(map(int, _fields(pid)[11:15]))
+    return 0
+
+
+def _fields(pid: int) -> list[str]:
+    """What the kernel's `stat` says behind the name, the state first."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def memory_bytes(pid: int, limit_bytes: int) -> int:

@@ -1,21 +1,27 @@
-"""A Python session's own process: runs cell after cell, and keeps what they define.
+"""A Python session's own processes: they run cell after cell, and keep what those define.
 
-Consumes, on standard input, `TOKEN LENGTH` and a line's end, then the code; produces its output on
-standard output, then a line of NUL, TOKEN and how it ended. Standard library only, and in the sandbox.
+Standard input is a socket. The first process says that it is there, hears a line, forks the worker, and from
+then on only waits for the ends of others. The worker consumes `LENGTH` and a line's end, then a cell's code;
+it produces the cell's output on standard output. Once the cell is over the worker forks: the fork says how it
+ended and is the worker from then on, and the one before it ends, with every thread that the cell has left.
+Standard library only, and in the sandbox.
 """
 
 import builtins
 import io
 import os
+import socket
 import sys
 from contextlib import suppress
 from types import ModuleType
-from typing import IO, Final, cast
+from typing import Final, NoReturn, cast
 
+from runtime.sandbox import seccomp
 from runtime.sandbox.cell import OUT_OF_MEMORY, Output, compile_cell, describe
 from runtime.sandbox.frames import Ending
 
-MARK: Final = b"\n\0"
+THERE: Final = "there"
+"""Said by the first process, and by the first worker."""
 
 
 class Session:
@@ -71,14 +77,60 @@ def write_all(data: bytes) -> None:
         data = data[os.write(1, data) :]
 
 
-def main() -> None:
-    """Serve until the input ends."""
-    requests: IO[bytes] = os.fdopen(os.dup(0), "rb")
+def work(control: socket.socket) -> NoReturn:
+    """Be the worker until the input ends."""
+    say(control, THERE)
+    session = Session()
+    while header := read_header(control):
+        code = b""
+        while len(code) < header and (chunk := control.recv(header - len(code))):
+            code += chunk
+        ending = session.run(code.decode("utf-8", "surrogatepass"))
+        fork_and_say(control, ending)
+    os._exit(0)
+
+
+def read_header(control: socket.socket) -> int:
+    """The length of the next cell's code; 0 at the end of the input."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = control.recv(1)
+        if not byte:
+            return 0
+        line += byte
+    return int(line)
+
+
+def fork_and_say(control: socket.socket, ending: str) -> None:
+    """Go on as a fork. The one before it ends after the fork has spoken: an end before that is a crash."""
+    waiting, spoken = os.pipe()
+    if os.fork():
+        os.close(spoken)
+        os.read(waiting, 1)
+        os._exit(0)
+    os.close(waiting)
+    say(control, ending)
+    os.close(spoken)
+
+
+def say(control: socket.socket, line: str) -> None:
+    """One line; the kernel tells the client who has said it."""
+    control.sendall(line.encode("ascii") + b"\n")
+
+
+def main() -> NoReturn:
+    """Be the first process."""
+    control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(1, 2)
-    session = Session()
-    while header := requests.readline():
-        token, length = header.split()
-        ending = session.run(requests.read(int(length)).decode("utf-8", "surrogatepass"))
-        write_all(MARK + token + b" " + ending.encode("ascii") + b"\n")
+    seccomp.adopt_orphans()
+    say(control, THERE)
+    control.recv(1)
+    if os.fork() == 0:
+        work(control)
+    control.close()
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    os._exit(0)

@@ -1,12 +1,13 @@
 """One program in its walls, from its start to the death of its last process."""
 
 import asyncio
+import os
 import socket
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from configs.sandbox import CommandSandboxSettings, Level
 from runtime.sandbox import landlock, layout
@@ -15,15 +16,23 @@ from runtime.sandbox.forkserver import command
 from runtime.sandbox.frames import Ending
 from runtime.sandbox.ownership import hand_over
 from runtime.sandbox.pipes import Ended, Pipes
-from runtime.sandbox.plan import HERE, UP, Plan, Target, encode
-from runtime.sandbox.processes import children, memory_bytes
+from runtime.sandbox.plan import HERE, SCRATCH, UP, Plan, Target, encode
+from runtime.sandbox.processes import children
+from runtime.sandbox.usage import Usage
 
 START_TIMEOUT_S: Final = 30.0
 _DEATH_TIMEOUT_S: Final = 5.0
 _WATCH_S: Final = 0.1
-"""Time between looks at the memory of all processes together."""
+"""Time between looks at what all processes take together."""
 _CHUNK: Final = 65536
 _MB: Final = 2**20
+
+
+class Stdio(NamedTuple):
+    """Descriptors of the caller's own."""
+
+    stdin: int
+    stdout: int
 
 
 class Running:
@@ -35,12 +44,15 @@ class Running:
         control: socket.socket,
         settings: CommandSandboxSettings,
         level: Level,
+        workdir: Path,
     ) -> None:
         self.pipes = Pipes()
         self._process = process
         self._control = control
         self._settings = settings
         self._level = level
+        self._workdir = workdir
+        self._scratch: list[int] = []
         self._ended = Ended(process.pid)
         self._first_processes: list[Ended] = []
         self._killing: asyncio.Task[None] | None = None
@@ -54,19 +66,23 @@ class Running:
         level: Level,
         cpu_s: int,
         probe: Target | None = None,
+        stdio: Stdio | None = None,
     ) -> "Running":
-        """Put the walls up and start the program. Raises SandboxError where they do not stand."""
+        """Put the walls up and start the program. Raises SandboxError where they do not stand.
+
+        `stdio` takes the place of the pipes to standard input and from standard output.
+        """
         workdir = await asyncio.to_thread(_prepare, workdir)
         plan = _plan(argv, workdir, settings, level, cpu_s, probe)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
             with theirs:
-                process = _spawn(theirs, settings, level, workdir)
+                process = _spawn(theirs, settings, level, workdir, stdio)
         except OSError as error:
             ours.close()
             raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
-        running = cls(process, ours, settings, level)
+        running = cls(process, ours, settings, level, workdir)
         try:
             await running.pipes.connect(process)
             await running._come_up(plan)
@@ -100,19 +116,19 @@ class Running:
             asyncio.create_task(self._feed(stdin)),
             asyncio.create_task(self._collect(self.pipes.stdout, outputs[0])),
             asyncio.create_task(self._collect(self.pipes.stderr, outputs[1])),
-            asyncio.create_task(self.outgrows_memory()),
         ]
+        limit = asyncio.create_task(self.breaks_a_limit())
         end = asyncio.create_task(_until(self._ended))
         try:
             async with asyncio.timeout(timeout_s):
-                ending = await self._first_limit(end, tasks)
+                ending = await self._first_limit(end, limit, tasks)
         except TimeoutError:
             ending = "timeout"
         finally:
             await asyncio.shield(self.kill())
-            for task in (*tasks, end):
+            for task in (*tasks, limit, end):
                 task.cancel()
-            await asyncio.gather(*tasks, end, return_exceptions=True)
+            await asyncio.gather(*tasks, limit, end, return_exceptions=True)
         return ending, bytes(outputs[0]), bytes(outputs[1])
 
     async def kill(self) -> None:
@@ -121,25 +137,30 @@ class Running:
             self._killing = asyncio.create_task(self._kill())
         await asyncio.shield(self._killing)
 
-    async def outgrows_memory(self) -> None:
-        """Return once all its processes together hold more memory than allowed."""
-        limit_bytes = self._settings.memory_mb * _MB
+    async def breaks_a_limit(self, cpu_s: float | None = None) -> Ending:
+        """Return once its processes or its files together take more than allowed, and what: `memory`,
+        `disk`, or `timeout` for more processor time than `cpu_s` from now on."""
+        usage = await asyncio.to_thread(Usage, self.pid, self._workdir, self._scratch, self._settings)
         # The kernel tells nobody, so it has to be asked.
-        while await asyncio.to_thread(memory_bytes, self.pid, limit_bytes) <= limit_bytes:  # noqa: ASYNC110
+        while (broken := await asyncio.to_thread(usage.broken, cpu_s)) is None:  # noqa: ASYNC110
             await asyncio.sleep(_WATCH_S)
+        return broken
 
-    async def _first_limit(self, end: "asyncio.Task[None]", tasks: "list[asyncio.Task[None]]") -> Ending:
+    async def _first_limit(
+        self, end: "asyncio.Task[None]", limit: "asyncio.Task[Ending]", tasks: "list[asyncio.Task[None]]"
+    ) -> Ending:
         """Wait for the program's end and its last output, or for the first limit that is broken."""
-        _, stdout, stderr, memory = tasks
-        waiting: set[asyncio.Task[None]] = {end, stdout, stderr, memory}
+        _, stdout, stderr = tasks
+        waiting: set[asyncio.Task[None] | asyncio.Task[Ending]] = {end, stdout, stderr, limit}
         while not (end.done() and stdout.done() and stderr.done()):
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task is memory:
-                    return "memory"
-                if task is not end and isinstance(task.exception(), OutputTooLong):
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if limit.done():
+                return limit.result()
+            for task in (stdout, stderr):
+                if task.done() and isinstance(task.exception(), OutputTooLong):
                     return "output"
-                task.result()
+                if task.done():
+                    task.result()
         return "ok"
 
     async def _feed(self, stdin: bytes) -> None:
@@ -172,25 +193,33 @@ class Running:
             limit = f"{START_TIMEOUT_S:g} s"
             raise SandboxError(f"the {self._level} sandbox was not up within {limit}") from error
         if said != UP:
-            complaint = (said or await self._last_words()).decode("utf-8", "replace").strip()
+            complaint = said.decode("utf-8", "replace").strip() or await self.last_words()
             raise SandboxError(f"the {self._level} sandbox does not come up: {complaint}")
 
     async def _hear(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._control, readable.set)
         try:
-            return await asyncio.get_running_loop().sock_recv(self._control, 4096)
+            await readable.wait()
+            said, scratch, _, _ = socket.recv_fds(self._control, 4096, len(SCRATCH))
         except ConnectionError:
             return b""
+        finally:
+            loop.remove_reader(self._control)
+        self._scratch += scratch
+        return said
 
     async def _all_ended(self) -> None:
         for each in (*self._first_processes, self._ended):
             await each.wait()
 
-    async def _last_words(self) -> bytes:
-        """What a launcher said on standard error that could say nothing else."""
+    async def last_words(self) -> str:
+        """What it said on standard error that could say nothing else."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_DEATH_TIMEOUT_S):
-                return await self.pipes.stderr.read(_CHUNK)
-        return b""
+                return (await self.pipes.stderr.read(_CHUNK)).decode("utf-8", "replace").strip()
+        return ""
 
     async def _kill(self) -> None:
         # Namespaces die with their first process, bubblewrap's child, and bubblewrap itself may end before
@@ -206,6 +235,8 @@ class Running:
             await self._all_ended()
         self._process.wait()  # it has ended: this only takes its exit code
         self.pipes.close()
+        while self._scratch:
+            os.close(self._scratch.pop())
 
 
 class OutputTooLong(Exception):
@@ -213,7 +244,11 @@ class OutputTooLong(Exception):
 
 
 def _spawn(
-    theirs: socket.socket, settings: CommandSandboxSettings, level: Level, workdir: Path
+    theirs: socket.socket,
+    settings: CommandSandboxSettings,
+    level: Level,
+    workdir: Path,
+    stdio: Stdio | None,
 ) -> "subprocess.Popen[bytes]":
     launcher = [*command("runtime.sandbox.launcher"), str(theirs.fileno())]
     if level == "bubblewrap":
@@ -224,8 +259,8 @@ def _spawn(
     # On the loop's own thread: the kernel kills the sandbox when its maker's thread ends.
     return subprocess.Popen(
         launcher,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE if stdio is None else stdio.stdin,
+        stdout=subprocess.PIPE if stdio is None else stdio.stdout,
         stderr=subprocess.PIPE,
         pass_fds=(theirs.fileno(),),
         env={},

@@ -23,6 +23,7 @@ _SAID: Final = {
     "timeout": "it was stopped: it took longer than {limit:g} s",
     "memory": "it was stopped: it used too much memory",
     "output": "it was stopped: too much output",
+    "disk": "it was stopped: the workspace holds too many or too large files",
     "crashed": "it crashed",
     "forbidden": "it tried what it must not",
 }

@@ -1,6 +1,8 @@
 """Python sessions: what is kept from call to call, and what ends one."""
 
 import asyncio
+import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -67,11 +69,17 @@ async def test_a_broken_limit_costs_the_session_and_says_so(
     assert session.starts == 2
 
 
+async def worker_of(session: PythonSession) -> int:
+    """The process that runs its code, as it is numbered here."""
+    await session.run("1")
+    assert session._open is not None
+    return session._open.worker._pid
+
+
 async def test_a_session_that_ended_by_itself_is_told_at_the_next_call(session: PythonSession) -> None:
-    await session.run("import os, threading\nthreading.Timer(0.05, os._exit, (1,)).start()")
-    running = session._running
-    assert running is not None
-    await running._ended.wait()
+    os.kill(await worker_of(session), signal.SIGKILL)
+    assert session._open is not None
+    await session._open.worker.ended.wait()
     result = await session.run("1 + 1")
     assert result.output == "(the session had ended by itself; this is a new one)\n2"
 

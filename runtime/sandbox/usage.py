@@ -1,0 +1,97 @@
+"""What a sandboxed program's processes and files take, all together, looked at from outside.
+
+No limit of the kernel's covers that without rights that we need not have, so it has to be asked again and
+again. Blocking: call it in a thread.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from configs.sandbox import CommandSandboxSettings
+from runtime.sandbox.frames import Ending
+from runtime.sandbox.processes import cpu_seconds, memory_bytes
+
+_MB: Final = 2**20
+_BLOCK_BYTES: Final = 512
+_DUTY: Final = 10
+"""Time between looks at the files, against the time that a look takes."""
+_MOST_COUNTED: Final = 20
+"""A folder is counted up to so many times what it may hold."""
+
+
+class FolderUsage(NamedTuple):
+    """What a folder holds, itself left out."""
+
+    files: int
+    """Files, folders and all else that has a name."""
+    size: int
+    """Bytes on the disk."""
+
+
+def folder_usage(folder: str | Path, max_files: int) -> FolderUsage:
+    """Count what is there, up to `max_files`; what goes in between, or cannot be read, is left out."""
+    files = size = 0
+    waiting = [os.fspath(folder)]
+    while waiting and files <= max_files:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                files += 1
+                if files > max_files:
+                    break
+                with suppress(OSError):
+                    size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    return FolderUsage(files, size)
+
+
+class Usage:
+    """One program's. A workdir that holds more than it may at first must not grow further."""
+
+    def __init__(
+        self, pid: int, workdir: Path, scratch: Sequence[int], settings: CommandSandboxSettings
+    ) -> None:
+        """`scratch`: descriptors of the private folders for temporary files, where there are any."""
+        self._pid = pid
+        self._workdir = workdir
+        self._scratch = scratch
+        self._memory_bytes = settings.memory_mb * _MB
+        self._tmp_files = settings.workdir_files
+        at_first = folder_usage(workdir, _MOST_COUNTED * settings.workdir_files)
+        self._most = FolderUsage(
+            max(at_first.files, settings.workdir_files), max(at_first.size, settings.workdir_mb * _MB)
+        )
+        self._cpu_s = cpu_seconds(pid)
+        self._look_again = 0.0
+
+    def broken(self, cpu_s: float | None = None) -> Ending | None:
+        """The limit that is broken now, if one is; `cpu_s` limits the processor time since the beginning."""
+        if memory_bytes(self._pid, self._memory_bytes) > self._memory_bytes:
+            return "memory"
+        if cpu_s is not None and cpu_seconds(self._pid) - self._cpu_s > cpu_s:
+            return "timeout"
+        return "disk" if self._holds_too_much() else None
+
+    def _holds_too_much(self) -> bool:
+        started = time.monotonic()
+        if started < self._look_again:
+            return False
+        usage = folder_usage(self._workdir, self._most.files)
+        self._look_again = time.monotonic() + _DUTY * (time.monotonic() - started)
+        return (
+            usage.files > self._most.files
+            or usage.size > self._most.size
+            or any(_names_in(folder) > self._tmp_files for folder in self._scratch)
+        )
+
+
+def _names_in(folder: int) -> int:
+    """Files and folders of the whole file system; 0 once it is gone."""
+    with suppress(OSError):
+        found = os.fstatvfs(folder)
+        return found.f_files - found.f_ffree
+    return 0

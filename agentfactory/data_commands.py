@@ -88,7 +88,7 @@ def ingest(data: DataSettings, sources: Sequence[str], *, tag: str, form: Format
     async def run() -> IngestReport:
         async with DataPlane.open(_up(data)) as plane:
             with _bar(console) as bar:
-                files = bar.add_task(f"[bold]{tag}", total=None, files="")
+                files = bar.add_task(f"[bold]{escape(printable(tag))}", total=None, files="")
 
                 def watch(tally: Tally) -> None:
                     bar.update(

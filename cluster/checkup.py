@@ -31,7 +31,7 @@ Verdict = Literal["ok", "missing", "without"]
 _NEEDED: Final = ("ray", "pydantic", "torch", "transformers", "peft", "pyzmq", "lmdb")
 _OPTIONAL: Final = {
     "vllm": "for inference on a GPU: pip install 'agentfactory[vllm]'",
-    "iowarp-core": "the embedded store takes its place; pip install 'agentfactory[iowarp]'",
+    "iowarp-core": "for `agentfactory up --store iowarp`: pip install 'agentfactory[iowarp]'",
 }
 _PROGRAMS: Final = {
     "memcached": "the embedded cache takes its place; apt-get install memcached",

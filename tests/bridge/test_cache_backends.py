@@ -131,6 +131,7 @@ async def test_the_embedded_cache_forgets_after_the_time_to_live() -> None:
     assert await cache.get(b"a") == b"1"
     now = 10.0
     assert await cache.get(b"a") is None
+    assert (cache.statistics().items, cache.statistics().bytes) == (0, 0)
     assert await cache.add(b"a", b"2", 10)
     assert cache.statistics().items == 1
 
@@ -151,6 +152,18 @@ async def test_the_embedded_cache_lets_the_least_recently_used_go_and_counts_eve
     await cache.delete(b"a")
     await cache.set(b"c", b"", 100)
     assert cache.statistics().bytes == 2 * each - 9
+
+
+async def test_the_embedded_cache_counts_every_miss_and_has_its_whole_room_again_once_emptied() -> None:
+    cache = EmbeddedCache(ITEM_OVERHEAD + 1000)
+    await cache.set(b"a", bytes(800), 100)
+    assert (await cache.get(b"none"), await cache.gets(b"none")) == (None, None)
+    assert (cache.statistics().hits, cache.statistics().misses) == (0, 2)
+    for empty in (cache.flush, cache.aclose):
+        await empty()
+        assert (cache.statistics().items, cache.statistics().bytes) == (0, 0)
+        await cache.set(b"b", bytes(800), 100)
+    assert cache.statistics().evictions == 0
 
 
 async def test_a_refused_item_leaves_nothing_old_behind() -> None:

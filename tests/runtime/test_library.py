@@ -12,7 +12,7 @@ from configs.roles import SandboxSettings, TrialSettings
 from runtime.sandbox.python import PythonSandbox
 
 LIMIT_S = 60.0
-SYSTEM = {"asyncio", "ctypes", "curses", "multiprocessing", "readline", "subprocess", "unittest.async_case"}
+SYSTEM = {"asyncio", "ctypes", "curses", "grp", "multiprocessing", "pwd", "subprocess", "unittest.async_case"}
 """What starts or asks for what the walls refuse anyway."""
 INSTEAD_OF_OPENSSL = {"_md5", "_sha1", "_sha2", "_sha256", "_sha3", "_sha512"}
 """Shared objects that are asked for only where OpenSSL is missing."""

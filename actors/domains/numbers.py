@@ -26,6 +26,12 @@ _MIXED: Final = re.compile(
 _LATEX_FRACTION: Final = re.compile(
     r"([+-]?)\s*\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}|(\d)(\d))", re.ASCII
 )
+_SCALES: Final = {
+    "dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+}  # fmt: skip
+_SCALED: Final = re.compile(
+    rf"([+-]?{_DECIMAL})\s*(?:\\text\s*\{{\s*)?({'|'.join(_SCALES)})\s*\}}?", re.ASCII
+)
 _REPEATING: Final = re.compile(
     r"([+-]?)\s*(\d*)\.(\d*?)"
     r"(?:\\(?:overline|bar|dot)\s*(?:\{\s*(\d+)\s*\}|(\d))|\((\d+)\)|((\d{1,6}?)\8+)(?:\.{3}|…|\\[lc]?dots))",
@@ -39,8 +45,8 @@ _LEAST_RUN: Final = 3
 def read_number(text: str) -> Number | None:
     """An integer, decimal or fraction that is the whole of the (cleaned) text; None for all else.
 
-    `1,234`, `1 234`, `+5`, `.5`, `1e3`, `3/4`, `1 3/4`, `\\frac{3}{4}` and `0.\\overline{3}` are numbers;
-    `10th`, `5 cm`, `1,23`, `50%` and `1/0` are not.
+    `1,234`, `1 234`, `5 million`, `+5`, `.5`, `1e3`, `3/4`, `1 3/4`, `\\frac{3}{4}` and `0.\\overline{3}` are
+    numbers; `10th`, `5 cm`, `1,23`, `50%` and `1/0` are not.
     """
     if len(text) > MAX_NUMBER_CHARACTERS:
         return None
@@ -51,6 +57,11 @@ def read_number(text: str) -> Number | None:
     fraction = _LATEX_FRACTION.fullmatch(text) or _MIXED.fullmatch(text)
     if fraction:
         return _read_fraction(*(part for part in fraction.groups() if part is not None))
+    scaled = _SCALED.fullmatch(text)
+    if scaled:
+        value = _read_quotient("", scaled[1].lstrip("+-"), None)
+        sign = -1 if scaled[1][0] == "-" else 1
+        return None if value is None else Number(sign * value * _SCALES[scaled[2]], "." in scaled[1])
     repeating = _REPEATING.fullmatch(text) if "." in text else None
     return _read_repeating(repeating) if repeating else None
 

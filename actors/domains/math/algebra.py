@@ -129,15 +129,12 @@ def _same_collections(expected: Collection, given: Collection, rel_tolerance: fl
         return _same_assignments(expected, given, rel_tolerance)
     if kinds == {"set", "range"} or kinds == {"set", "assignments"}:
         return False
-    if (
-        len(kinds) == 1
-        and "range" in kinds
-        and len(expected.items) == 2
-        and expected.brackets != given.brackets
-    ):
+    if kinds == {"range"} and not _same_brackets(expected, given):
         return False
     if "range" in kinds and len(kinds) > 1 and "()" not in (expected.brackets, given.brackets):
         return False
+    if kinds == {"list", "range"} and (expected.names or given.names):
+        return False  # x = 2, x = 3 is no point
     if kinds == {"list"} and not _may_share_name(expected, given):
         return False
     if "range" in kinds or "assignments" in kinds:
@@ -145,6 +142,14 @@ def _same_collections(expected: Collection, given: Collection, rel_tolerance: fl
         numbered = "range" not in kinds and is_indexed(expected.names or given.names)
         return in_order or (numbered and _same_items(expected, given, rel_tolerance, counted=True))
     return _same_items(expected, given, rel_tolerance, counted=kinds == {"list"})
+
+
+def _same_brackets(expected: Collection, given: Collection) -> bool:
+    """The same ones; of more than two items, `(1, 2, 3)` may also be written `[1, 2, 3]`."""
+    vectors = {"()", "[]"}
+    return expected.brackets == given.brackets or (
+        len(expected.items) > 2 and {expected.brackets, given.brackets} <= vectors
+    )
 
 
 def _may_share_name(expected: Collection, given: Collection) -> bool:

@@ -17,6 +17,11 @@ _CHOICE: Final = re.compile(
     re.IGNORECASE,
 )
 _CHOICE_WITH_TEXT: Final = re.compile(r"(?:\(([A-J])\)|([A-J])[).:])\s+\S.*", re.DOTALL)
+_DENIED_CHOICE: Final = re.compile(
+    r"\A\S+\s+(?:is|are|was|isn't)\b|\b(?:is|are|was)\s+(?:wrong|false|incorrect|not)\b|\b(?:not|wrong|incorrect)\W*\Z",
+    re.IGNORECASE,
+)
+_TEXT: Final = re.compile(r"\\text\s*\{([^{}]*)\}")
 _OTHER_CHOICE: Final = re.compile(r"(?<![A-Za-z\\])\(?[A-J][).:](?!\w)")
 _BASED: Final = re.compile(
     r"\(?\s*(?:\\(?:text|mathrm)\s*\{\s*)?([0-9A-F][0-9A-Fa-f]*)\s*\}?\s*\)?\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\d))"
@@ -25,7 +30,7 @@ _NAMED_BASES: Final = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "twelve": 12, "sixteen": 16,
 }  # fmt: skip
-_PRIMED: Final = re.compile(r"(?<=[\w)}])'+")
+_PRIMED: Final = re.compile(r"'+")
 _TIME: Final = re.compile(r"\d{1,2}(?::\d{2}){1,2}")
 _WRITTEN_TIME: Final = re.compile(r"(?:\A|:)0\d|:00")
 
@@ -56,9 +61,12 @@ def _grade_choice(expected: str, given: str) -> Grade | None:
     letter = _choice(expected)
     if letter is None:
         return None
+    given = _TEXT.sub(r"\1 ", given).strip()
     found = _choice(given)
     if found is None and (labelled := _CHOICE_WITH_TEXT.fullmatch(given)):
         found = labelled[1] or labelled[2]
+        if _DENIED_CHOICE.search(given):
+            return wrong("a choice that is denied", "exact")
         if _OTHER_CHOICE.search(given, labelled.end(1) + 1 if labelled[1] else labelled.end(2) + 1):
             return wrong("several choices", "exact")
     if found is None:
@@ -68,6 +76,11 @@ def _grade_choice(expected: str, given: str) -> Grade | None:
         if found == letter
         else wrong(f"expected {letter}, got {found}", "exact")
     )
+
+
+def is_choice(text: str) -> bool:
+    """Whether it is the letter of a choice, and nothing else."""
+    return _choice(text) is not None
 
 
 def _choice(text: str) -> str | None:

@@ -18,6 +18,7 @@ _FUNCTIONS: Final = frozenset(
 _SIGNS: Final = (("π", " pi "), ("∞", " oo "), ("²", "^2 "), ("³", "^3 "))
 _COMMAND: Final = re.compile(r"\\([A-Za-z]+)\s*")
 _MIXED: Final = re.compile(r"\d\s*\\[dt]?frac")
+_DERIVATIVE: Final = re.compile(r"frac\s*\{\s*d\b|frac\s*\{\s*d[a-zA-Z]?\s*\}\s*\{\s*d")
 _MAX_CHARACTERS: Final = 500
 
 
@@ -31,7 +32,7 @@ def plain_of(text: str) -> str | None:
     >>> plain_of(r"\frac{\sqrt{3}}{2}x^{2}")
     '((sqrt(3))/(2))x^(2)'
     """
-    if len(text) > _MAX_CHARACTERS or _MIXED.search(text) or "_" in text:
+    if len(text) > _MAX_CHARACTERS or _MIXED.search(text) or _DERIVATIVE.search(text) or "_" in text:
         return None
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)

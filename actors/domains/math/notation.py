@@ -40,7 +40,8 @@ _PERCENT: Final = re.compile(
 )
 _ROOT: Final = re.compile(r"\\sqrt(\[\d+\])?\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[A-Za-z]|\\[a-z]+))")
 _PLAIN_ROOT: Final = re.compile(r"(?<![\\A-Za-z])(sqrt|cbrt)\s*(?=\{)")
-_EMPTY: Final = re.compile(r"\\\{\s*\\\}|\{\s*\}")
+_EMPTY: Final = re.compile(r"\\\{\s*\\\}|\{\s*\}|\A\s*(?:[Tt]here\s+(?:is|are)\s+)?[Nn]o\s+solutions?\s*\Z")
+_DOLLARS_TWICE: Final = re.compile(r"(\$\s*-?[\d.,]+)\s+dollars?\b")
 _MARK: Final = re.compile(r"\^\s*\{\s*('+)\s*\}|\^\s*('+)")
 _FUNCTION_DEGREES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
 _FUNCTION: Final = re.compile(r"(?<![A-Za-z])(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
@@ -73,7 +74,7 @@ def normalize(text: str) -> str:
         text = pattern.sub(replacement, text)
     if "\\circ" in text and _FUNCTION.search(text):
         text = _FUNCTION_DEGREES.sub(r"(\1*\\pi/180)", text)
-    return text.strip().rstrip(",;").strip()
+    return text.strip().removeprefix("=").rstrip(",;").strip()
 
 
 def _root(found: re.Match[str]) -> str:
@@ -86,6 +87,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
     (_PLAIN_ROOT, r"\\\1"),
     (_ROOT, _root),
     (_EMPTY, r"\\emptyset "),
+    (_DOLLARS_TWICE, r"\1"),
     (_MARK, lambda found: found[1] or found[2]),
     (_UNION, r" \\cup "),
 )

@@ -8,11 +8,11 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from actors.domains.grading import Grade, clean, grade_numbers, grade_plainly, right, shorten, wrong
-from actors.domains.math.forms import grade_forms
+from actors.domains.math.forms import grade_forms, is_choice
 from actors.domains.math.notation import normalize
 from actors.domains.math.nouns import split_counted
 from actors.domains.math.relations import read_value
-from actors.domains.math.statements import read_statement
+from actors.domains.math.statements import is_denied, read_statement
 from actors.domains.math.units import Quantity, is_money, split_quantity
 from actors.domains.numbers import Number, read_decimal_comma, read_number
 
@@ -50,6 +50,8 @@ def grade_quickly(reference: str, answer: str, rel_tolerance: float) -> Grade | 
     expected, given = prepare_answer(reference), prepare_answer(answer)
     if not given.text:
         return wrong("the answer is empty", "exact")
+    if is_denied(given.text) and not is_denied(expected.text) and not is_choice(expected.text):
+        return wrong(f"{shorten(given.text)} denies what it says", "exact")
     if not may_be_same_name(expected.name, given.name):
         return None
     return grade_values(expected.value, given.value, rel_tolerance)

@@ -39,7 +39,7 @@ _BINOMIAL: Final = re.compile(r"\\[dt]?binom\s*\{?\s*(\d+)\s*\}?\s*\{?\s*(\d+)")
 _MAX_BINOMIAL: Final = 5_000
 """The grammar works binomials out while it reads them."""
 _GAMMA: Final = re.compile(r"\\([Gg])amma(?![A-Za-z]|\s*\()(?:\s*_\s*\{?(\w+)\}?)?")
-_NOT_READ: Final = re.compile(r"[A-Za-z0-9)}]'|\d_|\)_|!\s*!")
+_NOT_READ: Final = re.compile(r"'|[\d)]\s*(?:\^\s*(?:\{[^{}]*\}|\w)\s*)?_|!\s*!")
 """What the grammar drops, or understands otherwise: primes, bases, double factorials."""
 
 

@@ -30,6 +30,8 @@ _SYMBOL: Final = (
 _CALL: Final = rf"{_SYMBOL}(?:\s*\([^()=<>]*\))?"
 _NAME: Final = re.compile(
     rf"\s*(?:{_CALL}|[A-Za-z]{{3,20}}|\|\s*{_CALL}\s*\||\\frac\s*\{{\s*[A-Z]{{2}}\s*\}}\s*\{{\s*[A-Z]{{2}}\s*\}}"
+    r"|\\frac\s*\{\s*d[A-Za-z]?\s*\}\s*\{\s*d[A-Za-z]\s*\}"
+    r"|[A-Za-z](?:\s*\+\s*[A-Za-z]){1,4}"
     rf"|{_CALL}(?:\s*:\s*{_CALL})+|\(\s*{_CALL}(?:\s*,\s*{_CALL})+\s*\))\s*"
 )
 _NO_NAME: Final = re.compile(
@@ -40,6 +42,10 @@ _SINGLE_INDEX: Final = re.compile(r"_\{(\w)\}")
 _LETTERS: Final = re.compile(
     r"\\(?!sqrt|frac|cdot|times|div|pi|binom|left|right|log|ln|sin|cos|tan|circ)[A-Za-z]+|(?<![A-Za-z\\])(?!e(?![A-Za-z])|sqrt|pi|sin|cos|tan|log|ln|exp)[A-Za-z]"
 )
+_UNKNOWN: Final = re.compile(
+    r"(?<![A-Za-z\\])(?!e(?![A-Za-z]))(?:[a-z](?![A-Za-z(])|[A-Za-z]{3,}(?![A-Za-z(]))"
+)
+"""A symbol by itself, or a word: the side is part of an equation, or of a sentence."""
 _FUNCTION: Final = re.compile(r"([A-Za-z]\w*)\(([A-Za-z])\)")
 
 
@@ -114,7 +120,9 @@ def read_value(text: str) -> tuple[str, str]:
 def _read_chain(relation: Relation) -> tuple[str, str] | None:
     sides = relation.sides
     if "~" in relation.signs[1:] or (relation.signs[0] == "~" and read_name(sides[0]) is None):
-        sides = sides[: relation.signs.index("~") + 1]  # what is about equal comes after the value
+        if relation.signs.count("~") > 1 or relation.signs[-1] != "~" or has_letters(sides[-1]):
+            return None
+        sides = sides[:-1]  # what is about equal comes after the value
         if len(sides) == 1:
             return "", sides[0]
     first, last = sides[0], sides[-1]
@@ -124,7 +132,8 @@ def _read_chain(relation: Relation) -> tuple[str, str] | None:
     if name is not None:
         return name, last
     is_calculation = not has_letters(first) and not has_letters(last)
-    return ("", last) if len(sides) > 2 or is_calculation else None
+    is_chain = len(sides) > 2 and _UNKNOWN.search(first) is None
+    return ("", last) if is_chain or is_calculation else None
 
 
 def has_letters(text: str) -> bool:

@@ -16,12 +16,23 @@ from actors.domains.math.nouns import changes_value
 MAX_SENTENCE: Final = 600
 """Longer sentences without a box say nothing in particular."""
 
-_THOUGHTS: Final = re.compile(r"\A.*</think>|<\|[a-z_]+\|>.*\Z", re.DOTALL)
+_THOUGHTS: Final = re.compile(r"\A.*</think>|</answer>.*\Z|<\|[a-z_]+\|>.*\Z", re.DOTALL)
 _BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_PART_BEFORE: Final = re.compile(
+    r"[-+/^<>]\Z|[\w)]\s*\*\Z|\\(?:cdot|times|div|pm|mp|sqrt|le|ge|lt|gt|leq|geq|ne|neq|not)\Z"
+)
+_PART_BEHIND: Final = re.compile(
+    r"\s*[$)\]\\]*\s*(?:[\^_'<>]|[-+*/]\s*(?:\d|\\[a-z]|[A-Za-z](?![A-Za-z]))|\\(?:cdot|times|div|pm)(?![A-Za-z]))"
+    r"|[A-Za-z](?![A-Za-z])|\d"
+)
+_ALTERNATIVE_BEFORE: Final = re.compile(r"\d[\s$)]*(?:,\s*)?or\Z")
+_ALTERNATIVE_BEHIND: Final = re.compile(r"[\s$)\]*\\]*(?:,|,?\s*(?:or|and)(?![A-Za-z]))[\s$(\\-]*\d")
+"""Another number beside the box: `\\boxed{5} or 7`."""
 _JOINS: Final = re.compile(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])|[,;]")
 _MAX_BETWEEN_BOXES: Final = 40
 _ANNOUNCED: Final = re.compile(
-    r"(?:final\s+)?answer\**\s*(?:(?:is|are|=)\s*:?|:)\**\s*|\banswer\s+(?=\$|\\[\[(])", re.IGNORECASE
+    r"####\s*|<answer>\s*|(?:final\s+)?answer\**\s*(?:(?:is|are|=)\s*:?|:)\**\s*|\banswer\s+(?=\$|\\[\[(])",
+    re.IGNORECASE,
 )
 _QUOTES: Final = re.compile(r"\\?\"|\*\*")
 _HOPE: Final = re.compile(r"\s*I hope (?:it|this) is correct\.?\s*", re.IGNORECASE)
@@ -64,7 +75,8 @@ class _Candidate(NamedTuple):
     """Something that was put forward as the answer, and where."""
 
     at: int
-    text: str
+    text: str | None
+    """None where the words around it deny it."""
 
 
 def read_statement(text: str) -> str:
@@ -76,7 +88,8 @@ def read_statement(text: str) -> str:
     text = _HOPE.sub(" ", _THOUGHTS.sub("", text)).strip()
     found = [*_boxes(text), *_announcements(text)]
     if found:
-        return max(found, key=lambda candidate: candidate.at).text
+        last = max(found, key=lambda candidate: candidate.at)
+        return text if last.text is None else last.text
     if not _is_prose(text):
         return text
     sentence = _SENTENCE_END.split(text)[-1].strip()
@@ -98,9 +111,25 @@ def _boxes(text: str) -> list[_Candidate]:
             groups.append([text[found.end() : end]])
             start = found.start()
         before = end + 1
-    if not groups or _denied(text, start, before):
+    if not groups:
         return []
-    return [_Candidate(before, _box_text(groups[-1], text[before : before + 20]))]
+    denied = _denied(text, start, before) or _is_part(text[max(0, start - 40) : start], text[before:][:40])
+    return [_Candidate(before, None if denied else _box_text(groups[-1], text[before : before + 20]))]
+
+
+def _is_part(before: str, behind: str) -> bool:
+    r"""Whether what is in the box is only a part of what is written: `-\\boxed{5}`, `\\boxed{5}^2`."""
+    line = before[before.rfind("\n") + 1 :]
+    tail = line.rstrip(" $({[\\").removesuffix("**")
+    is_bullet = tail.strip() in ("-", "+") and line[len(tail) : len(tail) + 1] == " "
+    if not is_bullet and _PART_BEFORE.search(tail):
+        return True
+    if line.rstrip(" $(\\[")[-1:] == "{" and tail.strip():
+        return True  # in the braces of something else
+    if _ALTERNATIVE_BEFORE.search(tail) or _ALTERNATIVE_BEHIND.match(behind):
+        return True
+    is_factor = line.rstrip("$({\\")[-1:].isdigit()
+    return is_factor or _PART_BEHIND.match(behind) is not None
 
 
 def _box_text(items: list[str], behind: str) -> str:
@@ -146,8 +175,8 @@ def _announcements(text: str) -> list[_Candidate]:
     if not matches:
         return []
     last = matches[-1]
-    if _denied(text, last.start(), last.end()):
-        return []
+    if _denied(text[: last.end()], last.start(), last.end()):
+        return [_Candidate(last.end(), None)]
     rest = _SENTENCE_END.split(text[last.end() :].strip())[0].strip()
     rest = _QUOTES.sub("", rest)
     read = rest if not _is_prose(rest) else _read_sentence(rest)
@@ -178,7 +207,7 @@ def _behind_last_link(sentence: str, spans: list[re.Match[str]]) -> str | None:
         if any(span.start() < found.start() < span.end() for span in spans):
             continue
         last = sentence[found.end() :].strip()
-        clause = _CLAUSE_END.split(sentence[max(0, found.start() - 100) : found.start()])[-1]
+        clause = sentence[max(0, found.start() - 100) : found.start()]
         if not last or _is_prose(last) or _is_doubtful(clause, last):
             return None
         return last
@@ -192,6 +221,11 @@ def _only_number(sentence: str) -> str | None:
         return None
     behind = re.match(r"[\s-]*([A-Za-z]+)", sentence[numbers[0].end() :])
     return None if behind and changes_value(behind[1]) else numbers[0][0]
+
+
+def is_denied(text: str) -> bool:
+    """Whether there is a word in it that says no to the rest."""
+    return _DENIAL.search(text) is not None
 
 
 def _is_prose(text: str) -> bool:

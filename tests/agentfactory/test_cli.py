@@ -304,6 +304,22 @@ def wait_for_round(running: subprocess.Popen[str], version: int) -> None:
     raise AssertionError(f"the run ended before that: {running.communicate(timeout=LIMIT_S)[1]}")
 
 
+def test_a_terminated_run_says_at_once_how_to_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    running = start_run(folder, "--rounds", "50")
+    try:
+        wait_for_round(running, 0)
+        running.terminate()
+        assert running.stdout is not None
+        saved = next(line for line in running.stdout if line.startswith("Saved. "))
+        assert running.poll() is None, "before anything is drained: whoever terminates may not wait for long"
+        _, err = running.communicate(timeout=LIMIT_S)
+    finally:
+        running.kill()
+    assert saved == f"Saved. Go on with: agentfactory resume {folder}\n"
+    assert running.returncode == 143, err
+
+
 def test_ctrl_c_drains_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     running = start_run(folder, "--rounds", "50")

@@ -10,8 +10,9 @@ import pytest
 import pytest_asyncio
 
 from actors.domains.base import JudgeParts
-from actors.domains.grading import GraderDied, GraderFailure, GraderTimeout
+from actors.domains.grading import Grade, GraderDied, GraderFailure, GraderTimeout
 from actors.domains.math.judge import MathJudge
+from actors.domains.math.quick import grade_quickly
 from configs.roles import VerifierSettings
 
 LIMIT_S = 180.0
@@ -154,3 +155,18 @@ def kill_server(pool: MathJudge) -> None:
     launcher = connection._process.pid
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     os.kill(int(children[0]) if children else launcher, signal.SIGKILL)
+
+
+async def test_a_long_answer_is_never_read_in_the_judges_own_loop(
+    pool: MathJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_here: list[int] = []
+
+    def seen(reference: str, answer: str, rel_tolerance: float) -> Grade | None:
+        read_here.append(len(answer))
+        return grade_quickly(reference, answer, rel_tolerance)
+
+    monkeypatch.setattr("actors.domains.math.judge.grade_quickly", seen)
+    assert (await pool.grade("12", "12")).correct
+    assert (await pool.grade("12", f"12{' ' * 3000}dollars")).explanation
+    assert read_here == [2]

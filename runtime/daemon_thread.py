@@ -1,4 +1,8 @@
-"""A thread for blocking calls that may never return."""
+"""Threads for blocking calls that may never return.
+
+A thread of `asyncio.to_thread` that hangs keeps the whole process from ending, since the interpreter joins
+it. These are left behind; give a call up with `asyncio.timeout`.
+"""
 
 import asyncio
 import queue
@@ -49,6 +53,12 @@ def daemon_thread(name: str) -> Iterator[DaemonThread]:
         yield thread
     finally:
         thread.close()
+
+
+async def in_daemon_thread(call: Callable[[], T]) -> T:
+    """The result of a call that has a thread of its own, or its error."""
+    with daemon_thread(getattr(call, "__name__", "call")) as thread:
+        return await thread.run(call)
 
 
 def _settle(future: "asyncio.Future[object]", result: object, error: BaseException | None) -> None:

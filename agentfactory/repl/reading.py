@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from agentfactory.repl.words import WORDS
 from configs.errors import CannotWrite
-from runtime.threads import in_daemon_thread
+from runtime.daemon_thread import in_daemon_thread
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession

@@ -31,6 +31,7 @@ from configs.models import ModelSettings, VllmEngineSettings
 from messages.adapters import LoadAdapter
 from messages.generation import Completion, EngineStatistics, Generate
 from messages.turns import FinishReason
+from runtime.daemon_thread import in_daemon_thread
 from runtime.engines.base import (
     AdapterRejected,
     BadRequest,
@@ -42,7 +43,6 @@ from runtime.engines.base import (
 )
 from runtime.engines.requests import Limits, check_request
 from runtime.engines.vllm_start import start_llm
-from runtime.threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from vllm import SamplingParams

@@ -27,6 +27,7 @@ import structlog
 
 from configs.errors import AgentFactoryError
 from messages.base import Message
+from runtime.daemon_thread import in_daemon_thread
 from runtime.errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
 from runtime.mailbox import PUT_LIMIT_S
 from runtime.on_ray.failure import Failure
@@ -34,7 +35,6 @@ from runtime.on_ray.faults import translated
 from runtime.on_ray.pace import Pace
 from runtime.on_ray.port import ORDER_S, POLL_S
 from runtime.on_ray.wire import Batch, Exchanged, Outgoing, pack, unpack_incoming
-from runtime.threads import in_daemon_thread
 
 log = structlog.get_logger("channel")
 

@@ -11,6 +11,7 @@ import ray.actor
 import ray.exceptions
 import structlog
 
+from runtime.daemon_thread import in_daemon_thread
 from runtime.errors import ActorDown, AskTimeout, NoSuchActor, TransportError
 from runtime.on_ray.failure import Failure
 from runtime.on_ray.faults import translated
@@ -19,7 +20,6 @@ from runtime.on_ray.link import RayLink, close_channels
 from runtime.on_ray.placement import Placements
 from runtime.ref import ActorRef
 from runtime.telemetry import LogSettings
-from runtime.threads import in_daemon_thread
 from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
 
 log = structlog.get_logger("transport")

@@ -16,6 +16,7 @@ from configs.models import ModelSettings, TransformersEngineSettings, VllmEngine
 from messages.chat import UserMessage
 from runtime import mailbox
 from runtime.actor import Actor
+from runtime.daemon_thread import in_daemon_thread
 from runtime.engines import scheduler, transformers_engine, vllm_engine
 from runtime.engines.base import EngineClosed
 from runtime.engines.transformers_engine import TransformersEngine
@@ -30,7 +31,6 @@ from runtime.on_ray.transport import RayTransport
 from runtime.ref import Ref
 from runtime.system import ActorSystem
 from runtime.telemetry import LogSettings
-from runtime.threads import in_daemon_thread
 from runtime.transport import Resources
 from tests.runtime.small_model import LIMIT_S, make_model, request
 
@@ -274,7 +274,7 @@ def test_a_process_ends_although_a_call_in_a_thread_never_returns(call: str) -> 
     program = f"""
 import asyncio, sys
 from agentfactory.repl.reading import piped
-from runtime.threads import in_daemon_thread
+from runtime.daemon_thread import in_daemon_thread
 async def main():
     async with asyncio.timeout(0.1):
         await {call}

@@ -45,6 +45,7 @@ from runtime.sandbox.frames import (
 GRACE_S: Final = 2.0
 """How long after its deadline a work may go unanswered before the server counts as stuck."""
 START_TIMEOUT_S: Final = 60.0
+_DEATH_TIMEOUT_S: Final = 30.0
 _CPU_MARGIN_S: Final = 2
 """Processor time beyond the deadline: a wall for work whose client cannot kill it in time."""
 _LISTEN_AFTER_S: Final = 0.02
@@ -315,12 +316,15 @@ class _Connection:
             self._greeting.set_result(
                 {"error": error, "level": "", "namespaces": [], "user": "", "detail": ""}
             )
+        self._complaints.close()
 
     async def aclose(self) -> None:
-        """Kill the server and wait until it is gone."""
-        self.kill()
-        await asyncio.shield(asyncio.to_thread(self._process.wait, GRACE_S))
-        self._complaints.close()
+        """Kill the server and wait until it is gone. Raises SandboxError where it does not go."""
+        self.kill()  # which leaves nothing open: whoever waits here may be cancelled
+        try:
+            await asyncio.shield(asyncio.to_thread(self._process.wait, _DEATH_TIMEOUT_S))
+        except subprocess.TimeoutExpired as error:
+            raise SandboxError(f"the sandbox does not end within {_DEATH_TIMEOUT_S:g} s") from error
 
     def _stop(self, job: _Job, ending: Ending) -> None:
         """Have the work killed; its end is then told as any other."""
@@ -345,8 +349,6 @@ class _Connection:
             self.kill()
 
     def _last_complaint(self) -> str:
-        if self._complaints.closed:
-            return ""
         self._complaints.seek(0)
         lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
         return f": {lines[-1]}" if lines else ""

@@ -4,14 +4,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.roles import SandboxSettings
 from messages.turns import ToolResult
+from runtime.sandbox import forkserver
 from runtime.sandbox.errors import SandboxError
+from runtime.sandbox.frames import Setup
 from runtime.sandbox.python import PythonSandbox, isolation
 
 LIMIT_S = 180.0
@@ -356,6 +359,65 @@ async def test_closing_leaves_no_process_and_later_calls_are_answered(sandbox: P
         assert (await sandbox.run("1+2")).failure == "crashed"
         await sandbox.aclose()
     await until_dead(*pids)
+
+
+async def begin_start(sandbox: PythonSandbox) -> None:
+    await sandbox.start()
+
+
+async def begin_call(sandbox: PythonSandbox) -> None:
+    await sandbox.run("while True: pass")
+
+
+async def begin_close(sandbox: PythonSandbox) -> None:
+    await sandbox.start()
+    await sandbox.aclose()
+
+
+@pytest.mark.parametrize("cancellations", [1, 2])
+@pytest.mark.parametrize("begin", [begin_start, begin_call, begin_close])
+async def test_an_owner_that_dies_while_it_waits_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+    begin: Callable[[PythonSandbox], Awaitable[None]],
+    cancellations: int,
+) -> None:
+    """It is cancelled once or twice at the point where it waits for the server, and closes nothing itself."""
+    connections: list[forkserver._Connection] = []
+    reached = asyncio.Event()
+
+    class Watched(forkserver._Connection):
+        async def _greet(self, setup: Setup) -> None:
+            connections.append(self)
+            if begin is begin_start:
+                reached.set()
+            await super()._greet(setup)
+
+        async def call(self, job: forkserver._Job, *given: Any) -> forkserver.Outcome:
+            reached.set()
+            return await super().call(job, *given)
+
+        async def aclose(self) -> None:
+            reached.set()
+            await super().aclose()
+
+    monkeypatch.setattr(forkserver, "_Connection", Watched)
+    sandbox = PythonSandbox(SandboxSettings())
+    async with asyncio.timeout(LIMIT_S):
+        owner = asyncio.ensure_future(begin(sandbox))
+        await reached.wait()
+        for _ in range(cancellations):
+            owner.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await owner
+        if begin is begin_call:
+            closing = asyncio.ensure_future(sandbox.aclose())
+            await asyncio.sleep(0)
+            closing.cancel()
+    (connection,) = connections
+    assert connection._control.fileno() == -1
+    assert connection._complaints.closed
+    await until(lambda: connection._process.returncode is not None)
 
 
 async def test_the_server_goes_with_its_client(tmp_path: Path) -> None:

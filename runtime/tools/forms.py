@@ -4,6 +4,7 @@ Each reader looks at one place of a text and says which calls are there, and whe
 """
 
 import re
+from functools import cache
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -222,7 +223,7 @@ def read_python_calls(text: str, at: int, tools: Signatures, *, sure: bool) -> T
     while (name := _NAME.match(text, at)) is not None:
         if not sure and resolve(name[1], tools) not in tools:
             return None
-        arguments = read_arguments(text, name.end())
+        arguments = read_arguments(text, name.end(), None if in_list else _next_call(tuple(tools)))
         call = read_python(name[1], arguments, tools) if arguments else None
         if arguments is None and calls and not in_list:
             break  # cut off; those before it are whole
@@ -241,6 +242,15 @@ def read_python_calls(text: str, at: int, tools: Signatures, *, sure: bool) -> T
             return None
         end += 1
     return Taken(tuple(calls), min(end, len(text))) if calls else None
+
+
+@cache
+def _next_call(names: tuple[str, ...]) -> re.Pattern[str] | None:
+    """What shows that a call which was not closed is over: a line that begins a call of one of the tools."""
+    if not names:
+        return None
+    named = "|".join(map(re.escape, names))
+    return re.compile(rf"[^\S\n]*+(?:\n[^\S\n]*+)++(?:\w{{1,64}}+\.)?+(?:{named})\(", re.IGNORECASE)
 
 
 def read_line(text: str, at: int, tools: Signatures) -> Taken | None:

@@ -87,10 +87,13 @@ def read_literal(text: str, at: int) -> Found | None:
         return None
 
 
-def read_arguments(text: str, at: int) -> Arguments | None:
-    """The arguments of a call whose opening parenthesis stands right before `at`; None if they are none."""
+def read_arguments(text: str, at: int, next_call: re.Pattern[str] | None = None) -> Arguments | None:
+    """The arguments of a call whose opening parenthesis stands right before `at`; None if they are none.
+
+    Where `next_call` matches behind a value, a closing parenthesis may be missing.
+    """
     try:
-        return Reader(text, at).arguments()
+        return Reader(text, at, next_call).arguments()
     except Unreadable:
         return None
 
@@ -112,8 +115,9 @@ _STRICT: Final = json.JSONDecoder(strict=False, parse_constant=_refuse)
 class Reader:
     """One pass over a text from `at` on; each method moves `at` behind what it read, or raises Unreadable."""
 
-    def __init__(self, text: str, at: int) -> None:
+    def __init__(self, text: str, at: int, next_call: re.Pattern[str] | None = None) -> None:
         self._text = text
+        self._next_call = next_call
         self.at = at
         self.cut = False
         """Whether the text's end, or a mark, stood for a closing bracket."""
@@ -211,7 +215,7 @@ class Reader:
             self.at = end + len(mark)
             if self._escaped(start, end):
                 self.at = end + 1
-            elif len(mark) > 1 or _AFTER[closing].match(self._text, self.at):
+            elif len(mark) > 1 or _AFTER[closing].match(self._text, self.at) or self._at_call(self.at):
                 break
             else:
                 strange = self.loose = True  # then the text's end shows nothing
@@ -269,7 +273,10 @@ class Reader:
                 raise Unreadable
 
     def _at_mark(self, at: int) -> bool:
-        return not self.loose and _END.match(self._text, at) is not None
+        return not self.loose and (_END.match(self._text, at) is not None or self._at_call(at))
+
+    def _at_call(self, at: int) -> bool:
+        return self._next_call is not None and self._next_call.match(self._text, at) is not None
 
     def _skip(self) -> None:
         text, at = self._text, self.at

@@ -106,6 +106,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert breakdown
 
 
+@pytest.mark.parametrize("text", ["[", " ", "[p", "[ ]", "(by ", "p -> q [", "so ", "1. ", "by ", "--"])
+def test_a_line_of_any_length_is_read_in_linear_time(text: str) -> None:
+    """Each of these would take minutes if a pattern went back over it."""
+    assert read_lines(f"p{text * 40_000}q")
+    assert read_value(f"{text * 40_000}q") is None
+
+
 @pytest.mark.parametrize(
     "text", ["", "p q r", "p and", "(p", "p)", "p ~ q", "not", "x12y", "p" * 3000, "(" * 500]
 )

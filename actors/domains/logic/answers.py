@@ -1,6 +1,7 @@
 """Reads answers to questions of logic: a truth value, an assignment, a truth table, a derivation."""
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from actors.domains.grading import clean
@@ -20,10 +21,11 @@ _ASSIGNED: Final = re.compile(
     r"(?<![A-Za-z])([A-Za-z]_?\{?\d*\}?)\s*(?::=|=|:|↦|->| is )\s*(true|false|[TtFf]|[01]|⊤|⊥)(?![A-Za-z\d])",
     re.IGNORECASE,
 )
-_LINE: Final = re.compile(r"^\s*(?:\(?(\d{1,3})[.):]|-|\*)?\s*(.+?)\s*$")
-_REASON: Final = re.compile(
-    r"\s*(?:\[(.*)\]|\((?:by )?([^()]*)\)|(?:--|;|,|\bby\b|\bfrom\b)\s*(.*))$", re.IGNORECASE
-)
+_NUMBER: Final = re.compile(r"^(?:\(?\d{1,3}[.):]|-|\*)?\s*")
+"""What a derivation's line may begin with."""
+_REASON: Final = re.compile(r"--|;|,|\bby\b|\bfrom\b", re.IGNORECASE)
+"""What stands before a reason that is not in brackets."""
+_BY: Final = re.compile(r"^by ", re.IGNORECASE)
 _CELL: Final = re.compile(r"true|false|[TtFf01⊤⊥]", re.IGNORECASE)
 MAX_LINES: Final = 100
 
@@ -102,22 +104,31 @@ def read_lines(text: str) -> list[Line]:
     [Line(formula='p -> q', reason='premise'), Line(formula='q', reason='modus ponens')]
     """
     lines: list[Line] = []
-    for text_line in text.splitlines():
-        found = _LINE.match(text_line)
-        if found is None or not found[2].strip("`- "):
-            continue
-        formula, reason = _split(found[2])
-        lines.append(Line(formula, reason))
+    for text_line in map(str.strip, text.splitlines()):
+        line = _NUMBER.sub("", text_line, count=1)
+        if line.strip("`- "):
+            lines.append(Line(*_split(line)))
     return lines[: MAX_LINES + 1]
 
 
 def _split(text: str) -> tuple[str, str]:
     """A formula's own brackets hold no words but connectives; a reason's do."""
-    for found in _REASON.finditer(text):
-        reason = next((group for group in found.groups() if group is not None), "").strip()
-        if re.search(r"[A-Za-z]{2,}|^[\d, ]*$", reason) and not _is_formula_like(reason):
-            return text[: found.start()].strip(" \t:`$"), reason
+    start, reason = min(_reasons(text), default=(-1, ""))
+    if start >= 0 and re.search(r"[A-Za-z]{2,}|^[\d, ]*$", reason) and not _is_formula_like(reason):
+        return text[:start].strip(" \t:`$"), reason
     return text.strip(" \t`$"), ""
+
+
+def _reasons(text: str) -> Iterator[tuple[int, str]]:
+    """What may be a reason at the line's end, and where it begins; each kind is looked for once."""
+    opening = text.find("[")
+    if text.endswith("]") and opening >= 0:
+        yield opening, text[opening + 1 : -1].strip()
+    opening = text.rfind("(")
+    if text.endswith(")") and opening >= 0 and ")" not in text[opening:-1]:
+        yield opening, _BY.sub("", text[opening + 1 : -1]).strip()
+    if found := _REASON.search(text):
+        yield found.start(), text[found.end() :].strip()
 
 
 def _is_formula_like(text: str) -> bool:

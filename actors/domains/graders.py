@@ -18,9 +18,11 @@ scheduled; a batch ends within its limit, so the queue never stands still.
 import asyncio
 import json
 from collections import deque
-from typing import Final
+from typing import Final, TypeVar
 
-from actors.domains.grading import GraderDied, GraderTimeout
+from pydantic import TypeAdapter, ValidationError
+
+from actors.domains.grading import GraderDied, GraderTimeout, shorten
 from configs.roles import VerifierSettings
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.forkserver import GRACE_S, START_TIMEOUT_S, ForkServer, Outcome
@@ -32,6 +34,15 @@ BATCH_LIMIT_S: Final = 2.0
 _ATTEMPTS: Final = 2
 _OUTPUT_BYTES: Final = 65536
 _CLOSED: Final = "the pool is closed"
+T = TypeVar("T")
+
+
+def read_line(form: TypeAdapter[T], line: str, what: str) -> T:
+    """What a grader said. Raises GraderDied where that is half a line, or anything else than it should be."""
+    try:
+        return form.validate_json(line, strict=True)
+    except ValidationError as error:
+        raise GraderDied(f"the grader said {shorten(line)!r} on {what}") from error
 
 
 class _Job:

@@ -8,13 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
+
+from pydantic import Field
 
 from actors.domains.numbers import Number, read_number
 from configs.errors import AgentFactoryError
 from runtime.symbols import is_product
 
 Method = Literal["exact", "numeric", "symbolic"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class GraderFailure(AgentFactoryError):
@@ -37,10 +40,10 @@ class Grade(NamedTuple):
     """Whether an answer equals the reference, and how that was found."""
 
     correct: bool
-    score: float
+    score: Share
     explanation: str
     method: Method
-    confidence: float = 1.0
+    confidence: Share = 1.0
     """How sure that is: 1 where it was proved."""
 
 

@@ -19,7 +19,7 @@ import ray
 import structlog
 from ray._private import worker as ray_worker
 
-from runtime.daemon_thread import daemon_thread
+from runtime.daemon_thread import DaemonThread, daemon_thread
 from runtime.errors import TransportError
 from runtime.on_ray.address import cluster_address
 from runtime.on_ray.health_check import check_cluster
@@ -29,6 +29,8 @@ log = structlog.get_logger("ray")
 START_TIMEOUT_S = 120.0
 JOIN_TIMEOUT_S = 60.0
 """After the cluster has answered."""
+LEAVE_TIMEOUT_S = 30.0
+"""Ray gives each process of a local cluster a few seconds to end before it kills it."""
 MAX_FOLDER = 40
 """Characters. Ray puts unix sockets into its folder, and their paths end at 107."""
 
@@ -80,7 +82,18 @@ async def ray_session(
         try:
             yield _session(started_here=not joins)
         finally:
+            await _leave(thread)
+
+
+async def _leave(thread: DaemonThread) -> None:
+    """Leave Ray. One that does not let go is no error of what was done with it."""
+    try:
+        async with asyncio.timeout(LEAVE_TIMEOUT_S):
             await thread.run(ray.shutdown)
+    except TimeoutError:
+        log.warning(
+            f"Ray has not shut down within {LEAVE_TIMEOUT_S:g} s; what it started here ends with this program"
+        )
 
 
 def _joining(address: str) -> Callable[[], object]:

@@ -123,14 +123,22 @@ class CommandSandbox:
         try:
             yield running
         finally:
-            await asyncio.shield(running.kill())
-            self._running.discard(running)
+            try:
+                await asyncio.shield(running.kill())
+            finally:
+                self._running.discard(running)
 
     async def aclose(self) -> None:
         """Kill all that runs."""
         self._closed = True
-        await asyncio.gather(*(running.kill() for running in list(self._running)))
-        await self._audit.aclose()
+        kills = [running.kill() for running in self._running]
+        try:
+            outcomes = await asyncio.gather(*kills, return_exceptions=True)
+        finally:
+            await self._audit.aclose()
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
 
 
 def _text(data: bytes) -> str:

@@ -22,6 +22,7 @@ from runtime.sandbox.usage import Usage
 
 START_TIMEOUT_S: Final = 30.0
 _DEATH_TIMEOUT_S: Final = 5.0
+"""From a kill to the end; twice, before it counts as one that cannot be killed."""
 _WATCH_S: Final = 0.1
 """Time between looks at what all processes take together."""
 _CHUNK: Final = 65536
@@ -125,14 +126,16 @@ class Running:
         except TimeoutError:
             ending = "timeout"
         finally:
-            await asyncio.shield(self.kill())
-            for task in (*tasks, limit, end):
-                task.cancel()
-            await asyncio.gather(*tasks, limit, end, return_exceptions=True)
+            try:
+                await asyncio.shield(self.kill())
+            finally:
+                for task in (*tasks, limit, end):
+                    task.cancel()
+                await asyncio.gather(*tasks, limit, end, return_exceptions=True)
         return ending, bytes(outputs[0]), bytes(outputs[1])
 
     async def kill(self) -> None:
-        """End all its processes, and wait until they are gone."""
+        """End all its processes, and wait until they are gone. Raises SandboxError where they do not end."""
         if self._killing is None:
             self._killing = asyncio.create_task(self._kill())
         await asyncio.shield(self._killing)
@@ -228,12 +231,28 @@ class Running:
         for first in self._first_processes:
             first.kill()
         try:
-            async with asyncio.timeout(_DEATH_TIMEOUT_S):
+            if not await self._end_within(_DEATH_TIMEOUT_S):
+                self._ended.kill()
+                if not await self._end_within(_DEATH_TIMEOUT_S):
+                    limit = f"{_DEATH_TIMEOUT_S:g} s"
+                    raise SandboxError(f"the sandbox's process {self.pid} is alive {limit} after its kill")
+        finally:
+            self._let_go()
+
+    async def _end_within(self, limit_s: float) -> bool:
+        """Whether all its processes end in that time."""
+        try:
+            async with asyncio.timeout(limit_s):
                 await self._all_ended()
         except TimeoutError:
-            self._ended.kill()
-            await self._all_ended()
-        self._process.wait()  # it has ended: this only takes its exit code
+            return False
+        return True
+
+    def _let_go(self) -> None:
+        """Close what is held of it, and take its exit code where it has ended."""
+        self._process.poll()
+        for each in (*self._first_processes, self._ended):
+            each.close()
         self.pipes.close()
         while self._scratch:
             os.close(self._scratch.pop())

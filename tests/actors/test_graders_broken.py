@@ -4,15 +4,20 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import psutil
 import pytest
 
 from actors.domains import graders
+from actors.domains.base import JudgeParts
+from actors.domains.code.judge import CodeJudge
 from actors.domains.graders import GraderPool
 from actors.domains.grading import GraderDied, GraderFailure, GraderTimeout
+from actors.domains.logic.judge import LogicJudge
 from configs.roles import VerifierSettings
+from messages.episodes import Solution
+from messages.tasks import Task
 from runtime.sandbox import forkserver
 from runtime.sandbox.forkserver import Outcome
 from tests.actors import broken_servers, test_graders
@@ -112,6 +117,51 @@ async def test_jobs_that_are_asked_for_from_an_answer_are_done_beside_those_that
     await asyncio.gather(*(ask_twice(f"{number}") for number in range(40)))
     assert "0 queued, 0 running" in repr(pool)
     await pool.aclose()
+
+
+TASKS: Final = (
+    (LogicJudge, {"domain": "logic", "reference": "A & B"}, "B & A", "dumps = lambda said: '[true, 1.0'"),
+    (
+        LogicJudge,
+        {"domain": "logic", "reference": "A & B"},
+        "B & A",
+        "dumps = lambda said: '[true, 7, \"\", []]'",
+    ),
+    (
+        CodeJudge,
+        {
+            "domain": "code",
+            "goal": {"kind": "code", "function": "f", "checks": [{"call": "f()", "expected": "1"}]},
+        },
+        "def f(): return 1",
+        "complaints = lambda *_: 7",
+    ),
+)
+
+
+@pytest.mark.parametrize(("judge", "asked", "answer", "broken"), TASKS)
+async def test_a_grader_whose_line_is_broken_is_a_failure_of_ours(
+    judge: type[LogicJudge | CodeJudge],
+    asked: dict[str, object],
+    answer: str,
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    breaks = (
+        "import json, types, actors.domains.grader_process as g, actors.domains.code.trial as t\n"
+        f"t.{broken}\n"
+        if judge is CodeJudge
+        else "import json, types, actors.domains.grader_process as g\n"
+        f"g.json = types.SimpleNamespace(loads=json.loads)\ng.json.{broken}\n"
+    )
+    bootstrap = f"import sys; sys.path += {{path!r}}\n{breaks}from {{module}} import main; main()"
+    monkeypatch.setattr(forkserver, "_BOOTSTRAP", bootstrap)
+    task = Task.model_validate({"id": "t", "description": "?", "difficulty": 0.5} | asked)
+    solution = Solution(episode_id="e", task_id="t", answer=answer, turns=(), stop_reason="answered")
+    made = judge(JudgeParts(VerifierSettings(graders=1)))
+    with pytest.raises(GraderDied, match="the grader said"):
+        await made.judge(task, solution, answer)
+    await made.aclose()
 
 
 async def never(text: str, timeout_s: float) -> Outcome:

@@ -13,9 +13,11 @@ import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from actors.domains.base import JudgeParts
-from actors.domains.grading import GraderDied, GraderTimeout
+from actors.domains.graders import read_line
+from actors.domains.grading import Grade, GraderDied, GraderTimeout
 from actors.domains.math.grader import grade_job, step_holds
 from actors.domains.math.judge import MathJudge
 from actors.domains.math.quick import grade_quickly
@@ -180,6 +182,42 @@ async def test_steps_that_end_their_grader_earn_nothing(broken: MathJudge) -> No
     )
     verdict = await broken.judge(task, solution_of("2z+1 = z+z+1", "8"), "8")
     assert (verdict.correct, verdict.score) == (False, 0.0)
+
+
+def saying(line: str) -> str:
+    """Graders that say this, whatever they were asked."""
+    return (
+        "import json, types, actors.domains.grader_process as p\n"
+        f"p.json = types.SimpleNamespace(loads=json.loads, dumps=lambda said: {line!r})\n"
+    )
+
+
+@on_the_modules_loop
+@pytest.mark.parametrize("broken", [saying("[true"), saying("[true, false]")], indirect=True)
+async def test_a_grader_that_speaks_garbage_is_a_failure_of_ours(broken: MathJudge) -> None:
+    task = Task.model_validate(
+        {"id": "t", "domain": "math", "difficulty": 0.5, "description": "Compute 2+3.", "reference": "5"}
+    )
+    with pytest.raises(GraderDied, match=r"said '\[true.* on '1\+x' against 'x\+1'"):
+        await broken.grade("x+1", "1+x")
+    with pytest.raises(GraderDied, match=r"said '\[true.* on the steps of task t"):
+        await broken.judge(task, solution_of("2+3 = 6", "6"), "6")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "[true", '[true, 1.0, "', "7", "null", "{}", "[]", "[" * 5000, '"true"', "[1, 1, 1, 1, 1]",
+     '["yes", 1.0, "", "exact", 1.0]', '[true, NaN, "", "exact", 1.0]', '[true, 2.0, "", "exact", 1.0]',
+     '[true, 1.0, "", "by heart", 1.0]', '[true, 1.0, "", "exact", 1.0, 1.0]'],
+)  # fmt: skip
+def test_a_line_that_is_no_grade_is_a_graders_death(line: str) -> None:
+    with pytest.raises(GraderDied, match=r"the grader said .* on the answer"):
+        read_line(TypeAdapter(Grade), line, "the answer")
+
+
+def test_a_line_that_is_a_grade_is_read() -> None:
+    line = json.dumps(list(Grade(True, 1.0, "the same", "exact", 0.9)))
+    assert read_line(TypeAdapter(Grade), line, "it") == Grade(True, 1.0, "the same", "exact", 0.9)
 
 
 @on_the_modules_loop

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ import pytest
 from configs.errors import SettingsError
 from configs.load import load_section
 from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox import landlock
+from runtime.sandbox import landlock, running
 from runtime.sandbox.commands import CommandResult, CommandSandbox
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.levels import probe
+from runtime.sandbox.pipes import Ended
 
 LEVELS = ("bubblewrap", "landlock", "limits")
 
@@ -49,6 +51,23 @@ def settings(level: str, **changes: object) -> CommandSandboxSettings:
 
 async def shell(sandbox: CommandSandbox, workdir: Path, script: str, **limits: float) -> CommandResult:
     return await sandbox.run(["sh", "-c", script], workdir=workdir, **limits)
+
+
+async def test_a_program_that_survives_its_kill_is_an_error_and_no_hang(
+    sandbox: CommandSandbox, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_DEATH_TIMEOUT_S", 0.05)
+    async with AsyncExitStack() as opened:
+        program = await opened.enter_async_context(sandbox.open(["sleep", "600"], workdir=workdir))
+        first = program.pid
+        os.kill(first, signal.SIGSTOP)
+        with monkeypatch.context() as patch:
+            patch.setattr(Ended, "kill", lambda self: None)  # as with one that the kernel does not let go
+            with pytest.raises(SandboxError, match=r"alive 0\.05 s after its kill"):
+                await opened.aclose()
+    assert repr(sandbox).endswith("0 running>")
+    os.kill(first, signal.SIGKILL)
+    program._process.wait()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -31,6 +31,7 @@ async def main() -> None:
 
 asyncio.run(main())
 """
+HANGING_END = HANGING_START.replace("START_TIMEOUT_S", "LEAVE_TIMEOUT_S")
 
 
 class Listener:
@@ -133,22 +134,37 @@ def test_ctrl_c_ends_the_wait_for_a_cluster_that_does_not_answer(tmp_path: Path)
 
 @pytest.mark.ray
 def test_a_start_that_takes_too_long_leaves_no_process(tmp_path: Path) -> None:
+    done = run_and_see_all_ended(HANGING_START, tmp_path)
+    assert done.stdout == ""
+    assert "TransportError: cannot start Ray on this machine: no answer within 0.05 s" in done.stderr
+
+
+@pytest.mark.ray
+def test_a_ray_that_does_not_shut_down_ends_with_the_program(tmp_path: Path) -> None:
+    done = run_and_see_all_ended(HANGING_END, tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, warning = done.stdout.splitlines()
+    assert first == "started"
+    assert "Ray has not shut down within 0.05 s" in warning
+
+
+def run_and_see_all_ended(program: str, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
+    """What became of a program, once all that it started has ended."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_ADDRESS", None)
     environment["STARTED_BY"] = mark = str(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", HANGING_START],
+        [sys.executable, "-c", program],
         env=environment,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
         check=False,
     )
-    assert done.stdout == ""
-    assert "TransportError: cannot start Ray on this machine: no answer within 0.05 s" in done.stderr
     left = [each for each in psutil.process_iter() if _environment(each).get("STARTED_BY") == mark]
     psutil.wait_procs(left, timeout=LIMIT_S)
     assert not [each for each in left if each.is_running()]
+    return done
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:

@@ -15,8 +15,11 @@ import json
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from pydantic import TypeAdapter
+
 from actors.domains.base import JudgeParts
 from actors.domains.code.inspection import find_code
+from actors.domains.graders import read_line
 from actors.domains.grading import GraderDied, NoReference, shorten
 from messages.episodes import Solution
 from messages.goals import Check, CodeGoal, ProgramRun
@@ -28,6 +31,7 @@ from runtime.sandbox.forkserver import ForkServer, Outcome
 MAX_CODE_CHARACTERS: Final = 50_000
 OUTPUT_BYTES: Final = 1 << 20
 _MODULE: Final = "actors.domains.code.trial"
+_COMPLAINTS: Final = TypeAdapter(list[str])
 _ENDINGS: Final = {
     "timeout": "it took too long",
     "memory": "it ran out of memory",
@@ -93,7 +97,7 @@ class CodeJudge:
         """What is wrong with the code as it is written; it is parsed where a crash does no harm."""
         job = ["inspect", code, goal.function, goal.parameters, list(goal.forbidden)]
         ok, text = _read_report(await self._try(job))
-        return [str(line) for line in json.loads(text)] if ok else [text]
+        return read_line(_COMPLAINTS, text, "the inspection of an answer's code") if ok else [text]
 
     async def _check(self, code: str, number: int, check: Check) -> Trialled:
         ok, text = _read_report(await self._try(["call", code, check.call]))

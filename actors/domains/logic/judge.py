@@ -6,11 +6,13 @@ is settled here.
 """
 
 import json
-from typing import Final
+from typing import Final, NamedTuple
+
+from pydantic import TypeAdapter
 
 from actors.domains.base import JudgeParts
-from actors.domains.graders import GraderPool
-from actors.domains.grading import GraderDied, NoReference, grade_plainly, shorten
+from actors.domains.graders import GraderPool, read_line
+from actors.domains.grading import NoReference, Share, grade_plainly, shorten
 from actors.domains.logic.answers import read_value
 from actors.domains.logic.formulas import Unreadable, read_formula
 from messages.episodes import Solution
@@ -20,6 +22,18 @@ from messages.tasks import Task
 
 _MODULE: Final = "actors.domains.logic.grader"
 _MAX_CHARACTERS: Final = 20_000
+
+
+class _Finding(NamedTuple):
+    """A grader's line."""
+
+    correct: bool
+    score: Share
+    explanation: str
+    credits: tuple[tuple[str, float], ...]
+
+
+_FINDING: Final = TypeAdapter(_Finding)
 
 
 class LogicJudge:
@@ -58,18 +72,13 @@ class LogicJudge:
     async def _judge(self, goal: LogicGoal, solution: Solution, answer: str) -> Verdict:
         what = f"{shorten(answer)!r} against {goal.asks} {shorten(goal.formula)!r}"
         job = json.dumps([goal.model_dump(mode="json"), answer[:_MAX_CHARACTERS]])
-        line = await self._graders.work(job, what)
-        try:
-            correct, score, explanation, credits = json.loads(line)
-            breakdown = tuple(Credit(name=name, score=part) for name, part in credits)
-        except (ValueError, TypeError) as error:
-            raise GraderDied(f"the grader said {shorten(line)!r} on {what}") from error
+        found = read_line(_FINDING, await self._graders.work(job, what), what)
         return Verdict(
             episode_id=solution.episode_id,
-            correct=correct,
-            score=score,
-            explanation=explanation,
-            breakdown=breakdown,
+            correct=found.correct,
+            score=found.score,
+            explanation=found.explanation,
+            breakdown=tuple(Credit(name=name, score=part) for name, part in found.credits),
         )
 
 

@@ -9,10 +9,10 @@ read as well.
 import json
 from typing import Final
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from actors.domains.base import JudgeParts
-from actors.domains.graders import GraderPool
+from actors.domains.graders import GraderPool, read_line
 from actors.domains.grading import UNREAD, Grade, GraderDied, GraderFailure, NoReference, shorten, wrong
 from actors.domains.math.quick import grade_quickly
 from actors.domains.math.steps import Step, read_steps
@@ -26,6 +26,8 @@ _SHORT_CHARACTERS: Final = 1_000
 """A longer answer is read by graders alone: some of its patterns take quadratic time."""
 _ATTEMPTS: Final = 2
 """Before a candidate's text is to blame for what happens to its grader."""
+_GRADE: Final = TypeAdapter(Grade)
+_STEPS: Final = TypeAdapter(list[bool])
 
 
 class MathJudge:
@@ -74,7 +76,7 @@ class MathJudge:
         line = await self._work(["grade", reference, answer, self._rel_tolerance], what, reference)
         if line is None:
             return wrong("working the answer out takes too much time or memory", "symbolic", UNREAD)
-        return _read_grade(line, what)
+        return read_line(_GRADE, line, what)
 
     async def aclose(self) -> None:
         """Stop the graders."""
@@ -91,10 +93,15 @@ class MathJudge:
         return until / len(holds), credits
 
     async def _steps_hold(self, steps: list[Step], task_id: str) -> list[bool]:
-        line = await self._work(
-            ["steps", [list(step) for step in steps]], f"the steps of task {task_id}", "1"
-        )
-        return [False] * len(steps) if line is None else [bool(held) for held in json.loads(line)]
+        """Whether each follows. Raises GraderTimeout, GraderDied."""
+        what = f"the steps of task {task_id}"
+        line = await self._work(["steps", [list(step) for step in steps]], what, "1")
+        if line is None:
+            return [False] * len(steps)
+        holds = read_line(_STEPS, line, what)
+        if len(holds) != len(steps):
+            raise GraderDied(f"the grader said {shorten(line)!r} on {what}, of which there are {len(steps)}")
+        return holds
 
     async def _work(self, job: list[JsonValue], what: str, reference: str) -> str | None:
         """The grader's line; None where the candidate's text ended it twice, and the reference does not.
@@ -115,11 +122,3 @@ class MathJudge:
             assert failure is not None
             raise failure from None
         return None
-
-
-def _read_grade(line: str, what: str) -> Grade:
-    try:
-        correct, score, explanation, method, confidence = json.loads(line)
-        return Grade(bool(correct), float(score), str(explanation), method, float(confidence))
-    except (ValueError, TypeError) as error:
-        raise GraderDied(f"the grader said {shorten(line)!r} on {what}") from error

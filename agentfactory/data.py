@@ -15,10 +15,12 @@ import anyio
 import structlog
 
 from bridge.errors import NoSuchBlob
+from bridge.formats import is_table
 from bridge.ingest import Ingest
 from bridge.originals import original_tag
 from bridge.tally import Watch
 from bridge.tiers import Tiers, WriteThrough
+from bridge.uris.content import ARROW_FILE
 from bridge.uris.resolver import UriResolver
 from cluster.data_plane import open_tiers, spawn_data_actors, spawn_searcher
 from cluster.services import bring_up, choose_cache, down, running_plan
@@ -230,11 +232,11 @@ class DataPlane:
         """Where the file lies that a blob was made from: there itself, if it keeps the file's bytes."""
         stat = self._tiers.store.stat
         info = await stat(tag, name)
-        if info is None or not info.meta.original:
+        if info is None or (not info.meta.original and not _is_converted(info)):
             return tag
         original = await stat(original_tag(tag), name)
         if original is None or original.sha256 != info.meta.original:
-            raise ActionRefused(f"{tag}/{name}: its original is not there any more; ingest it again")
+            raise ActionRefused(f"{tag}/{name}: its original is not there; ingest it again")
         return original_tag(tag)
 
     @staticmethod
@@ -244,6 +246,11 @@ class DataPlane:
             raise ActionRefused(data.reason)
         assert isinstance(data, kind)
         return data
+
+
+def _is_converted(info: BlobInfo) -> bool:
+    """Whether it was made of a table; before originals were kept, nothing else says so."""
+    return info.meta.content_type == ARROW_FILE and is_table(info.name)
 
 
 def data_folder(settings: DataSettings) -> Path:

@@ -19,13 +19,13 @@ is not UTF-8 is an error.
 """
 
 import codecs
-import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
 from bridge.uris.content import CSV, JSON_LINES, PARQUET, TEXT, content_type_of
 from bridge.uris.uri import shown
 from configs.errors import BadInput
+from configs.printable import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,7 +84,7 @@ def to_arrow(name: str, table: BinaryIO, out: BinaryIO, what: str) -> None:
 
 
 def _bad(what: str, kind: str, error: Exception) -> BadContent:
-    reason = str(error).splitlines()[0]
+    reason = printable(str(error).splitlines()[0])
     return BadContent(f"{shown(what)} cannot be read as {_NAMES[kind]}: {reason}; fix it or use `binary`")
 
 
@@ -104,22 +104,13 @@ def _write(out: BinaryIO, schema: "pa.Schema", batches: "Iterable[pa.RecordBatch
 def _from_csv(table: BinaryIO, out: BinaryIO) -> None:
     from bridge.csv_tables import read_csv
 
-    if _size(table):
-        _write(out, *read_csv(table, PIECE_BYTES))
-    else:
-        _write_empty(out)
+    _write(out, *read_csv(table, PIECE_BYTES))
 
 
 def _from_json_lines(table: BinaryIO, out: BinaryIO) -> None:
     from bridge.json_tables import read_json_lines
 
     _write(out, *read_json_lines(table, PIECE_BYTES))
-
-
-def _write_empty(out: BinaryIO) -> None:
-    import pyarrow as pa
-
-    _write(out, pa.schema([]), ())
 
 
 def _from_parquet(table: BinaryIO, out: BinaryIO) -> None:
@@ -157,12 +148,6 @@ def _without_dictionaries(kind: "pa.DataType") -> "pa.DataType":
         item = kind.value_field.with_type(_without_dictionaries(kind.value_type))
         return pa.list_(item) if types.is_list(kind) else pa.large_list(item)
     return kind
-
-
-def _size(table: BinaryIO) -> int:
-    size = table.seek(0, io.SEEK_END)
-    table.seek(0)
-    return size
 
 
 _CONVERTERS = {CSV: _from_csv, JSON_LINES: _from_json_lines, PARQUET: _from_parquet}

@@ -9,7 +9,7 @@ Invariants:
     way, over all calls; a large blob takes the memory of a few pieces, or of `whole_bytes` if it is sent
     whole; conversions take turns, `CONVERSIONS` at a time;
   - every blob is reported exactly once: stored, unchanged or failed; no Arrow file that was made of a table
-    is there without that table, byte for byte (`bridge.originals`);
+    is there without that table, byte for byte (`bridge.originals`), and no such table without it;
   - a blob that changed while it was read is not stored, and what was stored under its name stays.
 """
 
@@ -22,6 +22,8 @@ from typing import TypeVar
 
 import anyio
 
+from bridge import formats
+from bridge.errors import BadName
 from bridge.originals import original_tag
 from bridge.tally import Tally, Watch
 from bridge.tiers import IngestSink
@@ -78,7 +80,9 @@ class Ingest:
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._sink.settle()
-        return call.report()
+            report = call.report()
+            await self._drop_originals(tag, ready, {*report.stored, *report.unchanged})
+        return report
 
     async def _prepare(
         self, blobs: Sequence[PlannedBlob], form: Format, folder: LazyFolder
@@ -120,6 +124,19 @@ class Ingest:
 
         await self._spread(originals, put)
         return {failed.name: failed.reason for failed in call.report().failed}
+
+    async def _drop_originals(self, tag: str, ready: Sequence[PlannedBlob], there: set[str]) -> None:
+        """Remove the originals of Arrow files in whose place something else is now."""
+        beside = original_tag(tag)
+        others = [blob for blob in ready if blob.name in there and not blob.original]
+        try:
+            names = await self._present(beside, [blob for blob in others if formats.is_table(blob.name)])
+        except BadName:
+            return  # so long a tag has no originals
+        now = await self._present(tag, [blob for blob in others if blob.name in names])
+        stale = [name for name in names if name not in now or not now[name].meta.original]
+        if stale:
+            await self._sink.delete(beside, stale)
 
     async def _local(self, blob: PlannedBlob, folder: LazyFolder) -> PlannedBlob:
         """The blob with a source that can be read here: a stored one is fetched into the folder."""

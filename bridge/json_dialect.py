@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from bridge.errors import BridgeError
 from messages.blobs import BlobInfo
@@ -28,9 +28,17 @@ class BadRequest(BridgeError):
 
 
 class _Params(BaseModel):
-    """Parameters are read as widely as clients write them: what we do not know is let be."""
+    """Parameters are read as widely as clients write them: what we do not know is let be.
+
+    Null stands for what is not said.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, params: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        return {name: value for name, value in params.items() if value is not None}
 
 
 class Ping(_Params):
@@ -43,11 +51,6 @@ class Bundle(_Params):
     src: str | tuple[str, ...]
     dst: str
     format: str = "arrow"
-
-    @field_validator("format", mode="before")
-    @classmethod
-    def _as_usual(cls, value: object) -> object:
-        return "arrow" if value is None else value
 
     @property
     def sources(self) -> tuple[str, ...]:

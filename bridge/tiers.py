@@ -2,11 +2,11 @@
 
 import glob
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from bridge.errors import NoSuchBlob
+from bridge.errors import BadName, NoSuchBlob
 from bridge.originals import original_tag
 from bridge.search.base import index_tag
 from configs.data import DataSettings
@@ -53,6 +53,9 @@ class IngestSink(BlobSink, Protocol):
 
     async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
         """A value that the store has already, by its digest, is wanted again."""
+
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs for good; how many there were."""
 
     async def settle(self) -> None:
         """All that was put can be found. Called at the end, however it ends."""
@@ -143,6 +146,7 @@ class WriteThrough:
 
     def __init__(self, tiers: Tiers) -> None:
         self._store, self._cache = tiers
+        self.delete = partial(delete_in_both, tiers)
         self.stat = self._store.stat
         self.list = self._store.list
         self.stream = self._store.stream
@@ -190,8 +194,9 @@ async def destroy_in_both(tiers: Tiers, tags: Sequence[str]) -> int:
         async for names in pages_under(tiers.store, tag):
             removed += await delete_in_both(tiers, tag, names)
         for beside in (index_tag(tag), original_tag(tag)):
-            async for names in pages_under(tiers.store, beside):
-                await delete_in_both(tiers, beside, names)
+            with suppress(BadName):  # so long a tag has nothing beside it
+                async for names in pages_under(tiers.store, beside):
+                    await delete_in_both(tiers, beside, names)
     return removed
 
 

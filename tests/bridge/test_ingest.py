@@ -20,6 +20,7 @@ from bridge.uris.sources import PlannedBlob, SourceChanged
 from configs.data import UriSettings
 from configs.errors import CannotWrite
 from messages.blobs import BlobInfo, BlobMeta
+from messages.data import Format
 from tests.bridge.memory import MemoryStore
 
 
@@ -243,6 +244,30 @@ async def test_a_table_is_kept_byte_for_byte_beside_its_arrow_file_and_goes_with
     assert store.named(".original/a") == {"x.csv": table.replace(b'"', b"")}
     await ingest.put("c", await blobs(tmp_path, store), "csv")
     assert store.named(".original/c") == {}
+
+
+@pytest.mark.parametrize("form", ["binary", "text", "csv"])
+async def test_an_original_goes_once_its_name_holds_other_bytes(
+    tmp_path: Path, store: MemoryStore, form: Format
+) -> None:
+    (tmp_path / "x.csv").write_bytes(b"a\n007\n")
+    (tmp_path / "y.csv").write_bytes(b"a\n1\n")
+    ingest = Ingest(store, 4)
+    await ingest.put("a", await blobs(tmp_path, store), "arrow")
+    await ingest.put("a", await blobs(tmp_path, store, "string:x.csv::other"), form)
+    assert store.named("a")["x.csv"] == b"other"
+    assert store.named(".original/a") == {"y.csv": b"a\n1\n"}
+
+
+async def test_an_original_stays_while_what_was_to_replace_it_is_not_stored(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    (tmp_path / "x.csv").write_bytes(b"a\n007\n")
+    ingest = Ingest(store, 4)
+    await ingest.put("a", await blobs(tmp_path, store), "arrow")
+    store.fail = lambda name: StoreFull("full")
+    await ingest.put("a", await blobs(tmp_path, store, "string:x.csv::other"), "binary")
+    assert store.named(".original/a") == {"x.csv": b"a\n007\n"}
 
 
 class NoOriginals(MemoryStore):

@@ -18,6 +18,7 @@ from bridge.json_dialect import BadRequest, Bundle, Destroy, Params, Ping, Query
         ("context_bundle", {"src": "a", "dst": "d", "format": None}, Bundle(src="a", dst="d")),
         ("context_query", {}, Query(tag_pattern="*", blob_pattern="*")),
         ("context_query", None, Query(tag_pattern="*", blob_pattern="*")),
+        ("context_query", {"tag_pattern": None, "blob_pattern": None}, Query()),
         ("context_query", {"tag_pattern": "t"}, Query(tag_pattern="t", blob_pattern="*")),
         ("context_retrieve", {"tag": "t", "blob_name": "b", "more": 1}, Retrieve(tag="t", blob_name="b")),
         ("context_destroy", {"tags": ["t"]}, Destroy(tags=("t",))),

@@ -74,6 +74,23 @@ def test_identifiers_near_two_to_the_sixty_fourth_stay_apart() -> None:
     assert arrow("x.jsonl", lines).to_pylist() == [{"x": each} for each in ids]
 
 
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r"])
+def test_a_header_alone_is_a_table_without_rows(codec: str, end: str) -> None:
+    table = arrow("x.csv", f"a,ä{end}".encode(codec))
+    assert (table.column_names, table.num_rows) == (["a", "ä"], 0)
+    assert arrow("x.csv", end.encode(codec)).shape == (0, 0)
+
+
+def test_the_end_of_a_last_line_is_not_put_into_a_quote_that_is_left_open() -> None:
+    assert arrow("x.csv", b'a\n"x').to_pylist() == [{"a": "x"}]
+
+
+def test_what_a_table_says_is_shown_with_its_control_characters_escaped() -> None:
+    with pytest.raises(BadContent, match=r"got 1: \\x1b\[31m;"):
+        arrow("x.csv", b"a,b\n\x1b[31m\n")
+
+
 def test_empty_text_and_no_text_are_told_apart_where_the_file_does() -> None:
     assert column(["a", ""]) == ["a", ""]
     assert column(["a", '""', ""]) == ["a", "", None]

@@ -17,10 +17,12 @@ import zmq
 
 from agentfactory.data import ActionRefused, DataPlane
 from bridge.client import BridgeClient
+from bridge.store.base import MAX_NAME_BYTES
 from cluster.services import CannotStart, down, make_plan, running_plan, up
 from cluster.supervisor import Service, State, Supervisor, held, read_state
 from configs.data import BridgeSettings, CacheHost, CacheSettings, DataSettings, StoreSettings, UriSettings
 from configs.errors import BadInput
+from messages.blobs import BlobMeta
 from tests.free_ports import free_port
 
 LIMIT_S = 180
@@ -138,6 +140,28 @@ async def test_the_original_of_a_table_can_be_had_and_goes_with_its_tag(tmp_path
         assert {blob.tag for blob in await data.query()} == {"docs"}
         assert await data.destroy("docs") == 2
         assert [blob async for blob in data.list(hidden=True)] == []
+
+
+async def test_a_table_that_was_stored_before_originals_were_kept_has_none(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    meta = BlobMeta(content_type="application/vnd.apache.arrow.file")
+    async with (
+        running(chosen),
+        DataPlane.open(chosen) as data,
+        BridgeClient(chosen.bridge) as client,
+    ):
+        await client.put("docs", "x.csv", b"ARROW1", meta)
+        await client.put("docs", "x.arrow", b"ARROW1", meta)
+        with pytest.raises(ActionRefused, match=r"docs/x\.csv: its original is not there; ingest it again"):
+            await data.get("docs", "x.csv", original=True)
+        assert await data.get("docs", "x.arrow", original=True) == b"ARROW1"
+
+
+async def test_the_longest_tag_is_put_and_destroyed_though_nothing_can_lie_beside_it(tmp_path: Path) -> None:
+    chosen, tag = settings(tmp_path), "x" * MAX_NAME_BYTES
+    async with running(chosen), DataPlane.open(chosen) as data:
+        assert (await data.ingest("string:x.csv::a", tag=tag, format="binary")).complete
+        assert await data.destroy(tag) == 1
 
 
 async def test_a_plan_follows_what_the_store_s_folder_was_made_as(tmp_path: Path) -> None:

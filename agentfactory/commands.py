@@ -120,7 +120,7 @@ async def _watch(settings: Settings, start: Callable[[Factory], Awaitable[Run]],
     configure_logging(LogSettings(level="error", format="console"))
     signals = RunSignals(console)
     async with Factory.open(settings) as factory:
-        factory.on_folder = _log_in
+        factory.on_logging = configure_logging
         with show_start(console) as factory.on_starting:
             run = await start(factory)
         if factory.dashboard_url:
@@ -138,11 +138,6 @@ async def _watch(settings: Settings, start: Callable[[Factory], Awaitable[Run]],
         if as_json:
             print(result.model_dump_json())
         return signals.exit_code
-
-
-def _log_in(folder: Path) -> None:
-    """Log to a run's folder from here on: what its actors say when they start belongs there, too."""
-    configure_logging(LogSettings(folder=str(folder / "logs")))
 
 
 def _show_solution(console: Console, task: str, solution: Solution) -> None:

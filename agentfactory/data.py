@@ -49,6 +49,7 @@ from messages.data import (
 from messages.search import MAX_PASSAGES, Passage, Search
 from runtime.ref import Ref
 from runtime.system import ActorSystem
+from runtime.telemetry import LogSettings, ensure_logging
 from runtime.topics import Topics
 
 log = structlog.get_logger("data")
@@ -90,6 +91,7 @@ class DataPlane:
 
         What is stored stays either way. Raises BadInput, CannotStart, BridgeDown.
         """
+        ensure_logging(LogSettings())
         chosen = settings or DataSettings()
         folder = data_folder(chosen)
         async with AsyncExitStack() as stack:
@@ -109,6 +111,7 @@ class DataPlane:
     @asynccontextmanager
     async def join(cls, settings: DataSettings) -> AsyncIterator[Self]:
         """Join the data plane that answers at the settings' endpoints, whoever runs it. Raises BridgeDown."""
+        ensure_logging(LogSettings())
         cache = settings.cache.model_copy(update={"kind": choose_cache(settings).kind})
         async with cls._over(settings.model_copy(update={"cache": cache})) as plane:
             yield plane

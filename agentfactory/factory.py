@@ -52,8 +52,8 @@ class Factory:
         self._opening_data = asyncio.Lock()
         self.on_starting: Callable[[str], None] = lambda what: None
         """Told what is being started, for a progress display."""
-        self.on_folder: Callable[[Path], None] = lambda folder: None
-        """Told of a run's folder once it is held, before anything is started in it."""
+        self.on_logging: Callable[[LogSettings], None] = lambda logging: None
+        """Told how a run's actors log, before any starts; `configure_logging` here logs there, too."""
 
     @classmethod
     @asynccontextmanager
@@ -206,12 +206,12 @@ class Factory:
 
     async def _start(self, settings: Settings, folder: Path, *, store: bool = False) -> "Run":
         self._stack.enter_context(hold(folder))
-        self.on_folder(folder)
+        runtime = settings.runtime
+        logging = LogSettings(level=runtime.log_level, format=runtime.log_format, folder=str(folder / "logs"))
+        self.on_logging(logging)
         if store:
             store_settings(folder, settings)
-        runtime = settings.runtime
         data = await self._open_below(settings, folder)
-        logging = LogSettings(level=runtime.log_level, format=runtime.log_format, folder=str(folder / "logs"))
         system = await self._stack.enter_async_context(
             ActorSystem.open(
                 runtime.transport,

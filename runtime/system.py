@@ -16,7 +16,7 @@ from runtime.errors import ActorDown, NoSuchActor, RuntimeFault
 from runtime.groups import task_group
 from runtime.local import LocalTransport
 from runtime.ref import ActorRef, PoolRef
-from runtime.telemetry import LogSettings, configure_logging
+from runtime.telemetry import LogSettings, ensure_logging
 from runtime.topics import TopicHub, Topics
 from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec, Transport
 from runtime.watchdog import LoopWatch
@@ -72,8 +72,7 @@ class ActorSystem:
         actors are stopped one after the other, the youngest first, and have that long between them
         to finish what they have in hand; without it all are stopped at once.
         """
-        if not structlog.is_configured():
-            configure_logging(logging)
+        ensure_logging(logging)
         watch = LoopWatch(stall_s)
         watch.start()
         made: Transport

@@ -115,6 +115,12 @@ def configure_logging(settings: LogSettings, actor: str = "driver") -> None:
     logging.basicConfig(stream=_sink, level=LEVELS[settings.level], force=settings.folder is not None)
 
 
+def ensure_logging(settings: LogSettings) -> None:
+    """Set logging up unless the program has: structlog's own default would write to stdout."""
+    if not structlog.is_configured():
+        configure_logging(settings)
+
+
 def _add_process(
     _: structlog.typing.WrappedLogger, __: str, event: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:

@@ -306,7 +306,7 @@ def wait_for_round(running: subprocess.Popen[str], version: int) -> None:
 
 def test_a_terminated_run_says_at_once_how_to_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    running = start_run(folder, "--rounds", "50")
+    running = start_run(folder, "--rounds", "50", "--set", "runtime.log_level=warning")
     try:
         wait_for_round(running, 0)
         running.terminate()
@@ -318,6 +318,7 @@ def test_a_terminated_run_says_at_once_how_to_go_on(tmp_path: Path) -> None:
         running.kill()
     assert saved == f"Saved. Go on with: agentfactory resume {folder}\n"
     assert running.returncode == 143, err
+    assert '"level": "info"' not in (folder / "logs" / "driver.log").read_text(), "it asked for warnings"
 
 
 def test_ctrl_c_drains_saves_and_says_how_to_resume(tmp_path: Path) -> None:
@@ -335,3 +336,4 @@ def test_ctrl_c_drains_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     leased = {entry.group_id for entry in entries if isinstance(entry, GroupLeased)}
     assert leased == {entry.group_id for entry in entries if isinstance(entry, GroupFinished)}
     assert (folder / "run.json").is_file()
+    assert '"event": "run started"' in (folder / "logs" / "driver.log").read_text()

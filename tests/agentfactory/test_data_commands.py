@@ -1,5 +1,8 @@
-"""The data plane's commands show names that others wrote as text."""
+"""What the data plane writes to a terminal: names that others wrote as text, and no logs on stdout."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -9,6 +12,7 @@ from agentfactory import data_commands
 from configs.data import DataSettings
 from tests.cluster.test_data_plane import running, settings
 
+LIMIT_S = 120
 NAME = "a\n\x1b[31mb.md"
 
 
@@ -30,3 +34,26 @@ def show(chosen: DataSettings, folder: Path) -> None:
     data_commands.query(chosen, "*", "*", as_json=False)
     data_commands.list_blobs(chosen, "*", "*", hidden=False, as_json=False)
     data_commands.search(chosen, "t", "x", k=1, as_json=False)
+
+
+def test_a_program_that_set_up_no_logging_keeps_its_stdout(tmp_path: Path) -> None:
+    script = """
+import asyncio, sys
+from agentfactory.data import DataPlane
+from configs.data import DataSettings
+async def main():
+    async with DataPlane.open(DataSettings.model_validate_json(sys.argv[1])) as plane:
+        async with DataPlane.join(plane.settings) as joined:
+            print(await joined.query())
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, settings(tmp_path).model_dump_json()],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "()\n"), done.stderr
+    assert "a bridge answers" in done.stderr

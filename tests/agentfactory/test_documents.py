@@ -26,13 +26,14 @@ ELSEWHERE = {
     "make test": "make",
     "make bench": "make",
     "agentfactory evolve laptop --engine vllm": "tests/agentfactory/test_vllm_run.py",
+    "ray get-auth-token --generate": "tests/cluster",
+    "export RAY_AUTH_MODE=token": "tests/cluster",
     "ray start --head": "tests/cluster",
     "ray start --address HEAD:6379": "tests/cluster",
     "agentfactory mcp": "tests/agentfactory/test_tools_command.py",
     "agentfactory environment": "tests/cluster/test_environment_document.py",
     "agentfactory serve": "tests/cluster/test_serving_document.py",
     "agentfactory serve --adapter runs/first": "tests/cluster/test_serving_document.py",
-    "ray job submit --working-dir . -- python -m agentfactory evolve laptop": "tests/cluster",
     "ray job submit --working-dir . -- python -m agentfactory evolve laptop --run-dir ~/runs/first": (
         "tests/cluster"
     ),

@@ -52,7 +52,8 @@ class LibraryInMemory(MetaPathFinder, InspectLoader):
                 text += file.read()
             self._sources[name] = _Source(path, start, len(text), is_package)
         archive = write_input(bytes(text) or b" ")
-        self._text = mmap.mmap(archive, 0, prot=mmap.PROT_READ)
+        # Private: what a fork writes there, once it has made that possible, no other fork may read.
+        self._text = mmap.mmap(archive, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
         os.close(archive)
 
     def install(self) -> None:

@@ -266,6 +266,35 @@ async def test_the_process_that_forks_never_holds_what_its_children_work_on() ->
         await sandbox.aclose()
 
 
+OVERWRITE = """
+import random
+sys = random._os.sys
+ctypes, library = sys.modules["ctypes"], next(m for m in sys.meta_path if hasattr(m, "_sources"))
+source = library._sources["this"]
+archive = ctypes.c_void_p.from_address(id(library._text) + 16).value
+mprotect = ctypes.CDLL(None).mprotect
+print(mprotect(ctypes.c_void_p(archive + source.start & ~4095), ctypes.c_size_t(4096), 3))
+ctypes.memmove(ctypes.c_void_p(archive + source.start), b"print('LEAK') #", 15)
+"""
+"""Makes the memory that holds the library writable, and puts code of its own into a module."""
+
+
+async def test_what_a_call_writes_into_the_memory_that_it_was_forked_with_stays_its_own() -> None:
+    sandbox = PythonSandbox(SandboxSettings())
+    async with asyncio.timeout(LIMIT_S):
+        assert (await sandbox.run(OVERWRITE)).output == "0"
+        later = await sandbox.run("import random\nrandom._os.__builtins__['__import__']('this')")
+        assert later.output.startswith("The Zen of Python")
+        connection = sandbox._server._connection
+        assert connection is not None
+        launcher = connection._process.pid
+        for pid in (launcher, *children(launcher)):
+            maps = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+            shared = [line[5] for line in maps if line[1].endswith("s")]
+            assert all(os.path.exists(path) for path in shared), shared  # not of memory, to be changed
+        await sandbox.aclose()
+
+
 def memory_of(pid: int) -> bytes:
     """All that a process may write to; skips where reading it takes rights that this user lacks."""
     found = []

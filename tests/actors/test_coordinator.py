@@ -25,6 +25,7 @@ from configs.settings import Settings
 from messages.adapters import AdapterRef, LoadAdapter
 from messages.learning import StepReport, TrainStep
 from messages.runs import (
+    DescribeRun,
     DrainRun,
     GroupFinished,
     GroupLeased,
@@ -186,8 +187,16 @@ async def test_a_run_trains_as_many_steps_as_asked_and_evaluates_each(
 ) -> None:
     async with stage(tmp_path / "run", model, settings()) as run:
         end = await run.until_the_end()
+        progress = await run.coordinator.ask(DescribeRun(), timeout_s=120)
     assert isinstance(end, RunFinished)
     assert end.reason == "rounds"
+    assert (progress.version, progress.rounds, progress.running, progress.evaluating) == (
+        ROUNDS,
+        ROUNDS,
+        0,
+        0,
+    )
+    assert (progress.episodes, progress.tokens, progress.success) == (end.episodes, end.tokens, 1.0)
     assert [step.adapter.version for step in run.journal(StepFinished)] == [1, 2, 3]
     assert [(r.version, r.pass_at_1, r.n) for r in run.journal(RoundFinished)] == [
         (version, 1.0, HELD_OUT) for version in range(ROUNDS + 1)

@@ -1,0 +1,85 @@
+"""The Coordinator's parts, around peers of a test's own."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from actors.coordinator.episodes import EpisodeRunner, GroupRunner
+from actors.coordinator.publisher import PolicyPublisher
+from actors.coordinator.spaces import Spaces
+from actors.coordinator.state import RunState
+from configs.errors import AgentFactoryError
+from configs.rewards import RewardWeights
+from configs.roles import CurriculumSettings, LoopSettings
+from messages.adapters import AdapterLoaded, AdapterRef, LoadAdapter
+from messages.base import Event, Message
+from messages.episodes import Solution
+from messages.judging import Verdict
+from messages.runs import GroupLeased
+from messages.tasks import Proposal, Task
+from messages.turns import ToolCall, Turn
+from runtime.topics import Publish
+from tests.actors.peers import Peer
+
+E = TypeVar("E", bound=Event)
+TASK = Task(id="t", domain="math", description="Compute 1+1.", difficulty=0.3, novelty=1.0)
+NEWEST = AdapterRef(policy="student", version=3)
+FAILS = AgentFactoryError("the engine is out of memory")
+
+
+def turn(text: str = "", version: int = 0, calls: int = 0, tokens: int = 1) -> Turn:
+    return Turn(
+        text=text,
+        prompt_ids=(),
+        completion_ids=(1,) * tokens,
+        logprobs=(-1.0,) * tokens,
+        loss_mask=(1,) * tokens,
+        policy_version=version,
+        calls=tuple(ToolCall(tool="python", input=f"{n}") for n in range(calls)),
+    )
+
+
+def solution(episode_id: str, *turns: Turn, space: str = "") -> Solution:
+    return Solution(
+        episode_id=episode_id, task_id="t", answer="2", turns=turns, stop_reason="answered", space=space
+    )
+
+
+def verdict(episode_id: str, correct: bool = True) -> Verdict:
+    return Verdict(episode_id=episode_id, correct=correct, score=float(correct))
+
+
+def lease(group_id: str = "g", episodes: int = 4) -> GroupLeased:
+    ids = tuple(f"{group_id}-{n}" for n in range(episodes))
+    return GroupLeased(group_id=group_id, proposal=Proposal(task=TASK), episode_ids=ids, version=0, at=0.0)
+
+
+class Parts:
+    """A Coordinator's parts around peers of one's own."""
+
+    def __init__(self, student: Peer, verifier: Peer, sink: Peer, attempts: int = 3) -> None:
+        self.engine = Peer(lambda message: loaded(message))
+        self.hub = Peer()
+        self.loop = LoopSettings(group_size=4, episode_attempts=attempts)
+        self.publisher = PolicyPublisher(
+            self.engine.pool(), Peer().pool(), Peer().ref("teacher"), self.hub.topics()
+        )
+        self.state = RunState(CurriculumSettings())
+        self.spaces = Spaces(None, self.state)
+        self.cleared: list[str] = []
+        self.spaces.clear = self.clear  # type: ignore[method-assign]
+        self.episodes = EpisodeRunner(
+            self.loop, student.ref(), self.publisher, self.hub.topics(), self.spaces
+        )
+        self.groups = GroupRunner(self.loop, RewardWeights(), 0.25, self.episodes, verifier.ref(), sink.ref())
+
+    async def clear(self, spaces: Iterable[str]) -> None:
+        self.cleared += [space for space in spaces if space]
+
+    def published(self, kind: type[E]) -> list[E]:
+        events = [message.event for message in self.hub.heard if isinstance(message, Publish)]
+        return [event for event in events if isinstance(event, kind)]
+
+
+def loaded(message: Message) -> AdapterLoaded:
+    """An engine's answer, which has taken what it was sent."""
+    return AdapterLoaded(names=(message.adapter.name or "",) if isinstance(message, LoadAdapter) else ())

@@ -16,7 +16,7 @@ no stray word becomes a name.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, Self, get_args
 
@@ -40,12 +40,15 @@ NEGATIONS: Final = _words("not never don't dont cannot can't won't shouldn't mus
 ARTICLES: Final = _words("the a an")
 _AT_THE_END: Final = _words("please now thanks too")
 _ONE_BLOB: Final = _words("blob file document")
-_NOUNS: Final = _ONE_BLOB | _words(
-    "tag tags blobs files folder directory data documents contents content cache store pattern patterns"
+MANY_BLOBS: Final = _words("blobs files documents")
+_NOUNS: Final = (
+    _ONE_BLOB
+    | MANY_BLOBS
+    | _words("tag tags folder directory data contents content cache store pattern patterns")
 )
 """What a name may be of; behind an article no name themselves."""
 _FILLERS: Final = ARTICLES | _NOUNS | _words("please me us some for of with stored")
-_PRONOUNS: Final = _words("it them this that these those")
+_PRONOUNS: Final = _words("it them this that these those nothing none something whatever")
 """Words that name nothing that could be removed."""
 _DETERMINERS: Final = _words(
     "the my our your his her its their some any old unused other others another one ones both none nothing"
@@ -66,6 +69,10 @@ _SOFT: Final[dict[str, Slot]] = {
     **dict.fromkeys(_words("pattern patterns matching like"), "pattern"),
 }
 """Markers without a colon: only where a name follows at once."""
+_SOFT_IN_REMOVALS: Final[dict[str, Slot]] = {
+    **_SOFT,
+    **dict.fromkeys(MANY_BLOBS, "blob"),
+}
 _NAMING: Final = _words("called named")
 INTO: Final = _words("as into to under in")
 FROM: Final = _words("from in under within inside")
@@ -170,7 +177,8 @@ def parse(words: Sequence[Word], verb: str, *, into: bool, removes: bool) -> Ope
     words, format_ = _take_format(words)
     words, past = ([*words], False) if into or removes else without_past_cache(words)
     prepositions = INTO if into else FROM
-    parts = tuple(_parts(_without_courtesy(words, prepositions), prepositions, origin=into))
+    soft = _SOFT_IN_REMOVALS if removes else _SOFT
+    parts = tuple(_parts(_without_courtesy(words, prepositions), prepositions, soft, origin=into))
     for part in parts:
         if not part.words and part.slot != "bare":
             raise NotUnderstood(f"{verb}: a name is missing behind {part.said!r}")
@@ -181,6 +189,11 @@ def everything(words: Sequence[Word]) -> bool:
     """Whether they say: all there is."""
     telling = [word for word in words if not word.among(_FILLERS)]
     return bool(telling) and all(word.among(_EVERYTHING) for word in telling)
+
+
+def describes(words: Sequence[Word]) -> bool:
+    """Whether the last of them says that the others tell of blobs, rather than name one: `csv files`."""
+    return len(words) > 1 and words[-1].among(MANY_BLOBS) and not any(word.quoted for word in words)
 
 
 def only_fillers(words: Sequence[Word]) -> bool:
@@ -208,10 +221,12 @@ def is_file_name(words: Sequence[Word]) -> bool:
     return plain and not ours and endings[-1] and not any(endings[:-1])
 
 
-def _parts(words: Sequence[Word], prepositions: frozenset[str], *, origin: bool) -> Iterator[Part]:
+def _parts(
+    words: Sequence[Word], prepositions: frozenset[str], soft: Mapping[str, Slot], *, origin: bool
+) -> Iterator[Part]:
     part = Part("bare", [])
     for at, word in enumerate(words):
-        slot = _slot_of(words, at, prepositions, origin=origin)
+        slot = _slot_of(words, at, prepositions, soft, origin=origin)
         if slot is None:
             if not (word.among(_NAMING) and _name_follows(words, at, prepositions)):
                 part.words.append(word)
@@ -224,7 +239,9 @@ def _parts(words: Sequence[Word], prepositions: frozenset[str], *, origin: bool)
     yield part
 
 
-def _slot_of(words: Sequence[Word], at: int, prepositions: frozenset[str], *, origin: bool) -> Slot | None:
+def _slot_of(
+    words: Sequence[Word], at: int, prepositions: frozenset[str], soft: Mapping[str, Slot], *, origin: bool
+) -> Slot | None:
     """The slot that begins with this word; None for a word of a name."""
     word = words[at]
     if word.marker:
@@ -233,8 +250,8 @@ def _slot_of(words: Sequence[Word], at: int, prepositions: frozenset[str], *, or
         return "place"
     if origin and word.among(("from",)):
         return "origin"
-    soft = _SOFT.get(word.key)
-    return soft if soft is not None and _name_follows(words, at, prepositions) else None
+    slot = soft.get(word.key)
+    return slot if slot is not None and _name_follows(words, at, prepositions) else None
 
 
 def _name_follows(words: Sequence[Word], at: int, prepositions: frozenset[str]) -> bool:

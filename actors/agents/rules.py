@@ -24,17 +24,19 @@ from typing import Final, NamedTuple
 from actors.agents.base import Decision, NotUnderstood
 from actors.agents.command_parser import (
     COURTESY,
+    MANY_BLOBS,
     MARKERS,
     NEGATIONS,
     Operands,
     check_markers,
+    describes,
     everything,
     only_fillers,
     parse,
     without_past_cache,
 )
 from actors.agents.source_names import sources_of, tag_of_load
-from actors.agents.words import MAX_CHARACTERS, Word, joined, words_of
+from actors.agents.words import MAX_CHARACTERS, Word, joined, without_question_mark, words_of
 from messages.data import Action, Format, Param
 
 VERBS: Final[Mapping[str, str]] = {
@@ -90,7 +92,10 @@ class Rules:
             return Decision(f"named parameters of {named.name}", named)
         words = words_of(text, MARKERS)
         check_markers(words)
-        verb = self._verb(words)
+        asked = without_question_mark(words)
+        verb = self._verb(asked)
+        if verb is None or verb.name not in _REMOVES:
+            words = asked
         if verb is None:
             return Decision("no verb of the language: query", self._without_verb(words))
         said = joined(words[verb.begin : verb.end]).lower()
@@ -152,7 +157,7 @@ class Rules:
         verb = operands.verb
         operands.allow("bare", "place", "tag", "blob")
         bare = operands.words("bare")
-        if everything(bare):
+        if everything(bare) or (bare and all(word.among(MANY_BLOBS) for word in bare)):
             raise NotUnderstood(f"{verb} which blobs? Say `{verb} NAME from TAG`")
         marked = operands.names("blob")
         if marked and not only_fillers(bare):
@@ -180,6 +185,8 @@ class Rules:
         if not tag and not blob and not pattern and (path := operands.path()):
             tag, blob = path
         elif bare := _pattern(operands):
+            if tag and describes(operands.words("bare")) and not glob.has_magic(bare):
+                raise NotUnderstood(f"{operands.verb} which {bare!r}? Say a pattern of names, as `*{bare}*`")
             tag, blob = self._placed_pattern(operands, tag, blob, bare)
         if pattern:
             tag, blob = (tag, pattern) if tag or pattern.startswith("*.") else (pattern, blob)

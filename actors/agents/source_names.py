@@ -56,6 +56,8 @@ def _uris(operands: Operands, part: Part, group: list[Word], *, told: bool) -> l
     if len(named) > 1 and not any(map(_is_path, named)):
         raise NotUnderstood(f"{operands.verb} which {joined(named)}? Say where it is, as file::PATH")
     name = operands.name_in(group)
+    if "://" in name:
+        raise NotUnderstood(f"{operands.verb}: {name!r} is no source; say a scheme, as file::PATH")
     return [_with_scheme(name)] if name else []
 
 

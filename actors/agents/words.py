@@ -12,6 +12,28 @@ _PIECES: Final = re.compile(
 )
 _ENDINGS: Final = ",;.!"
 _AND: Final = ("and", "&", ",")
+_ASKING: Final = frozenset(
+    (
+        "can",
+        "could",
+        "would",
+        "will",
+        "may",
+        "what",
+        "what's",
+        "whats",
+        "which",
+        "who",
+        "where",
+        "is",
+        "are",
+        "do",
+        "does",
+        "have",
+        "has",
+    )
+)
+"""What questions begin with."""
 _LETTERS: Final = re.compile(r"[A-Za-z_]+")
 
 
@@ -46,6 +68,15 @@ def words_of(text: str, markers: Container[str] = ()) -> list[Word]:
     ['get', 'my file.md', 'from', 'tag:', 'docs']
     """
     return [word for pieces in _pieces(text) for word in _words(pieces, markers)]
+
+
+def without_question_mark(words: Sequence[Word]) -> list[Word]:
+    """The words of a question without the `?` at its end, which is a pattern's elsewhere."""
+    asked, last = bool(words) and words[0].among(_ASKING), words[-1] if words else None
+    if last is None or not asked or last.quoted or not last.text.endswith("?"):
+        return [*words]
+    text = last.text.rstrip("?")
+    return [*words[:-1], *([Word(text, text.lower())] if text else [])]
 
 
 def in_groups(words: Sequence[Word]) -> list[list[Word]]:

@@ -18,7 +18,7 @@ REMOVES = ("prune", "destroy")
 OURS = {
     *get_args(Format), *VERBS, *COURTESY, *NEGATIONS, *MARKERS,
     *"as into to under in from within inside and with for of the a an all".split(),  # noqa: SIM905
-    *"everything anything every each".split(),  # noqa: SIM905
+    *"everything anything every each whatever".split(),  # noqa: SIM905
     *"tag tags tagged blob blobs file files document documents data content contents cache".split(),  # noqa: SIM905
     *"store stored folder directory pattern patterns matching like called named some please me us".split(),  # noqa: SIM905
     *"now thanks too".split(),  # noqa: SIM905
@@ -70,6 +70,15 @@ def read(text: str, rules: Rules = RULES) -> Action:
         ("remove docs", Action.of("destroy", tags=("docs",))),
         ("could you please remove the tag docs now", Action.of("destroy", tags=("docs",))),
         ("delete the docs tag", Action.of("destroy", tags=("docs",))),
+        ("remove tag: nothing", Action.of("destroy", tags=("nothing",))),
+        ("can you get me the file a.md from docs please?",
+         Action.of("retrieve", tag="docs", blob_name="a.md")),
+        ("what's in docs?", Action.of("query", tag_pattern="docs")),
+        ("query docs?", Action.of("query", tag_pattern="docs?")),
+        ("find *.csv files in docs", Action.of("query", tag_pattern="docs", blob_pattern="*.csv")),
+        ("evict blobs a.md, b.md from docs", Action.of("prune", tag="docs", blob_names=("a.md", "b.md"))),
+        ("evict the files a.md and b.md from docs",
+         Action.of("prune", tag="docs", blob_names=("a.md", "b.md"))),
     ],
 )  # fmt: skip
 def test_what_is_marked_or_has_a_scheme_counts(text: str, action: Action) -> None:
@@ -108,6 +117,14 @@ def test_what_is_marked_or_has_a_scheme_counts(text: str, action: Action) -> Non
         ("remove docs from the cache", "no action deletes single blobs"),
         ("delete file a.md", "no action deletes single blobs"),
         ("find and delete docs", "several words"),
+        ("can you delete docs?", "'docs?' is no name"),
+        ("delete nothing", "delete what?"),
+        ("remove whatever", "remove what?"),
+        ("delete files report", "no action deletes single blobs"),
+        ("prune files from docs", "prune which blobs?"),
+        ("get documents from docs", "get which blobs?"),
+        ("find all csv files in docs", "find which 'csv'? Say a pattern of names, as `*csv*`"),
+        ("load s3://bucket/x as s", "'s3://bucket/x' is no source"),
     ],
 )
 def test_what_has_no_place_in_the_grammar_is_asked_back(text: str, says: str) -> None:

@@ -53,8 +53,12 @@ _WRAPPERS: Final = (
 )  # fmt: skip
 _GROUPING: Final = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\s*\\!|\\!\s*,)\s*(?=\d{3})|\\!")
 """What stands between groups of three digits: `32,\\!349`, `32{,}349`; a negative space."""
-_SPACING: Final = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])|~")
+_SPACING: Final = re.compile(
+    r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])|(?<=[^\s~])~(?=[^\s~])"
+)
 _SAME_SIGN: Final = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "\u00a0": " "})
+_CALCULATED: Final = Fraction(1, 10**10)
+"""Relative error of a whole number that was worked out with ten digits."""
 _MAX_SHOWN_DIGITS: Final = 1000
 _SPACES: Final = re.compile(r"\s+")
 _LOOSE_SPACE: Final = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
@@ -109,15 +113,16 @@ def grade_plainly(reference: str, answer: str, rel_tolerance: float) -> Grade | 
 def grade_numbers(expected: Number, given: Number, rel_tolerance: float) -> Grade:
     """Equal as rationals, or within the tolerance where one of them was written as a decimal.
 
-    `|given − expected| ≤ rel_tolerance · |expected|`; for a reference that is a whole number, at most
-    `rel_tolerance` itself, so that 1000000.9 is not 1000000.
+    `|given − expected| ≤ rel_tolerance · |expected|`; a whole number as the reference is met to ten
+    digits, and at most to `rel_tolerance` itself, so that 2.9999999999999996 is 3, and 2.9999999 is not.
     """
     if expected.value == given.value:
         return right("the same number", "exact")
     difference = abs(expected.value - given.value)
     allowed = Fraction(rel_tolerance) * abs(expected.value)
     if expected.value.denominator == 1:
-        allowed = min(allowed, Fraction(rel_tolerance))
+        noise = _CALCULATED * max(abs(expected.value), Fraction(1))
+        allowed = min(allowed, noise, Fraction(rel_tolerance))
     if (expected.is_decimal or given.is_decimal) and difference <= allowed:
         return right(f"the same number within {rel_tolerance:g}", "numeric")
     method: Method = "numeric" if expected.is_decimal or given.is_decimal else "exact"

@@ -246,6 +246,10 @@ def test_random_long_texts_are_read_in_linear_time() -> None:
         "_",
         "x",
         " ",
+        "~",
+        "\\!",
+        "\n",
+        "\uff11",
         "0.",
     ]
     for piece in pieces:

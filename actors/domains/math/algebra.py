@@ -16,6 +16,7 @@ from actors.domains.math.collections import Collection, is_indexed, read_collect
 from actors.domains.math.equality import grade_expressions, is_zero
 from actors.domains.math.equations import grade_relations
 from actors.domains.math.latex import plain_of
+from actors.domains.math.nouns import split_counted
 from actors.domains.math.quick import (
     grade_quickly,
     grade_values,
@@ -67,6 +68,10 @@ def _grade_values(expected: str, given: str, rel_tolerance: float) -> Grade:
     quantities = split_quantity(expected), split_quantity(given)
     if quantities[0] is not None and quantities[1] is not None:
         return _grade_quantities(quantities[0], quantities[1], rel_tolerance)
+    first, second = split_counted(expected), split_counted(given)
+    if (first is None) != (second is None):
+        bare = (first.number if first else expected), (second.number if second else given)
+        return _grade_values(*bare, rel_tolerance)
     if _has_degrees(expected) != _has_degrees(given):
         return wrong("one is in degrees, the other is not", "symbolic")
     listed = _grade_collections(expected, given, rel_tolerance)

@@ -73,8 +73,7 @@ def _grade_numbers(expected: Expr, given: Expr, rel_tolerance: float, summary: s
     distance, size = abs(value - other), abs(value)
     if is_close(value, other):
         return right("the same number", "symbolic")
-    is_rounded = isinstance(expected, sympy.Rational) or isinstance(given, sympy.Rational)
-    if is_rounded and distance <= rel_tolerance * size:
+    if (_is_rounded(expected) or _is_rounded(given)) and distance <= rel_tolerance * size:
         return right(f"the same number within {rel_tolerance:g}", "numeric")
     return wrong(summary, "numeric")
 
@@ -96,6 +95,11 @@ def is_close(value: Expr, other: Expr) -> bool:
 def _number(value: sympy.Rational) -> Number:
     fraction = Fraction(int(value.p), int(value.q))
     return Number(fraction, is_decimal=_divides_power_of_ten(fraction.denominator))
+
+
+def _is_rounded(value: Expr) -> bool:
+    """Whether it may have been written as a decimal, and so be rounded: no whole number, and not 22/7."""
+    return isinstance(value, sympy.Rational) and _number(value).is_decimal
 
 
 def _divides_power_of_ten(number: int) -> bool:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
+_NEXT_EQUATION: Final = re.compile(r"\n+(?=[ $]*[A-Za-z]\w?\s?=)")
 _DOLLARS: Final = re.compile(r"(?<!\\)\$")
 _AMOUNT: Final = re.compile(r"(?<!\\)\$(?=\s*-?\d)")
 _RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
@@ -26,7 +27,8 @@ _SAME: Final = {
     "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "degree": "^\\circ",
     "colon": ":", "cdotp": "cdot", "ast": "*", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")",
     "lbrace": "\\{", "rbrace": "\\}", "prime": "'", "imath": "i", "approxeq": "approx", "thinspace": " ",
-    "enspace": " ", "hspace": " ", "smallsetminus": "setminus", "backslash": "setminus",
+    "enspace": " ", "langle": "(", "rangle": ")", "hspace": " ",
+    "smallsetminus": "setminus", "backslash": "setminus",
     "textnormal": "text", "mbox": "text", "textrm": "text", "textbf": "text", "textit": "text",
     "mathbf": "mathrm", "mathit": "mathrm", "rm": "", "mathbin": "", "Reals": "\\mathbb{R}",
     "R": "\\mathbb{R}", "bf": "",
@@ -40,6 +42,8 @@ _PERCENT: Final = re.compile(
 )
 _ROOT: Final = re.compile(r"\\sqrt(\[\d+\])?\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[A-Za-z]|\\[a-z]+))")
 _PLAIN_ROOT: Final = re.compile(r"(?<![\\A-Za-z])(sqrt|cbrt)\s*(?=\{)")
+_ARGUMENT: Final = r"(\{[^{}]*\}|\\(?!sqrt|frac)[A-Za-z]+|[A-Za-z0-9])"
+_BARE_FRACTION: Final = re.compile(rf"\\frac\s*{_ARGUMENT}\s*{_ARGUMENT}")
 _EMPTY: Final = re.compile(r"\\\{\s*\\\}|\{\s*\}|\A\s*(?:[Tt]here\s+(?:is|are)\s+)?[Nn]o\s+solutions?\s*\Z")
 _DOLLARS_TWICE: Final = re.compile(r"(\$\s*-?[\d.,]+)\s+dollars?\b")
 _MARK: Final = re.compile(r"\^\s*\{\s*('+)\s*\}|\^\s*('+)")
@@ -51,7 +55,7 @@ _DOTS: Final = re.compile(r"\\(?:ldots|dots|cdots|dotsc)(?![A-Za-z])")
 _DOUBLED: Final = re.compile(r"\\\\(?=[A-Za-z({\[!,;])")
 _POWERS: Final = re.compile(r"([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 _INDICES: Final = re.compile(r"([₀₁₂₃₄₅₆₇₈₉]+)")
-_FRACTION_SIGN: Final = re.compile(r"(\d*)\s*([¼½¾⅐-⅞])")
+_FRACTION_SIGN: Final = re.compile(r"(?<!\d)(\d*)\s*([¼½¾⅐-⅞])")
 
 
 def normalize(text: str) -> str:
@@ -62,6 +66,9 @@ def normalize(text: str) -> str:
     """
     if text.isalnum() and text.isascii():
         return text
+    if "\n" in text and "\\begin" not in text:
+        text = _NEXT_EQUATION.sub(", ", text)
+    text = " ".join(text.split())  # patterns are then linear in long blanks
     if "\\\\" in text and "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     text = _without_delimiters(text)
@@ -77,6 +84,11 @@ def normalize(text: str) -> str:
     return text.strip().removeprefix("=").rstrip(",;").strip()
 
 
+def _braced_fraction(found: re.Match[str]) -> str:
+    above, below = (part if part.startswith("{") else f"{{{part}}}" for part in found.groups())
+    return rf"\frac{above}{below}"
+
+
 def _root(found: re.Match[str]) -> str:
     return rf"\sqrt{found[1] or ''}{{{found[2] or found[3]}}}"
 
@@ -86,6 +98,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
     (_PERCENT, r"\\%"),
     (_PLAIN_ROOT, r"\\\1"),
     (_ROOT, _root),
+    (_BARE_FRACTION, _braced_fraction),
     (_EMPTY, r"\\emptyset "),
     (_DOLLARS_TWICE, r"\1"),
     (_MARK, lambda found: found[1] or found[2]),

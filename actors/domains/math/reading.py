@@ -39,8 +39,8 @@ _BINOMIAL: Final = re.compile(r"\\[dt]?binom\s*\{?\s*(\d+)\s*\}?\s*\{?\s*(\d+)")
 _MAX_BINOMIAL: Final = 5_000
 """The grammar works binomials out while it reads them."""
 _GAMMA: Final = re.compile(r"\\([Gg])amma(?![A-Za-z]|\s*\()(?:\s*_\s*\{?(\w+)\}?)?")
-_NOT_READ: Final = re.compile(r"'|[\d)]\s*(?:\^\s*(?:\{[^{}]*\}|\w)\s*)?_|!\s*!")
-"""What the grammar drops, or understands otherwise: primes, bases, double factorials."""
+_NOT_READ: Final = re.compile(r"'|phantom|[\d)]\s*(?:\^\s*(?:\{[^{}]*\}|\w)\s*)?_|!\s*!")
+"""What the grammar drops, or understands otherwise: primes, bases, double factorials, the invisible."""
 
 
 def read(text: str) -> Value:
@@ -61,7 +61,7 @@ def read(text: str) -> Value:
 
 def _read_latex(text: str) -> Value:
     if _NOT_READ.search(text):
-        raise Unreadable("primes, bases and double factorials stand alone")
+        raise Unreadable("primes, bases and double factorials stand alone, and nothing is invisible")
     if any(int(part) > _MAX_BINOMIAL for found in _BINOMIAL.finditer(text) for part in found.groups()):
         raise Unreadable("a binomial that is too large")
     text = _as_latex(text)

@@ -11,9 +11,16 @@ Texts are as `notation.normalize` gives them.
 import re
 from typing import Final, NamedTuple
 
-_SIGN: Final = re.compile(r"<=|>=|!=|==|=|<|>|\\(le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])")
+from actors.domains.numbers import read_number
+
+_SIGN: Final = re.compile(r"=\\?/=|=\\=|/=|<>|<=|>=|!=|==|=|<|>|\\(le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])")
 _SIGNS: Final = {
     "==": "=",
+    "=/=": "!=",
+    "=\\/=": "!=",
+    "=\\=": "!=",
+    "/=": "!=",
+    "<>": "!=",
     "\\le": "<=",
     "\\ge": ">=",
     "\\ne": "!=",
@@ -27,7 +34,7 @@ _SYMBOL: Final = (
     r"(?:[A-Za-z]|[A-Z]{2,6}|\\(?:vec|mathrm|text|overline|angle|triangle)\s*\{?[A-Za-z ]+\}?|\\[A-Za-z]+)"
     rf"{_INDEX}'*"
 )
-_CALL: Final = rf"{_SYMBOL}(?:\s*\([^()=<>]*\))?"
+_CALL: Final = rf"{_SYMBOL}(?:\s*\^\s*\{{\s*-1\s*\}})?(?:\s*\([^()=<>]*\))?"
 _NAME: Final = re.compile(
     rf"\s*(?:{_CALL}|[A-Za-z]{{3,20}}|\|\s*{_CALL}\s*\||\\frac\s*\{{\s*[A-Z]{{2}}\s*\}}\s*\{{\s*[A-Z]{{2}}\s*\}}"
     r"|\\frac\s*\{\s*d[A-Za-z]?\s*\}\s*\{\s*d[A-Za-z]\s*\}"
@@ -125,6 +132,8 @@ def _read_chain(relation: Relation) -> tuple[str, str] | None:
         sides = sides[:-1]  # what is about equal comes after the value
         if len(sides) == 1:
             return "", sides[0]
+    if _contradicts_itself(sides):
+        return None
     first, last = sides[0], sides[-1]
     name = read_name(first)
     if name is None and len(sides) == 2 and (name := read_name(last)) is not None and not has_letters(first):
@@ -134,6 +143,14 @@ def _read_chain(relation: Relation) -> tuple[str, str] | None:
     is_calculation = not has_letters(first) and not has_letters(last)
     is_chain = len(sides) > 2 and _UNKNOWN.search(first) is None
     return ("", last) if is_chain or is_calculation else None
+
+
+def _contradicts_itself(sides: tuple[str, ...]) -> bool:
+    """Whether two of the sides are different numbers, neither of which may be rounded: `12 = 13`."""
+    numbers = [
+        number for side in sides if (number := read_number(side)) is not None and not number.is_decimal
+    ]
+    return any(number.value != numbers[0].value for number in numbers)
 
 
 def has_letters(text: str) -> bool:

@@ -1,10 +1,12 @@
-"""What a sandbox's processes are, and how much memory they hold, seen from outside (Linux)."""
+"""What a sandbox's processes are, and how much they hold, seen from outside (Linux)."""
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_BLOCK_BYTES = 512
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -66,6 +68,19 @@ def memory_bytes(pid: int, limit_bytes: int) -> int:
     pids = descendants(pid)
     resident = sum(map(_resident, pids))
     return resident if resident <= limit_bytes else sum(map(_proportional, pids))
+
+
+def unlinked_bytes(pid: int, device: int) -> int:
+    """What files of a file system hold that have no name any more, and that descendants have open."""
+    sizes: dict[int, int] = {}
+    for each in descendants(pid):
+        with suppress(OSError), os.scandir(f"/proc/{each}/fd") as descriptors:
+            for descriptor in descriptors:
+                with suppress(OSError):
+                    found = descriptor.stat()
+                    if found.st_nlink == 0 and found.st_dev == device and stat.S_ISREG(found.st_mode):
+                        sizes[found.st_ino] = found.st_blocks * _BLOCK_BYTES
+    return sum(sizes.values())
 
 
 def _resident(pid: int) -> int:

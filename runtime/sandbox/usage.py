@@ -4,6 +4,7 @@ No limit of the kernel's covers that without rights that we need not have, so it
 again. Blocking: call it in a thread.
 """
 
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple
 
 from configs.sandbox import CommandSandboxSettings
 from runtime.sandbox.frames import Ending
-from runtime.sandbox.processes import cpu_seconds, memory_bytes
+from runtime.sandbox.processes import cpu_seconds, memory_bytes, unlinked_bytes
 
 _MB: Final = 2**20
 _BLOCK_BYTES: Final = 512
@@ -30,23 +31,28 @@ class FolderUsage(NamedTuple):
     """Files, folders and all else that has a name."""
     size: int
     """Bytes on the disk."""
+    hidden: int = 0
+    """Folders in it that cannot be looked into: closed to us, or too deep."""
 
 
 def folder_usage(folder: str | Path, max_files: int) -> FolderUsage:
-    """Count what is there, up to `max_files`; what goes in between, or cannot be read, is left out."""
-    files = size = 0
+    """Count what is there, up to `max_files`; what goes in between is left out."""
+    files = size = hidden = 0
     waiting = [os.fspath(folder)]
     while waiting and files <= max_files:
-        with suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                files += 1
-                if files > max_files:
-                    break
-                with suppress(OSError):
-                    size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-    return FolderUsage(files, size)
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    files += 1
+                    if files > max_files:
+                        break
+                    with suppress(FileNotFoundError):
+                        size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+        except OSError as error:
+            hidden += error.errno not in (errno.ENOENT, errno.ENOTDIR)
+    return FolderUsage(files, size, hidden)
 
 
 class Usage:
@@ -57,13 +63,16 @@ class Usage:
     ) -> None:
         """`scratch`: descriptors of the private folders for temporary files, where there are any."""
         self._pid = pid
+        self._device = workdir.stat().st_dev
         self._workdir = workdir
         self._scratch = scratch
         self._memory_bytes = settings.memory_mb * _MB
         self._tmp_files = settings.workdir_files
         at_first = folder_usage(workdir, _MOST_COUNTED * settings.workdir_files)
         self._most = FolderUsage(
-            max(at_first.files, settings.workdir_files), max(at_first.size, settings.workdir_mb * _MB)
+            max(at_first.files, settings.workdir_files),
+            max(at_first.size, settings.workdir_mb * _MB),
+            at_first.hidden,
         )
         self._cpu_s = cpu_seconds(pid)
         self._look_again = 0.0
@@ -84,7 +93,8 @@ class Usage:
         self._look_again = time.monotonic() + _DUTY * (time.monotonic() - started)
         return (
             usage.files > self._most.files
-            or usage.size > self._most.size
+            or usage.size + unlinked_bytes(self._pid, self._device) > self._most.size
+            or usage.hidden > self._most.hidden
             or any(_names_in(folder) > self._tmp_files for folder in self._scratch)
         )
 

@@ -96,27 +96,21 @@ class Workspace:
         """What a folder holds, by name; links are left out. Raises Refused or OSError."""
         entries: list[Entry] = []
         with self._open(path, _FOLDER) as folder:
-            for entry in self._entries(folder, PurePosixPath(os.path.normpath(path)), recursive):
-                entries.append(entry)
-                if len(entries) >= limit:
-                    break
-        return tuple(sorted(entries))
-
-    def _entries(self, folder: int, path: PurePosixPath, recursive: bool) -> Iterator[Entry]:
-        for name in sorted(os.listdir(folder)):
-            try:
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:
-                continue  # removed in between
-            is_folder = stat.S_ISDIR(found.st_mode)
-            if is_folder or stat.S_ISREG(found.st_mode):
-                yield Entry(str(path / name), is_folder, 0 if is_folder else found.st_size)
-            if is_folder and recursive:
-                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-                try:
-                    yield from self._entries(inner, path / name, recursive)
-                finally:
-                    os.close(inner)
+            entries += _entries(folder, PurePosixPath(os.path.normpath(path)))
+        waiting = entries[::-1] if recursive else []
+        while waiting and len(entries) < limit:
+            inner = waiting.pop()
+            if not inner.is_folder:
+                continue
+            with (
+                suppress(FileNotFoundError),
+                _longer_than_any_path(),
+                self._open(inner.path, _FOLDER) as folder,
+            ):
+                found = _entries(folder, PurePosixPath(inner.path))
+                entries += found
+                waiting += found[::-1]
+        return tuple(sorted(entries[:limit]))
 
     @contextmanager
     def _open(self, path: str, flags: int) -> Iterator[int]:
@@ -145,6 +139,64 @@ class Workspace:
             yield folder
         finally:
             os.close(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, however deep that lies and whoever is kept out of it.
+
+    Folders move up before they are emptied, so that neither calls nor paths grow with the depth. No program
+    may work there any more. Raises OSError.
+    """
+    folder.chmod(0o700)
+    top = os.open(folder, _FOLDER)
+    try:
+        waiting = _empty(top, top)
+        while waiting:
+            name = waiting.pop()
+            inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=top)
+            try:
+                waiting += _empty(inner, top)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    folder.rmdir()
+
+
+def _empty(folder: int, top: int) -> list[str]:
+    """Remove what is no folder, and move to the top what is: under which names."""
+    moved: list[str] = []
+    for name in os.listdir(folder):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.chmod(name, 0o700, dir_fd=folder)
+            moved.append(secrets.token_hex(8))
+            os.rename(name, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
+        else:
+            os.unlink(name, dir_fd=folder)
+    return moved
+
+
+def _entries(folder: int, path: PurePosixPath) -> list[Entry]:
+    """What one folder holds, by name."""
+    entries: list[Entry] = []
+    for name in sorted(os.listdir(folder)):
+        with suppress(FileNotFoundError):  # removed in between
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            is_folder = stat.S_ISDIR(found.st_mode)
+            if is_folder or stat.S_ISREG(found.st_mode):
+                entries.append(Entry(str(path / name), is_folder, 0 if is_folder else found.st_size))
+    return entries
+
+
+@contextmanager
+def _longer_than_any_path() -> Iterator[None]:
+    """Leave out what lies so deep that no path leads there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
 
 
 def _parts(path: str) -> tuple[str, ...]:

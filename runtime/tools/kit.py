@@ -12,7 +12,6 @@ import errno
 import os
 import re
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,7 +29,7 @@ from runtime.ref import Ref
 from runtime.sandbox.commands import CommandSandbox
 from runtime.sandbox.rules import SafetyRules
 from runtime.sandbox.session import PythonSession
-from runtime.sandbox.workspace import Workspace
+from runtime.sandbox.workspace import Workspace, remove_tree
 from runtime.tools.base import Part, Tool, ToolError
 from runtime.tools.data_view import MODULE as DATA_VIEW_MODULE
 from runtime.tools.data_view import DataView
@@ -151,7 +150,7 @@ class ToolKit:
             with anyio.CancelScope(shield=True):
                 await session.aclose()
                 if episode:
-                    await anyio.to_thread.run_sync(shutil.rmtree, folder)
+                    await anyio.to_thread.run_sync(remove_tree, workspace.root)
 
     async def aclose(self) -> None:
         """Close all that was started."""

@@ -1,6 +1,7 @@
 """What a session's calls leave behind, and what they may take together, at every level."""
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,7 @@ from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.processes import descendants, is_alive
 from runtime.sandbox.session import PythonSession
 from runtime.sandbox.usage import folder_usage
+from runtime.sandbox.workspace import Workspace, remove_tree
 
 LIMIT_S = 60.0
 GONE = "the session is gone, and the next call begins a new one"
@@ -183,6 +185,14 @@ FILL = {
     "bytes": "for n in range(64): open(f'b{n}', 'wb').write(b'x' * 2 ** 20)",
     "files": "for n in range(10 ** 5): open(f'f{n}', 'w')",
     "folders": "import os\nfor n in range(10 ** 5): os.makedirs(f'd{n % 100}/{n}')",
+    "files deeper than any path": (
+        "import os\nfor n in range(18): os.mkdir('d' * 250), os.chdir('d' * 250)\n"
+        "for n in range(64): open(f'b{n}', 'wb').write(b'x' * 2 ** 20)"
+    ),
+    "files without a name": (
+        "import os\nheld = []\nfor n in range(64):\n"
+        "    held.append(open('b', 'wb', 0)); os.unlink('b'); held[-1].write(b'x' * 2 ** 20)"
+    ),
     "links": "import os\nopen('a', 'w')\nfor n in range(10 ** 5): os.link('a', f'l{n}')",
 }
 
@@ -223,6 +233,40 @@ async def test_private_folders_for_temporary_files_have_it_too(
         assert result.ending == "disk", result
 
 
+def test_a_folder_that_cannot_be_looked_into_counts_as_hidden(tmp_path: Path) -> None:
+    make_deep(tmp_path, "d" * 250, 18)
+    assert folder_usage(tmp_path, 100).hidden == 1
+    remove_tree(tmp_path)
+
+
+async def test_a_tree_of_any_depth_is_no_failure_of_ours(
+    sandbox: CommandSandbox, workdir: Path, tmp_path: Path
+) -> None:
+    """Deeper than calls within calls may go, than paths may be long, than descriptors may be many."""
+    make_deep(workdir, "d", 2500)
+    (workdir / "closed").mkdir()
+    (workdir / "closed" / "file").touch()
+    (workdir / "closed").chmod(0)
+    (workdir / "link").symlink_to(tmp_path)
+    (tmp_path / "outside").touch()
+    result = await sandbox.run(["echo", "6"], workdir=workdir)
+    assert (result.ending, result.stdout) == ("ok", "6\n")
+    assert len(Workspace(workdir).list(recursive=True)) > 1000
+    remove_tree(workdir)
+    assert not workdir.exists()
+    assert (tmp_path / "outside").exists()
+
+
+def make_deep(folder: Path, name: str, depth: int) -> None:
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=at)
+        inner = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+
+
 def test_a_folder_is_counted_without_following_links(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "file").write_bytes(b"x" * 10_000)
@@ -231,4 +275,4 @@ def test_a_folder_is_counted_without_following_links(tmp_path: Path) -> None:
     assert usage.files == 3
     assert 10_000 <= usage.size < 40_000
     assert folder_usage(tmp_path, 1).files == 2
-    assert folder_usage(tmp_path / "nothing", 100) == (0, 0)
+    assert folder_usage(tmp_path / "nothing", 100) == (0, 0, 0)

@@ -146,10 +146,9 @@ def _memcached(data: DataSettings, host: CacheHost, number: int) -> Service:
     program = shutil.which("memcached") or "memcached"
     argv = [program, "-l", host.host, "-p", str(host.port), "-U", "0", "-m", str(cache.memory_mb)]
     argv += ["-I", f"{_item_mb(cache)}m"]
-    if os.geteuid() == 0:
-        argv += ["-u", "nobody"]
     about = f"memcached on {host.host}:{host.port}, {cache.memory_mb} MB"
-    return Service(name=f"{MEMCACHED}{number}", argv=tuple(argv), about=about)
+    user = "nobody" if os.geteuid() == 0 else ""
+    return Service(name=f"{MEMCACHED}{number}", argv=tuple(argv), about=about, user=user)
 
 
 def _item_mb(cache: CacheSettings) -> int:

@@ -12,6 +12,7 @@ import asyncio
 import ctypes
 import fcntl
 import os
+import pwd
 import signal
 import sys
 import time
@@ -42,6 +43,9 @@ class Service(Section):
     argv: tuple[str, ...]
     about: str
     """What it is, for people: `memcached, 512 MB, 127.0.0.1:11211`."""
+    user: str = ""
+    """Who it runs as; empty for whoever runs the supervisor. One that changes its user by itself would lose
+    the signal of `_die_with_parent`."""
 
 
 class ServiceState(Section):
@@ -175,10 +179,13 @@ class Supervisor:
                     stdout=stream,
                     stderr=stream,
                     start_new_session=True,
+                    user=service.user or None,
+                    group=pwd.getpwnam(service.user).pw_gid if service.user else None,
+                    extra_groups=() if service.user else None,
                     preexec_fn=_die_with_parent,
                 )
-            except OSError as error:
-                return f"{service.argv[0]}: {error.strerror}"
+            except (OSError, LookupError) as error:
+                return f"{service.argv[0]}: {error}"
         self._note(service, state="running", pid=process.pid, since=time.time())
         ended = asyncio.create_task(process.wait())
         stopping = asyncio.create_task(self._stop.wait())

@@ -159,7 +159,7 @@ class MemoryTool:
     @tool
     async def memory(
         self,
-        text: Annotated[str, OtherNames("content")],
+        text: Annotated[str, OtherNames("content", "query")],
         action: Annotated[Literal["search", "store"], OtherNames("operation")] = "search",
         k: int = 3,
     ) -> str:

@@ -26,6 +26,7 @@ from messages.blobs import BlobMeta
 from tests.free_ports import free_port
 
 LIMIT_S = 180
+needs_memcached = pytest.mark.skipif(shutil.which("memcached") is None, reason="memcached is not installed")
 
 
 def settings(folder: Path, store: str = "embedded", cache: str = "embedded") -> DataSettings:
@@ -209,7 +210,7 @@ async def test_the_bridge_comes_back_after_sigkill_with_what_was_stored(tmp_path
         assert pid_of(folder, "bridge") != old
 
 
-@pytest.mark.skipif(shutil.which("memcached") is None, reason="memcached is not installed")
+@needs_memcached
 async def test_reads_go_on_while_memcached_is_killed(tmp_path: Path) -> None:
     docs = documents(tmp_path)
     chosen = settings(tmp_path, cache="memcached")
@@ -220,8 +221,9 @@ async def test_reads_go_on_while_memcached_is_killed(tmp_path: Path) -> None:
             assert await data.get("docs", "setup_guide.md") == b"# Setup\nRun make.\n"
 
 
-async def test_a_killed_supervisor_leaves_no_process_behind(tmp_path: Path) -> None:
-    chosen = settings(tmp_path)
+@pytest.mark.parametrize("cache", ["embedded", pytest.param("memcached", marks=needs_memcached)])
+async def test_a_killed_supervisor_leaves_no_process_behind(cache: str, tmp_path: Path) -> None:
+    chosen = settings(tmp_path, cache=cache)
     async with running(chosen) as folder:
         state = read_state(folder)
         assert state is not None

@@ -33,6 +33,8 @@ async def test_a_note_is_kept_and_found_by_the_names_operation_and_content(tmp_p
     async with memory(tmp_path) as tool:
         kept = await tool.memory.call('{"operation": "store", "content": "bridges listen on port 5560"}')
         found = await tool.memory.call('{"operation": "search", "content": "bridges"}')
+        asked = await tool.memory.call('{"operation": "search", "query": "bridges"}')
+    assert asked.output == found.output
     assert kept.output == "stored; there are 1 notes now"
     assert found.output.endswith("] bridges listen on port 5560")
 

@@ -254,5 +254,6 @@ def test_random_long_texts_are_read_in_linear_time() -> None:
     ]
     for piece in pieces:
         for other in rng.sample(pieces, 4):
-            grade_quickly("x+1", (piece + other) * 5000, 1e-6)
-            grade_quickly("x+1", piece * 9000 + other, 1e-6)
+            for text in ((piece + other) * 5000, piece * 9000 + other):
+                found = grade_quickly("x+1", text, 1e-6)
+                assert found is None or not found.correct

@@ -162,6 +162,47 @@ async def test_a_write_that_fails_while_the_server_is_flushed_has_it_flushed_aga
     await tier.aclose()
 
 
+class Flushed(EmbeddedCache):
+    """Its first flush fails, and each one is told of."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 20)
+        self.flushes: list[str] = []
+
+    async def flush(self) -> None:
+        self.flushes.append("failed" if not self.flushes else "done")
+        if self.flushes == ["failed"]:
+            raise CacheUnavailable("down")
+
+    async def aclose(self) -> None:
+        self.flushes.append("closed")
+
+
+async def test_a_server_that_owes_is_not_asked_before_it_was_flushed() -> None:
+    clock, cache = Clock(), Flushed()
+    server = Server(cache, 0.01, clock)
+    server.owe()
+    assert (server.trouble, server.owing) == (True, True), "readers look at trouble alone"
+    server.answered()
+    clock.now = 100.0
+    assert not server.may_read()
+    assert repr(server) == f"<Server {cache.name}: owing>"
+    await server.settled()
+    assert cache.flushes == ["failed", "done"]
+    assert (server.may_read(), server.owing, server.trouble) == (True, False, False)
+    assert server.statistics().flushes == 1
+
+
+async def test_a_server_that_owes_is_flushed_once_more_before_it_is_closed() -> None:
+    cache = Flushed()
+    server = Server(cache, 1000.0, Clock())
+    server.owe()
+    while not cache.flushes:  # noqa: ASYNC110 - the flush is a task of the server's own
+        await asyncio.sleep(0)
+    await server.aclose()
+    assert cache.flushes == ["failed", "done", "closed"]
+
+
 async def test_reads_of_one_key_share_loads_that_they_asked_for_before_they_began() -> None:
     cache = Counting()
     cache.down = True

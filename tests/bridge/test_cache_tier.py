@@ -216,6 +216,17 @@ async def test_values_over_the_item_limit_are_left_to_the_store_where_that_is_as
     await tier.aclose()
 
 
+@pytest.mark.parametrize("oversize", ["skip", "split"])
+async def test_no_value_over_the_limit_is_cached_where_it_is_below_that_of_an_item(oversize: str) -> None:
+    settings = CacheSettings.model_validate({"oversize": oversize, "max_value_size": 2000})
+    tier, store = CacheTier(settings, [EmbeddedCache(MB)]), Store()
+    await store.write(tier, "t", "small", bytes(2000))
+    await store.write(tier, "t", "large", bytes(2001))
+    assert await tier.get("t", "small") == bytes(2000)
+    assert await tier.get("t", "large") is None
+    await tier.aclose()
+
+
 async def test_a_server_that_takes_smaller_items_than_it_should_is_no_error(
     start_memcached: StartMemcached,
 ) -> None:

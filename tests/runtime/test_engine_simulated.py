@@ -7,7 +7,13 @@ from typing import TypeVar
 
 import pytest
 
-from configs.models import ModelSettings, SimulatedEngineSettings, TransformersEngineSettings
+from configs.models import (
+    EngineSettings,
+    ModelSettings,
+    SimulatedEngineSettings,
+    TransformersEngineSettings,
+    VllmEngineSettings,
+)
 from messages.adapters import AdapterRef, LoadAdapter
 from messages.generation import Completion, Generate, SamplingSettings
 from runtime.engines.base import (
@@ -143,7 +149,16 @@ async def test_a_running_id_is_refused() -> None:
     await limited(task)
 
 
-def test_settings_choose_the_engine(tmp_path: Path) -> None:
-    from runtime.engines.transformers_engine import TransformersEngine
-
-    assert isinstance(open_engine(ModelSettings(), TransformersEngineSettings()), TransformersEngine)
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        (SimulatedEngineSettings(), "SimulatedEngine"),
+        (TransformersEngineSettings(), "TransformersEngine"),
+        (VllmEngineSettings(), "VllmEngine"),
+    ],
+)
+def test_settings_choose_the_engine(settings: EngineSettings, engine: str, tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    model = ModelSettings(source=str(tmp_path))
+    assert type(open_engine(model, settings)).__name__ == engine

@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from players import Add, Note, Register, Total
+from structlog.testing import capture_logs
 
 from configs.chat_models import LlamaCppModelSettings
 from configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
@@ -257,7 +258,11 @@ async def test_a_ray_that_does_not_take_an_actor_is_given_up(silent_ray: RayTran
 
 
 async def test_a_system_ends_although_ray_does_not_answer(silent_ray: RayTransport) -> None:
-    await silent_ray.aclose()
+    with capture_logs() as said:
+        await silent_ray.aclose()
+    assert [(each["event"], each["log_level"]) for each in said] == [
+        ("Ray does not take back what was set aside", "error")
+    ]
 
 
 async def test_what_a_call_in_a_thread_returns_or_raises_comes_back() -> None:

@@ -154,6 +154,7 @@ def test_brevity_pays_for_few_tokens_of_a_correct_answer() -> None:
 def test_format_is_the_share_of_turns_that_call_or_answer() -> None:
     assert value({"kind": "format"}, episode(ADD, turn())) == 1.0
     assert value({"kind": "format"}, episode(ADD, turn(), answer=None)) == 0.5
+    assert value({"kind": "format"}, episode()) == 0.0
 
 
 def test_the_environments_own_rewards_add_up_within_bounds() -> None:

@@ -77,11 +77,6 @@ def sample_expression(rng: random.Random, difficulty: float) -> str:
     return operands[0] + tail
 
 
-def sample_task_text(rng: random.Random, difficulty: float) -> str:
-    """Draw an expression and ask for it in one of `PHRASINGS`."""
-    return phrase(rng, sample_expression(rng, difficulty))
-
-
 def phrase(rng: random.Random, expression: str) -> str:
     """Ask for `expression` in one of `PHRASINGS`."""
     return rng.choice(PHRASINGS).format(expression)

@@ -23,7 +23,7 @@ from messages.tasks import Task
 _MODULE: Final = "actors.domains.math.grader"
 _MAX_CHARACTERS: Final = 20_000
 _SHORT_CHARACTERS: Final = 1_000
-"""A longer answer is read by graders alone: some of its patterns take quadratic time."""
+"""A longer answer is read by graders alone, since 20,000 characters take up to 0.1 s."""
 _ATTEMPTS: Final = 2
 """Before a candidate's text is to blame for what happens to its grader."""
 _GRADE: Final = TypeAdapter(Grade)

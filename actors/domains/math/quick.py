@@ -75,15 +75,11 @@ def grade_values(expected: str, given: str, rel_tolerance: float) -> Grade | Non
 
 
 def _grade_decimal_comma(expected: str, given: str, rel_tolerance: float) -> Grade | None:
-    """`2,74` against `2.74`: a comma is a point where the other side is a fraction of a whole."""
-    for text, other in ((expected, given), (given, expected)):
-        number, against = read_decimal_comma(text), read_number(other)
-        if number is None or against is None or read_number(text) is not None:
-            continue
-        if against.value.denominator > 1:
-            pair = (number, against) if text is expected else (against, number)
-            return grade_numbers(*pair, rel_tolerance)
-    return None
+    """`2,74` as an answer to `2.74`; in a reference, a comma between numbers makes a list."""
+    number, wanted = read_decimal_comma(given), read_number(expected)
+    if number is None or wanted is None or read_number(given) is not None or wanted.value.denominator == 1:
+        return None
+    return grade_numbers(wanted, number, rel_tolerance)
 
 
 def _grade_quantities(expected: str, given: str, rel_tolerance: float) -> Grade | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from actors.coordinator import rollouts as rollouts_module
@@ -17,7 +18,8 @@ from messages.adapters import AdapterRef, LoadAdapter
 from messages.base import Done, Message
 from messages.episodes import EpisodeFailed, Solution, SolveTask
 from messages.judging import GroupVerdict, Rewards, RewardTerm
-from messages.runs import GroupDropped, GroupFinished, GroupLeased, RunStarted, StepFinished
+from messages.runs import EpisodeSample, GroupDropped, GroupFinished, GroupLeased, RunStarted, StepFinished
+from messages.tasks import Proposal, Proposals
 from messages.trajectories import FindTrajectories, FoundTrajectories, Group, StoreTrajectories, Trajectory
 from runtime.errors import ActorDown
 from tests.actors.coordinator_parts import FAILS, NEWEST, TASK, Parts, lease, solution, turn, verdict
@@ -232,3 +234,50 @@ async def test_seconds_with_rollouts_under_way_are_counted_once(
     assert parts.rollouts.take_busy_s() == 1.0, "nothing ran in the last six seconds"
     assert parts.rollouts.take_busy_s() == 0.0
     assert [each.group_id for each in parts.rollouts.contents(["0", "1"])] == ["0", "1"]
+
+
+class Runs:
+    """Groups that end at once, outside the frontier, with one judged episode."""
+
+    def __init__(self) -> None:
+        self.began: list[tuple[str, GroupLeased]] = []
+
+    async def take_up(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
+        return self._end("taken up", lease)
+
+    async def run(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
+        return self._end("run", lease)
+
+    def _end(self, how: str, lease: GroupLeased) -> tuple[GroupFinished, Group]:
+        self.began.append((how, lease))
+        ended = finished(lease.group_id, 3).model_copy(update={"fate": "filtered"})
+        return ended, Group(group_id=lease.group_id, trajectories=(trajectory(lease.episode_ids[0]),))
+
+
+async def test_what_is_open_is_taken_up_first_and_no_more_is_given_out_than_there_is_room_for(
+    journal: Journal,
+) -> None:
+    parts, runs = AtVersion(journal, 5), Runs()
+    parts.state.ready.clear()
+    parts.state.apply(lease("open"))
+    teacher = Peer(Proposals(proposals=(Proposal(task=TASK),)))
+    stock = TaskStock(teacher.ref(), parts.publisher, parts.state.curriculum, 1)
+    loop = LoopSettings(batch_groups=1, group_size=2, max_staleness=0, max_groups_per_step=3)
+    rollouts = Rollouts(loop, parts.record, runs, stock, parts.publisher)  # type: ignore[arg-type]
+    async with anyio.create_task_group() as group:
+        group.start_soon(rollouts.admit, group)
+        with anyio.fail_after(60):
+            while parts.state.sampled < 3 or rollouts.running:
+                await parts.record.changed.wait()
+            while len(parts.published(EpisodeSample)) < 3:
+                await anyio.lowlevel.checkpoint()
+            await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert [(how, begun.group_id) for how, begun in runs.began] == [
+        ("taken up", "open"), ("run", "g000005"), ("run", "g000006"),
+    ]  # fmt: skip
+    assert runs.began[1][1].episode_ids == ("g000005-0", "g000005-1")
+    assert {begun.version for _, begun in runs.began[1:]} == {3}
+    assert [each.episode_id for each in parts.published(EpisodeSample)] == [
+        begun.episode_ids[0] for _, begun in runs.began
+    ]

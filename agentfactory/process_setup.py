@@ -3,6 +3,7 @@
 import codecs
 import errno
 import os
+import re
 import resource
 import sys
 from typing import Final
@@ -13,6 +14,8 @@ FEWEST_FILES: Final = 256
 """Descriptors that an engine, its sandboxes and a data plane need together."""
 ENOUGH_FILES: Final = 65_536
 ESCAPE: Final = "agentfactory.escape"
+_SIZE: Final = re.compile("[1-9][0-9]{0,3}")
+"""Columns or lines that a terminal can have."""
 _OF_THE_MACHINE: Final = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOMEM),
@@ -25,8 +28,9 @@ def prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=ESCAPE)
-    if not os.environ.get("COLUMNS", "1").strip().isdigit() or int(os.environ.get("COLUMNS", "1")) < 1:
-        del os.environ["COLUMNS"]  # a terminal of no width: nothing would be printed
+    for name in ("COLUMNS", "LINES"):  # of no width nothing would be printed; Rich reads ² as digits
+        if not _SIZE.fullmatch(os.environ.get(name, "1")):
+            del os.environ[name]
     try:
         os.getcwd()
     except OSError as error:
@@ -36,7 +40,8 @@ def prepare_process() -> None:
 
 def sentence_of(error: OSError) -> str:
     """One sentence for an error of the machine; empty for one that may be a fault of ours."""
-    if error.errno not in _OF_THE_MACHINE:
+    no_temporary_folder = str(error.strerror).startswith("No usable temporary directory")
+    if error.errno not in _OF_THE_MACHINE and not no_temporary_folder:
         return ""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}"

@@ -3,6 +3,7 @@
 import os
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from actors.domains import domain_named
@@ -13,7 +14,9 @@ from messages.tasks import Task
 
 def task_of(text: str, settings: Settings) -> Task:
     """The task that a text asks for, in the domain that knows it. Raises BadInput for an empty one."""
-    text = os.fsencode(text).decode("utf-8", "replace")  # an argument that is not in the terminal's encoding
+    with suppress(UnicodeEncodeError):
+        text = os.fsencode(text).decode("utf-8", "replace")  # an argument not in the terminal's encoding
+    text = text.encode("utf-8", "replace").decode()  # half a character, which no tokenizer takes
     if not text.strip():
         raise BadInput("the task is empty; expected something to solve, such as 'What is 12*(7+5)?'")
     return Task(

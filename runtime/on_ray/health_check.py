@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from runtime.errors import ClusterUnreachable
 
@@ -27,13 +26,13 @@ INSTEAD: Final = "start one with `ray start --head`, or unset RAY_ADDRESS to run
 async def check_cluster(address: str) -> None:
     """Return once the cluster at a RAY_ADDRESS answers. Raises ClusterUnreachable."""
     where = f"cannot join the Ray cluster at RAY_ADDRESS={address!r}"
-    scheme = urlsplit(address).scheme if "://" in address else ""
-    if scheme == "ray":
+    scheme, parted, _ = address.partition("://")
+    if parted and scheme == "ray":
         raise ClusterUnreachable(
             f"{where}: that is an address of Ray Client, which cannot host actors of ours; use `ray job "
             "submit`, or HOST:PORT of the head (6379) on one of the cluster's machines"
         )
-    if scheme:
+    if parted:
         raise ClusterUnreachable(
             f"{where}: expected HOST:PORT of the head (6379); an address with {scheme}:// is one for "
             "`ray job submit --address`"

@@ -31,7 +31,11 @@ def _main(address: str, connect_timeout_s: float) -> None:
     try:
         GcsClient(address=resolved)
     except Exception as error:
-        _say("failed", f"no Ray answers at {resolved} ({_first_line(error).rstrip('.')})")
+        refused = (
+            "the cluster asks for a token: set RAY_AUTH_MODE=token here, too, with the token that it has"
+        )
+        reason = refused if "AuthToken" in str(error) else _first_line(error).rstrip(".")
+        _say("failed", f"no Ray answers at {resolved} ({reason})")
     else:
         _say("answered", resolved)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from agentfactory.process_setup import FEWEST_FILES
+from agentfactory.question import task_of
+from configs.load import load_settings
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 200
@@ -75,10 +77,24 @@ def test_a_working_directory_that_is_gone_is_one_sentence(tmp_path: Path) -> Non
     assert done.returncode == 2
 
 
-@pytest.mark.parametrize("columns", ["0", "-1", "many", ""])
+@pytest.mark.parametrize("columns", ["0", "-1", "many", "", "²", "9" * 12])
 def test_a_terminal_without_a_width_is_written_to(columns: str, tmp_path: Path) -> None:
-    assert b"math" in call("domains", cwd=tmp_path, COLUMNS=columns).stdout
+    assert b"math" in call("domains", cwd=tmp_path, COLUMNS=columns, LINES=columns).stdout
     assert b"python" in call("doctor", cwd=tmp_path, COLUMNS=columns).stdout
+
+
+def test_no_room_for_temporary_files_is_one_sentence(tmp_path: Path) -> None:
+    def nothing() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    done = call("doctor", cwd=tmp_path, before=nothing, PYTHONDONTWRITEBYTECODE="1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"agentfactory: No usable temporary directory found in ")
+
+
+@pytest.mark.parametrize("text", ["half \ud83d of one", "\udcff\udce9", "\udfff"])
+def test_half_a_character_in_a_task_is_replaced(text: str) -> None:
+    task_of(text, load_settings("laptop")).description.encode()
 
 
 def test_too_few_descriptors_are_named_as_such(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def evolve(address: str, folder: Path) -> subprocess.Popen[str]:
         ("nosuch.invalid:6379", "nobody listens at nosuch.invalid:6379"),
         ("ray://127.0.0.1:10001", "an address of Ray Client, which cannot host actors of ours"),
         ("http://127.0.0.1:8265", "an address with http:// is one for `ray job submit --address`"),
+        ("http://[bad", "an address with http:// is one for `ray job submit --address`"),
+        ("ray://[x", "that is an address of Ray Client"),
         ("nonsense", "it is not HOST:PORT (Invalid address format: nonsense)"),
         ("127.0.0.1:99999", "it is not HOST:PORT"),
         ("127.0.0.1:port", "it is not HOST:PORT"),

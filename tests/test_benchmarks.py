@@ -3,6 +3,7 @@
 What it measures then means nothing, so whether a target is met does not count.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -64,6 +65,12 @@ def test_every_benchmark_has_a_short_form() -> None:
     found = {path.stem for path in folder.glob("[!_]*.py")} - {"figures"}
     parts = {path.stem for path in (folder / "data_plane").glob("[!_]*.py")} - {"search_set", "store_server"}
     assert CONSTANTS.keys() == found | {f"data_plane.{name}" for name in parts}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_benchmark_finds_all_that_it_uses_of_the_project(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    assert [constant for constant in CONSTANTS[name] if not hasattr(module, constant)] == []
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in CONSTANTS])

@@ -17,7 +17,7 @@ from agentfactory.data import DataPlane
 from benchmarks.figures import Figures, median
 from cluster.supervisor import read_state
 from configs.data import BridgeSettings, CacheHost, CacheSettings, DataSettings, StoreSettings, UriSettings
-from tests.bridge.serving import free_port
+from tests.free_ports import free_port
 
 SMALL_FILES, SMALL_BYTES = 5000, 4 << 10
 LARGE_FILES, LARGE_BYTES = 20, 64 << 20

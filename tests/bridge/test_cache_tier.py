@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from bridge.cache.base import CacheBackend
+from bridge.cache.base import CacheBackend, CacheUnavailable
 from bridge.cache.embedded import EmbeddedCache
 from bridge.cache.index import Index
 from bridge.cache.keys import MAX_KEY_BYTES, key_of
@@ -430,3 +430,29 @@ async def test_names_that_wait_are_written_when_there_are_many() -> None:
     assert 1000 < len(await theirs.query("t")) < 2000
     await ours.name_all()
     assert len(await theirs.query("t")) == 2000
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_loads_under_way_end_with_the_tier(down: bool) -> None:
+    class Cache(EmbeddedCache):
+        async def get(self, key: bytes) -> bytes | None:
+            if down:
+                raise CacheUnavailable("down")
+            return await super().get(key)
+
+    tier, begun, ended = CacheTier(CacheSettings(), [Cache(MB)]), asyncio.Event(), asyncio.Event()
+
+    async def load() -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError("unreachable")
+
+    reading = asyncio.create_task(tier.read_through("t", "n", load))
+    await begun.wait()
+    await tier.aclose()
+    assert ended.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading

@@ -1,11 +1,12 @@
 import asyncio
 
 import pytest
-from players import Add, Break, Hold, Note, Player, WaitFor
+from players import Add, Break, Hold, ListNotes, Note, Player, WaitFor
 
-from runtime.errors import ActorDown
-from runtime.ref import ActorRef
+from runtime.errors import ActorDown, ActorStopped
+from runtime.ref import ActorRef, PoolRef
 from runtime.system import ActorSystem
+from tests.actors.peers import Peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,3 +55,18 @@ async def test_a_broadcast_reaches_all(system: ActorSystem, register: ActorRef) 
     pool = await system.spawn_pool(Player, register, name="pool", copies=2)
     await pool.broadcast(Note(text="hear me"))
     await register.ask(WaitFor(text="hear me", times=2), timeout_s=120)
+
+
+async def test_a_member_is_gone_by_its_own_end_and_not_by_that_of_another_it_asked() -> None:
+    passes_on = Peer(ActorDown("far away", "gone", permanent=True)).ref("first")
+    restarted = Peer(ActorDown("second", "killed")).ref("second")
+    stopped = Peer(ActorStopped("third")).ref("third")
+    pool = PoolRef("pool", (passes_on, restarted, stopped))
+    for member in pool.members:
+        with pytest.raises((ActorDown, ActorStopped)):
+            await member.ask(ListNotes(), timeout_s=1.0)
+    assert repr(pool) == "<PoolRef pool: 0, 0, gone pending>"
+    assert pool.candidates() == (passes_on, restarted)
+    assert pool.least_loaded() is not pool.least_loaded(), "equals take turns"
+    alone = PoolRef("alone", (stopped,))
+    assert alone.candidates() == (stopped,), "where all are gone, all are asked"

@@ -15,6 +15,7 @@ from sympy import Basic, MatrixBase
 
 from actors.domains.math.latex import plain_of
 from actors.domains.math.magnitude import check_magnitude
+from actors.domains.numbers import read_number
 from runtime.expressions import Unreadable, check_size, read_expression
 
 Value: TypeAlias = Basic | MatrixBase
@@ -46,6 +47,9 @@ _NOT_READ: Final = re.compile(r"'|phantom|[\d)]\s*(?:\^\s*(?:\{[^{}]*\}|\w)\s*)?
 def read(text: str) -> Value:
     """Plain notation or LaTeX as a sympy object. Raises Unreadable, TooLarge."""
     check_size(text)
+    number = read_number(text.strip())
+    if number is not None:
+        return sympy.Rational(number.value.numerator, number.value.denominator)
     common = plain_of(text)
     if common is not None:
         try:

@@ -132,7 +132,8 @@ def query(data: DataSettings, tag_pattern: str, blob_pattern: str, *, as_json: b
                 f"{match['size']:>12,}  {printable(str(match['tag']))}  {printable(str(match['blob_name']))}"
             )
         if not matches:
-            print(f"the cache holds nothing that matches; `agentfactory list {tag_pattern}` asks the store")
+            asked = printable(tag_pattern)
+            print(f"the cache holds nothing that matches; `agentfactory list {asked}` asks the store")
     return 0
 
 
@@ -190,7 +191,7 @@ def search(data: DataSettings, tag: str, question: str, *, k: int, as_json: bool
 
     async def run() -> SearchResult:
         async with DataPlane.open(_up(data)) as plane:
-            with console.status(f"searching {escape(tag)} ..."):
+            with console.status(f"searching {escape(printable(tag))} ..."):
                 return SearchResult(tag=tag, passages=await plane.search(tag, question, k))
 
     found = _run(run)
@@ -201,7 +202,7 @@ def search(data: DataSettings, tag: str, question: str, *, k: int, as_json: bool
         heading = f"  {passage.heading}" if passage.heading else ""
         print(f"[{number}] {printable(f'{passage}{heading}')}\n{printable(passage.text, lines=True)}\n")
     if not found.passages:
-        print(f"no text under {tag} speaks of it")
+        print(f"no text under {printable(tag)} speaks of it")
     return 0 if found.passages else 1
 
 
@@ -216,7 +217,7 @@ def prune(data: DataSettings, tag: str, names: Sequence[str], *, as_json: bool) 
     if as_json:
         print(json.dumps({"tag": tag, "pruned": pruned}))
     else:
-        print(f"the cache forgot {len(pruned):,} of {tag}; the store keeps them")
+        print(f"the cache forgot {len(pruned):,} of {printable(tag)}; the store keeps them")
     return 0
 
 

@@ -34,6 +34,8 @@ def show(chosen: DataSettings, folder: Path) -> None:
     data_commands.query(chosen, "*", "*", as_json=False)
     data_commands.list_blobs(chosen, "*", "*", hidden=False, as_json=False)
     data_commands.search(chosen, "t", "x", k=1, as_json=False)
+    data_commands.query(chosen, "no\x1b[5m", "*", as_json=False)
+    data_commands.prune(chosen, "no\x1b[5m", (), as_json=False)
 
 
 def test_a_program_that_set_up_no_logging_keeps_its_stdout(tmp_path: Path) -> None:

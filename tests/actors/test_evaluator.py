@@ -20,8 +20,8 @@ HELD_OUT = [
 ]
 
 
-def held_out_by(student: Peer, verifier: Peer, sink: Peer) -> Evaluator:
-    parts = Parts(student, verifier, sink, attempts=1)
+def held_out_by(student: Peer, verifier: Peer, sink: Peer, parts: Parts | None = None) -> Evaluator:
+    parts = parts or Parts(student, verifier, sink, attempts=1)
     settings = EvaluationSettings(seed=7, temperature=0.5)
     weights = RewardWeights(uncertainty=0.0, tool_use=0.0, novelty=0.5, correctness=0.5)
     return Evaluator(HELD_OUT, settings, weights, parts.episodes, verifier.ref(), sink.ref())
@@ -45,6 +45,7 @@ async def test_an_evaluation_counts_what_was_judged_and_keeps_failures_apart() -
     assert [(each.domain, each.n, each.pass_at_1, each.tool_use) for each in result.domains] == [
         ("math", 2, 0.5, 0.5)
     ]
+    assert result.ci95 == pytest.approx((0.0945, 0.9055), abs=1e-4)
     assert evaluator.running == 0
     asked = sorted(
         (message for message in student.heard if isinstance(message, SolveTask)),
@@ -75,3 +76,10 @@ async def test_an_evaluation_whose_judge_is_gone_ends() -> None:
     )
     with pytest.raises(ActorDown):
         await evaluator.evaluate(NEWEST)
+
+
+async def test_what_an_evaluation_has_stored_is_cleared_also_where_its_grader_died() -> None:
+    student = Peer(lambda message: solution(message.episode_id, space=f"of {message.episode_id}"))  # type: ignore[attr-defined]
+    parts = Parts(student, Peer(judge), Peer(Done()), attempts=1)
+    await held_out_by(student, Peer(judge), Peer(Done()), parts).evaluate(NEWEST)
+    assert sorted(parts.cleared) == [f"of eval-v3-{n}" for n in range(3)]

@@ -215,3 +215,13 @@ async def test_a_batch_is_full_or_what_there_is_once_enough_was_sampled(journal:
     assert await school.learning._next_batch() == names[:2], "six were sampled, and no more will be"
     school.rollouts.draining = True
     assert await school.learning._next_batch() == []
+
+
+async def test_no_group_that_began_too_long_ago_gets_into_a_batch(journal: Journal) -> None:
+    school = School(journal, loop__batch_groups=3, loop__max_groups_per_step=6, loop__max_staleness=0)
+    names = await school.accept()
+    school.state.adapters["student"] = AdapterRef(policy="student", version=1)
+    for name in names[3:]:
+        leased, ended = school.state.ready[name]
+        school.state.ready[name] = (leased, ended.model_copy(update={"oldest_version": 1}))
+    assert await school.learning._next_batch() == names[3:]

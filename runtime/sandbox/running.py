@@ -18,7 +18,7 @@ from runtime.sandbox.ownership import hand_over
 from runtime.sandbox.pipes import Ended, Pipes
 from runtime.sandbox.plan import HERE, SCRATCH, UP, Plan, Target, encode
 from runtime.sandbox.processes import children
-from runtime.sandbox.usage import Usage
+from runtime.sandbox.usage import FolderUsage, Usage, allowed_usage
 
 START_TIMEOUT_S: Final = 30.0
 _DEATH_TIMEOUT_S: Final = 5.0
@@ -46,13 +46,16 @@ class Running:
         settings: CommandSandboxSettings,
         level: Level,
         workdir: Path,
+        most: FolderUsage,
     ) -> None:
+        """`most`: what the workdir may hold."""
         self.pipes = Pipes()
         self._process = process
         self._control = control
         self._settings = settings
         self._level = level
         self._workdir = workdir
+        self._most = most
         self._scratch: list[int] = []
         self._ended = Ended(process.pid)
         self._first_processes: list[Ended] = []
@@ -73,7 +76,7 @@ class Running:
 
         `stdio` takes the place of the pipes to standard input and from standard output.
         """
-        workdir = await asyncio.to_thread(_prepare, workdir)
+        workdir, most = await asyncio.to_thread(_prepare, workdir, settings)
         plan = _plan(argv, workdir, settings, level, cpu_s, probe)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -83,7 +86,7 @@ class Running:
         except OSError as error:
             ours.close()
             raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
-        running = cls(process, ours, settings, level, workdir)
+        running = cls(process, ours, settings, level, workdir, most)
         try:
             await running.pipes.connect(process)
             await running._come_up(plan)
@@ -143,7 +146,9 @@ class Running:
     async def breaks_a_limit(self, cpu_s: float | None = None) -> Ending:
         """Return once its processes or its files together take more than allowed, and what: `memory`,
         `disk`, or `timeout` for more processor time than `cpu_s` from now on."""
-        usage = await asyncio.to_thread(Usage, self.pid, self._workdir, self._scratch, self._settings)
+        usage = await asyncio.to_thread(
+            Usage, self.pid, self._workdir, self._most, self._scratch, self._settings
+        )
         # The kernel tells nobody, so it has to be asked.
         while (broken := await asyncio.to_thread(usage.broken, cpu_s)) is None:  # noqa: ASYNC110
             await asyncio.sleep(_WATCH_S)
@@ -312,16 +317,17 @@ def _plan(
     }
 
 
-def _prepare(workdir: Path) -> Path:
-    """Its real path, the folder made over to whoever runs there."""
+def _prepare(workdir: Path, settings: CommandSandboxSettings) -> tuple[Path, FolderUsage]:
+    """Its real path, the folder made over to whoever runs there; and what it may hold."""
     try:
         workdir = workdir.resolve(strict=True)
         if not workdir.is_dir() or workdir == Path("/"):
             raise SandboxError(f"{workdir}: a program's workdir has to be a folder, and not the root")
         hand_over(workdir)
+        most = allowed_usage(workdir, settings)
     except OSError as error:
         raise SandboxError(f"{workdir}: cannot be a program's workdir: {error.strerror}") from error
-    return workdir
+    return workdir, most
 
 
 async def _until(event: asyncio.Event) -> None:

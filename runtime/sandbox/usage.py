@@ -55,25 +55,39 @@ def folder_usage(folder: str | Path, max_files: int) -> FolderUsage:
     return FolderUsage(files, size, hidden)
 
 
+def allowed_usage(workdir: Path, settings: CommandSandboxSettings) -> FolderUsage:
+    """What a workdir may come to hold: one that holds more already must not grow further.
+
+    Ask before the program starts, which might fill it meanwhile.
+    """
+    at_first = folder_usage(workdir, _MOST_COUNTED * settings.workdir_files)
+    return FolderUsage(
+        max(at_first.files, settings.workdir_files),
+        max(at_first.size, settings.workdir_mb * _MB),
+        at_first.hidden,
+    )
+
+
 class Usage:
-    """One program's. A workdir that holds more than it may at first must not grow further."""
+    """One program's."""
 
     def __init__(
-        self, pid: int, workdir: Path, scratch: Sequence[int], settings: CommandSandboxSettings
+        self,
+        pid: int,
+        workdir: Path,
+        most: FolderUsage,
+        scratch: Sequence[int],
+        settings: CommandSandboxSettings,
     ) -> None:
-        """`scratch`: descriptors of the private folders for temporary files, where there are any."""
+        """`most`: what the workdir may hold; `scratch`: descriptors of the private folders for temporary
+        files, where there are any."""
         self._pid = pid
         self._device = workdir.stat().st_dev
         self._workdir = workdir
         self._scratch = scratch
         self._memory_bytes = settings.memory_mb * _MB
         self._tmp_files = settings.workdir_files
-        at_first = folder_usage(workdir, _MOST_COUNTED * settings.workdir_files)
-        self._most = FolderUsage(
-            max(at_first.files, settings.workdir_files),
-            max(at_first.size, settings.workdir_mb * _MB),
-            at_first.hidden,
-        )
+        self._most = most
         self._cpu_s = cpu_seconds(pid)
         self._look_again = 0.0
 

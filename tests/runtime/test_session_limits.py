@@ -233,6 +233,17 @@ async def test_private_folders_for_temporary_files_have_it_too(
         assert result.ending == "disk", result
 
 
+async def test_what_a_workdir_may_hold_is_settled_before_the_code_runs(
+    session: PythonSession, workdir: Path
+) -> None:
+    """What lies in it by the time that somebody looks is not taken for what was there before."""
+    await session._stop_watching()
+    (workdir / "file").write_bytes(b"x" * 20 * 2**20)
+    result = await session.run("import time; time.sleep(600)")
+    assert (result.failure, result.output) == ("disk", f"Error: too many or too large files; {GONE}")
+    assert (await session.run("1 + 1")).output == "2"
+
+
 def test_a_folder_that_cannot_be_looked_into_counts_as_hidden(tmp_path: Path) -> None:
     make_deep(tmp_path, "d" * 250, 18)
     assert folder_usage(tmp_path, 100).hidden == 1

@@ -225,3 +225,13 @@ async def test_no_group_that_began_too_long_ago_gets_into_a_batch(journal: Journ
         leased, ended = school.state.ready[name]
         school.state.ready[name] = (leased, ended.model_copy(update={"oldest_version": 1}))
     assert await school.learning._next_batch() == names[3:]
+
+
+async def test_older_versions_of_the_teacher_are_retired(journal: Journal) -> None:
+    school = School(journal, teacher__train=True)
+    school.teacher._answers = [TaskRewards(totals=(0.25, 0.75))]
+    for _ in range(3):
+        await school.accept(2)
+        await school.learning._train_teacher()
+    unloaded = [message.name for message in school.engine.heard if isinstance(message, UnloadAdapter)]
+    assert unloaded == ["teacher-v1"]

@@ -98,9 +98,9 @@ async def test_input_that_nobody_reads_is_no_error(sandbox: CommandSandbox, work
     assert (await sandbox.run(["true"], workdir=workdir, stdin=b"x" * 2**20)).ending == "ok"
 
 
-async def test_the_environment_is_path_home_and_language(sandbox: CommandSandbox, workdir: Path) -> None:
+async def test_the_environment_is_paths_home_and_language(sandbox: CommandSandbox, workdir: Path) -> None:
     lines = (await sandbox.run(["env"], workdir=workdir)).stdout.splitlines()
-    assert {line.partition("=")[0] for line in lines} == {"PATH", "HOME", "LANG"}
+    assert {line.partition("=")[0] for line in lines} == {"PATH", "PYTHONPATH", "HOME", "LANG"}
     assert f"HOME={workdir}" in lines
 
 

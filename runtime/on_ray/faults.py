@@ -5,8 +5,9 @@ import ray.exceptions
 from configs.errors import AgentFactoryError
 from runtime.errors import ActorDown, ActorStopped, TransportError
 
-STOPPED = ("ray.kill", "all references to the actor were removed")
-"""What Ray says of an actor that was ended on purpose: only our own `stop` kills it and drops its handle."""
+STOPPED = ("exit_actor() is called", "ray.kill", "all references to the actor were removed")
+"""What Ray says of an actor that was ended on purpose: only our own `stop` asks its process to end, kills it
+where it does not, and drops its handle."""
 
 
 def translated(error: BaseException, actor: str, memory_mb: int = 0) -> AgentFactoryError:

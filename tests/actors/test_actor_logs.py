@@ -1,6 +1,7 @@
 """What somebody looks for in the logs at level info: that an actor began, what it did, that it ended."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -23,10 +24,20 @@ from runtime.system import ActorSystem
 from runtime.telemetry import LogSettings, configure_logging
 
 
+@pytest.fixture
+def at_level_info() -> Iterator[None]:
+    """Logging as a run has it, whatever other tests in this process have set up."""
+    configured, before = structlog.is_configured(), structlog.get_config()
+    configure_logging(LogSettings())
+    yield
+    structlog.configure(**before) if configured else structlog.reset_defaults()
+
+
 class Idle(Actor):
     """Does nothing."""
 
 
+@pytest.mark.usefixtures("at_level_info")
 async def test_an_actor_that_starts_and_one_that_ends_say_so() -> None:
     with capture_logs() as logs:
         async with ActorSystem.open("local") as system:
@@ -38,6 +49,7 @@ async def test_an_actor_that_starts_and_one_that_ends_say_so() -> None:
     assert started["start_s"] >= 0.0
 
 
+@pytest.mark.usefixtures("at_level_info")
 async def test_the_coordinators_log_has_the_turns_of_a_run_and_not_each_group(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

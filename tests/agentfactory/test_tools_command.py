@@ -162,7 +162,7 @@ def test_a_working_directory_that_is_gone_is_one_sentence(command: tuple[str, ..
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith("agentfactory: the workspace .agentfactory/workspace lies in a working directory")
+    assert line.startswith("agentfactory: the working directory is gone; change to one that is there")
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:

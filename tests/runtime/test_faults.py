@@ -23,6 +23,13 @@ def died(text: str) -> ray.exceptions.ActorDiedError:
             "actor 'player' has been stopped",
         ),
         (
+            died(
+                "Worker exits by an user request. Worker exits with an exit code 0. exit_actor() is called."
+            ),
+            ActorStopped,
+            "actor 'player' has been stopped",
+        ),
+        (
             died("… because all references to the actor were removed …"),
             ActorStopped,
             "actor 'player' has been stopped",

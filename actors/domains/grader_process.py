@@ -40,8 +40,13 @@ def do_jobs(work: Work, text: str) -> Ending:
             # Libraries that meet a model's text fail in any way; the pool reports which and how.
             _say(f"{type(error).__name__}: {error}"[:500].replace("\n", " "))
             return "error"
-        _say(json.dumps(said) + "\n")
+        _say(_line(said))
     return "ok"
+
+
+def _line(said: JsonValue) -> str:
+    """Its JSON. Half characters, which a model may write and no strict reader takes, become `?`."""
+    return json.dumps(said, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
 
 
 def _say(text: str) -> None:

@@ -5,7 +5,7 @@ import ray.exceptions
 from configs.errors import AgentFactoryError
 from runtime.errors import ActorDown, ActorStopped, TransportError
 
-STOPPED = ("exit_actor() is called", "ray.kill", "all references to the actor were removed")
+STOPPED = ("INTENDED_USER_EXIT", "ray.kill", "all references to the actor were removed")
 """What Ray says of an actor that was ended on purpose: only our own `stop` asks its process to end, kills it
 where it does not, and drops its handle."""
 

@@ -120,12 +120,17 @@ async def test_jobs_that_are_asked_for_from_an_answer_are_done_beside_those_that
 
 
 TASKS: Final = (
-    (LogicJudge, {"domain": "logic", "reference": "A & B"}, "B & A", "dumps = lambda said: '[true, 1.0'"),
     (
         LogicJudge,
         {"domain": "logic", "reference": "A & B"},
         "B & A",
-        "dumps = lambda said: '[true, 7, \"\", []]'",
+        "dumps = lambda x, **_: '[true, 1.0'",
+    ),
+    (
+        LogicJudge,
+        {"domain": "logic", "reference": "A & B"},
+        "B & A",
+        "dumps = lambda x, **_: '[true, 7, \"\", []]'",
     ),
     (
         CodeJudge,

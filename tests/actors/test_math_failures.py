@@ -188,7 +188,7 @@ def saying(line: str) -> str:
     """Graders that say this, whatever they were asked."""
     return (
         "import json, types, actors.domains.grader_process as p\n"
-        f"p.json = types.SimpleNamespace(loads=json.loads, dumps=lambda said: {line!r})\n"
+        f"p.json = types.SimpleNamespace(loads=json.loads, dumps=lambda x, **_: {line!r})\n"
     )
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ def foreign_memcached() -> Iterator[int]:
     command = ["memcached", "-l", "127.0.0.1", "-p", str(port), "-U", "0"]
     with subprocess.Popen([*command, *(["-u", "nobody"] if os.geteuid() == 0 else [])]) as process:
         try:
-            while is_free("127.0.0.1", port):
+            while not is_answered(port):  # a look at whether it is free would take the port for that moment
                 assert process.poll() is None
             assert said(port, b"set theirs 0 0 1\r\nx\r\n") == b"STORED\r\n"
             yield port
@@ -46,6 +47,11 @@ def foreign_listener() -> Iterator[int]:
     """A program that takes connections and says nothing."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         yield server.getsockname()[1]
+
+
+def is_answered(port: int) -> bool:
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0
 
 
 def said(port: int, request: bytes) -> bytes:
@@ -147,10 +153,12 @@ async def test_two_workspaces_that_want_the_same_ports_at_once_are_both_up_and_a
 
 
 async def test_a_memcached_that_does_not_start_is_done_without_unless_somebody_asked_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    broken = tmp_path / "bin" / "memcached"
-    broken.parent.mkdir()
+    folder_of_all = tempfile.TemporaryDirectory()  # memcached runs as another user where root starts it
+    request.addfinalizer(folder_of_all.cleanup)
+    os.chmod(folder_of_all.name, 0o755)
+    broken = Path(folder_of_all.name) / "memcached"
     broken.write_text("#!/bin/sh\necho no such user >&2\nexit 71\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", str(broken.parent), prepend=os.pathsep)

@@ -23,9 +23,7 @@ def died(text: str) -> ray.exceptions.ActorDiedError:
             "actor 'player' has been stopped",
         ),
         (
-            died(
-                "Worker exits by an user request. Worker exits with an exit code 0. exit_actor() is called."
-            ),
+            died("Worker exit type: INTENDED_USER_EXIT Worker exit detail: asked to exit."),
             ActorStopped,
             "actor 'player' has been stopped",
         ),

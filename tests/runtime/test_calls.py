@@ -245,7 +245,7 @@ def test_nothing_in_a_thought_or_behind_an_observation_is_ever_executed(pieces: 
     text = "".join(pieces)
     hidden = text.replace("</think>", "")
     assert parse_reply(f"<think>{hidden}</think>", TOOLS).calls == ()
-    assert parse_reply(f"Observation: {text}", TOOLS).calls == () or "</think>" in text
+    assert parse_reply(f"Observation: {hidden}", TOOLS).calls == ()  # a thought that ends begins anew
     one = parse_reply(f'<tool name="shell">ls</tool>\nObservation: {text}', TOOLS)
     assert one.calls == (ToolCall(tool="shell", input="ls"),) or "</think>" in text
 

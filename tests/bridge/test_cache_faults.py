@@ -229,6 +229,7 @@ async def test_reads_of_one_key_share_loads_that_they_asked_for_before_they_bega
     assert await first == (b"0", False)
     assert await asyncio.gather(*later) == [(b"1", False)] * 10
     assert loads == 2
+    assert tier.statistics().shared_loads == 9
     await tier.aclose()
 
 

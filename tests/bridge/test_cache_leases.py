@@ -1,0 +1,99 @@
+"""What a reader does that has missed: the lease it takes, and the load that it shares."""
+
+import asyncio
+
+import pytest
+
+from bridge.cache.base import CacheUnavailable
+from bridge.cache.embedded import EmbeddedCache
+from bridge.cache.items import VALUE
+from bridge.cache.leases import Lease, Leases
+from bridge.cache.servers import Server, Slot
+from bridge.cache.tier import CacheTier
+from bridge.cache.values import Values
+from configs.data import CacheSettings
+from tests.bridge.interleaving import KEY
+
+MB = 1 << 20
+
+
+class Interrupted(EmbeddedCache):
+    """Something happens just before a reader adds its mark."""
+
+    def __init__(self, found: bytes | None = None, down: bool = False) -> None:
+        super().__init__(MB)
+        self._found = found
+        self.down = down
+        self.adds = 0
+
+    async def add(self, key: bytes, value: bytes, ttl_s: int) -> bool:
+        if key == KEY:
+            self.adds += 1
+            if self.down:
+                raise CacheUnavailable("down")
+            if self._found is not None:
+                await self.set(key, self._found, 100)
+        return await super().add(key, value, ttl_s)
+
+
+async def unasked() -> bytes:
+    raise AssertionError("there is no need to load")
+
+
+async def stored() -> bytes:
+    return b"stored"
+
+
+async def test_a_value_that_comes_while_a_reader_takes_its_lease_is_what_it_reads() -> None:
+    tier = CacheTier(CacheSettings(), [Interrupted(VALUE + b"cached")])
+    assert await tier.read_through("t", "n", unasked) == (b"cached", True)
+    await tier.aclose()
+
+
+async def test_a_server_that_fails_while_a_reader_takes_its_lease_rests() -> None:
+    cache = Interrupted(down=True)
+    tier = CacheTier(CacheSettings(retry_s=100.0), [cache])
+    for _ in range(2):
+        assert await tier.read_through("t", "n", stored) == (b"stored", False)
+    assert cache.adds == 1
+    assert tier.statistics().servers[0].state == "resting"
+    await tier.aclose()
+
+
+async def test_a_server_that_gives_a_lease_after_its_rest_is_well() -> None:
+    now = 0.0
+    server = Server(EmbeddedCache(MB), 1.0, lambda: now)
+    leases = Leases(Values(CacheSettings()), 60)
+    server.failed()
+    assert await leases.take(Slot(KEY, server)) is None
+    now = 1.0
+    assert isinstance(await leases.take(Slot(KEY, server)), Lease)
+    assert server.state == "well"
+
+
+@pytest.mark.parametrize("under_a_lease", [True, False])
+async def test_whoever_closes_waits_until_the_loads_under_way_have_ended(under_a_lease: bool) -> None:
+    leases, begun, ended = Leases(Values(CacheSettings()), 60), asyncio.Event(), asyncio.Event()
+    slot = Slot(KEY, Server(EmbeddedCache(MB), 1.0, lambda: 0.0))
+
+    async def load() -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(20):  # as one that has a connection to close
+                await asyncio.sleep(0)
+            ended.set()
+        raise AssertionError("unreachable")
+
+    if under_a_lease:
+        lease = await leases.take(slot)
+        assert isinstance(lease, Lease)
+        loading = asyncio.create_task(leases.load(slot, lease, load))
+    else:
+        loading = asyncio.create_task(leases.load_without_lease(slot, load))
+    await begun.wait()
+    await leases.aclose()
+    assert ended.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await loading

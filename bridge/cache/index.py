@@ -142,6 +142,7 @@ class Index:
             except CacheUnavailable:
                 slot.server.failed()
                 return False
+            slot.server.answered()
             if stored:
                 return True
         return False

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from bridge.cache.base import CacheBackend, CacheUnavailable
+from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
 
 
 class Rendezvous:
@@ -108,10 +108,11 @@ class Server:
         self._rests_until = now + self._retry_s
         return True
 
-    def failed(self) -> None:
-        """An operation found it down, slow or wrong."""
-        self.trouble = True
-        self._rests_until = self._clock() + self._retry_s
+    def failed(self, error: CacheUnavailable | None = None) -> None:
+        """An operation found it down, slow or wrong. One that it refused an item to says nothing of that."""
+        if not isinstance(error, ItemRefused):
+            self.trouble = True
+            self._rests_until = self._clock() + self._retry_s
 
     def answered(self) -> None:
         """An operation went well."""

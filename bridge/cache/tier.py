@@ -49,7 +49,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
-from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
+from bridge.cache.base import CacheBackend, CacheUnavailable
 from bridge.cache.index import Blob, Index
 from bridge.cache.items import HEAD, PARTS, VALUE, reader_mark
 from bridge.cache.keys import key_of
@@ -215,10 +215,11 @@ class CacheTier:
         for some in batches(list(expected), _AT_ONCE):
             claims += await self._claims.take(self._slot(*blob) for blob in some)
         removed = list(await self._claims.during(claims, delete))
-        unexpected = [blob for blob in removed if blob not in expected]
-        await self._each(unexpected, lambda blob: self._claims.invalidate(self._slot(*blob)))
-        for held in batches(claims, _AT_ONCE):
-            await self._claims.release(held)
+        late = [self._claims.unmarked(self._slot(*blob)) for blob in removed if blob not in expected]
+        with self._claims.settling([*claims, *late]):
+            await self._each(late, self._claims.invalidate)
+            for held in batches(claims, _AT_ONCE):
+                await self._claims.release(held)
         return removed
 
     async def prune(self, tag: str, names: Iterable[str] | None = None) -> int:
@@ -242,6 +243,8 @@ class CacheTier:
                 wanted.setdefault(slot.server, {})[slot.key] = (tag, name)
         found: list[CachedBlob] = []
         for server, blobs in wanted.items():
+            if not server.may_read():
+                continue
             try:
                 sizes = await self._values.sizes(server, list(blobs))
             except CacheUnavailable:
@@ -333,14 +336,15 @@ class CacheTier:
         """Cache what was put, where no other writer was; the blobs that are cached now."""
         kept: list[tuple[Blob, Claim, bytes]] = []
         left: list[Claim] = []
-        for blob, claim, value in writes:
-            item = await self._packed(claim.slot, value) if claim.token is not None else None
-            if item is None:
-                left.append(claim)
-            else:
-                kept.append((blob, claim, item))
-        stored = await self._claims.settle([(claim, item) for _, claim, item in kept], self._ttl_s)
-        await self._claims.release(left)
+        with self._claims.settling([claim for _, claim, _ in writes]):
+            for blob, claim, value in writes:
+                item = await self._packed(claim.slot, value) if claim.token is not None else None
+                if item is None:
+                    left.append(claim)
+                else:
+                    kept.append((blob, claim, item))
+            stored = await self._claims.settle([(claim, item) for _, claim, item in kept], self._ttl_s)
+            await self._claims.release(left)
         cached = [blob for (blob, _, _), done in zip(kept, stored, strict=True) if done]
         self._fills += len(cached)
         wanted = sum(value is not None and self._values.cacheable(value) for _, _, value in writes)
@@ -354,10 +358,8 @@ class CacheTier:
             return
         try:
             stored = await slot.server.backend.compare_and_set(slot.key, item, lease.token, self._ttl_s)
-        except ItemRefused:
-            stored = False
-        except CacheUnavailable:
-            slot.server.failed()
+        except CacheUnavailable as error:
+            slot.server.failed(error)
             stored = False
         if stored:
             self._fills += 1
@@ -371,10 +373,8 @@ class CacheTier:
             return None
         try:
             return await self._values.pack(slot, value)
-        except ItemRefused:
-            return None
-        except CacheUnavailable:
-            slot.server.failed()
+        except CacheUnavailable as error:
+            slot.server.failed(error)
             return None
 
     async def _prune(self, slot: Slot) -> bool:

@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -90,27 +91,32 @@ class Claims:
             if claim.token is not None:
                 ready.setdefault(claim.slot.server, {})[claim.slot.key] = Held(item, claim.token)
         stored: frozenset[bytes] = frozenset()
-        try:
-            for server, held in ready.items():
-                stored |= await _replace(server, held, ttl_s)
-            for claim, _ in items:
-                if claim.slot.key not in stored and not await self._leave(claim):
-                    await self._overwrite(Claim(claim.slot, _new_name()))
-        except asyncio.CancelledError:
-            self.abandon(claim for claim, _ in items if claim.slot.key not in stored)
-            raise
+        for server, held in ready.items():
+            stored |= await _replace(server, held, ttl_s)
+        for claim, _ in items:
+            if claim.slot.key not in stored and not await self._leave(claim):
+                await self._overwrite(Claim(claim.slot, _new_name()))
         return [claim.slot.key in stored for claim, _ in items]
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Leave the keys to whoever reads them next."""
         await self.settle([(claim, reader_mark()) for claim in claims], RELEASED_S)
 
-    async def invalidate(self, slot: Slot) -> None:
+    def unmarked(self, slot: Slot) -> Claim:
+        """A claim on a key that the store has changed already: to be invalidated."""
+        return Claim(slot, _new_name())
+
+    async def invalidate(self, claim: Claim) -> None:
         """Leave the key with a mark that nobody takes away before it expires."""
+        claim.invalidated = await self._overwrite(claim)
+
+    @contextmanager
+    def settling(self, claims: Sequence[Claim]) -> Iterator[None]:
+        """The store has the write: whoever is cancelled before all is settled abandons all of them."""
         try:
-            await self._overwrite(Claim(slot, _new_name()))
+            yield
         except asyncio.CancelledError:
-            slot.server.owe()
+            self.abandon(claims)
             raise
 
     async def _enter_empty(self, server: Server, claims: Sequence[Claim]) -> None:

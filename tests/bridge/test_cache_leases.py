@@ -1,6 +1,7 @@
 """What a reader does that has missed: the lease it takes, and the load that it shares."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -73,6 +74,8 @@ async def test_a_server_that_gives_a_lease_after_its_rest_is_well() -> None:
 
 @pytest.mark.parametrize("under_a_lease", [True, False])
 async def test_whoever_closes_waits_until_the_loads_under_way_have_ended(under_a_lease: bool) -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     leases, begun, ended = Leases(Values(CacheSettings()), 60), asyncio.Event(), asyncio.Event()
     slot = Slot(KEY, Server(EmbeddedCache(MB), 1.0, lambda: 0.0))
 
@@ -97,3 +100,26 @@ async def test_whoever_closes_waits_until_the_loads_under_way_have_ended(under_a
     assert ended.is_set()
     with pytest.raises(asyncio.CancelledError):
         await loading
+    assert reported == []
+
+
+async def test_a_load_that_ends_after_its_last_reader_has_gone_is_forgotten_without_a_word() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    leases, begun, go_on = Leases(Values(CacheSettings()), 60), asyncio.Event(), asyncio.Event()
+
+    async def fail() -> bytes:
+        begun.set()
+        await go_on.wait()
+        raise OSError("no store")
+
+    slot = Slot(KEY, Server(EmbeddedCache(MB), 1.0, lambda: 0.0))
+    reading = asyncio.create_task(leases.load_without_lease(slot, fail))
+    await begun.wait()
+    reading.cancel()
+    await asyncio.wait((reading,))
+    go_on.set()
+    while leases._tasks:  # noqa: ASYNC110 - nobody waits for it any more
+        await asyncio.sleep(0)
+    gc.collect()
+    assert reported == []

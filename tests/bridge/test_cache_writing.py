@@ -39,14 +39,6 @@ async def take_one(claims: Claims, slot: Slot) -> Claim:
     return claim
 
 
-async def cancelled(task: "asyncio.Task[object]", hung: asyncio.Event) -> None:
-    """Cancel a task that hangs in a word of its server."""
-    await hung.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
 async def test_many_keys_of_which_nothing_is_there_take_a_few_round_trips(
     scene: Scene, claims: Claims
 ) -> None:
@@ -182,27 +174,3 @@ async def test_a_write_that_is_cancelled_waits_until_its_put_has_ended(scene: Sc
     await asyncio.wait((writing,))
     assert writing.cancelled()
     assert ended.is_set()
-
-
-async def test_a_writer_that_is_cancelled_while_it_settles_has_flushed_what_it_could_not_mark(
-    claims: Claims,
-) -> None:
-    done, hung = Scene("done"), Scene("hung")
-    items: list[tuple[Claim, bytes]] = []
-    for scene in (done, hung):
-        claim = await take_one(claims, scene.slot)
-        claim.invalidated = False  # as where the server could not be reached at first
-        items.append((claim, VALUE + b"value"))
-    hung.cache.hangs = {"compare_and_set_many"}
-    await cancelled(asyncio.create_task(claims.settle(items, 100)), hung.cache.hung)
-    assert (done.server.state, hung.server.state) == ("well", "owing")
-    await hung.server.settled()
-
-
-async def test_a_writer_that_is_cancelled_while_it_invalidates_has_the_server_flushed(
-    scene: Scene, claims: Claims
-) -> None:
-    scene.cache.hangs = {"set"}
-    await cancelled(asyncio.create_task(claims.invalidate(scene.slot)), scene.cache.hung)
-    assert scene.server.owing
-    await scene.server.settled()

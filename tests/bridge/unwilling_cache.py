@@ -17,6 +17,8 @@ class UnwillingCache:
         self.words: list[str] = []
         """One for each round trip."""
         self.fails: set[str] = set()
+        self.served = 0
+        """So many of each word of `fails` go well first."""
         self.failures = 1 << 30
         """So many of `fails` do; the others go well again."""
         self.hangs: set[str] = set()
@@ -29,7 +31,7 @@ class UnwillingCache:
         if word in self.hangs:
             self.hung.set()
             await asyncio.Event().wait()
-        if word in self.fails and self.failures > 0:
+        if word in self.fails and self.failures > 0 and self.words.count(word) > self.served:
             self.failures -= 1
             raise CacheUnavailable("down")
 

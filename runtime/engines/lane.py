@@ -49,10 +49,15 @@ class Lane:
             band.join(row, parked)
 
     def begin_step(self) -> None:
-        """Move rows that have outgrown their band. Call once before each step, before rows join it."""
+        """Move rows that have outgrown their band. Call once before each step, before rows join it.
+
+        A band that is left without a row goes.
+        """
         for band in list(self._bands.values()):
             for row in [row for row in band.rows[: band.active] if len(row.tokens) > band.width]:
                 self._band_for(len(row.tokens)).join(row, row)
+        for width in [width for width, band in self._bands.items() if not band.rows]:
+            self._bands.pop(width).give_back()
         for band in self._bands.values():
             band.decoding = band.active
 

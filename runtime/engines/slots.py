@@ -1,7 +1,9 @@
 """The key-value cache: rows of slots, in bands of one width.
 
 A sequence lives in the narrowest band that holds it and moves up when it outgrows it, so short
-sequences never pay, in time or memory, for a long neighbour. Within a band the rows lie as
+sequences never pay, in time or memory, for a long neighbour. A band that holds no row gives its
+memory back, so the cache is as large as what is in flight needs, however many versions there are.
+Within a band the rows lie as
 
     [ decoding … | joined this step … | parked … | free … ]
     0          decoding             active      len(rows)  capacity
@@ -25,6 +27,10 @@ from runtime.engines.row import Row
 
 FIRST_ROWS = 8
 """Rows of a new band; doubled whenever it is full."""
+MAX_SPARE = 8
+"""Stores kept for bands to come, the largest."""
+MAX_TOO_LARGE = 4
+"""A new band takes spare stores of at most so many times what it needs."""
 
 
 class Plane(NamedTuple):
@@ -44,6 +50,7 @@ class Layout:
         self.depths: list[int] = []
         """Planes of each store."""
         self._spare: list[list[Tensor]] = []
+        """Flat and finite, of any width, the smallest first."""
         self.keys = [self._place(layer.heads, layer.key_dim) for layer in layers]
         self.values = [self._place(layer.heads, layer.value_dim) for layer in layers]
 
@@ -57,17 +64,40 @@ class Layout:
 
     def allocate(self, rows: int, width: int) -> list[Tensor]:
         """Finite stores for at least so many rows, each [planes, rows, heads, width, dim]."""
-        for place, spare in enumerate(self._spare):
-            if spare[0].shape[1] >= rows and spare[0].shape[3] == width:
-                return self._spare.pop(place)  # by place: `remove` would compare tensors
+        sizes = [
+            depth * heads * width * dim for depth, (heads, dim) in zip(self.depths, self.shapes, strict=True)
+        ]
+        flat = self._take_spare(rows, sizes) or [
+            torch.zeros(rows * size, dtype=self.dtype, device=self.device) for size in sizes
+        ]
+        held = _rows_in(flat, sizes)
         return [
-            torch.zeros(depth, rows, heads, width, dim, dtype=self.dtype, device=self.device)
-            for depth, (heads, dim) in zip(self.depths, self.shapes, strict=True)
+            store[: held * size].view(depth, held, heads, width, dim)
+            for store, size, depth, (heads, dim) in zip(flat, sizes, self.depths, self.shapes, strict=True)
         ]
 
+    def _take_spare(self, rows: int, sizes: list[int]) -> list[Tensor] | None:
+        for place, spare in enumerate(self._spare):
+            if rows <= _rows_in(spare, sizes) <= MAX_TOO_LARGE * rows:
+                return self._spare.pop(place)  # by place: `remove` would compare tensors
+        return None
+
     def give_back(self, stores: list[Tensor]) -> None:
-        """Keep these for the next lane: a new version comes every step, and fresh memory is slow."""
-        self._spare.append(stores)
+        """Keep these for a band to come: new versions come every step, and fresh memory is slow."""
+        self._spare.append([_whole(store) for store in stores])
+        self._spare.sort(key=lambda spare: spare[0].numel())
+        del self._spare[:-MAX_SPARE]
+
+
+def _rows_in(stores: list[Tensor], sizes: list[int]) -> int:
+    """For how many rows of these sizes flat stores suffice."""
+    return min(store.numel() // size for store, size in zip(stores, sizes, strict=True))
+
+
+def _whole(store: Tensor) -> Tensor:
+    """All that was allocated for a store, flat: a band's width may leave a rest."""
+    size = store.untyped_storage().nbytes() // store.element_size()
+    return store.as_strided((size,), (1,), 0)
 
 
 class Band:

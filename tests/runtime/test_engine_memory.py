@@ -1,0 +1,132 @@
+"""The key-value cache of the transformers engine is as large as what is in flight, whatever came before."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from messages.generation import Completion, Generate
+from runtime.engines.attention import LayerShape
+from runtime.engines.lane import Lane
+from runtime.engines.row import Row
+from runtime.engines.slots import FIRST_ROWS, MAX_SPARE, Band, Layout
+from tests.runtime.small_model import request
+
+LAYERS = [LayerShape(heads=2, key_dim=4, value_dim=6)] * 3
+BYTES = 3 * 2 * (4 + 6) * 4
+"""Of one token."""
+
+
+@pytest.fixture
+def layout() -> Layout:
+    return Layout(LAYERS, torch.float32, torch.device("cpu"))
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def row_of(length: int, loop: asyncio.AbstractEventLoop) -> Row:
+    asked: Generate = request("x", max_tokens=1).model_copy(update={"prompt_ids": (1,) * length})
+    answer: asyncio.Future[Completion] = loop.create_future()
+    return Row.of(asked, answer)
+
+
+def lane_of(layout: Layout) -> Lane:
+    return Lane("", torch.nn.Module(), layout, max_context=512)  # type: ignore[arg-type]  # it makes no step
+
+
+def addresses(stores: list[torch.Tensor]) -> set[int]:
+    return {store.untyped_storage().data_ptr() for store in stores}
+
+
+def test_an_idle_version_holds_no_cache_and_the_next_one_uses_its_memory(
+    layout: Layout, loop: asyncio.AbstractEventLoop
+) -> None:
+    seen = set()
+    for _ in range(20):
+        lane = lane_of(layout)
+        rows = [row_of(60, loop) for _ in range(3 * FIRST_ROWS)]
+        for row in rows:
+            lane.join(row)
+        band = rows[0].band
+        assert band is not None
+        seen |= addresses(band._stores)
+        for row in rows:
+            band.free(row)
+        lane.begin_step()
+        assert lane._bands == {}
+    assert len(seen) <= 2 * len(layout.shapes)  # as many as one version needs: its first and its last
+    assert len(layout._spare) <= 2
+
+
+def test_a_band_that_rows_have_left_for_a_wider_one_goes(
+    layout: Layout, loop: asyncio.AbstractEventLoop
+) -> None:
+    lane, row = lane_of(layout), row_of(60, loop)
+    lane.join(row)
+    row.tokens += [1] * 10
+    lane.begin_step()
+    assert list(lane._bands) == [96]
+    assert lane._bands[96].rows == [row]
+
+
+def test_a_band_with_a_row_that_is_kept_between_turns_stays(
+    layout: Layout, loop: asyncio.AbstractEventLoop
+) -> None:
+    lane, row = lane_of(layout), row_of(60, loop)
+    lane.join(row)
+    lane._bands[64].park(row)
+    lane.begin_step()
+    assert lane._bands[64].rows == [row]
+
+
+def test_spare_memory_serves_bands_of_another_width(layout: Layout) -> None:
+    first = layout.allocate(8, 64)
+    where = addresses(first)
+    layout.give_back(first)
+    second = layout.allocate(8, 32)
+    assert addresses(second) == where
+    assert [tuple(store.shape) for store in second] == [(3, 16, 2, 32, 4), (3, 16, 2, 32, 6)]
+    layout.give_back(second)
+    third = layout.allocate(5, 96)  # 8 · 64 columns hold five rows of 96, with a rest
+    assert addresses(third) == where
+    assert [store.shape[1] for store in third] == [5, 5]
+    layout.give_back(third)
+    assert addresses(layout.allocate(8, 64)) == where  # the rest was not lost
+
+
+def test_a_small_band_takes_no_large_memory(layout: Layout) -> None:
+    large = layout.allocate(256, 64)
+    where = addresses(large)
+    layout.give_back(large)
+    assert not addresses(layout.allocate(8, 64)) & where
+    assert addresses(layout.allocate(128, 64)) == where
+
+
+def test_only_the_largest_spare_memory_is_kept(layout: Layout) -> None:
+    stores = [layout.allocate(8, 64 + 8 * number) for number in range(2 * MAX_SPARE)]
+    for each in stores:
+        layout.give_back(each)
+    kept = [sum(store.nbytes for store in spare) for spare in layout._spare]
+    assert kept == [8 * (64 + 8 * number) * BYTES for number in range(MAX_SPARE, 2 * MAX_SPARE)]
+
+
+def test_a_band_on_reused_memory_grows_with_what_it_holds(
+    layout: Layout, loop: asyncio.AbstractEventLoop
+) -> None:
+    layout.give_back(layout.allocate(11, 48))
+    band = Band(layout, 64)
+    for number in range(40):
+        row = row_of(10, loop)
+        row.cached = 10
+        band.join(row)
+        band.keys(2)[number, :, :10] = number
+        band.values(2)[number, :, :10] = -number
+    for number in range(40):
+        assert (band.keys(2)[number, :, :10] == number).all()
+        assert (band.values(2)[number, :, :10] == -number).all()

@@ -34,12 +34,12 @@ from messages.runs import (
     StepFinished,
 )
 from messages.tasks import Proposal, Proposals, ProposeTasks
-from messages.trajectories import FindTrajectories, FoundTrajectories
+from messages.trajectories import FindTrajectories, FoundTrajectories, Trajectory
 from runtime.engines.base import AdapterShelf, OpenShelf
 from runtime.topics import Publish
-from tests.actors.coordinator_parts import FAILS, TASK, solution, turn, verdict
+from tests.actors.coordinator_parts import FAILS, TASK, lease, solution, turn, verdict
 from tests.actors.peers import Peer
-from tests.actors.test_rollouts import step
+from tests.actors.test_rollouts import finished, step, trajectory
 from training.adapter_files import adapter_folder, under_tag
 
 LIMIT_S = 60
@@ -68,11 +68,6 @@ def load(message: Message) -> Message:
     """An engine's answer, which has taken what it was sent or has fetched it."""
     name = message.adapter.name if isinstance(message, LoadAdapter | FetchAdapter) else None
     return AdapterLoaded(names=(name or "",))
-
-
-def keep(message: Message) -> Message:
-    """A sink's answer, which finds nothing of what was given out and not finished."""
-    return FoundTrajectories(trajectories=()) if isinstance(message, FindTrajectories) else Done()
 
 
 class Run:
@@ -104,12 +99,19 @@ class Run:
         self.trainer = Peer(self._train)
         self.sweeps: list[int] = []
         """How many entries the journal had at each sweep."""
+        self.found: tuple[Trajectory, ...] = ()
+        """What the sink has of a group."""
         self._open_shelf = open_shelf
         crew = Crew(
             self.engine.pool(), Peer(propose).ref(), self.student.pool(), Peer(judge).ref(),
-            Peer(keep).ref(), self.trainer.ref(), self.hub.topics(), open_shelf,
+            Peer(self._keep).ref(), self.trainer.ref(), self.hub.topics(), open_shelf,
         )  # fmt: skip
         self.coordinator = Coordinator(self.settings, folder, crew)
+
+    def _keep(self, message: Message) -> Message:
+        if isinstance(message, FindTrajectories):
+            return FoundTrajectories(trajectories=self.found if "g-0" in message.episode_ids else ())
+        return Done()
 
     def _train(self, message: Message) -> StepReport:
         assert isinstance(message, TrainStep)
@@ -256,6 +258,19 @@ async def test_versions_that_were_not_evaluated_come_back_before_the_newest_of_e
     assert loads == ["student-v1", "student-v2", "student-v3", "student-v3", "teacher-v1"]
     rounds = [each for each in run.journal() if isinstance(each, RoundFinished)]
     assert sorted(each.version for each in rounds) == [0, 1, 2, 3]
+
+
+async def test_groups_that_were_ready_when_a_run_ended_are_trained_on_when_it_goes_on(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    journal = Journal(run.folder / FILE)
+    for entry in (RunStarted(run_id="r", seed=0, at=0.0, settings_sha256=""), lease("g"), finished("g", 0)):
+        journal.append(entry)
+    journal.close()
+    run.found = tuple(trajectory(f"g-{n}", float(n)) for n in range(4))
+    await run.to_its_end()
+    (asked,) = [message for message in run.trainer.heard if isinstance(message, TrainStep)]
+    assert [group.group_id for group in asked.groups] == ["g"]
+    assert asked.groups[0].trajectories == run.found
 
 
 async def test_whoever_drains_a_run_is_answered_once_it_has_ended_and_it_can_be_resumed(

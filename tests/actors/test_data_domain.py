@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.coordinator.spaces import Spaces
+from actors.coordinator.state import RunState
 from actors.domains.data.judge import DataJudge
 from actors.sink.segments import read_trajectories
 from actors.spaces import ROOT, DataAccess, clear, new_space, sweep
@@ -18,7 +20,7 @@ from bridge.errors import BridgeDown
 from configs.data import LIBRARY
 from configs.errors import SettingsError
 from configs.models import ModelSettings
-from configs.roles import SandboxSettings, StudentSettings, VerifierSettings
+from configs.roles import CurriculumSettings, SandboxSettings, StudentSettings, VerifierSettings
 from messages.blobs import BlobPage
 from messages.episodes import EpisodeFailed, Solution, SolveTask
 from messages.judging import JudgeGroup, Verdict
@@ -262,6 +264,30 @@ async def test_a_sweep_takes_its_own_run_s_spaces_and_stale_ones(model: ModelSet
     async with room(model, plane, DoesErrands()) as here:
         await sweep(here.data, "mine")
     assert {tag for tag, _ in plane.store.blobs} == kept
+
+
+async def test_the_coordinators_spaces_are_those_of_its_run_and_a_failure_changes_no_verdict(
+    model: ModelSettings, plane: Plane
+) -> None:
+    state = RunState(CurriculumSettings())
+    state.run_id = "mine"
+    for tag in (new_space("mine", "e") + "docs", new_space("alive", "e") + "docs"):
+        info = await plane.store.put(tag, "a.md", b"")
+        plane.store.blobs[tag, "a.md"] = (info.model_copy(update={"stored_at": time.time()}), b"")
+    without = Spaces(None, state)
+    await without.clear(["episode.mine.x."])
+    await without.sweep()
+    assert len(plane.store.blobs) == 2
+    async with room(model, plane, DoesErrands()) as here:
+        spaces = Spaces(here.data, state)
+        lookups = plane.store.lookups
+        await spaces.clear(["", ""])
+        assert plane.store.lookups == lookups, "there is nothing to clear"
+        await spaces.sweep()
+        assert [tag.split(".")[1] for tag, _ in plane.store.blobs] == ["alive"]
+    gone = Spaces(here.data, state)  # its actors are stopped
+    await gone.clear(["episode.mine.x."])
+    await gone.sweep()
 
 
 def of_students(run: Stage) -> list[Trajectory]:

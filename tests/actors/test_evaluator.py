@@ -1,8 +1,13 @@
 """What pass@1 is made of."""
 
+from pathlib import Path
+
 import pytest
 
 from actors.coordinator.evaluator import Evaluator, NothingJudged
+from actors.coordinator.held_out import held_out
+from actors.domains import domain_named
+from configs.data import LIBRARY, DataSettings
 from configs.errors import AgentFactoryError
 from configs.rewards import RewardWeights
 from configs.roles import EvaluationSettings
@@ -83,3 +88,22 @@ async def test_what_an_evaluation_has_stored_is_cleared_also_where_its_grader_di
     parts = Parts(student, Peer(judge), Peer(Done()), attempts=1)
     await held_out_by(student, Peer(judge), Peer(Done()), parts).evaluate(NEWEST)
     assert sorted(parts.cleared) == [f"of eval-v3-{n}" for n in range(3)]
+
+
+def test_held_out_tasks_are_spread_evenly_over_the_domains_and_always_the_same() -> None:
+    settings = EvaluationSettings(tasks=5, seed=3)
+    tasks = held_out(settings, ["math", "logic", "math"], DataSettings())
+    assert [(task.domain, task.id) for task in tasks] == [
+        ("math", "held-out-0"), ("math", "held-out-1"), ("math", "held-out-2"),
+        ("logic", "held-out-logic-0"), ("logic", "held-out-logic-1"),
+    ]  # fmt: skip
+    made = [
+        *domain_named("math").teacher(Path(LIBRARY)).held_out(3, 3),
+        *domain_named("logic").teacher(Path(LIBRARY), logic=settings.logic).held_out(2, 3),
+    ]
+    for task, checked in zip(tasks, made, strict=True):
+        assert (task.description, task.difficulty) == (checked.description, checked.difficulty)
+        assert (task.reference, task.reference_kind, task.goal) == (
+            checked.reference, checked.reference_kind, checked.goal,
+        )  # fmt: skip
+    assert held_out(settings, ["math", "logic"], DataSettings()) == tasks

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from actors.coordinator.journal import CannotJournal, Journal, read_journal
+from actors.coordinator.record import Record
 from actors.coordinator.state import RunState
 from configs.errors import BadInput
 from configs.roles import CurriculumSettings
 from messages.adapters import AdapterRef
 from messages.judging import Rewards
 from messages.runs import (
+    EpisodeSample,
     GroupDropped,
     GroupFinished,
     GroupLeased,
@@ -20,6 +23,8 @@ from messages.runs import (
     StepFinished,
 )
 from messages.tasks import Proposal, Task
+from runtime.topics import Publish
+from tests.actors.peers import Peer
 
 
 def started() -> RunStarted:
@@ -178,3 +183,38 @@ def test_a_group_that_grew_too_old_is_counted_as_dropped() -> None:
 def test_time_between_two_sittings_is_not_work() -> None:
     state = state_after(started(), leased("a"), finished("a"), RunResumed(at=10_000.0))
     assert state.wall_s(now=10_003.0) == pytest.approx(5.0 + 3.0)
+
+
+async def test_an_entry_is_journalled_then_taken_into_account_then_told(tmp_path: Path) -> None:
+    path, hub, state = tmp_path / "journal.jsonl", Peer(), RunState(CurriculumSettings())
+    journal = Journal(path)
+    record = Record(journal, state, hub.topics())
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(record.changed.wait)
+            await anyio.wait_all_tasks_blocked()
+            await record.add(started())
+    assert list(read_journal(path)) == [started()]
+    assert state.run_id == "r"
+    sample = EpisodeSample(episode_id="e", domain="math", task="Compute 1+1.", correct=True)
+    await record.tell(sample)
+    assert hub.heard == [Publish(event=started()), Publish(event=sample)]
+    assert list(read_journal(path)) == [started()], "a sample is no part of the run"
+    journal.close()
+
+
+async def test_what_cannot_be_journalled_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, state = Peer(), RunState(CurriculumSettings())
+    journal = Journal(tmp_path / "journal.jsonl")
+    record = Record(journal, state, hub.topics())
+
+    def full(entry: JournalEntry) -> None:
+        raise CannotJournal("no space left")
+
+    monkeypatch.setattr(journal, "append", full)
+    with pytest.raises(CannotJournal):
+        await record.add(started())
+    assert (state.run_id, hub.heard) == ("", [])
+    journal.close()

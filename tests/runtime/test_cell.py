@@ -2,19 +2,27 @@
 
 import asyncio
 import contextlib
+import gc
+import pickle
+import threading
 
 import pytest
-from players import Add, NeverStarts, Player, Register, Total
+from players import Add, Break, Happened, NeverStarts, Player, Register, StartsForEver, Total
 
 import runtime.cell
+import runtime.system
 from configs.errors import SettingsError
 from messages.base import Done, Message, Request
+from messages.runs import ActorRestarted
 from runtime.actor import Actor
 from runtime.cell import Cell, RestartPolicy
 from runtime.envelope import Envelope
-from runtime.errors import ActorDown
+from runtime.errors import ActorDown, AskTimeout, TransportError
+from runtime.local import LocalTransport
 from runtime.ref import ActorRef
 from runtime.system import ActorSystem
+from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
+from runtime.watchdog import LoopWatch
 
 
 class Start(Request[Done]):
@@ -251,3 +259,151 @@ async def test_interrupting_a_system_stops_its_actors() -> None:
     await asyncio.wait((running,))
     assert running.cancelled()
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("register")]
+
+
+class Recorded(LocalTransport):
+    """Keeps what it is asked to spawn and to describe."""
+
+    def __init__(self) -> None:
+        super().__init__(LoopWatch(30.0))
+        self.spawned: dict[str, SpawnSpec] = {}
+        self.described: list[str] = []
+
+    async def spawn(self, spec: SpawnSpec) -> ActorRef:
+        self.spawned[spec.name] = spec
+        return await super().spawn(spec)
+
+    async def describe(self, name: str) -> ProcessStatistics:
+        self.described.append(name)
+        return await super().describe(name)
+
+
+async def test_each_of_a_pool_gets_its_own_resources_or_all_the_same() -> None:
+    transport = Recorded()
+    system = ActorSystem(transport, mailbox=8, max_restarts=1, backoff_s=0.01)
+    each = [Resources(gpus=0.5), Resources(cpus=2.0)]
+    pool = await system.spawn_pool(Register, name="own", copies=2, resources=each, start_timeout_s=7.0)
+    await system.spawn_pool(Register, name="same", copies=2, resources=each[0], mailbox=3)
+    assert [member.name for member in pool.members] == ["own-0", "own-1"]
+    assert [transport.spawned[f"own-{n}"].resources for n in (0, 1)] == each
+    assert [transport.spawned[f"same-{n}"].resources for n in (0, 1)] == [each[0]] * 2
+    own, same = transport.spawned["own-0"], transport.spawned["same-0"]
+    assert (own.mailbox, own.start_timeout_s, same.mailbox) == (8, 7.0, 3)
+    await transport.aclose()
+
+
+async def test_actors_are_looked_at_once_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.system, "LOOK_INTERVAL_S", 1000.0)
+    transport = Recorded()
+    system = ActorSystem(transport, mailbox=8, max_restarts=1, backoff_s=0.01)
+    await system.spawn(Register, name="register")
+    looking = asyncio.create_task(system._look_after())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    looking.cancel()
+    assert transport.described == ["register"]
+    assert system.statistics["register"].cell.restarts == 0
+    await system.stop("register")
+    assert system.statistics == {}
+    await transport.aclose()
+
+
+async def test_a_restart_is_told_of_once_also_under_a_name_that_was_used_before() -> None:
+    async with ActorSystem.open("local", backoff_s=0.001) as system:
+        told = await system.topics.subscribe(ActorRestarted)
+        register = await system.spawn(Register, name="register")
+        for _ in range(2):
+            player = await system.spawn(Player, register, name="player")
+            with pytest.raises(ActorDown):
+                await player.ask(Break(text="kaput"), timeout_s=120)
+            await player.ask(Add(amount=1), timeout_s=120)  # answered by its next life
+            for _ in range(2):
+                await system._look_at("player")
+            await system.stop("player")
+        await system._look_at("player")  # it is gone
+        events: list[object] = []
+        while len(events) < 2:
+            events += await told.take()
+        await system.publish(Happened(number=1))
+        assert [type(event) for event in events] == [ActorRestarted] * 2
+
+
+async def test_what_the_system_publishes_arrives() -> None:
+    async with ActorSystem.open("local") as system:
+        events = await system.topics.subscribe(Happened)
+        await system.publish(Happened(number=3))
+        assert await events.take() == (Happened(number=3),)
+
+
+async def test_a_system_whose_hub_cannot_start_says_why_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runtime.system, "TopicHub", NeverStarts)
+    with pytest.raises(ActorDown, match="the model is missing"):
+        async with ActorSystem.open("local", max_restarts=0):
+            raise AssertionError("unreachable")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_the_loop_is_watched_as_long_as_the_system_is_open() -> None:
+    def watched() -> bool:
+        return any(thread.name == "loop-watch" for thread in threading.enumerate())
+
+    async with ActorSystem.open("local"):
+        assert watched()
+    assert not watched()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_parts_that_are_set_aside_in_one_process_are_counted_only() -> None:
+    async with ActorSystem.open("local") as system:
+        assert await system.reserve("gang", [Resources()] * 2) == (Place("gang", 0), Place("gang", 1))
+
+
+async def test_a_ref_of_this_process_cannot_leave_it() -> None:
+    async with ActorSystem.open("local") as system:
+        register = await system.spawn(Register, name="register")
+        with pytest.raises(TransportError, match=r"'register'.* cannot leave its process"):
+            pickle.dumps(register)
+
+
+async def test_a_start_that_is_given_up_leaves_no_task_behind() -> None:
+    async with ActorSystem.open("local") as system:
+        before = asyncio.all_tasks()
+        with pytest.raises(AskTimeout):
+            await system.spawn(StartsForEver, name="slow", start_timeout_s=0.01)
+        assert asyncio.all_tasks() - before == set()
+
+
+async def test_an_answered_ask_leaves_no_timer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+    call_later = loop.call_later
+
+    def recorded(delay: float, *args: object) -> asyncio.TimerHandle:
+        timers.append(call_later(delay, *args))  # type: ignore[arg-type]
+        return timers[-1]
+
+    async with ActorSystem.open("local") as system:
+        register = await system.spawn(Register, name="register")
+        player = await system.spawn(Player, register, name="player")
+        monkeypatch.setattr(loop, "call_later", recorded)
+        assert await player.ask(Add(amount=1), timeout_s=12345.0) == Total(value=1)
+        monkeypatch.undo()
+        assert [timer.cancelled() for timer in timers if timer.when() - loop.time() > 10_000] == [True]
+
+
+async def test_the_end_of_an_actor_is_told_by_the_system_and_not_by_asyncio() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with ActorSystem.open("local", max_restarts=0) as system:
+        register = await system.spawn(Register, name="register")
+        player = await system.spawn(Player, register, name="player")
+        with pytest.raises(ActorDown):
+            await player.ask(Break(text="kaput"), timeout_s=120)
+        with pytest.raises(AskTimeout):
+            await system.spawn(StartsForEver, name="slow", start_timeout_s=0.01)
+        assert (await asyncio.wait_for(system.wait_given_up(), 120)).actor == "player"
+    del player, system
+    gc.collect()
+    assert reported == []

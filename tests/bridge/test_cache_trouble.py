@@ -299,3 +299,11 @@ async def test_somebody_elses_item_in_the_place_of_names_is_no_name_and_is_repla
     scene.now = REMEMBERED_S
     await scene.index.add(("t", "n"))
     assert await scene.index.named() == [("t", "n")]
+
+
+async def test_a_server_whose_names_cannot_be_read_rests() -> None:
+    scene = Named()
+    await scene.index.add(("t", "n"))
+    scene.cache.fails = {"get_many"}
+    assert await scene.index.named() == []
+    assert scene.state == "resting"

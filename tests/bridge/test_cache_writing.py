@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bridge.cache.items import MAX_OWNERS, VALUE, owners_in
+from bridge.cache.items import MAX_OWNERS, READER, VALUE, owners_in
 from bridge.cache.servers import Server, Slot
 from bridge.cache.writing import Claim, Claims
 from tests.bridge.unwilling_cache import UnwillingCache
@@ -174,3 +174,39 @@ async def test_a_write_that_is_cancelled_waits_until_its_put_has_ended(scene: Sc
     await asyncio.wait((writing,))
     assert writing.cancelled()
     assert ended.is_set()
+
+
+async def test_a_server_that_fails_a_renewal_rests_and_the_claim_may_not_cache(
+    scene: Scene, claims: Claims
+) -> None:
+    claim = await take_one(claims, scene.slot)
+    scene.cache.fails = {"gets"}
+    await claims._renew(claim)
+    assert (claim.token, scene.server.state) == (None, "resting")
+
+
+async def test_a_mark_whose_token_cannot_be_read_invalidates_and_may_not_cache(
+    scene: Scene, claims: Claims
+) -> None:
+    await scene.cache.cache.set(b"key", VALUE + b"old", 100)
+    scene.cache.fails, scene.cache.served = {"gets"}, 1
+    claim = await take_one(claims, scene.slot)
+    assert (claim.token, claim.invalidated, scene.server.state) == (None, True, "resting")
+
+
+async def test_a_claim_is_not_settled_on_a_server_that_has_come_to_owe(scene: Scene, claims: Claims) -> None:
+    claim = await take_one(claims, scene.slot)
+    scene.cache.words.clear()
+    scene.server.owe()
+    assert await claims.settle([(claim, VALUE + b"value")], 100) == [False]
+    await scene.server.settled()
+    assert set(scene.cache.words) == {"flush"}
+
+
+async def test_a_value_that_cannot_be_stored_leaves_the_key_to_its_readers(
+    scene: Scene, claims: Claims
+) -> None:
+    claim = await take_one(claims, scene.slot)
+    scene.cache.fails = {"compare_and_set_many"}
+    assert await claims.settle([(claim, VALUE + b"value")], 100) == [False]
+    assert (await scene.there() or b"").startswith(READER)

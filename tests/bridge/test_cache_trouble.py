@@ -249,6 +249,7 @@ class Named:
 async def test_a_name_is_written_once_and_again_when_its_time_is_over() -> None:
     scene = Named()
     await scene.index.add(("t", "n"))
+    await scene.index.add(("t", "another"))
     written = list(scene.cache.words)
     await scene.index.add(("t", "n"))
     await scene.index.add_later(("t", "n"))

@@ -11,7 +11,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ JOIN_TIMEOUT_S = 60.0
 """After the cluster has answered."""
 LEAVE_TIMEOUT_S = 30.0
 """Ray gives each process of a local cluster a few seconds to end before it kills it."""
+TOO_SLOW = "The current node timed out during startup"
+"""What Ray says of a node that is not up within 30 s, which a busy machine may need; it has no setting."""
 MAX_FOLDER = 40
 """Characters. Ray puts unix sockets into its folder, and their paths end at 107."""
 
@@ -69,12 +71,10 @@ async def ray_session(
         start, limit_s = _joining(address), JOIN_TIMEOUT_S
         what, joins = f"join the Ray cluster at RAY_ADDRESS={address!r}", True
     _keep_terminal_clean()
-    # One thread for all of it: the kernel ends the processes of a local cluster with the thread that
-    # started them.
-    with daemon_thread("ray") as thread:
+    async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(limit_s):
-                await thread.run(start)
+                thread = await _started(stack, start)
         except TimeoutError:
             raise TransportError(f"cannot {what}: no answer within {limit_s:g} s") from None
         except Exception as error:  # Ray raises bare Exception, ValueError, ConnectionError, OSError, …
@@ -83,6 +83,27 @@ async def ray_session(
             yield _session(started_here=not joins)
         finally:
             await _leave(thread)
+
+
+async def _started(stack: AsyncExitStack, start: Callable[[], object]) -> DaemonThread:
+    """The thread that Ray has been started in, once more where its node was too slow for Ray's own limit.
+
+    One thread for all of a session: the kernel ends the processes of a local cluster with the thread
+    that started them. So those of a first try end with its thread.
+    """
+    try:
+        with ExitStack() as first:
+            thread = first.enter_context(daemon_thread("ray"))
+            await thread.run(start)
+            stack.push(first.pop_all())
+            return thread
+    except Exception as error:
+        if TOO_SLOW not in str(error):
+            raise
+        log.warning("Ray's node was not up within Ray's own limit: starting it once more")
+    thread = stack.enter_context(daemon_thread("ray"))
+    await thread.run(start)
+    return thread
 
 
 async def _leave(thread: DaemonThread) -> None:

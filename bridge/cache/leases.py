@@ -111,13 +111,8 @@ class Leases:
 
         task = asyncio.create_task(run())
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
         return task
-
-    def _ended(self, task: Loading) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # those who wait for it have it; perhaps nobody does any more
 
     def _landed(self, key: bytes, flight: Flight) -> None:
         if self._flights.get(key) is flight:

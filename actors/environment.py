@@ -8,11 +8,10 @@ import asyncio
 
 from pydantic import ValidationError
 
-from actors.spaces import Space
-from configs.data import DataRewards
-from configs.errors import AgentFactoryError
-from messages.base import Request
-from messages.data import (
+from ..configs.data import DataRewards
+from ..configs.errors import AgentFactoryError
+from ..messages.base import Request
+from ..messages.data import (
     Action,
     ActionTrajectory,
     Assimilate,
@@ -26,8 +25,9 @@ from messages.data import (
     StepTaken,
     TaskSpec,
 )
-from runtime.ref import Ref
-from runtime.retry import ask_again
+from ..runtime.ref import Ref
+from ..runtime.retry import ask_again
+from .spaces import Space
 
 ACTIONS: dict[str, type[Request[StepResult]]] = {
     "assimilate": Assimilate,

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from messages.data import Listing, Matches, Observation, Retrieved
-from runtime.tools.base import harmless
+from ..messages.data import Listing, Matches, Observation, Retrieved
+from ..runtime.tools.base import harmless
 
 NOTHING: Final = "(nothing)"
 """The observation of an empty blob, or of a listing without blobs."""

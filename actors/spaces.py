@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from configs.data import DataRewards
-from configs.errors import AgentFactoryError
-from messages.base import Request
-from messages.blobs import BlobInfo
-from messages.data import (
+from ..configs.data import DataRewards
+from ..configs.errors import AgentFactoryError
+from ..messages.base import Request
+from ..messages.blobs import BlobInfo
+from ..messages.data import (
     ActionData,
     Assimilate,
     Destroy,
@@ -36,8 +36,8 @@ from messages.data import (
     Retrieved,
     StepResult,
 )
-from runtime.ref import Ref
-from runtime.retry import ask_again
+from ..runtime.ref import Ref
+from ..runtime.retry import ask_again
 
 ROOT: Final = "episode."
 """What every space begins with."""

@@ -12,52 +12,36 @@ A worked example::
         solution = await factory.solve("What is 12*(7+5)?", run_dir=result.run_dir)
 """
 
+import os.path
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agentfactory.factory import Factory
-    from agentfactory.runs import Run
-    from configs.errors import AgentFactoryError, BadInput
-    from configs.settings import Settings
-    from messages.episodes import Solution
-    from messages.runs import RunResult
-    from messages.tasks import Task
+    from .configs.errors import AgentFactoryError, BadInput
+    from .configs.settings import Settings
+    from .factory import Factory
+    from .messages.episodes import Solution
+    from .messages.runs import RunResult
+    from .messages.tasks import Task
+    from .runs import Run
 
 __all__ = ["AgentFactoryError", "BadInput", "Factory", "Run", "RunResult", "Settings", "Solution", "Task"]
 
 _HOMES = {
     "Factory": "agentfactory.factory",
     "Run": "agentfactory.runs",
-    "Settings": "configs.settings",
-    "AgentFactoryError": "configs.errors",
-    "BadInput": "configs.errors",
-    "Solution": "messages.episodes",
-    "RunResult": "messages.runs",
-    "Task": "messages.tasks",
+    "Settings": "agentfactory.configs.settings",
+    "AgentFactoryError": "agentfactory.configs.errors",
+    "BadInput": "agentfactory.configs.errors",
+    "Solution": "agentfactory.messages.episodes",
+    "RunResult": "agentfactory.messages.runs",
+    "Task": "agentfactory.messages.tasks",
 }
 
-try:
-    __version__ = version("agentfactory")
-except PackageNotFoundError:  # used from a checkout that is not installed
-    __version__ = "0.0.0"
-
-
-def _check_rooms() -> None:
-    """The rooms have plain names: a folder of the user's with such a name would shadow ours."""
-    home = Path(__file__).resolve().parent.parent
-    for room in ("messages", "configs"):
-        found = Path(import_module(room).__file__ or "").resolve().parent
-        if found.parent != home:
-            raise ImportError(
-                f"AgentFactory needs its own package {room!r} but Python found {found} first; rename "
-                "that folder, or start Python from another directory"
-            )
-
-
-_check_rooms()
+__version__: str
+if not os.path.isdir(os.path.join(__path__[0], "runtime")):
+    # In a checkout the rooms lie beside this folder; in a wheel they lie in it.
+    __path__.append(os.path.dirname(__path__[0]))
 
 
 def __dir__() -> list[str]:
@@ -70,4 +54,15 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         value: object = getattr(import_module(_HOMES[name]), name)
         return value
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'agentfactory' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("agentfactory")
+    except PackageNotFoundError:  # used from a checkout that is not installed
+        return "0.0.0"

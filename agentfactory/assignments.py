@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from configs.errors import BadInput
+from .configs.errors import BadInput
 
 if TYPE_CHECKING:
-    from configs.load import YamlValue
+    from .configs.load import YamlValue
 
 
 def assignment(text: str, example: str, option: str = "") -> "tuple[str, YamlValue]":
     """The key and the value, which is YAML. Raises BadInput, which names the `option` and shows `example`."""
-    from configs.yaml_core import YamlSyntaxError, parse_yaml
+    from .configs.yaml_core import YamlSyntaxError, parse_yaml
 
     said = f"{option} {text}".strip()
     key, equals, value = text.partition("=")

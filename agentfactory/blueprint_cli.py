@@ -4,12 +4,12 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agentfactory.data_cli import AddParser
-from configs.errors import BadInput
+from .configs.errors import BadInput
+from .data_cli import AddParser
 
 if TYPE_CHECKING:
-    from configs.blueprint_registry import BlueprintRegistry
-    from configs.load import YamlValue
+    from .configs.blueprint_registry import BlueprintRegistry
+    from .configs.load import YamlValue
 
 TYPES = "rule_based, llm, claude, prompt, lora, ingestor, retriever, coordinator"
 EXAMPLE = "agent.temperature=0.2"
@@ -65,10 +65,10 @@ def _add(
 def open_registry(preset: str, *, deployed: bool = False) -> "BlueprintRegistry":
     """The shipped blueprints and those in the folder that a preset's `agents` section names; `deployed`: as
     their versions in use have them."""
-    from configs.blueprint_registry import BlueprintRegistry
-    from configs.deployed import DeployedRegistry
-    from configs.load import load_settings
-    from configs.version_store import VersionStore
+    from .configs.blueprint_registry import BlueprintRegistry
+    from .configs.deployed import DeployedRegistry
+    from .configs.load import load_settings
+    from .configs.version_store import VersionStore
 
     agents = load_settings(preset).agents
     if deployed:
@@ -77,13 +77,13 @@ def open_registry(preset: str, *, deployed: bool = False) -> "BlueprintRegistry"
 
 
 def _blueprints(options: argparse.Namespace) -> int:
-    from agentfactory.blueprint_commands import show_all
+    from .blueprint_commands import show_all
 
     return show_all(open_registry(options.preset), as_json=options.json)
 
 
 def _show(options: argparse.Namespace) -> int:
-    from agentfactory import blueprint_commands
+    from . import blueprint_commands
 
     registry = open_registry(options.preset)
     if options.revisions:
@@ -92,7 +92,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _create(options: argparse.Namespace) -> int:
-    from agentfactory.blueprint_commands import created
+    from .blueprint_commands import created
 
     if options.type is None and options.base is None:
         raise BadInput(f"create {options.name}: say its --type ({TYPES}), or what it builds on with --from")
@@ -108,7 +108,7 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _update(options: argparse.Namespace) -> int:
-    from agentfactory.blueprint_commands import updated
+    from .blueprint_commands import updated
 
     if bool(options.changes) == (options.revision is not None):
         raise BadInput(f"update {options.name}: say key.path=value, such as {EXAMPLE}, or --revision N")
@@ -119,12 +119,12 @@ def _update(options: argparse.Namespace) -> int:
 
 
 def _delete(options: argparse.Namespace) -> int:
-    from agentfactory.blueprint_commands import deleted
+    from .blueprint_commands import deleted
 
     return deleted(options.name, open_registry(options.preset).delete(options.name), options.json)
 
 
 def _changes(options: argparse.Namespace) -> "dict[str, YamlValue]":
-    from agentfactory.assignments import assignments
+    from .assignments import assignments
 
     return assignments(options.changes, EXAMPLE)

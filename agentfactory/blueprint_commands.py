@@ -4,9 +4,9 @@ import json
 
 from rich.console import Console
 
-from agentfactory.tables import show_rows
-from configs.agent_models import works_with
-from configs.blueprint_registry import BlueprintRegistry, Listed
+from .configs.agent_models import works_with
+from .configs.blueprint_registry import BlueprintRegistry, Listed
+from .tables import show_rows
 
 COLUMNS = ("name", "type", "works with", "from", "description")
 

@@ -10,21 +10,21 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from agentfactory import __version__
-from agentfactory.blueprint_cli import add_blueprint_commands
-from agentfactory.data_cli import add_data_commands
-from agentfactory.doctor_cli import add_doctor_command
-from agentfactory.domains_cli import add_domain_commands
-from agentfactory.environment_cli import add_environment_command
-from agentfactory.pipeline_cli import add_pipeline_command
-from agentfactory.process_setup import prepare_process, sentence_of
-from agentfactory.router_cli import add_router_commands
-from agentfactory.run_cli import add_run_commands
-from agentfactory.serving_cli import add_serve_command
-from agentfactory.tools_cli import add_tool_commands
-from agentfactory.versions_cli import add_version_commands
-from configs.errors import AgentFactoryError
-from configs.printable import printable
+from . import __version__
+from .blueprint_cli import add_blueprint_commands
+from .configs.errors import AgentFactoryError
+from .configs.printable import printable
+from .data_cli import add_data_commands
+from .doctor_cli import add_doctor_command
+from .domains_cli import add_domain_commands
+from .environment_cli import add_environment_command
+from .pipeline_cli import add_pipeline_command
+from .process_setup import prepare_process, sentence_of
+from .router_cli import add_router_commands
+from .run_cli import add_run_commands
+from .serving_cli import add_serve_command
+from .tools_cli import add_tool_commands
+from .versions_cli import add_version_commands
 
 MAX_TEMPERATURE = 100.0
 
@@ -143,8 +143,8 @@ def _temperature(text: str) -> float:
 
 
 def _evolve(options: argparse.Namespace) -> int:
-    from agentfactory.assignments import assignment
-    from agentfactory.commands import evolve
+    from .assignments import assignment
+    from .commands import evolve
 
     changes = dict(assignment(text, "loop.max_staleness=0", "--set") for text in options.set)
     if options.engine:
@@ -161,13 +161,13 @@ def _evolve(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from agentfactory.commands import resume
+    from .commands import resume
 
     return resume(options.run_dir, rounds=options.rounds, transport=options.transport, as_json=options.json)
 
 
 def _solve(options: argparse.Namespace) -> int:
-    from agentfactory.commands import solve
+    from .commands import solve
 
     return solve(
         options.task,
@@ -180,6 +180,6 @@ def _solve(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from agentfactory.commands import report
+    from .commands import report
 
     return report(options.run_dir)

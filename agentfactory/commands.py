@@ -8,21 +8,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from actors.coordinator.state import RunState
-from agentfactory.factory import Factory, Transport
-from agentfactory.live import LiveView, show_result
-from agentfactory.report import write_report
-from agentfactory.report.result import run_result
-from agentfactory.run_signals import RunSignals
-from agentfactory.runs import Run, extended, open_run
-from agentfactory.starting import show_start
-from cluster.run_folder import open_run_folder
-from configs.load import YamlValue, load_settings
-from configs.printable import printable
-from configs.settings import Settings
-from messages.episodes import Solution
-from runtime.telemetry import LogSettings, configure_logging
-from training.tasks import arithmetic
+from .actors.coordinator.state import RunState
+from .cluster.run_folder import open_run_folder
+from .configs.load import YamlValue, load_settings
+from .configs.printable import printable
+from .configs.settings import Settings
+from .factory import Factory, Transport
+from .live import LiveView, show_result
+from .messages.episodes import Solution
+from .report import write_report
+from .report.result import run_result
+from .run_signals import RunSignals
+from .runs import Run, extended, open_run
+from .runtime.telemetry import LogSettings, configure_logging
+from .starting import show_start
+from .training.tasks import arithmetic
 
 
 def evolve(

@@ -4,14 +4,14 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from agentfactory.workplace import Workplace
-from messages.conversations import Said
-from messages.data import Action, Observation
-from messages.dispatch import CommandRouted, CommandUnclear, Routing
+from .messages.conversations import Said
+from .messages.data import Action, Observation
+from .messages.dispatch import CommandRouted, CommandUnclear, Routing
+from .workplace import Workplace
 
 if TYPE_CHECKING:
-    from actors.agents.record import Step
-    from actors.agents.session import SessionStatistics
+    from .actors.agents.record import Step
+    from .actors.agents.session import SessionStatistics
 
 HISTORY: Final = 1000
 """Steps that are remembered."""
@@ -65,8 +65,8 @@ class Conversation:
         return self._remember(command, agent, routing, await session.command(command))
 
     def _remember(self, command: str, agent: str, routing: CommandRouted | None, step: "Step") -> Said:
-        from actors.agents.record import Episode
-        from actors.agents.session import SessionStatistics
+        from .actors.agents.record import Episode
+        from .actors.agents.session import SessionStatistics
 
         kept = step.without_content()
         before = self.statistics or SessionStatistics()

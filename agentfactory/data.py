@@ -14,21 +14,21 @@ from typing import Self, TypeVar
 import anyio
 import structlog
 
-from bridge.errors import NoSuchBlob
-from bridge.formats import is_table
-from bridge.ingest import Ingest
-from bridge.originals import original_tag
-from bridge.tally import Watch
-from bridge.tiers import Tiers, WriteThrough
-from bridge.uris.content import ARROW_FILE
-from bridge.uris.resolver import UriResolver
-from cluster.data_plane import open_tiers, spawn_data_actors, spawn_searcher
-from cluster.services import bring_up, choose_cache, down, running_plan
-from configs.data import DataSettings
-from configs.errors import BadInput
-from messages.base import Request
-from messages.blobs import BlobInfo
-from messages.data import (
+from .bridge.errors import NoSuchBlob
+from .bridge.formats import is_table
+from .bridge.ingest import Ingest
+from .bridge.originals import original_tag
+from .bridge.tally import Watch
+from .bridge.tiers import Tiers, WriteThrough
+from .bridge.uris.content import ARROW_FILE
+from .bridge.uris.resolver import UriResolver
+from .cluster.data_plane import open_tiers, spawn_data_actors, spawn_searcher
+from .cluster.services import bring_up, choose_cache, down, running_plan
+from .configs.data import DataSettings
+from .configs.errors import BadInput
+from .messages.base import Request
+from .messages.blobs import BlobInfo
+from .messages.data import (
     ActionData,
     CachedBlob,
     Destroy,
@@ -46,11 +46,11 @@ from messages.data import (
     Retrieved,
     StepResult,
 )
-from messages.search import MAX_PASSAGES, Passage, Search
-from runtime.ref import Ref
-from runtime.system import ActorSystem
-from runtime.telemetry import LogSettings, ensure_logging
-from runtime.topics import Topics
+from .messages.search import MAX_PASSAGES, Passage, Search
+from .runtime.ref import Ref
+from .runtime.system import ActorSystem
+from .runtime.telemetry import LogSettings, ensure_logging
+from .runtime.topics import Topics
 
 log = structlog.get_logger("data")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from configs.data import DataSettings
+    from .configs.data import DataSettings
 
 
 class AddParser(Protocol):
@@ -79,13 +79,13 @@ def _add(
 
 
 def _data(options: argparse.Namespace) -> "DataSettings":
-    from configs.load import load_settings
+    from .configs.load import load_settings
 
     return load_settings(options.preset).data
 
 
 def _up(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import start
+    from .data_commands import start
 
     data = _data(options)
     store, cache = options.store or data.store.kind, options.cache or data.cache.kind
@@ -99,31 +99,31 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _down(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import stop
+    from .data_commands import stop
 
     return stop(_data(options))
 
 
 def _status(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import status
+    from .data_commands import status
 
     return status(_data(options), as_json=options.json)
 
 
 def _ingest(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import ingest
+    from .data_commands import ingest
 
     return ingest(_data(options), options.uri, tag=options.tag, form=options.format, as_json=options.json)
 
 
 def _query(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import query
+    from .data_commands import query
 
     return query(_data(options), options.pattern, options.blobs, as_json=options.json)
 
 
 def _get(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import get
+    from .data_commands import get
 
     return get(
         _data(options),
@@ -137,7 +137,7 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import list_blobs
+    from .data_commands import list_blobs
 
     if options.pattern is None and not options.all and not options.json:
         return _list_everything(options)
@@ -146,11 +146,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _list_everything(options: argparse.Namespace) -> int:
-    from agentfactory.blueprint_cli import open_registry
-    from agentfactory.blueprint_commands import show_all
-    from agentfactory.data import data_folder
-    from agentfactory.data_commands import list_blobs
-    from cluster.services import running_plan
+    from .blueprint_cli import open_registry
+    from .blueprint_commands import show_all
+    from .cluster.services import running_plan
+    from .data import data_folder
+    from .data_commands import list_blobs
 
     told = show_all(open_registry(options.preset), as_json=False)
     data = _data(options)
@@ -164,18 +164,18 @@ def _list_everything(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import search
+    from .data_commands import search
 
     return search(_data(options), options.tag, options.question, k=options.k, as_json=options.json)
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import prune
+    from .data_commands import prune
 
     return prune(_data(options), options.tag, options.names, as_json=options.json)
 
 
 def _destroy(options: argparse.Namespace) -> int:
-    from agentfactory.data_commands import destroy
+    from .data_commands import destroy
 
     return destroy(_data(options), options.tags, sure=options.yes, as_json=options.json)

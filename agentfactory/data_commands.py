@@ -13,20 +13,20 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from agentfactory.data import DataPlane, data_folder
-from bridge.errors import BridgeError
-from bridge.tally import Progress as Tally
-from cluster.capacity import measure_costs
-from cluster.services import Plan, bring_up, down, ping, running_plan
-from cluster.supervisor import ServiceState, read_state
-from configs.data import DataSettings
-from configs.errors import BadInput
-from configs.files import write_atomically
-from configs.printable import printable
-from messages.blobs import BlobInfo
-from messages.data import Format, IngestReport
-from messages.search import SearchResult
-from runtime.telemetry import LogSettings, configure_logging
+from .bridge.errors import BridgeError
+from .bridge.tally import Progress as Tally
+from .cluster.capacity import measure_costs
+from .cluster.services import Plan, bring_up, down, ping, running_plan
+from .cluster.supervisor import ServiceState, read_state
+from .configs.data import DataSettings
+from .configs.errors import BadInput
+from .configs.files import write_atomically
+from .configs.printable import printable
+from .data import DataPlane, data_folder
+from .messages.blobs import BlobInfo
+from .messages.data import Format, IngestReport
+from .messages.search import SearchResult
+from .runtime.telemetry import LogSettings, configure_logging
 
 T = TypeVar("T")
 IOWARP_COSTS = "its runtime polls: about a third of a core even while nothing is asked"

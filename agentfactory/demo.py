@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from agentfactory.conversation import Conversation
-from agentfactory.repl.loop import Loop, given, quiet_log
-from agentfactory.repl.replies import Line, colours_wanted, show
-from agentfactory.workplace import Workplace
-from configs.blueprint_registry import BlueprintRegistry
-from configs.data import DataSettings
-from configs.errors import BadInput
+from .configs.blueprint_registry import BlueprintRegistry
+from .configs.data import DataSettings
+from .configs.errors import BadInput
+from .conversation import Conversation
+from .repl.loop import Loop, given, quiet_log
+from .repl.replies import Line, colours_wanted, show
+from .workplace import Workplace
 
 SAMPLES: Final = (
     Path(__file__).parents[1] / "data" / "sample_docs",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 
 def add_doctor_command(add_parser: AddParser) -> None:
@@ -13,6 +13,6 @@ def add_doctor_command(add_parser: AddParser) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from agentfactory.doctor_commands import doctor
+    from .doctor_commands import doctor
 
     return doctor(as_json=options.json)

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.checkup import Check, check_machine
+from .cluster.checkup import Check, check_machine
 
 _COLOURS = {"ok": "green", "without": "yellow", "missing": "red"}
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 
 def add_domain_commands(add_parser: AddParser) -> None:
@@ -24,13 +24,13 @@ def add_domain_commands(add_parser: AddParser) -> None:
 
 
 def _domains(options: argparse.Namespace) -> int:
-    from agentfactory.domains_commands import domains
+    from .domains_commands import domains
 
     return domains(as_json=options.json)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from agentfactory.domains_commands import verify
+    from .domains_commands import verify
 
     return verify(
         options.domain,

@@ -11,18 +11,18 @@ from pydantic import JsonValue, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from actors.domains import domain_named, names
-from actors.verifier.actor import Verifier
-from configs.errors import BadInput
-from configs.load import load_settings
-from configs.printable import printable
-from configs.settings import Settings
-from messages.episodes import Solution
-from messages.judging import JudgeSolution, Verdict
-from messages.tasks import Task
-from runtime.ref import Ref
-from runtime.system import ActorSystem
-from runtime.telemetry import LogSettings, configure_logging
+from .actors.domains import domain_named, names
+from .actors.verifier.actor import Verifier
+from .configs.errors import BadInput
+from .configs.load import load_settings
+from .configs.printable import printable
+from .configs.settings import Settings
+from .messages.episodes import Solution
+from .messages.judging import JudgeSolution, Verdict
+from .messages.tasks import Task
+from .runtime.ref import Ref
+from .runtime.system import ActorSystem
+from .runtime.telemetry import LogSettings, configure_logging
 
 EPISODE: str = "verify"
 ASK_TIMEOUT_S: float = 600.0
@@ -103,7 +103,7 @@ async def _retriever(settings: Settings, task: Task) -> AsyncIterator[Ref | None
     if task.domain != "data":
         yield None
         return
-    from agentfactory.data import DataPlane  # slow to import, and seldom needed here
+    from .data import DataPlane  # slow to import, and seldom needed here
 
     async with DataPlane.open(settings.data) as plane:
         yield plane.retriever

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 if TYPE_CHECKING:
-    from cluster.environment.recorded import Recorded
-    from configs.data import DataSettings
-    from configs.serving import EnvironmentServerSettings
+    from .cluster.environment.recorded import Recorded
+    from .configs.data import DataSettings
+    from .configs.serving import EnvironmentServerSettings
 
 
 def add_environment_command(add_parser: AddParser) -> None:
@@ -30,10 +30,10 @@ def add_environment_command(add_parser: AddParser) -> None:
 def _environment(options: argparse.Namespace) -> int:
     import asyncio
 
-    from agentfactory.environments import episodes_in, episodes_of
-    from cluster.serving.door import keys_of
-    from configs.load import load_settings
-    from runtime.telemetry import LogSettings, configure_logging
+    from .cluster.serving.door import keys_of
+    from .configs.load import load_settings
+    from .environments import episodes_in, episodes_of
+    from .runtime.telemetry import LogSettings, configure_logging
 
     settings = load_settings(options.preset)
     served = _said(settings.environment, options)
@@ -50,8 +50,8 @@ def _environment(options: argparse.Namespace) -> int:
 async def _serve(
     settings: "EnvironmentServerSettings", data: "DataSettings", episodes: "tuple[Recorded, ...]"
 ) -> None:
-    from agentfactory.data import DataPlane
-    from cluster.environment.server import serve
+    from .cluster.environment.server import serve
+    from .data import DataPlane
 
     async with DataPlane.open(data) as plane:
         await serve(settings, plane.settings, episodes, lambda text: print(text, flush=True))
@@ -61,9 +61,9 @@ def _said(settings: "EnvironmentServerSettings", options: argparse.Namespace) ->
     """The settings, with what the options say. Raises BadInput."""
     from pydantic import ValidationError
 
-    from configs.errors import BadInput
-    from configs.load import describe
-    from configs.serving import EnvironmentServerSettings
+    from .configs.errors import BadInput
+    from .configs.load import describe
+    from .configs.serving import EnvironmentServerSettings
 
     said = {name: getattr(options, name) for name in ("host", "port")}
     changes = {name: value for name, value in said.items() if value is not None}

@@ -11,17 +11,17 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from actors.sink.segments import read_trajectories, segments
-from agentfactory.data import DataPlane
-from agentfactory.sessions import recorded
-from cluster.data_plane import spawn_data_access
-from cluster.environment.local import LocalEnvironments
-from cluster.environment.recorded import Recorded, recorded_episodes
-from configs.data import DataSettings
-from configs.errors import BadInput
-from configs.serving import EnvironmentServerSettings
-from messages.trajectories import Trajectory
-from runtime.system import ActorSystem
+from .actors.sink.segments import read_trajectories, segments
+from .cluster.data_plane import spawn_data_access
+from .cluster.environment.local import LocalEnvironments
+from .cluster.environment.recorded import Recorded, recorded_episodes
+from .configs.data import DataSettings
+from .configs.errors import BadInput
+from .configs.serving import EnvironmentServerSettings
+from .data import DataPlane
+from .messages.trajectories import Trajectory
+from .runtime.system import ActorSystem
+from .sessions import recorded
 
 
 @asynccontextmanager

@@ -7,35 +7,35 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from actors.spaces import DataAccess, clear, new_space
-from actors.student.actor import Student
-from agentfactory.data import DataPlane
-from agentfactory.question import task_of
-from agentfactory.runs import Run, extended, open_run, read_state, student_of
-from cluster.crew import spawn_coordinator, spawn_crew
-from cluster.data_plane import spawn_data_access, spawn_searcher
-from cluster.preflight import check_model, check_run
-from cluster.run_folder import create_run_folder, hold, open_run_folder, store_settings
-from configs.data import DataSettings
-from configs.errors import BadInput
-from configs.load import YamlValue, load_settings
-from configs.paths import with_absolute_places
-from configs.settings import RuntimeSettings, Settings
-from messages.adapters import AdapterRef
-from messages.blobs import BlobInfo
-from messages.data import CachedBlob, Format, IngestReport
-from messages.episodes import Solution, SolveTask
-from messages.runs import StartRun
-from messages.search import Passage
-from messages.tasks import Task
-from runtime.engines.actor import InferenceEngine
-from runtime.on_ray.address import cluster_address
-from runtime.system import ActorSystem
-from runtime.telemetry import LogSettings
-from training.adapter_files import read_adapter
+from .actors.spaces import DataAccess, clear, new_space
+from .actors.student.actor import Student
+from .cluster.crew import spawn_coordinator, spawn_crew
+from .cluster.data_plane import spawn_data_access, spawn_searcher
+from .cluster.preflight import check_model, check_run
+from .cluster.run_folder import create_run_folder, hold, open_run_folder, store_settings
+from .configs.data import DataSettings
+from .configs.errors import BadInput
+from .configs.load import YamlValue, load_settings
+from .configs.paths import with_absolute_places
+from .configs.settings import RuntimeSettings, Settings
+from .data import DataPlane
+from .messages.adapters import AdapterRef
+from .messages.blobs import BlobInfo
+from .messages.data import CachedBlob, Format, IngestReport
+from .messages.episodes import Solution, SolveTask
+from .messages.runs import StartRun
+from .messages.search import Passage
+from .messages.tasks import Task
+from .question import task_of
+from .runs import Run, extended, open_run, read_state, student_of
+from .runtime.engines.actor import InferenceEngine
+from .runtime.on_ray.address import cluster_address
+from .runtime.system import ActorSystem
+from .runtime.telemetry import LogSettings
+from .training.adapter_files import read_adapter
 
 if TYPE_CHECKING:
-    from runtime.on_ray.session import RaySession
+    from .runtime.on_ray.session import RaySession
 
 SOLVE_TIMEOUT_S = 600.0
 Transport = Literal["ray", "local"]
@@ -249,7 +249,7 @@ class Factory:
     async def _ensure_ray(self, runtime: RuntimeSettings) -> None:
         if self._ray is not None:
             return
-        from runtime.on_ray.session import ray_session
+        from .runtime.on_ray.session import ray_session
 
         self.on_starting("Ray")
         self._ray = await self._stack.enter_async_context(ray_session(dashboard=runtime.dashboard))

@@ -19,16 +19,16 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from agentfactory.report.formats import count, duration, plain, plural
-from agentfactory.report.remaining import RemainingTime
-from agentfactory.report.rounds_table import rounds_table
-from agentfactory.report.screen import going_on
-from agentfactory.report.terminal import show_result
-from agentfactory.report.watch import MAX_NOTICE, RunWatch
-from configs.settings import Settings
-from messages.base import Event
-from messages.runs import EpisodeSample, RunProgress, StepFinished
-from runtime.transport import ProcessStatistics
+from .configs.settings import Settings
+from .messages.base import Event
+from .messages.runs import EpisodeSample, RunProgress, StepFinished
+from .report.formats import count, duration, plain, plural
+from .report.remaining import RemainingTime
+from .report.rounds_table import rounds_table
+from .report.screen import going_on
+from .report.terminal import show_result
+from .report.watch import MAX_NOTICE, RunWatch
+from .runtime.transport import ProcessStatistics
 
 __all__ = ["LiveView", "show_result"]
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 
 def add_pipeline_command(add_parser: AddParser) -> None:
@@ -22,7 +22,7 @@ def add_pipeline_command(add_parser: AddParser) -> None:
 
 
 def _pipeline(options: argparse.Namespace) -> int:
-    from agentfactory.pipeline_commands import pipeline
+    from .pipeline_commands import pipeline
 
     return pipeline(
         options.file,

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentfactory.data import DataPlane
-from agentfactory.pipeline_view import PipelineView
-from agentfactory.pipelines import Prepared, states_folder
-from configs.blueprint_registry import BlueprintRegistry
-from configs.data import DataSettings
-from configs.errors import BadInput
-from configs.load import load_settings
-from messages.pipelines import PipelineResult
-from runtime.telemetry import LogSettings, configure_logging
+from .configs.blueprint_registry import BlueprintRegistry
+from .configs.data import DataSettings
+from .configs.errors import BadInput
+from .configs.load import load_settings
+from .data import DataPlane
+from .messages.pipelines import PipelineResult
+from .pipeline_view import PipelineView
+from .pipelines import Prepared, states_folder
+from .runtime.telemetry import LogSettings, configure_logging
 
 
 def pipeline(

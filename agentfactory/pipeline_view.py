@@ -10,9 +10,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from actors.pipelines.plan import Plan
-from agentfactory.tables import on_one_line
-from messages.pipelines import PipelineResult, StepChanged, StepState
+from .actors.pipelines.plan import Plan
+from .messages.pipelines import PipelineResult, StepChanged, StepState
+from .tables import on_one_line
 
 REFRESHES_A_SECOND: Final = 8
 LOOKS: Final[dict[StepState, tuple[str, str]]] = {

@@ -9,21 +9,21 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from actors.pipelines.performing import Crew, Member, Perform
-from actors.pipelines.plan import Plan
-from actors.pipelines.run import PipelineRun
-from actors.pipelines.state import StateFile, read_state
-from agentfactory.data import DataPlane, data_folder
-from agentfactory.sessions import open_environments, open_sink, settings_for
-from cluster.agents import open_agent, policy_version
-from configs.agent_settings import RuleBasedAgentSettings
-from configs.blueprint_registry import BlueprintRegistry
-from configs.blueprints import Blueprint, BlueprintHeader
-from configs.data import DataSettings
-from configs.errors import BadInput
-from configs.pipelines import BlueprintAgent, PipelineSpec, find_pipeline, load_pipeline
-from messages.data import Param
-from messages.pipelines import PipelineBegun, PipelineResult, StepChanged, StepOutput
+from .actors.pipelines.performing import Crew, Member, Perform
+from .actors.pipelines.plan import Plan
+from .actors.pipelines.run import PipelineRun
+from .actors.pipelines.state import StateFile, read_state
+from .cluster.agents import open_agent, policy_version
+from .configs.agent_settings import RuleBasedAgentSettings
+from .configs.blueprint_registry import BlueprintRegistry
+from .configs.blueprints import Blueprint, BlueprintHeader
+from .configs.data import DataSettings
+from .configs.errors import BadInput
+from .configs.pipelines import BlueprintAgent, PipelineSpec, find_pipeline, load_pipeline
+from .data import DataPlane, data_folder
+from .messages.data import Param
+from .messages.pipelines import PipelineBegun, PipelineResult, StepChanged, StepOutput
+from .sessions import open_environments, open_sink, settings_for
 
 
 class Prepared:

@@ -4,13 +4,13 @@ import asyncio
 import sys
 from pathlib import Path
 
-from agentfactory.tools_commands import check_plan, needed_tools, opened_box
-from configs.errors import BadInput
-from configs.settings import Settings
-from messages.plans import Plan, PlanOutcome
-from runtime.telemetry import LogSettings, configure_logging
-from runtime.tools.plan_reading import read_plan
-from runtime.tools.plan_tool import NAME, PlanTool, show_outcome
+from .configs.errors import BadInput
+from .configs.settings import Settings
+from .messages.plans import Plan, PlanOutcome
+from .runtime.telemetry import LogSettings, configure_logging
+from .runtime.tools.plan_reading import read_plan
+from .runtime.tools.plan_tool import NAME, PlanTool, show_outcome
+from .tools_commands import check_plan, needed_tools, opened_box
 
 MAX_SHOWN = 100_000
 """Characters of an outcome at a terminal."""

@@ -8,7 +8,7 @@ import resource
 import sys
 from typing import Final
 
-from configs.errors import BadInput
+from .configs.errors import BadInput
 
 FEWEST_FILES: Final = 256
 """Descriptors that an engine, its sandboxes and a data plane need together."""

@@ -6,10 +6,10 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from actors.domains import domain_named
-from configs.errors import BadInput
-from configs.settings import Settings
-from messages.tasks import Task
+from .actors.domains import domain_named
+from .configs.errors import BadInput
+from .configs.settings import Settings
+from .messages.tasks import Task
 
 
 def task_of(text: str, settings: Settings) -> Task:

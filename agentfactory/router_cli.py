@@ -2,7 +2,7 @@
 
 import argparse
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 
 def add_router_commands(add_parser: AddParser) -> None:
@@ -21,7 +21,7 @@ def add_router_commands(add_parser: AddParser) -> None:
 
 
 def _route(options: argparse.Namespace) -> int:
-    from agentfactory.router_commands import route
+    from .router_commands import route
 
     return route(
         options.task,

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from agentfactory.tables import show_rows
-from cluster.services import Plan, running_plan
-from configs.errors import BadInput
-from configs.load import load_section, load_settings
-from configs.printable import printable
-from configs.router import RouterSettings
-from messages.routing import Considered, Routed, RouteDecision
-from runtime.router import NoAnswer, Router
-from runtime.telemetry import LogSettings, configure_logging
+from .cluster.services import Plan, running_plan
+from .configs.errors import BadInput
+from .configs.load import load_section, load_settings
+from .configs.printable import printable
+from .configs.router import RouterSettings
+from .messages.routing import Considered, Routed, RouteDecision
+from .runtime.router import NoAnswer, Router
+from .runtime.telemetry import LogSettings, configure_logging
+from .tables import show_rows
 
 if TYPE_CHECKING:
-    from bridge.tiers import BlobCache
+    from .bridge.tiers import BlobCache
 
 COLOURS = {"taken": "green", "unsure": "yellow", "failed": "red", "skipped": "dim", "not_needed": "dim"}
 COLUMNS = ("model", "outcome", "confidence", "expected", "cost", "seconds", "why")
@@ -59,7 +59,7 @@ async def _cache(plan: Plan | None) -> "AsyncIterator[BlobCache | None]":
     if plan is None:
         yield None
         return
-    from cluster.data_plane import open_tiers  # slow to import, and seldom needed here
+    from .cluster.data_plane import open_tiers  # slow to import, and seldom needed here
 
     async with open_tiers(plan.data) as tiers:
         yield tiers.cache

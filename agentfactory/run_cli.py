@@ -2,7 +2,7 @@
 
 import argparse
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 
 def add_run_commands(add_parser: AddParser) -> None:
@@ -44,9 +44,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from agentfactory.blueprint_cli import open_registry
-    from agentfactory.repl.loop import run
-    from configs.load import load_settings
+    from .blueprint_cli import open_registry
+    from .configs.load import load_settings
+    from .repl.loop import run
 
     return run(
         options.name,
@@ -58,9 +58,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from agentfactory.blueprint_cli import open_registry
-    from agentfactory.demo import demo
-    from configs.load import load_settings
+    from .blueprint_cli import open_registry
+    from .configs.load import load_settings
+    from .demo import demo
 
     return demo(
         open_registry(options.preset),

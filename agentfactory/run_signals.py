@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentfactory.runs import Run
+from .runs import Run
 
 INTERRUPTED = 130
 TERMINATED = 143

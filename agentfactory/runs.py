@@ -4,20 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from actors.coordinator.journal import read_journal
-from actors.coordinator.state import RunState
-from agentfactory.report.result import run_result
-from cluster.run_folder import JOURNAL, check_resumable, open_run_folder
-from configs.errors import AgentFactoryError, BadInput
-from configs.files import write_atomically
-from configs.settings import Settings
-from messages.adapters import AdapterRef
-from messages.base import Event
-from messages.runs import DescribeRun, DrainRun, RunFailed, RunFinished, RunResult
-from runtime.errors import ActorDown
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
-from runtime.topics import Subscription
+from .actors.coordinator.journal import read_journal
+from .actors.coordinator.state import RunState
+from .cluster.run_folder import JOURNAL, check_resumable, open_run_folder
+from .configs.errors import AgentFactoryError, BadInput
+from .configs.files import write_atomically
+from .configs.settings import Settings
+from .messages.adapters import AdapterRef
+from .messages.base import Event
+from .messages.runs import DescribeRun, DrainRun, RunFailed, RunFinished, RunResult
+from .report.result import run_result
+from .runtime.errors import ActorDown
+from .runtime.ref import ActorRef
+from .runtime.system import ActorSystem
+from .runtime.topics import Subscription
 
 
 class RunError(AgentFactoryError):

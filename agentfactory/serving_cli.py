@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 if TYPE_CHECKING:
-    from cluster.serving.server import Plan
+    from .cluster.serving.server import Plan
 
 
 def add_serve_command(add_parser: AddParser) -> None:
@@ -28,8 +28,8 @@ def add_serve_command(add_parser: AddParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     import asyncio
 
-    from cluster.serving.server import serve
-    from runtime.telemetry import LogSettings, configure_logging
+    from .cluster.serving.server import serve
+    from .runtime.telemetry import LogSettings, configure_logging
 
     plan = _plan(options)
     configure_logging(LogSettings(level="warning", format="console"))
@@ -41,12 +41,12 @@ def _plan(options: argparse.Namespace) -> "Plan":
     """The run's or the preset's settings, with what the options say. Raises BadInput."""
     from pydantic import TypeAdapter, ValidationError
 
-    from cluster.run_folder import open_run_folder
-    from cluster.serving.server import Plan
-    from configs.errors import BadInput
-    from configs.load import describe, load_settings
-    from configs.models import EngineSettings
-    from configs.serving import ServingSettings
+    from .cluster.run_folder import open_run_folder
+    from .cluster.serving.server import Plan
+    from .configs.errors import BadInput
+    from .configs.load import describe, load_settings
+    from .configs.models import EngineSettings
+    from .configs.serving import ServingSettings
 
     settings = load_settings(options.preset or "laptop")
     serving = settings.serving

@@ -16,19 +16,19 @@ from typing import Final
 
 import anyio
 
-from actors.agents.session import AgentSession
-from actors.environment import DataEnvironment
-from actors.sink.actor import TrajectorySink
-from actors.sink.segments import read_trajectories, segments
-from agentfactory.data import DataPlane, data_folder
-from cluster.agents import open_agent, policy_version
-from cluster.data_plane import spawn_data_actors
-from configs.blueprints import Blueprint
-from configs.data import DataSettings
-from configs.roles import SinkSettings
-from messages.trajectories import Trajectory
-from runtime.ref import Ref
-from runtime.system import ActorSystem
+from .actors.agents.session import AgentSession
+from .actors.environment import DataEnvironment
+from .actors.sink.actor import TrajectorySink
+from .actors.sink.segments import read_trajectories, segments
+from .cluster.agents import open_agent, policy_version
+from .cluster.data_plane import spawn_data_actors
+from .configs.blueprints import Blueprint
+from .configs.data import DataSettings
+from .configs.roles import SinkSettings
+from .data import DataPlane, data_folder
+from .messages.trajectories import Trajectory
+from .runtime.ref import Ref
+from .runtime.system import ActorSystem
 
 RECORDS: Final = "trajectories"
 """The folder, inside the data plane's, that holds what agents did."""

@@ -10,7 +10,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from agentfactory.report.formats import duration, plain
+from .report.formats import duration, plain
 
 MAX_CHARACTERS = 200
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from configs.printable import printable
+from .configs.printable import printable
 
 
 def show_rows(

@@ -3,10 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 if TYPE_CHECKING:
-    from configs.settings import Settings
+    from .configs.settings import Settings
 
 
 def add_tool_commands(add_parser: AddParser) -> None:
@@ -50,32 +50,32 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace) -> "Settings":
-    from agentfactory.assignments import assignments
-    from configs.load import load_settings
+    from .assignments import assignments
+    from .configs.load import load_settings
 
     return load_settings(options.preset, assignments(options.set, "loop.max_staleness=0", "--set"))
 
 
 def _tools(options: argparse.Namespace) -> int:
-    from agentfactory.tools_commands import show_tools
+    from .tools_commands import show_tools
 
     return show_tools(_settings(options).student, form=options.format, as_json=options.json)
 
 
 def _tool(options: argparse.Namespace) -> int:
-    from agentfactory.tools_commands import run_tool
+    from .tools_commands import run_tool
 
     return run_tool(options.name, options.arguments, _settings(options), as_json=options.json)
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from agentfactory.plan_commands import run_plan
+    from .plan_commands import run_plan
 
     return run_plan(options.file, _settings(options), as_json=options.json)
 
 
 def _mcp(options: argparse.Namespace) -> int:
-    from agentfactory.tools_commands import serve_mcp
+    from .tools_commands import serve_mcp
 
     names = tuple(options.tools.split(",")) if options.tools else None
     return serve_mcp(_settings(options), names)

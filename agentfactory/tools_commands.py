@@ -12,26 +12,26 @@ from typing import Final
 from pydantic import ValidationError
 from rich.console import Console
 
-from actors.student.tools import toolkit
-from agentfactory import __version__
-from agentfactory.tables import show_rows
-from configs.errors import BadInput
-from configs.load import describe
-from configs.printable import printable
-from configs.roles import StudentSettings
-from configs.settings import Settings
-from configs.tools import TOOL_NAMES
-from messages.plans import Plan
-from messages.turns import ToolCall, ToolResult
-from runtime.ref import Ref
-from runtime.telemetry import LogSettings, configure_logging
-from runtime.tools.base import failed
-from runtime.tools.catalogue import Listed, added_tools, catalogue, limits_of
-from runtime.tools.mcp_server import serve_stdio
-from runtime.tools.parameters import write_schema
-from runtime.tools.plan_reading import BadPlan, needs_of, read_plan
-from runtime.tools.plan_tool import NAME as PLAN
-from runtime.tools.toolbox import ToolBox
+from . import __version__
+from .actors.student.tools import toolkit
+from .configs.errors import BadInput
+from .configs.load import describe
+from .configs.printable import printable
+from .configs.roles import StudentSettings
+from .configs.settings import Settings
+from .configs.tools import TOOL_NAMES
+from .messages.plans import Plan
+from .messages.turns import ToolCall, ToolResult
+from .runtime.ref import Ref
+from .runtime.telemetry import LogSettings, configure_logging
+from .runtime.tools.base import failed
+from .runtime.tools.catalogue import Listed, added_tools, catalogue, limits_of
+from .runtime.tools.mcp_server import serve_stdio
+from .runtime.tools.parameters import write_schema
+from .runtime.tools.plan_reading import BadPlan, needs_of, read_plan
+from .runtime.tools.plan_tool import NAME as PLAN
+from .runtime.tools.toolbox import ToolBox
+from .tables import show_rows
 
 COLUMNS: Final = ("tool", "on", "takes", "what it does")
 _ERROR: Final = "Error: "
@@ -189,7 +189,7 @@ async def _searcher(stack: AsyncExitStack, settings: Settings) -> Ref | None:
     """Whom retrieve asks, on the data plane; None where there is nothing to search."""
     if not settings.student.retrieve.tags:
         return None
-    from agentfactory.data import DataPlane  # slow to import, and seldom needed here
+    from .data import DataPlane  # slow to import, and seldom needed here
 
     plane = await stack.enter_async_context(DataPlane.open(settings.data))
     return await plane.searcher()

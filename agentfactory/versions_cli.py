@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from agentfactory.data_cli import AddParser
+from .data_cli import AddParser
 
 
 def add_version_commands(add_parser: AddParser) -> None:
@@ -28,19 +28,19 @@ def _add(
 
 
 def _versions(options: argparse.Namespace) -> int:
-    from agentfactory.versions_commands import versions
+    from .versions_commands import versions
 
     return versions(options.name, preset=options.preset, as_json=options.json)
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from agentfactory.versions_commands import promote
+    from .versions_commands import promote
 
     suite = Path(options.suite) if options.suite is not None else None
     return promote(options.name, preset=options.preset, suite=suite, as_json=options.json)
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    from agentfactory.versions_commands import rollback
+    from .versions_commands import rollback
 
     return rollback(options.name, to=options.to, preset=options.preset, as_json=options.json)

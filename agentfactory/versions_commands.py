@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentfactory.tables import show_rows
-from cluster.agent_lifecycle import Promotion, roll_back
-from cluster.agent_lifecycle import promote as make_and_evaluate
-from configs.agent_suite import SHIPPED_SUITE, load_suite
-from configs.agent_versions import AgentRecord, AgentVersion, Evaluated
-from configs.blueprint_registry import BlueprintRegistry
-from configs.load import load_settings
-from configs.printable import printable
-from configs.version_store import VersionStore
-from runtime.telemetry import LogSettings, configure_logging
+from .cluster.agent_lifecycle import Promotion, roll_back
+from .cluster.agent_lifecycle import promote as make_and_evaluate
+from .configs.agent_suite import SHIPPED_SUITE, load_suite
+from .configs.agent_versions import AgentRecord, AgentVersion, Evaluated
+from .configs.blueprint_registry import BlueprintRegistry
+from .configs.load import load_settings
+from .configs.printable import printable
+from .configs.version_store import VersionStore
+from .runtime.telemetry import LogSettings, configure_logging
+from .tables import show_rows
 
 COLUMNS = ("version", "state", "evaluation", "made", "works with", "adapter")
 COLOURS = {"deploy": "green", "evaluate": "yellow", "train": ""}

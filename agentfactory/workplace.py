@@ -10,20 +10,25 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from configs.agent_settings import CoordinatorAgentSettings, check_models
-from configs.blueprint_registry import BlueprintRegistry, apply_changes
-from configs.blueprints import Blueprint, read_blueprint
-from configs.data import DataSettings
-from configs.load import YamlValue
-from configs.yaml_core import parse_mapping
-from runtime.held import Held
+from .configs.agent_settings import CoordinatorAgentSettings, check_models
+from .configs.blueprint_registry import BlueprintRegistry, apply_changes
+from .configs.blueprints import Blueprint, read_blueprint
+from .configs.data import DataSettings
+from .configs.load import YamlValue
+from .configs.yaml_core import parse_mapping
+from .runtime.held import Held
 
 if TYPE_CHECKING:
-    from actors.agents.routing.dispatcher import Dispatcher
-    from actors.agents.session import AgentSession
-    from agentfactory.data import DataPlane
+    from .actors.agents.routing.dispatcher import Dispatcher
+    from .actors.agents.session import AgentSession
+    from .data import DataPlane
 
-HEAVY = ("agentfactory.data", "agentfactory.sessions", "cluster.routing", "bridge.client")
+HEAVY = (
+    "agentfactory.data",
+    "agentfactory.sessions",
+    "agentfactory.cluster.routing",
+    "agentfactory.bridge.client",
+)
 LOOK_MS = 1000
 """How long a bridge that a blueprint names may take to answer before it is taken to be not up."""
 
@@ -155,7 +160,7 @@ class Workplace:
     @asynccontextmanager
     async def _opened(self, blueprint: Blueprint) -> "AsyncIterator[AgentSession]":
         plane = await self._plane(blueprint).get()
-        from agentfactory.sessions import open_session
+        from .sessions import open_session
 
         async with open_session(blueprint, plane, record=self._record) as session:
             yield session
@@ -163,10 +168,10 @@ class Workplace:
     @asynccontextmanager
     async def _routing(self, blueprint: Blueprint) -> "AsyncIterator[Dispatcher]":
         plane = await self._plane(blueprint).get()
-        from actors.agents.routing.by_rules import RuleRouter
-        from actors.agents.routing.dispatcher import Dispatcher
-        from cluster.agents import rules_of
-        from cluster.routing import cards_of, open_router
+        from .actors.agents.routing.by_rules import RuleRouter
+        from .actors.agents.routing.dispatcher import Dispatcher
+        from .cluster.agents import rules_of
+        from .cluster.routing import cards_of, open_router
 
         rules = RuleRouter(rules_of(blueprint).own)
         discover = cards_of(self.registry, blueprint, self._data)
@@ -177,8 +182,8 @@ class Workplace:
     async def _open_plane(self, wanted: DataSettings, *, own_endpoints: bool) -> "AsyncIterator[DataPlane]":
         """The bridges that the blueprint names, where one answers; else the folder's, or one of our own."""
         await asyncio.to_thread(_load, self._prepare)
-        from agentfactory.data import DataPlane, data_folder
-        from cluster.services import running_plan
+        from .cluster.services import running_plan
+        from .data import DataPlane, data_folder
 
         plan = running_plan(data_folder(wanted))
         up = plan is not None and plan.data.bridge.endpoints == wanted.bridge.endpoints
@@ -196,8 +201,8 @@ def _load(prepare: Callable[[], None]) -> None:
 
 
 async def _answers(wanted: DataSettings) -> bool:
-    from bridge.client import BridgeClient
-    from bridge.errors import BridgeDown
+    from .bridge.client import BridgeClient
+    from .bridge.errors import BridgeDown
 
     brief = wanted.bridge.model_copy(update={"connect_timeout_ms": LOOK_MS})
     try:

@@ -4,8 +4,8 @@ They live in a module of their own since a script's classes travel by value with
 which would make those look ten times worse than they are.
 """
 
-from messages.base import Message, Request
-from runtime.actor import Actor
+from agentfactory.messages.base import Message, Request
+from agentfactory.runtime.actor import Actor
 
 
 class Told(Message):

@@ -6,8 +6,9 @@ several passes, since other work on the machine only ever makes one slower.
 
 import time
 
+from agentfactory.runtime.tools.calls import parse_reply
+
 from benchmarks.figures import Figures
-from runtime.tools.calls import parse_reply
 
 TARGET = 20_000
 PASSES = 7

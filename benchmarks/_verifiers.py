@@ -11,15 +11,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from actors.domains.base import JudgeParts
-from actors.domains.code.judge import CodeJudge
-from actors.domains.math.judge import MathJudge
-from actors.domains.math.quick import grade_quickly
+from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.code.judge import CodeJudge
+from agentfactory.actors.domains.math.judge import MathJudge
+from agentfactory.actors.domains.math.quick import grade_quickly
+from agentfactory.configs.roles import VerifierSettings
+from agentfactory.messages.episodes import Solution
+from agentfactory.messages.tasks import Task
+from agentfactory.training.tasks import code
+
 from benchmarks.figures import Figures, median
-from configs.roles import VerifierSettings
-from messages.episodes import Solution
-from messages.tasks import Task
-from training.tasks import code
 
 PAIRS = Path(__file__).parent.parent / "tests" / "actors" / "pairs" / "math.jsonl"
 ROUNDS = 5

@@ -17,24 +17,25 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from actors.agents.rule_based import RuleBasedAgent
-from actors.agents.rules import Rules
-from actors.agents.session import AgentSession
-from actors.environment import DataEnvironment
-from actors.ingestor.actor import Ingestor
-from actors.retriever.actor import Retriever
-from actors.sink.actor import TrajectorySink
+from agentfactory.actors.agents.rule_based import RuleBasedAgent
+from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.agents.session import AgentSession
+from agentfactory.actors.environment import DataEnvironment
+from agentfactory.actors.ingestor.actor import Ingestor
+from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.sink.actor import TrajectorySink
+from agentfactory.bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.tiers import OpenTiers, Tiers
+from agentfactory.cluster.data_plane import open_tiers
+from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings
+from agentfactory.configs.roles import SinkSettings
+from agentfactory.messages.data import Retrieved
+from agentfactory.runtime.system import ActorSystem
+
 from agentfactory.data import DataPlane
 from benchmarks.figures import Figures, median
-from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.tier import CacheTier
-from bridge.client import BridgeClient
-from bridge.tiers import OpenTiers, Tiers
-from cluster.data_plane import open_tiers
-from configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings
-from configs.roles import SinkSettings
-from messages.data import Retrieved
-from runtime.system import ActorSystem
 
 PEOPLE = 64
 """Sessions that give commands at the same time, each one after the other."""

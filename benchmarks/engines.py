@@ -18,22 +18,23 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from benchmarks.figures import Figures, median
-from configs.models import (
+from agentfactory.configs.models import (
     EngineSettings,
     ModelSettings,
     TransformersEngineSettings,
     VllmEngineSettings,
 )
-from messages.adapters import AdapterRef, LoadAdapter, UnloadAdapter
-from messages.generation import Completion, Generate, SamplingSettings
-from runtime.engines.actor import InferenceEngine
-from runtime.engines.base import open_engine
-from runtime.engines.chat import ChatFormat, ChatMessage
-from runtime.engines.pool import EnginePool
-from runtime.engines.vllm_engine import VllmEngine
-from runtime.system import ActorSystem
-from training.tasks import arithmetic
+from agentfactory.messages.adapters import AdapterRef, LoadAdapter, UnloadAdapter
+from agentfactory.messages.generation import Completion, Generate, SamplingSettings
+from agentfactory.runtime.engines.actor import InferenceEngine
+from agentfactory.runtime.engines.base import open_engine
+from agentfactory.runtime.engines.chat import ChatFormat, ChatMessage
+from agentfactory.runtime.engines.pool import EnginePool
+from agentfactory.runtime.engines.vllm_engine import VllmEngine
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.training.tasks import arithmetic
+
+from benchmarks.figures import Figures, median
 
 REQUESTS = 256
 CONCURRENT = 64

@@ -17,12 +17,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from actors.domains import domain_named
-from actors.sink.segments import read_trajectories
+from agentfactory.actors.domains import domain_named
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.configs.data import LIBRARY
+from agentfactory.messages.runs import RunResult
+from agentfactory.messages.tasks import Task
+
 from benchmarks.figures import Figures
-from configs.data import LIBRARY
-from messages.runs import RunResult
-from messages.tasks import Task
 
 LIMIT_S = 900
 CHANGES: tuple[str, ...] = ()

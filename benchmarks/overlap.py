@@ -14,23 +14,24 @@ import tempfile
 import time
 from pathlib import Path
 
-from actors.coordinator.actor import Coordinator
-from actors.coordinator.crew import Crew
-from actors.coordinator.journal import FILE, read_journal
-from actors.sink.actor import TrajectorySink
-from actors.sink.segments import read_trajectories
-from actors.student.actor import Student
-from actors.trainer.actor import Trainer
-from actors.verifier.actor import Verifier
+from agentfactory.actors.coordinator.actor import Coordinator
+from agentfactory.actors.coordinator.crew import Crew
+from agentfactory.actors.coordinator.journal import FILE, read_journal
+from agentfactory.actors.sink.actor import TrajectorySink
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.actors.student.actor import Student
+from agentfactory.actors.trainer.actor import Trainer
+from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.configs.load import load_settings
+from agentfactory.configs.settings import Settings
+from agentfactory.messages.adapters import UsePolicy
+from agentfactory.messages.runs import RunFailed, RunFinished, StartRun, StepFinished
+from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks, Task
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.engines.actor import InferenceEngine
+from agentfactory.runtime.system import ActorSystem
+
 from benchmarks.figures import Figures
-from configs.load import load_settings
-from configs.settings import Settings
-from messages.adapters import UsePolicy
-from messages.runs import RunFailed, RunFinished, StartRun, StepFinished
-from messages.tasks import Proposal, Proposals, ProposeTasks, Task
-from runtime.actor import Actor
-from runtime.engines.actor import InferenceEngine
-from runtime.system import ActorSystem
 
 STEPS = 20
 SECONDS = 0.4

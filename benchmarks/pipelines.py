@@ -11,20 +11,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from actors.agents.rule_based import RuleBasedAgent
-from actors.agents.rules import Rules
-from actors.environment import DataEnvironment
-from actors.pipelines.performing import Crew, Member
-from actors.pipelines.plan import Plan
-from actors.pipelines.run import PipelineRun
-from actors.pipelines.state import StateFile
+from agentfactory.actors.agents.rule_based import RuleBasedAgent
+from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.environment import DataEnvironment
+from agentfactory.actors.pipelines.performing import Crew, Member
+from agentfactory.actors.pipelines.plan import Plan
+from agentfactory.actors.pipelines.run import PipelineRun
+from agentfactory.actors.pipelines.state import StateFile
+from agentfactory.configs.data import DataRewards
+from agentfactory.configs.pipelines import PipelineSpec
+from agentfactory.messages.data import Matches, Observation, Query, StepResult
+from agentfactory.messages.pipelines import PipelineBegun
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.system import ActorSystem
+
 from benchmarks.figures import Figures, median
-from configs.data import DataRewards
-from configs.pipelines import PipelineSpec
-from messages.data import Matches, Observation, Query, StepResult
-from messages.pipelines import PipelineBegun
-from runtime.actor import Actor
-from runtime.system import ActorSystem
 
 STEPS = 100
 WAIT_S = 0.05

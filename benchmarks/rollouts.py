@@ -17,23 +17,24 @@ from collections import defaultdict
 from pathlib import Path
 from random import Random
 
-from actors.coordinator.journal import FILE, read_journal
-from actors.sink.segments import read_trajectories
-from actors.student.actor import STOP
+from agentfactory.actors.coordinator.journal import FILE, read_journal
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.actors.student.actor import STOP
+from agentfactory.cluster.crew import spawn_coordinator, spawn_crew
+from agentfactory.cluster.run_folder import create_run_folder
+from agentfactory.configs.load import load_settings
+from agentfactory.configs.settings import Settings
+from agentfactory.messages.generation import Generate, SamplingSettings
+from agentfactory.messages.runs import GroupFinished, GroupLeased, RunFailed, RunFinished, StartRun
+from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks, Task
+from agentfactory.messages.trajectories import Trajectory
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.engines.base import Engine, open_engine
+from agentfactory.runtime.on_ray.session import ray_session
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.training.tasks import arithmetic
+
 from benchmarks.figures import Figures
-from cluster.crew import spawn_coordinator, spawn_crew
-from cluster.run_folder import create_run_folder
-from configs.load import load_settings
-from configs.settings import Settings
-from messages.generation import Generate, SamplingSettings
-from messages.runs import GroupFinished, GroupLeased, RunFailed, RunFinished, StartRun
-from messages.tasks import Proposal, Proposals, ProposeTasks, Task
-from messages.trajectories import Trajectory
-from runtime.actor import Actor
-from runtime.engines.base import Engine, open_engine
-from runtime.on_ray.session import ray_session
-from runtime.system import ActorSystem
-from training.tasks import arithmetic
 
 GROUPS = 192
 CONCURRENT_GROUPS = 64

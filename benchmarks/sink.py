@@ -10,15 +10,16 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from actors.sink.actor import TrajectorySink
-from actors.sink.segments import Place
+from agentfactory.actors.sink.actor import TrajectorySink
+from agentfactory.actors.sink.segments import Place
+from agentfactory.configs.roles import SinkSettings
+from agentfactory.messages.judging import Rewards, Verdict
+from agentfactory.messages.tasks import Task
+from agentfactory.messages.trajectories import StoreTrajectories, Trajectory
+from agentfactory.messages.turns import ToolCall, ToolResult, Turn
+from agentfactory.runtime.system import ActorSystem
+
 from benchmarks.figures import Figures, median
-from configs.roles import SinkSettings
-from messages.judging import Rewards, Verdict
-from messages.tasks import Task
-from messages.trajectories import StoreTrajectories, Trajectory
-from messages.turns import ToolCall, ToolResult, Turn
-from runtime.system import ActorSystem
 
 SENDERS = 48
 """Groups under way at once in the laptop preset."""

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from agentfactory.configs.roles import SandboxSettings
+from agentfactory.configs.sandbox import CommandSandboxSettings
+from agentfactory.runtime.sandbox.commands import CommandSandbox
+from agentfactory.runtime.sandbox.python import PythonSandbox
+
 from benchmarks import _parser
 from benchmarks._verifiers import judges
 from benchmarks.figures import Figures, median
-from configs.roles import SandboxSettings
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.commands import CommandSandbox
-from runtime.sandbox.python import PythonSandbox
 
 CODE = "total = sum(n * n for n in range(2000))\nprint(total)"
 """About 0.1 ms of work, as an agent's calculations are."""

@@ -5,12 +5,12 @@ import hashlib
 from collections.abc import AsyncIterator
 from types import TracebackType
 
-from bridge import wire
-from bridge.dispatcher import Dispatcher
-from bridge.errors import BlobDamaged
-from bridge.transfers import LinkLost, Transfer, download
-from bridge.wire import Kind
-from messages.blobs import BlobInfo
+from ..messages.blobs import BlobInfo
+from . import wire
+from .dispatcher import Dispatcher
+from .errors import BlobDamaged
+from .transfers import LinkLost, Transfer, download
+from .wire import Kind
 
 ATTEMPTS = 4
 

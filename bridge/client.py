@@ -21,18 +21,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from types import TracebackType
 
-from bridge import wire
-from bridge.blob_stream import ATTEMPTS, BlobStream
-from bridge.dispatcher import Answer, Dispatcher
-from bridge.errors import BridgeError
-from bridge.frames import Buffer
-from bridge.link import Keys
-from bridge.transfers import LinkLost, evenly, slices, upload
-from bridge.wire import Kind
-from bridge.zeromq import zmq
-from configs.data import BridgeSettings
-from configs.errors import AgentFactoryError
-from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, NewBlob
+from ..configs.data import BridgeSettings
+from ..configs.errors import AgentFactoryError
+from ..messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, NewBlob
+from . import wire
+from .blob_stream import ATTEMPTS, BlobStream
+from .dispatcher import Answer, Dispatcher
+from .errors import BridgeError
+from .frames import Buffer
+from .link import Keys
+from .transfers import LinkLost, evenly, slices, upload
+from .wire import Kind
+from .zeromq import zmq
 
 Pieces = Callable[[int], AsyncIterator[memoryview]]
 """A value in pieces of a given size."""

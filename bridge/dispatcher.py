@@ -19,14 +19,14 @@ from typing import NamedTuple
 
 import structlog
 
-from bridge import wire
-from bridge.errors import BridgeDown, SeparateStores
-from bridge.frames import Buffer, Packed
-from bridge.link import Keys, Link
-from bridge.transfers import LinkLost, Transfer
-from bridge.wire import Kind
-from bridge.zeromq import zmq
-from configs.data import BridgeSettings
+from ..configs.data import BridgeSettings
+from . import wire
+from .errors import BridgeDown, SeparateStores
+from .frames import Buffer, Packed
+from .link import Keys, Link
+from .transfers import LinkLost, Transfer
+from .wire import Kind
+from .zeromq import zmq
 
 log = structlog.get_logger("bridge")
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from configs.errors import AgentFactoryError, BadInput, CannotWrite
+from ..configs.errors import AgentFactoryError, BadInput, CannotWrite
 
 
 class StoreError(AgentFactoryError):

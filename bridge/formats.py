@@ -22,10 +22,10 @@ import codecs
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
-from bridge.uris.content import CSV, JSON_LINES, PARQUET, TEXT, content_type_of
-from bridge.uris.uri import shown
-from configs.errors import BadInput
-from configs.printable import printable
+from ..configs.errors import BadInput
+from ..configs.printable import printable
+from .uris.content import CSV, JSON_LINES, PARQUET, TEXT, content_type_of
+from .uris.uri import shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,13 +102,13 @@ def _write(out: BinaryIO, schema: "pa.Schema", batches: "Iterable[pa.RecordBatch
 
 
 def _from_csv(table: BinaryIO, out: BinaryIO) -> None:
-    from bridge.csv_tables import read_csv
+    from .csv_tables import read_csv
 
     _write(out, *read_csv(table, PIECE_BYTES))
 
 
 def _from_json_lines(table: BinaryIO, out: BinaryIO) -> None:
-    from bridge.json_tables import read_json_lines
+    from .json_tables import read_json_lines
 
     _write(out, *read_json_lines(table, PIECE_BYTES))
 

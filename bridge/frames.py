@@ -6,7 +6,7 @@ sent in one turn of the loop go as one frame: each frame costs about as much as 
 
 from collections.abc import Iterable
 
-from bridge.zeromq import zmq
+from .zeromq import zmq
 
 Buffer = bytes | memoryview
 Packed = tuple[bytes] | tuple[bytes, Buffer]

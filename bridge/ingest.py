@@ -22,17 +22,17 @@ from typing import TypeVar
 
 import anyio
 
-from bridge import formats
-from bridge.errors import BadName
-from bridge.originals import original_tag
-from bridge.tally import Tally, Watch
-from bridge.tiers import IngestSink
-from bridge.uris.preparing import LazyFolder, check_texts, converted, is_table, relabelled, temporary_source
-from bridge.uris.sources import CHUNK_BYTES, PlannedBlob, SourceChanged, StoredSource
-from bridge.uris.uri import shown
-from configs.errors import AgentFactoryError, CannotWrite
-from messages.blobs import BlobInfo, NewBlob
-from messages.data import Format, IngestReport
+from ..configs.errors import AgentFactoryError, CannotWrite
+from ..messages.blobs import BlobInfo, NewBlob
+from ..messages.data import Format, IngestReport
+from . import formats
+from .errors import BadName
+from .originals import original_tag
+from .tally import Tally, Watch
+from .tiers import IngestSink
+from .uris.preparing import LazyFolder, check_texts, converted, is_table, relabelled, temporary_source
+from .uris.sources import CHUNK_BYTES, PlannedBlob, SourceChanged, StoredSource
+from .uris.uri import shown
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
-from bridge.errors import BridgeError
-from messages.blobs import BlobInfo
+from ..messages.blobs import BlobInfo
+from .errors import BridgeError
 
 
 class BadRequest(BridgeError):

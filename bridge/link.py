@@ -13,9 +13,9 @@ from typing import Protocol
 
 import structlog
 
-from bridge import wire
-from bridge.frames import EAGER, Buffer, Packed, receive, send_all
-from bridge.zeromq import recv_monitor_message, zmq
+from . import wire
+from .frames import EAGER, Buffer, Packed, receive, send_all
+from .zeromq import recv_monitor_message, zmq
 
 log = structlog.get_logger("bridge")
 

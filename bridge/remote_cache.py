@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 
-from bridge.cache.base import CacheUnavailable, Held, ItemRefused
-from bridge.client import BridgeClient
-from bridge.errors import BridgeError
-from bridge.wire import CacheAnswer, CacheWords
+from .cache.base import CacheUnavailable, Held, ItemRefused
+from .client import BridgeClient
+from .errors import BridgeError
+from .wire import CacheAnswer, CacheWords
 
 
 class RemoteCache:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bridge.errors import BridgeDown, StoreFull
-from bridge.uris.sources import PlannedBlob
-from configs.errors import AgentFactoryError
-from messages.blobs import BlobInfo
-from messages.data import FailedBlob, IngestReport
+from ..configs.errors import AgentFactoryError
+from ..messages.blobs import BlobInfo
+from ..messages.data import FailedBlob, IngestReport
+from .errors import BridgeDown, StoreFull
+from .uris.sources import PlannedBlob
 
 
 class Progress(NamedTuple):

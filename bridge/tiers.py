@@ -6,12 +6,12 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from bridge.errors import BadName, NoSuchBlob
-from bridge.originals import original_tag
-from bridge.search.base import index_tag
-from configs.data import DataSettings
-from configs.errors import AgentFactoryError, BadInput
-from messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
+from ..configs.data import DataSettings
+from ..configs.errors import AgentFactoryError, BadInput
+from ..messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
+from .errors import BadName, NoSuchBlob
+from .originals import original_tag
+from .search.base import index_tag
 
 T = TypeVar("T")
 Blob = tuple[str, str]

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from bridge import wire
-from bridge.errors import BridgeDown
-from bridge.frames import Buffer
-from bridge.link import Link
+from . import wire
+from .errors import BridgeDown
+from .frames import Buffer
+from .link import Link
 
 ONE_MORE = wire.Credit(chunks=1).model_dump_json().encode()
 

@@ -23,20 +23,12 @@ from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationError
 
-from bridge.cache.base import CacheUnavailable
-from bridge.errors import (
-    BadName,
-    BlobDamaged,
-    BridgeError,
-    NoSuchBlob,
-    StoreError,
-    StoreFull,
-    URIResolveError,
-)
-from bridge.frames import APART_BYTES, TOGETHER, Buffer, Packed
-from configs.errors import BadInput
-from messages.base import Message
-from messages.blobs import BlobMatch, BlobMeta
+from ..configs.errors import BadInput
+from ..messages.base import Message
+from ..messages.blobs import BlobMatch, BlobMeta
+from .cache.base import CacheUnavailable
+from .errors import BadName, BlobDamaged, BridgeError, NoSuchBlob, StoreError, StoreFull, URIResolveError
+from .frames import APART_BYTES, TOGETHER, Buffer, Packed
 
 MAGIC = b"\xaaFWB"
 VERSION = 1

@@ -14,14 +14,14 @@ from typing import TypeVar
 
 import anyio
 
-from bridge.errors import BlobDamaged, BridgeDown, NoSuchBlob
-from bridge.tiers import Tiers, WriteThrough, delete_in_both, destroy_in_both
-from cluster.data_plane import open_tiers
-from configs.data import DataSettings
-from messages.adapters import AdapterRef, LoadAdapter
-from messages.blobs import BlobMeta
-from runtime.engines.base import AdapterRejected
-from training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, digest, version_name
+from ..bridge.errors import BlobDamaged, BridgeDown, NoSuchBlob
+from ..bridge.tiers import Tiers, WriteThrough, delete_in_both, destroy_in_both
+from ..configs.data import DataSettings
+from ..messages.adapters import AdapterRef, LoadAdapter
+from ..messages.blobs import BlobMeta
+from ..runtime.engines.base import AdapterRejected
+from ..training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, digest, version_name
+from .data_plane import open_tiers
 
 T = TypeVar("T")
 PAUSE_S = 0.1

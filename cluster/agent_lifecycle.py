@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from actors.agents.evaluation import evaluate
-from cluster.agents import adapter_of, open_agent, permitted, prompt_of
-from configs.agent_models import works_with
-from configs.agent_settings import LoraAgentSettings, SpecialistSection
-from configs.agent_suite import AgentSuite
-from configs.agent_versions import AgentRecord, AgentVersion, Evaluated, Makeup
-from configs.blueprint_registry import BlueprintRegistry, apply_changes
-from configs.blueprints import Blueprint, read_blueprint
-from configs.errors import BadInput
-from configs.load import YamlValue
-from configs.version_store import VersionStore
-from configs.yaml_core import format_yaml, parse_mapping
-from training.adapter_files import digest, read_adapter
+from ..actors.agents.evaluation import evaluate
+from ..configs.agent_models import works_with
+from ..configs.agent_settings import LoraAgentSettings, SpecialistSection
+from ..configs.agent_suite import AgentSuite
+from ..configs.agent_versions import AgentRecord, AgentVersion, Evaluated, Makeup
+from ..configs.blueprint_registry import BlueprintRegistry, apply_changes
+from ..configs.blueprints import Blueprint, read_blueprint
+from ..configs.errors import BadInput
+from ..configs.load import YamlValue
+from ..configs.version_store import VersionStore
+from ..configs.yaml_core import format_yaml, parse_mapping
+from ..training.adapter_files import digest, read_adapter
+from .agents import adapter_of, open_agent, permitted, prompt_of
 
 
 class Promotion(NamedTuple):

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from actors.agents.base import Agent
-from actors.agents.rule_based import RuleBasedAgent
-from actors.agents.rules import Rules
-from actors.agents.specialists import INGESTOR, RETRIEVER, Specialist
-from actors.environment import ACTIONS
-from configs.agent_settings import (
+from ..actors.agents.base import Agent
+from ..actors.agents.rule_based import RuleBasedAgent
+from ..actors.agents.rules import Rules
+from ..actors.agents.specialists import INGESTOR, RETRIEVER, Specialist
+from ..actors.environment import ACTIONS
+from ..configs.agent_settings import (
     AgentSettings,
     BackendSettings,
     ClaudeAgentSettings,
@@ -28,17 +28,17 @@ from configs.agent_settings import (
     RuleBasedAgentSettings,
     SpecialistSection,
 )
-from configs.blueprints import Blueprint
-from configs.chat_models import CommandModelSettings, EngineModelSettings
-from configs.errors import SettingsError
-from configs.models import SEEDS
-from messages.data import Action
+from ..configs.blueprints import Blueprint
+from ..configs.chat_models import CommandModelSettings, EngineModelSettings
+from ..configs.errors import SettingsError
+from ..configs.models import SEEDS
+from ..messages.data import Action
 
 if TYPE_CHECKING:
-    from actors.agents.dialect import Dialect
-    from configs.chat_models import ChatModelSettings
-    from messages.adapters import AdapterRef, LoadAdapter
-    from runtime.models import ChatModel
+    from ..actors.agents.dialect import Dialect
+    from ..configs.chat_models import ChatModelSettings
+    from ..messages.adapters import AdapterRef, LoadAdapter
+    from ..runtime.models import ChatModel
 
 
 _PERMITTED: Final = {"ingestor": INGESTOR, "retriever": RETRIEVER}
@@ -108,7 +108,7 @@ async def _opened(
     if isinstance(settings, RuleBasedAgentSettings):
         yield RuleBasedAgent(rules)
         return
-    from actors.agents.model_agent import ModelAgent, ModelOptions
+    from ..actors.agents.model_agent import ModelAgent, ModelOptions
 
     options = ModelOptions(settings.temperature, settings.max_tokens, settings.fallback)
     dialect = _dialect(settings, rules, permitted)
@@ -116,7 +116,7 @@ async def _opened(
         async with _adapted(settings) as (model, adapter):
             yield ModelAgent(model, dialect, options._replace(adapter=adapter), rules)
         return
-    from runtime.models import open_model
+    from ..runtime.models import open_model
 
     async with open_model(model_of(settings)) as model:
         yield ModelAgent(model, dialect, options, rules)
@@ -145,13 +145,13 @@ def model_of(settings: LlmAgentSettings | PromptAgentSettings | ClaudeAgentSetti
 def _dialect(settings: ModelAgentSection, rules: Rules, permitted: tuple[str, ...]) -> Dialect:
     """Ours were trained in the Student's way of talking; all others write JSON."""
     if isinstance(settings, LoraAgentSettings) or _is_seed(settings):
-        from actors.agents.react_dialect import ReActDialect
-        from actors.domains import domain_named
-        from actors.student.data_tools import TOLD, action_of
+        from ..actors.agents.react_dialect import ReActDialect
+        from ..actors.domains import domain_named
+        from ..actors.student.data_tools import TOLD, action_of
 
         told = domain_named("data").opening("", TOLD)[0].content
         return ReActDialect(settings.system or told, action_of)
-    from actors.agents.json_dialect import Example, JsonDialect
+    from ..actors.agents.json_dialect import Example, JsonDialect
 
     examples = settings.examples if isinstance(settings, PromptAgentSettings) else ()
     return JsonDialect(
@@ -170,10 +170,10 @@ def _is_seed(settings: ModelAgentSection) -> bool:
 @asynccontextmanager
 async def _adapted(settings: LoraAgentSettings) -> AsyncIterator[tuple[ChatModel, str | None]]:
     """The run's base model on the run's engine, and the name of the loaded adapter."""
-    from cluster.run_folder import open_run_folder
-    from runtime.engines.base import open_engine
-    from runtime.models import ChatModel
-    from runtime.models.engine_backend import EngineBackend, capabilities
+    from ..runtime.engines.base import open_engine
+    from ..runtime.models import ChatModel
+    from ..runtime.models.engine_backend import EngineBackend, capabilities
+    from .run_folder import open_run_folder
 
     folder, _ = settings.locate()
     run = (await asyncio.to_thread(open_run_folder, folder))[1]
@@ -193,7 +193,7 @@ async def _adapted(settings: LoraAgentSettings) -> AsyncIterator[tuple[ChatModel
 
 def _adapter(settings: LoraAgentSettings) -> LoadAdapter | None:
     """Its files; None for the base model. Raises SettingsError, BadInput."""
-    from training.adapter_files import read_adapter
+    from ..training.adapter_files import read_adapter
 
     adapter = _adapter_ref(settings)
     return read_adapter(settings.locate()[0], adapter) if adapter is not None else None
@@ -201,7 +201,7 @@ def _adapter(settings: LoraAgentSettings) -> LoadAdapter | None:
 
 def _adapter_ref(settings: LoraAgentSettings) -> AdapterRef | None:
     """It is one that the run's journal knows."""
-    from cluster.serving.server import newest_versions
+    from .serving.server import newest_versions
 
     folder, version = settings.locate()
     if not version:

@@ -1,4 +1,4 @@
-"""The bridge server of a data plane as a process: `python -m cluster.bridge_server FOLDER`.
+"""The bridge server of a data plane as a process: `python -m agentfactory.cluster.bridge_server FOLDER`.
 
 It owns the store, hosts the embedded cache where there is no memcached, and reads URIs for plain
 clients through both tiers, so that what they bring in is never behind what the cache says.
@@ -11,19 +11,19 @@ from typing import Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from bridge.cache.embedded import EmbeddedCache
-from bridge.ingest import Ingest
-from bridge.server.plain import Bundled
-from bridge.server.process import run
-from bridge.server.settings import ServerSettings
-from bridge.store.opening import open_store
-from bridge.tiers import WriteThrough, destroy_in_both
-from bridge.uris.resolver import UriResolver
-from cluster.data_plane import open_tiers
-from cluster.services import PLAN, Plan
-from configs.data import DataSettings
-from configs.errors import AgentFactoryError, BadInput
-from messages.data import Format
+from ..bridge.cache.embedded import EmbeddedCache
+from ..bridge.ingest import Ingest
+from ..bridge.server.plain import Bundled
+from ..bridge.server.process import run
+from ..bridge.server.settings import ServerSettings
+from ..bridge.store.opening import open_store
+from ..bridge.tiers import WriteThrough, destroy_in_both
+from ..bridge.uris.resolver import UriResolver
+from ..configs.data import DataSettings
+from ..configs.errors import AgentFactoryError, BadInput
+from ..messages.data import Format
+from .data_plane import open_tiers
+from .services import PLAN, Plan
 
 _FORMATS: Final = TypeAdapter[Format](Format)
 

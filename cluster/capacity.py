@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from configs.data import DataSettings
+from ..configs.data import DataSettings
 
 _MEMORY_SHARE: Final = 4
 """A cache may take one part in so many of the memory that is free."""

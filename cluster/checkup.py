@@ -18,12 +18,12 @@ from typing import Final, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from cluster.ports import address, is_free, listener
-from configs.data import DataSettings
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.levels import Found, survey
-from runtime.sandbox.python import isolation
+from ..configs.data import DataSettings
+from ..configs.sandbox import CommandSandboxSettings
+from ..runtime.sandbox.errors import SandboxError
+from ..runtime.sandbox.levels import Found, survey
+from ..runtime.sandbox.python import isolation
+from .ports import address, is_free, listener
 
 Verdict = Literal["ok", "missing", "without"]
 """`missing`: something needed is not there. `without`: it works, but less well."""

@@ -4,26 +4,26 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from actors.coordinator.actor import Coordinator
-from actors.coordinator.crew import Crew
-from actors.sink.actor import TrajectorySink
-from actors.spaces import DataAccess
-from actors.student.actor import Student
-from actors.teacher.actor import Teacher
-from actors.trainer.actor import Trainer
-from actors.verifier.actor import Verifier
-from cluster.adapters import open_shelf
-from cluster.data_plane import spawn_data_access, spawn_searcher
-from cluster.gpus import Gpus, reserve_gpus
-from configs.data import DataSettings
-from configs.settings import Settings
-from messages.adapters import Policy
-from runtime.engines.actor import InferenceEngine
-from runtime.engines.base import OpenShelf
-from runtime.engines.pool import EnginePool
-from runtime.groups import task_group
-from runtime.ref import ActorRef, PoolRef, Ref
-from runtime.system import ActorSystem
+from ..actors.coordinator.actor import Coordinator
+from ..actors.coordinator.crew import Crew
+from ..actors.sink.actor import TrajectorySink
+from ..actors.spaces import DataAccess
+from ..actors.student.actor import Student
+from ..actors.teacher.actor import Teacher
+from ..actors.trainer.actor import Trainer
+from ..actors.verifier.actor import Verifier
+from ..configs.data import DataSettings
+from ..configs.settings import Settings
+from ..messages.adapters import Policy
+from ..runtime.engines.actor import InferenceEngine
+from ..runtime.engines.base import OpenShelf
+from ..runtime.engines.pool import EnginePool
+from ..runtime.groups import task_group
+from ..runtime.ref import ActorRef, PoolRef, Ref
+from ..runtime.system import ActorSystem
+from .adapters import open_shelf
+from .data_plane import spawn_data_access, spawn_searcher
+from .gpus import Gpus, reserve_gpus
 
 
 async def spawn_crew(

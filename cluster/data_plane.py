@@ -4,20 +4,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from actors.ingestor.actor import Ingestor
-from actors.retriever.actor import Retriever
-from actors.searcher.actor import Searcher
-from actors.spaces import DataAccess
-from bridge.cache.base import CacheBackend
-from bridge.cache.memcached import MemcachedBackend
-from bridge.cache.tier import CacheTier
-from bridge.client import BridgeClient
-from bridge.remote_cache import RemoteCache
-from bridge.tiers import Tiers
-from configs.data import CacheSettings, DataSettings
-from runtime.groups import task_group
-from runtime.ref import ActorRef, PoolRef
-from runtime.system import ActorSystem
+from ..actors.ingestor.actor import Ingestor
+from ..actors.retriever.actor import Retriever
+from ..actors.searcher.actor import Searcher
+from ..actors.spaces import DataAccess
+from ..bridge.cache.base import CacheBackend
+from ..bridge.cache.memcached import MemcachedBackend
+from ..bridge.cache.tier import CacheTier
+from ..bridge.client import BridgeClient
+from ..bridge.remote_cache import RemoteCache
+from ..bridge.tiers import Tiers
+from ..configs.data import CacheSettings, DataSettings
+from ..runtime.groups import task_group
+from ..runtime.ref import ActorRef, PoolRef
+from ..runtime.system import ActorSystem
 
 STORE_ID_CHARS = 12
 LIBRARY_SCHEMES = ("file", "folder", "mem", "string")

@@ -6,9 +6,9 @@ shares the first one's; where a replica needs several, the Trainer has one of it
 
 from typing import NamedTuple
 
-from configs.models import EngineSettings, ModelSettings, VllmEngineSettings
-from runtime.system import ActorSystem
-from runtime.transport import Resources
+from ..configs.models import EngineSettings, ModelSettings, VllmEngineSettings
+from ..runtime.system import ActorSystem
+from ..runtime.transport import Resources
 
 
 class Gpus(NamedTuple):

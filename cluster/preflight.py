@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from actors.domains import domain_named
-from cluster.gpus import parts_of
-from configs.errors import BadInput, SettingsError
-from configs.load import load_section
-from configs.models import EngineSettings, ModelSettings, VllmEngineSettings
-from configs.safety import SafetyRuleSettings
-from configs.settings import Settings
-from runtime.daemon_thread import daemon_thread
+from ..actors.domains import domain_named
+from ..configs.errors import BadInput, SettingsError
+from ..configs.load import load_section
+from ..configs.models import EngineSettings, ModelSettings, VllmEngineSettings
+from ..configs.safety import SafetyRuleSettings
+from ..configs.settings import Settings
+from ..runtime.daemon_thread import daemon_thread
+from .gpus import parts_of
 
 HUB_TIMEOUT_S: Final = 10.0
 _WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")

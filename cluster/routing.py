@@ -6,15 +6,15 @@ from functools import partial
 
 import structlog
 
-from actors.agents.routing.base import Router
-from actors.agents.routing.by_rules import RuleRouter
-from cluster.agents import model_of, permitted, rules_of
-from configs.agent_settings import CoordinatorAgentSettings, LoraAgentSettings, RuleBasedAgentSettings
-from configs.blueprint_registry import BlueprintRegistry
-from configs.blueprints import Blueprint
-from configs.data import DataSettings
-from configs.errors import SettingsError
-from messages.dispatch import AgentCard
+from ..actors.agents.routing.base import Router
+from ..actors.agents.routing.by_rules import RuleRouter
+from ..configs.agent_settings import CoordinatorAgentSettings, LoraAgentSettings, RuleBasedAgentSettings
+from ..configs.blueprint_registry import BlueprintRegistry
+from ..configs.blueprints import Blueprint
+from ..configs.data import DataSettings
+from ..configs.errors import SettingsError
+from ..messages.dispatch import AgentCard
+from .agents import model_of, permitted, rules_of
 
 log = structlog.get_logger("cluster")
 
@@ -29,13 +29,13 @@ async def open_router(blueprint: Blueprint, rules: RuleRouter, embedder: str) ->
     if agent.routing == "rules":
         yield rules
     elif agent.routing == "embeddings":
-        from actors.agents.routing.by_meaning import EmbeddingRouter
-        from bridge.search.embedding import local_embedder
+        from ..actors.agents.routing.by_meaning import EmbeddingRouter
+        from ..bridge.search.embedding import local_embedder
 
         yield EmbeddingRouter(rules, partial(local_embedder, embedder))
     else:
-        from actors.agents.routing.by_model import ModelRouter
-        from runtime.models import open_model
+        from ..actors.agents.routing.by_model import ModelRouter
+        from ..runtime.models import open_model
 
         backend = agent.backend
         if isinstance(backend, RuleBasedAgentSettings | LoraAgentSettings):

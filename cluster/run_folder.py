@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from configs.errors import BadInput, CannotWrite
-from configs.files import write_atomically
-from configs.load import read_stored
-from configs.settings import Settings
+from ..configs.errors import BadInput, CannotWrite
+from ..configs.files import write_atomically
+from ..configs.load import read_stored
+from ..configs.settings import Settings
 
 SETTINGS = "settings.json"
 JOURNAL = "journal.jsonl"

@@ -16,16 +16,18 @@ from typing import NamedTuple
 import anyio
 import psutil
 
-from bridge.client import BridgeClient
-from bridge.errors import BridgeError
-from bridge.store.opening import choose_store, store_id
-from cluster.capacity import fit
-from cluster.ports import address, free_port, is_free, listener
-from cluster.supervisor import GRACE_S, LOGS, Service, State, held, read_state
-from configs.data import CacheHost, CacheSettings, DataSettings
-from configs.errors import AgentFactoryError, BadInput
-from configs.files import write_atomically
-from configs.section import Section
+import agentfactory
+
+from ..bridge.client import BridgeClient
+from ..bridge.errors import BridgeError
+from ..bridge.store.opening import choose_store, store_id
+from ..configs.data import CacheHost, CacheSettings, DataSettings
+from ..configs.errors import AgentFactoryError, BadInput
+from ..configs.files import write_atomically
+from ..configs.section import Section
+from .capacity import fit
+from .ports import address, free_port, is_free, listener
+from .supervisor import GRACE_S, LOGS, Service, State, held, read_state
 
 PLAN = "plan.json"
 UP_TIMEOUT_S = 90.0
@@ -97,7 +99,7 @@ def make_plan(data: DataSettings, folder: Path, owner: int = 0) -> Plan:
             "folder": str(folder),
         }
     )
-    argv = (sys.executable, "-m", "cluster.bridge_server", str(folder))
+    argv = (sys.executable, "-m", "agentfactory.cluster.bridge_server", str(folder))
     about = f"bridge server on {endpoint}, {store.kind} store in {data.store.folder}"
     services = [Service(name="bridge", argv=argv, about=about)]
     if cache.kind == "memcached":
@@ -296,11 +298,14 @@ async def _answering(plan: Plan, folder: Path) -> State:
 
 
 async def _leave_supervisor(folder: Path) -> None:
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]  # found from any folder
+    paths = [
+        str(Path(agentfactory.__file__ or "").parents[1]),
+        os.environ.get("PYTHONPATH", ""),
+    ]  # found from any folder
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with (folder / LOGS / "supervisor.log").open("ab") as log:
         ended = await anyio.run_process(
-            [sys.executable, "-m", "cluster.supervise", str(folder)],
+            [sys.executable, "-m", "agentfactory.cluster.supervise", str(folder)],
             stdout=log,
             stderr=log,
             check=False,

@@ -1,4 +1,4 @@
-"""The supervisor as a process of its own: `python -m cluster.supervise FOLDER`.
+"""The supervisor as a process of its own: `python -m agentfactory.cluster.supervise FOLDER`.
 
 Returns once a detached supervisor holds the folder, so that whoever asked need not wait for its end.
 """
@@ -9,9 +9,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from cluster.services import PLAN, Plan
-from cluster.supervisor import Supervisor
-from configs.errors import AgentFactoryError
+from ..configs.errors import AgentFactoryError
+from .services import PLAN, Plan
+from .supervisor import Supervisor
 
 
 def main(folder: Path) -> int:

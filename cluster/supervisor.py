@@ -22,9 +22,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from configs.errors import BadInput
-from configs.files import write_atomically
-from configs.section import Section
+from ..configs.errors import BadInput
+from ..configs.files import write_atomically
+from ..configs.section import Section
 
 STATE, LOCK, LOGS = "services.json", "services.lock", "logs"
 GRACE_S = 10.0

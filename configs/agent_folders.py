@@ -1,7 +1,7 @@
 """Where agents are kept."""
 
-from configs.paths import PlaceText
-from configs.section import Section
+from .paths import PlaceText
+from .section import Section
 
 
 class AgentFolders(Section):

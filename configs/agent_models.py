@@ -1,6 +1,6 @@
 """The models that agents work with, in a few words."""
 
-from configs.agent_settings import (
+from .agent_settings import (
     AgentSettings,
     ClaudeAgentSettings,
     CoordinatorAgentSettings,
@@ -10,7 +10,7 @@ from configs.agent_settings import (
     RuleBasedAgentSettings,
     SpecialistSection,
 )
-from configs.chat_models import CommandModelSettings, EngineModelSettings, LlamaCppModelSettings
+from .chat_models import CommandModelSettings, EngineModelSettings, LlamaCppModelSettings
 
 
 def works_with(agent: AgentSettings) -> str:

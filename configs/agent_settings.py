@@ -13,12 +13,12 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from configs.chat_models import ChatModelSettings, EngineModelSettings, OllamaModelSettings
-from configs.errors import SettingsError
-from configs.models import SEEDS
-from configs.section import Section
-from messages.adapters import Policy
-from messages.data import Format, Param
+from ..messages.adapters import Policy
+from ..messages.data import Format, Param
+from .chat_models import ChatModelSettings, EngineModelSettings, OllamaModelSettings
+from .errors import SettingsError
+from .models import SEEDS
+from .section import Section
 
 CONDITION: Final = "task_contains_"
 """What a rule's condition begins with; then the word follows, with `_` for a blank."""

@@ -6,9 +6,9 @@ from typing import Final
 
 from pydantic import Field
 
-from configs.agent_settings import Example
-from configs.load import load_section
-from configs.section import Section
+from .agent_settings import Example
+from .load import load_section
+from .section import Section
 
 SHIPPED_SUITE: Final = Path(__file__).parent / "evaluations" / "commands.yaml"
 

@@ -15,11 +15,11 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from configs.blueprints import Blueprint, read_blueprint
-from configs.errors import BadInput
-from configs.section import Section
-from configs.yaml_core import parse_mapping
-from messages.adapters import AdapterRef
+from ..messages.adapters import AdapterRef
+from .blueprints import Blueprint, read_blueprint
+from .errors import BadInput
+from .section import Section
+from .yaml_core import parse_mapping
 
 State = Literal["train", "evaluate", "deploy"]
 

@@ -4,9 +4,9 @@ import stat
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from configs.blueprints import Blueprint, read_blueprint
-from configs.errors import SettingsError
-from configs.load import YamlValue, read_yaml
+from .blueprints import Blueprint, read_blueprint
+from .errors import SettingsError
+from .load import YamlValue, read_yaml
 
 MAX_BYTES: Final = 1 << 20
 

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from configs.agent_folders import AgentFolders
-from configs.agent_settings import AgentSection, check_models
-from configs.blueprint_files import BlueprintFile, BlueprintFolder, Unreadable, read_file
-from configs.blueprints import FIRST_VERSION, NAME, Blueprint, read_blueprint
-from configs.errors import BadInput, CannotWrite, SettingsError
-from configs.files import locked, write_atomically
-from configs.load import YamlValue, nest, suggest
-from configs.revisions import Revisions
-from configs.yaml_core import format_yaml
+from .agent_folders import AgentFolders
+from .agent_settings import AgentSection, check_models
+from .blueprint_files import BlueprintFile, BlueprintFolder, Unreadable, read_file
+from .blueprints import FIRST_VERSION, NAME, Blueprint, read_blueprint
+from .errors import BadInput, CannotWrite, SettingsError
+from .files import locked, write_atomically
+from .load import YamlValue, nest, suggest
+from .revisions import Revisions
+from .yaml_core import format_yaml
 
 SHIPPED: Final = Path(__file__).parent / "blueprints"
 OWN: Final = AgentFolders().blueprints

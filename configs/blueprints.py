@@ -9,12 +9,12 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from configs.agent_settings import AgentSettings, RuleBasedAgentSettings
-from configs.data import CacheSettings, DataRewards, DataSettings, Schemes
-from configs.errors import SettingsError
-from configs.load import YamlValue, describe
-from configs.section import Section
-from messages.data import Format
+from ..messages.data import Format
+from .agent_settings import AgentSettings, RuleBasedAgentSettings
+from .data import CacheSettings, DataRewards, DataSettings, Schemes
+from .errors import SettingsError
+from .load import YamlValue, describe
+from .section import Section
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 FIRST_VERSION: Final = "0.1.0"

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.models import EngineSettings, ModelSettings, TransformersEngineSettings
-from configs.section import Section
+from .models import EngineSettings, ModelSettings, TransformersEngineSettings
+from .section import Section
 
 URL = r"^https?://[^/@\s]+(/\S*)?$"
 """No user and password: a URL is shown in errors."""

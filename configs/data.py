@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from configs.errors import SettingsError
-from configs.paths import PLACE, PlaceOrName, PlaceText
-from configs.section import Section
+from .errors import SettingsError
+from .paths import PLACE, PlaceOrName, PlaceText
+from .section import Section
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/]+):(?P<port>\d{1,5}|\*)|(ipc|inproc)://\S+")
 _LAST_PORT = 65_535

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from configs.agent_versions import AgentVersion
-from configs.blueprint_registry import OWN, SHIPPED, BlueprintRegistry, Listed
-from configs.blueprints import Blueprint
-from configs.version_store import VersionStore
+from .agent_versions import AgentVersion
+from .blueprint_registry import OWN, SHIPPED, BlueprintRegistry, Listed
+from .blueprints import Blueprint
+from .version_store import VersionStore
 
 
 class DeployedRegistry(BlueprintRegistry):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from configs.errors import CannotWrite
+from .errors import CannotWrite
 
 _PAUSE_S = 0.01
 

@@ -9,11 +9,11 @@ from typing import TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from configs.errors import SettingsError
-from configs.section import IMPLAUSIBLE, Section
-from configs.settings import Settings
-from configs.yaml_core import YamlSyntaxError, parse_yaml
-from configs.yaml_core import YamlValue as YamlValue
+from .errors import SettingsError
+from .section import IMPLAUSIBLE, Section
+from .settings import Settings
+from .yaml_core import YamlSyntaxError, parse_yaml
+from .yaml_core import YamlValue as YamlValue
 
 PRESETS = Path(__file__).parent / "presets"
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from configs.errors import SettingsError
-from configs.paths import PlaceOrName
-from configs.section import Section
+from .errors import SettingsError
+from .paths import PlaceOrName
+from .section import Section
 
 LOADING = Lock()
 """Hold it around `from_pretrained`: transformers loads through state that all threads share, and the

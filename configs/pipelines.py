@@ -11,12 +11,12 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, model_validator
 
-from configs.agent_settings import AgentSettings
-from configs.errors import SettingsError
-from configs.load import describe, read_yaml, suggest
-from configs.references import BadReference, Reference, references_of
-from configs.section import Section
-from messages.data import Param
+from ..messages.data import Param
+from .agent_settings import AgentSettings
+from .errors import SettingsError
+from .load import describe, read_yaml, suggest
+from .references import BadReference, Reference, references_of
+from .section import Section
 
 PIPELINES: Final = Path(__file__).parent / "pipelines"
 """Those that ship with the project."""

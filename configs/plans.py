@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from configs.section import Section
+from .section import Section
 
 
 class PlanSettings(Section):

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from configs.errors import BadInput
-from messages.data import Param
+from ..messages.data import Param
+from .errors import BadInput
 
 _PLACE: Final = re.compile(r"\$\$\{|\$\{(?P<inner>[^{}]*)\}|(?P<open>\$\{)")
 _INNER: Final = re.compile(r"\s*(?P<owner>[A-Za-z_][\w-]*)\.(?P<key>[A-Za-z_]\w*)\s*")

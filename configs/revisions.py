@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
-from configs.errors import BadInput, CannotWrite
-from configs.files import write_atomically
+from .errors import BadInput, CannotWrite
+from .files import write_atomically
 
 
 class Revisions:

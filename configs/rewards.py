@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.section import Section
+from .section import Section
 
 
 class _Term(Section):

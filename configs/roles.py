@@ -4,10 +4,10 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.paths import PlaceOrName
-from configs.sandbox import AuditSettings
-from configs.section import Section
-from configs.tools import ToolBoxSettings, check_tool_names
+from .paths import PlaceOrName
+from .sandbox import AuditSettings
+from .section import Section
+from .tools import ToolBoxSettings, check_tool_names
 
 MAX_EXAMPLES: Final = 3
 """Worked examples that every domain has for a prompt."""

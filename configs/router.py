@@ -4,9 +4,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.chat_models import ChatModelSettings, EngineModelSettings
-from configs.section import Section
-from messages.generation import SamplingSettings
+from ..messages.generation import SamplingSettings
+from .chat_models import ChatModelSettings, EngineModelSettings
+from .section import Section
 
 
 class RoutedModelSettings(Section):

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field, field_validator
 
-from configs.section import Section
+from .section import Section
 
 SHIPPED_RULES: Final = Path(__file__).parent / "safety.yaml"
 

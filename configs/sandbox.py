@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.paths import PLACE, PlaceText
-from configs.section import Section
+from .paths import PLACE, PlaceText
+from .section import Section
 
 Level = Literal["bubblewrap", "landlock", "limits"]
 """What stands between a program and this machine, the strongest first."""

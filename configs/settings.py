@@ -6,18 +6,18 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.agent_folders import AgentFolders
-from configs.data import DataSettings
-from configs.models import (
+from .agent_folders import AgentFolders
+from .data import DataSettings
+from .models import (
     EngineSettings,
     ModelSettings,
     SimulatedEngineSettings,
     TransformersEngineSettings,
     VllmEngineSettings,
 )
-from configs.paths import PlaceText
-from configs.rewards import RewardWeights
-from configs.roles import (
+from .paths import PlaceText
+from .rewards import RewardWeights
+from .roles import (
     CurriculumSettings,
     EvaluationSettings,
     LoopSettings,
@@ -27,8 +27,8 @@ from configs.roles import (
     TrainerSettings,
     VerifierSettings,
 )
-from configs.section import Section
-from configs.serving import EnvironmentServerSettings, ServingSettings
+from .section import Section
+from .serving import EnvironmentServerSettings, ServingSettings
 
 
 class RuntimeSettings(Section):

@@ -6,10 +6,10 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from configs.paths import PlaceOrName, PlaceText
-from configs.plans import PlanSettings
-from configs.sandbox import CommandSandboxSettings
-from configs.section import Section
+from .paths import PlaceOrName, PlaceText
+from .plans import PlanSettings
+from .sandbox import CommandSandboxSettings
+from .section import Section
 
 ToolName = Literal[
     "python", "pyexe", "shell", "math", "test_runner", "list_files", "read_file", "write_file",

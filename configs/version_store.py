@@ -8,12 +8,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from configs.agent_folders import AgentFolders
-from configs.agent_versions import AgentRecord, AgentVersion, Evaluated, Makeup
-from configs.blueprints import NAME
-from configs.errors import BadInput, SettingsError
-from configs.files import locked, write_atomically
-from configs.load import describe
+from .agent_folders import AgentFolders
+from .agent_versions import AgentRecord, AgentVersion, Evaluated, Makeup
+from .blueprints import NAME
+from .errors import BadInput, SettingsError
+from .files import locked, write_atomically
+from .load import describe
 
 FOLDER: Final = AgentFolders().versions
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 import yaml
 
-from configs.errors import SettingsError
+from .errors import SettingsError
 
 YamlValue = None | bool | int | float | str | list["YamlValue"] | dict[str, "YamlValue"]
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from messages.base import Event, Message, Request
+from .base import Event, Message, Request
 
 Policy = Literal["student", "teacher"]
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from messages.base import Message
+from .base import Message
 
 
 class BlobMeta(Message):

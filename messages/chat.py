@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from messages.base import Message, Request
-from messages.generation import SamplingSettings
+from .base import Message, Request
+from .generation import SamplingSettings
 
 JsonObject = dict[str, JsonValue]
 FUNCTION_NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"

@@ -1,8 +1,8 @@
 """What a person says to an agent, and what comes of it."""
 
-from messages.base import Message
-from messages.data import Action, Refused, StepResult
-from messages.dispatch import Routing
+from .base import Message
+from .data import Action, Refused, StepResult
+from .dispatch import Routing
 
 
 class Said(Message):

@@ -13,8 +13,8 @@ from pydantic import (
     field_validator,
 )
 
-from messages.base import Message, Request
-from messages.blobs import BlobInfo
+from .base import Message, Request
+from .blobs import BlobInfo
 
 
 def _from_base64(value: object) -> object:

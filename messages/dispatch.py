@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from messages.base import Event, Message
+from .base import Event, Message
 
 RoutingMethod = Literal["named", "rules", "embeddings", "model"]
 """`named`: whoever gave the command said who is to do it."""

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from messages.adapters import AdapterRef
-from messages.base import Event, Message, Request
-from messages.tasks import Task
-from messages.turns import Turn
+from .adapters import AdapterRef
+from .base import Event, Message, Request
+from .tasks import Task
+from .turns import Turn
 
 StopReason = Literal["answered", "turn_limit", "token_limit", "no_action"]
 

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from messages.base import Done, Message, Request
-from messages.turns import FinishReason
+from .base import Done, Message, Request
+from .turns import FinishReason
 
 
 class SamplingSettings(Message):

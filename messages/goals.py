@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from messages.base import Message
+from .base import Message
 
 LogicQuestion = Literal["value", "satisfiable", "entailed", "table", "equivalent", "proof"]
 """A truth value; whether (and how) it can be true; whether it follows; its truth table; a formula with the

@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
-from messages.base import Message, Request
-from messages.episodes import Solution
-from messages.tasks import Task
+from .base import Message, Request
+from .episodes import Solution
+from .tasks import Task
 
 
 class Credit(Message):

@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
-from messages.adapters import AdapterRef, Policy
-from messages.base import Message, Request
-from messages.trajectories import Group
+from .adapters import AdapterRef, Policy
+from .base import Message, Request
+from .trajectories import Group
 
 
 class StepReport(Message):

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from messages.base import Event, Message
-from messages.data import Action, Param, StepResult
+from .base import Event, Message
+from .data import Action, Param, StepResult
 
 StepState = Literal["running", "retrying", "done", "kept", "failed", "skipped", "cancelled"]
 """`kept`: done by an earlier run; `skipped`: what it depends on failed; `cancelled`: another step failed."""

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from messages.base import Message
-from messages.turns import Failure
+from .base import Message
+from .turns import Failure
 
 StepId = r"^([A-Za-z_]\w{0,31}|\d{1,4})$"
 StepStatus = Literal["done", "failed", "skipped", "not_run"]

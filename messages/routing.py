@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from messages.base import Message
-from messages.chat import ChatReply
+from .base import Message
+from .chat import ChatReply
 
 ConfidenceOrigin = Literal["logprobs", "agreement", "declared", "unknown"]
 CircuitState = Literal["closed", "open", "trial"]

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from messages.adapters import AdapterRef, Policy
-from messages.base import Done, Event, Message, Request
-from messages.judging import Rewards
-from messages.tasks import Proposal
+from .adapters import AdapterRef, Policy
+from .base import Done, Event, Message, Request
+from .judging import Rewards
+from .tasks import Proposal
 
 
 def _renamed(values: object, **names: str) -> object:

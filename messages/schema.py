@@ -1,12 +1,12 @@
-"""JSON Schemas of all messages, for readers in other languages: `python -m messages.schema`."""
+"""JSON Schemas of all messages, for readers in other languages: `python -m agentfactory.messages.schema`."""
 
 import importlib
 import json
 import pkgutil
 import sys
 
-import messages
-from messages.base import SCHEMA_VERSION, Event, Message, Request
+from . import __path__ as package_path
+from .base import SCHEMA_VERSION, Event, Message, Request
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
@@ -14,8 +14,8 @@ JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "Jso
 def message_classes() -> dict[str, type[Message]]:
     """Every message class of this package, by name."""
     found: dict[str, type[Message]] = {}
-    for info in pkgutil.iter_modules(messages.__path__):
-        module = importlib.import_module(f"messages.{info.name}")
+    for info in pkgutil.iter_modules(package_path):
+        module = importlib.import_module(f"{__package__}.{info.name}")
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Message) and value.__module__ == module.__name__:
                 found[value.__name__] = value

@@ -4,7 +4,7 @@ from typing import Final
 
 from pydantic import Field
 
-from messages.base import Message, Request
+from .base import Message, Request
 
 MAX_PASSAGES: Final = 100
 """Of one answer."""

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from messages.base import Message
-from messages.data import TaskSpec
+from .base import Message
+from .data import TaskSpec
 
 EnvironmentKind = Literal["training", "evaluation", "fine_tuning"]
 """`training`: drawn tasks on a live data plane; `evaluation`: the same, but the fixed held-out tasks in their

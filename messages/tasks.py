@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from messages.adapters import AdapterRef
-from messages.base import Message, Request
-from messages.goals import CodeGoal, LogicGoal, MilestonesGoal
-from messages.search import PassageRef
-from messages.turns import Turn
+from .adapters import AdapterRef
+from .base import Message, Request
+from .goals import CodeGoal, LogicGoal, MilestonesGoal
+from .search import PassageRef
+from .turns import Turn
 
 ReferenceKind = Literal["computed", "majority", "given", "none"]
 """Where a reference answer came from: computed and checked, voted by the Student, or supplied."""

@@ -5,12 +5,12 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from messages.adapters import Policy
-from messages.base import SCHEMA_VERSION, Event, Message, Request
-from messages.episodes import StopReason
-from messages.judging import Rewards, Verdict
-from messages.tasks import Task
-from messages.turns import Turn
+from .adapters import Policy
+from .base import SCHEMA_VERSION, Event, Message, Request
+from .episodes import StopReason
+from .judging import Rewards, Verdict
+from .tasks import Task
+from .turns import Turn
 
 
 class Trajectory(Message):

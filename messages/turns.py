@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from messages.base import Message
+from .base import Message
 
 FinishReason = Literal["stop", "length", "abort"]
 Failure = Literal["", "error", "timeout", "memory", "output", "disk", "forbidden", "unknown_tool", "crashed"]

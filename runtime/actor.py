@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
-from messages.base import Message, Request
+from ..messages.base import Message, Request
 
 Handler = Callable[[Any, Message], Awaitable[Message | None]]
 BatchHandler = Callable[[Any, Sequence[Message]], Awaitable[Sequence[Message | None]]]

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import structlog
 
-from configs.errors import BadInput
-from runtime.actor import Actor
-from runtime.envelope import Envelope
-from runtime.errors import ActorDown, ActorStopped, AskTimeout, Killed
-from runtime.groups import innermost
-from runtime.mailbox import Mailbox
-from runtime.serving import Hand
+from ..configs.errors import BadInput
+from .actor import Actor
+from .envelope import Envelope
+from .errors import ActorDown, ActorStopped, AskTimeout, Killed
+from .groups import innermost
+from .mailbox import Mailbox
+from .serving import Hand
 
 log = structlog.get_logger("actor")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from messages.base import Message
+from ..messages.base import Message
 
 
 class Envelope:

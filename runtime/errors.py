@@ -4,7 +4,7 @@
 (`envelope.Failure`), so that whoever asked sees the original cause.
 """
 
-from configs.errors import AgentFactoryError
+from ..configs.errors import AgentFactoryError
 
 
 class RuntimeFault(AgentFactoryError):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import psutil
 
-from messages.base import Message
-from runtime.cell import CLOSE_S, Cell, RestartPolicy
-from runtime.envelope import Envelope
-from runtime.errors import AskTimeout, NoSuchActor, TransportError
-from runtime.ref import ActorRef
-from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
-from runtime.watchdog import LoopWatch
+from ..messages.base import Message
+from .cell import CLOSE_S, Cell, RestartPolicy
+from .envelope import Envelope
+from .errors import AskTimeout, NoSuchActor, TransportError
+from .ref import ActorRef
+from .transport import Place, ProcessStatistics, Resources, SpawnSpec
+from .watchdog import LoopWatch
 
 
 class LocalLink:

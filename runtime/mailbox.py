@@ -11,9 +11,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from configs.errors import AgentFactoryError
-from runtime.envelope import Envelope
-from runtime.errors import MailboxFull
+from ..configs.errors import AgentFactoryError
+from .envelope import Envelope
+from .errors import MailboxFull
 
 PUT_LIMIT_S: Final = 300.0
 """How long a sender waits for room: an actor that has taken nothing in that time is stuck."""

@@ -2,8 +2,8 @@
 
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
-from messages.base import Message, Request
-from runtime.errors import ActorDown, ActorStopped, MailboxFull, RuntimeFault
+from ..messages.base import Message, Request
+from .errors import ActorDown, ActorStopped, MailboxFull, RuntimeFault
 
 ReplyT = TypeVar("ReplyT")
 

@@ -3,9 +3,9 @@
 import asyncio
 from typing import TypeVar
 
-from messages.base import Request
-from runtime.errors import ActorDown
-from runtime.ref import Ref
+from ..messages.base import Request
+from .errors import ActorDown
+from .ref import Ref
 
 ReplyT = TypeVar("ReplyT")
 

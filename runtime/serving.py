@@ -10,12 +10,12 @@ from functools import partial
 
 import structlog
 
-from configs.errors import AgentFactoryError
-from messages.base import Message
-from runtime.actor import Actor, BatchHandler
-from runtime.envelope import Envelope
-from runtime.errors import UnhandledMessage
-from runtime.mailbox import Mailbox
+from ..configs.errors import AgentFactoryError
+from ..messages.base import Message
+from .actor import Actor, BatchHandler
+from .envelope import Envelope
+from .errors import UnhandledMessage
+from .mailbox import Mailbox
 
 log = structlog.get_logger("actor")
 

@@ -9,17 +9,17 @@ from typing import Literal, TypeVarTuple
 
 import structlog
 
-from messages.base import Event
-from messages.runs import ActorRestarted
-from runtime.actor import Actor
-from runtime.errors import ActorDown, NoSuchActor, RuntimeFault
-from runtime.groups import task_group
-from runtime.local import LocalTransport
-from runtime.ref import ActorRef, PoolRef
-from runtime.telemetry import LogSettings, ensure_logging
-from runtime.topics import TopicHub, Topics
-from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec, Transport
-from runtime.watchdog import LoopWatch
+from ..messages.base import Event
+from ..messages.runs import ActorRestarted
+from .actor import Actor
+from .errors import ActorDown, NoSuchActor, RuntimeFault
+from .groups import task_group
+from .local import LocalTransport
+from .ref import ActorRef, PoolRef
+from .telemetry import LogSettings, ensure_logging
+from .topics import TopicHub, Topics
+from .transport import Place, ProcessStatistics, Resources, SpawnSpec, Transport
+from .watchdog import LoopWatch
 
 log = structlog.get_logger("system")
 Args = TypeVarTuple("Args")
@@ -77,7 +77,7 @@ class ActorSystem:
         watch.start()
         made: Transport
         if transport == "ray":
-            from runtime.on_ray.transport import RayTransport
+            from .on_ray.transport import RayTransport
 
             made = RayTransport(namespace or f"agentfactory-{uuid.uuid4().hex[:8]}", logging, stall_s)
         else:

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 
 from pydantic import Field, SerializeAsAny
 
-from messages.base import Done, Event, Message, Request
-from runtime.actor import Actor
-from runtime.errors import ActorDown, AskTimeout, RuntimeFault
-from runtime.ref import ActorRef
+from ..messages.base import Done, Event, Message, Request
+from .actor import Actor
+from .errors import ActorDown, AskTimeout, RuntimeFault
+from .ref import ActorRef
 
 BUFFER = 4096
 BATCH = 512

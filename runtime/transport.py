@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from runtime.actor import Actor
-from runtime.cell import CellStatistics
-from runtime.ref import ActorRef
+from .actor import Actor
+from .cell import CellStatistics
+from .ref import ActorRef
 
 
 class Place(NamedTuple):

@@ -34,7 +34,7 @@ def _limited(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[.
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A local Ray, started by the first test that needs it; its processes import what we can."""
-    from runtime.on_ray.session import ray_session
+    from agentfactory.runtime.on_ray.session import ray_session
 
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))

@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from configs.errors import BadInput
-from messages.adapters import AdapterRef, LoadAdapter, Policy
+from ..configs.errors import BadInput
+from ..messages.adapters import AdapterRef, LoadAdapter, Policy
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

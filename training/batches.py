@@ -12,8 +12,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from messages.trajectories import Trajectory
-from training.errors import UnusableTrajectory
+from ..messages.trajectories import Trajectory
+from .errors import UnusableTrajectory
 
 
 class Sample(NamedTuple):

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from messages.adapters import AdapterRef, Policy
-from messages.base import Message
-from messages.learning import StepReport
-from training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_folder, digest, version_name
-from training.errors import CheckpointNotWritten
+from ..messages.adapters import AdapterRef, Policy
+from ..messages.base import Message
+from ..messages.learning import StepReport
+from .adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_folder, digest, version_name
+from .errors import CheckpointNotWritten
 
 RECORD_FILE = "record.json"
 OPTIMIZER_FILE = "optimizer.safetensors"

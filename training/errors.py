@@ -1,6 +1,6 @@
 """What can go wrong in this room, named by the boundary that was crossed."""
 
-from configs.errors import AgentFactoryError, CannotWrite
+from ..configs.errors import AgentFactoryError, CannotWrite
 
 
 class CannotLoadModel(AgentFactoryError):

@@ -11,19 +11,19 @@ from random import Random
 
 import torch
 
-from configs.models import ModelSettings
-from configs.roles import TrainerSettings
-from messages.adapters import AdapterRef, Policy
-from messages.learning import StepReport, TrainStep
-from training.adapter_files import digest
-from training.batches import Batch, Sample, micro_batches, mini_batches
-from training.checkpoints import Checkpoint, CheckpointStore
-from training.errors import CheckpointMissing
-from training.lora import seeded
-from training.methods.grpo import Grpo
-from training.methods.method import Method
-from training.policies import Policies
-from training.updates import Measured, PolicyOptimizer, run_updates
+from ..configs.models import ModelSettings
+from ..configs.roles import TrainerSettings
+from ..messages.adapters import AdapterRef, Policy
+from ..messages.learning import StepReport, TrainStep
+from .adapter_files import digest
+from .batches import Batch, Sample, micro_batches, mini_batches
+from .checkpoints import Checkpoint, CheckpointStore
+from .errors import CheckpointMissing
+from .lora import seeded
+from .methods.grpo import Grpo
+from .methods.method import Method
+from .policies import Policies
+from .updates import Measured, PolicyOptimizer, run_updates
 
 
 class Learner:

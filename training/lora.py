@@ -20,10 +20,10 @@ from peft import (
 )
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from configs.models import LOADING, ModelSettings
-from configs.roles import LoraSettings
-from messages.adapters import Policy
-from training.errors import CannotLoadModel
+from ..configs.models import LOADING, ModelSettings
+from ..configs.roles import LoraSettings
+from ..messages.adapters import Policy
+from .errors import CannotLoadModel
 
 
 def choose_device(settings: ModelSettings) -> torch.device:

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from configs.models import ModelSettings
-from configs.roles import TrainerSettings
-from messages.adapters import Policy
-from training.batches import Batch
-from training.errors import CannotLoadModel
-from training.lora import add_adapters, export_adapter, import_adapter, load_base
+from ..configs.models import ModelSettings
+from ..configs.roles import TrainerSettings
+from ..messages.adapters import Policy
+from .batches import Batch
+from .errors import CannotLoadModel
+from .lora import add_adapters, export_adapter, import_adapter, load_base
 
 MAX_LOGITS = 2**26
 """Logits held at a time (256 MB in float32): with a large vocabulary they outweigh all the rest."""

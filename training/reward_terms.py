@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Self
 
-from configs.rewards import (
+from ..configs.rewards import (
     BrevityTerm,
     CorrectnessTerm,
     EnvironmentTerm,
@@ -16,10 +16,10 @@ from configs.rewards import (
     ToolUseTerm,
     UncertaintyTerm,
 )
-from messages.episodes import Solution
-from messages.judging import RewardTerm, Verdict
-from messages.tasks import Task
-from messages.turns import ToolCall, ToolResult, Turn
+from ..messages.episodes import Solution
+from ..messages.judging import RewardTerm, Verdict
+from ..messages.tasks import Task
+from ..messages.turns import ToolCall, ToolResult, Turn
 
 _WORD: Final = re.compile(r"-?\d+(?:[./]\d+)*|[^\W\d_]{3,}")
 """What can show that a text follows from another: numbers, and words of three letters or more…"""

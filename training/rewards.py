@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
-from configs.rewards import RewardWeights
-from configs.roles import TeacherSettings
-from messages.judging import Rewards
-from messages.tasks import TaskOutcome
-from messages.trajectories import Group
-from training.reward_terms import Episode, composed, tool_use, uncertainty
+from ..configs.rewards import RewardWeights
+from ..configs.roles import TeacherSettings
+from ..messages.judging import Rewards
+from ..messages.tasks import TaskOutcome
+from ..messages.trajectories import Group
+from .reward_terms import Episode, composed, tool_use, uncertainty
 
 MAX_REWARDED_CALLS = 4
 """The Teacher earns nothing for tool calls beyond this many."""

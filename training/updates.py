@@ -8,12 +8,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from configs.roles import TrainerSettings
-from messages.adapters import Policy
-from training.batches import Batch
-from training.errors import TrainingDiverged
-from training.methods.method import Method
-from training.policies import Policies
+from ..configs.roles import TrainerSettings
+from ..messages.adapters import Policy
+from .batches import Batch
+from .errors import TrainingDiverged
+from .methods.method import Method
+from .policies import Policies
 
 log = logging.getLogger(__name__)
 

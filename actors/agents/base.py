@@ -6,8 +6,8 @@ An agent belongs to one session: `think` keeps what was decided for the `act` th
 from abc import ABC, abstractmethod
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
-from configs.errors import BadInput
-from messages.data import Action, Observation, StepResult, TaskSpec
+from ...configs.errors import BadInput
+from ...messages.data import Action, Observation, StepResult, TaskSpec
 
 ANSWER: Final = "answer"
 """The name of the action that touches nothing: it says something (`text`) and ends the task."""

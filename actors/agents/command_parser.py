@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, Self, get_args
 
-from actors.agents.base import NotUnderstood
-from actors.agents.words import Word, in_groups, joined
-from messages.data import Format
+from ...messages.data import Format
+from .base import NotUnderstood
+from .words import Word, in_groups, joined
 
 Slot = Literal["bare", "place", "origin", "tag", "blob", "pattern", "source"]
 

@@ -4,10 +4,10 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from actors.agents.base import ANSWER, Decision
-from actors.environment import ACTIONS, in_words
-from messages.chat import ConversationMessage, JsonObject
-from messages.data import Action
+from ...messages.chat import ConversationMessage, JsonObject
+from ...messages.data import Action
+from ..environment import ACTIONS, in_words
+from .base import ANSWER, Decision
 
 
 class Unreadable(ValueError):

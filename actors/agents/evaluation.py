@@ -7,14 +7,14 @@ from typing import Final, NamedTuple
 import anyio
 from pydantic import ValidationError
 
-from actors.agents.base import ANSWER, Agent, NotPermitted, NotUnderstood
-from actors.environment import ACTIONS, in_words
-from configs.agent_settings import Example
-from configs.agent_suite import AgentSuite
-from configs.agent_versions import Evaluated
-from configs.errors import BadInput
-from messages.base import Request
-from messages.data import Action, Observation, StepResult
+from ...configs.agent_settings import Example
+from ...configs.agent_suite import AgentSuite
+from ...configs.agent_versions import Evaluated
+from ...configs.errors import BadInput
+from ...messages.base import Request
+from ...messages.data import Action, Observation, StepResult
+from ..environment import ACTIONS, in_words
+from .base import ANSWER, Agent, NotPermitted, NotUnderstood
 
 _SHOWN: Final = 200
 

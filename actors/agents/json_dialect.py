@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue, ValidationError
 
-from actors.agents.base import ANSWER, Decision
-from actors.agents.dialect import Unreadable, checked
-from actors.environment import ACTIONS
-from messages.chat import AssistantMessage, ConversationMessage, JsonObject, UserMessage
-from messages.data import Action, Param
+from ...messages.chat import AssistantMessage, ConversationMessage, JsonObject, UserMessage
+from ...messages.data import Action, Param
+from ..environment import ACTIONS
+from .base import ANSWER, Decision
+from .dialect import Unreadable, checked
 
 MAX_CHARACTERS: Final = 100_000
 """A longer reply is cut before it is read."""

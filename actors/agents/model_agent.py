@@ -10,10 +10,7 @@ from typing import Literal, NamedTuple
 
 import structlog
 
-from actors.agents.base import DecidingAgent, Decision, NotUnderstood
-from actors.agents.dialect import Dialect, Unreadable
-from actors.agents.rules import Rules
-from messages.chat import (
+from ...messages.chat import (
     AssistantMessage,
     ChatReply,
     ChatRequest,
@@ -21,10 +18,13 @@ from messages.chat import (
     SystemMessage,
     UserMessage,
 )
-from messages.data import Action, Observation
-from messages.generation import SamplingSettings
-from runtime.models.errors import BrokenReply
-from runtime.models.model import ChatModel
+from ...messages.data import Action, Observation
+from ...messages.generation import SamplingSettings
+from ...runtime.models.errors import BrokenReply
+from ...runtime.models.model import ChatModel
+from .base import DecidingAgent, Decision, NotUnderstood
+from .dialect import Dialect, Unreadable
+from .rules import Rules
 
 MAX_EXCHANGES = 32
 """Steps of one task that are remembered; the command always is."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from actors.agents.base import ANSWER, Decision
-from actors.agents.dialect import Unreadable, checked
-from messages.chat import ConversationMessage, JsonObject
-from messages.data import Action
-from runtime.tools.calls import parse_reply
+from ...messages.chat import ConversationMessage, JsonObject
+from ...messages.data import Action
+from ...runtime.tools.calls import parse_reply
+from .base import ANSWER, Decision
+from .dialect import Unreadable, checked
 
 
 class ReActDialect:

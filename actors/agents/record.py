@@ -9,14 +9,14 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from actors.agents.base import ANSWER
-from actors.observations import show
-from messages.data import Action, Refused, Retrieved, StepResult
-from messages.episodes import StopReason
-from messages.judging import Rewards
-from messages.tasks import Task
-from messages.trajectories import Trajectory
-from messages.turns import ToolCall, ToolResult, Turn
+from ...messages.data import Action, Refused, Retrieved, StepResult
+from ...messages.episodes import StopReason
+from ...messages.judging import Rewards
+from ...messages.tasks import Task
+from ...messages.trajectories import Trajectory
+from ...messages.turns import ToolCall, ToolResult, Turn
+from ..observations import show
+from .base import ANSWER
 
 _as_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 

@@ -1,8 +1,8 @@
 """An agent without a model: it knows the language of commands, works offline, and never changes its mind."""
 
-from actors.agents.base import DecidingAgent, Decision
-from actors.agents.rules import Rules
-from messages.data import Observation
+from ...messages.data import Observation
+from .base import DecidingAgent, Decision
+from .rules import Rules
 
 
 class RuleBasedAgent(DecidingAgent):

@@ -21,8 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from actors.agents.base import Decision, NotUnderstood
-from actors.agents.command_parser import (
+from ...messages.data import Action, Format, Param
+from .base import Decision, NotUnderstood
+from .command_parser import (
     COURTESY,
     MANY_BLOBS,
     MARKERS,
@@ -35,9 +36,8 @@ from actors.agents.command_parser import (
     parse,
     without_past_cache,
 )
-from actors.agents.source_names import sources_of, tag_of_load
-from actors.agents.words import MAX_CHARACTERS, Word, joined, without_question_mark, words_of
-from messages.data import Action, Format, Param
+from .source_names import sources_of, tag_of_load
+from .words import MAX_CHARACTERS, Word, joined, without_question_mark, words_of
 
 VERBS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ingest", "load", "assimilate", "import"), "assimilate"),

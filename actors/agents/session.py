@@ -13,13 +13,13 @@ import uuid
 from collections import deque
 from typing import NamedTuple
 
-from actors.agents.base import ANSWER, Agent, Environment, NotPermitted, NotUnderstood, Remembers
-from actors.agents.record import Episode, Step, trajectory_of
-from actors.observations import show
-from configs.data import DataRewards
-from messages.data import Action, Observation, Retrieved, StepResult, TaskSpec
-from messages.trajectories import StoreTrajectories
-from runtime.ref import Ref
+from ...configs.data import DataRewards
+from ...messages.data import Action, Observation, Retrieved, StepResult, TaskSpec
+from ...messages.trajectories import StoreTrajectories
+from ...runtime.ref import Ref
+from ..observations import show
+from .base import ANSWER, Agent, Environment, NotPermitted, NotUnderstood, Remembers
+from .record import Episode, Step, trajectory_of
 
 MAX_STEPS = 16
 """Of a task that says nothing else."""

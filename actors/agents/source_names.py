@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from actors.agents.base import NotUnderstood
-from actors.agents.command_parser import ARTICLES, Operands, Part, only_fillers
-from actors.agents.words import Word, in_groups, joined
+from .base import NotUnderstood
+from .command_parser import ARTICLES, Operands, Part, only_fillers
+from .words import Word, in_groups, joined
 
 _PATH: Final = re.compile(r"[.~]?.*/.*|\.{1,2}|.*[\w)\]-]\.[A-Za-z0-9]{1,8}")
 

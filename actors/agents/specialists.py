@@ -7,9 +7,9 @@ from typing import Final
 
 import structlog
 
-from actors.agents.base import ANSWER, Agent, DecidingAgent, Decision, NotPermitted, NotUnderstood, Remembers
-from actors.agents.rules import Rules
-from messages.data import Observation
+from ...messages.data import Observation
+from .base import ANSWER, Agent, DecidingAgent, Decision, NotPermitted, NotUnderstood, Remembers
+from .rules import Rules
 
 INGESTOR: Final = ("assimilate",)
 RETRIEVER: Final = ("query", "retrieve", "prune")

@@ -19,22 +19,10 @@ from pathlib import Path
 import anyio
 import structlog
 
-from actors.coordinator.crew import Crew
-from actors.coordinator.episodes import EpisodeRunner, GroupRunner
-from actors.coordinator.evaluator import Evaluator
-from actors.coordinator.held_out import held_out
-from actors.coordinator.journal import FILE, Journal, read_journal
-from actors.coordinator.learning import EndReason, Learning
-from actors.coordinator.publisher import PolicyPublisher
-from actors.coordinator.record import Record
-from actors.coordinator.rollouts import Rollouts
-from actors.coordinator.spaces import Spaces
-from actors.coordinator.state import RunState
-from actors.coordinator.tasks import TaskStock
-from configs.errors import AgentFactoryError, CannotWrite
-from configs.settings import Settings
-from messages.base import Done
-from messages.runs import (
+from ...configs.errors import AgentFactoryError, CannotWrite
+from ...configs.settings import Settings
+from ...messages.base import Done
+from ...messages.runs import (
     DescribeRun,
     DrainRun,
     RunFailed,
@@ -44,9 +32,21 @@ from messages.runs import (
     RunStarted,
     StartRun,
 )
-from runtime.actor import Actor
-from runtime.groups import task_group
-from training.adapter_files import read_adapter
+from ...runtime.actor import Actor
+from ...runtime.groups import task_group
+from ...training.adapter_files import read_adapter
+from .crew import Crew
+from .episodes import EpisodeRunner, GroupRunner
+from .evaluator import Evaluator
+from .held_out import held_out
+from .journal import FILE, Journal, read_journal
+from .learning import EndReason, Learning
+from .publisher import PolicyPublisher
+from .record import Record
+from .rollouts import Rollouts
+from .spaces import Spaces
+from .state import RunState
+from .tasks import TaskStock
 
 log = structlog.get_logger("coordinator")
 

@@ -8,7 +8,7 @@ by version `version + η` and is never more than η versions old. At η = 0 noth
 next version is there: exactly on-policy.
 """
 
-from configs.roles import LoopSettings
+from ...configs.roles import LoopSettings
 
 
 def capacity(settings: LoopSettings, version: int, ready: int, running: int, sampled: int) -> int:

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from actors.spaces import DataAccess
-from runtime.engines.base import OpenShelf
-from runtime.ref import PoolRef, Ref
-from runtime.topics import Topics
+from ...runtime.engines.base import OpenShelf
+from ...runtime.ref import PoolRef, Ref
+from ...runtime.topics import Topics
+from ..spaces import DataAccess
 
 
 class Crew(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from configs.roles import CurriculumSettings
+from ...configs.roles import CurriculumSettings
 
 
 class Curriculum:

@@ -9,23 +9,23 @@ from collections.abc import Sequence
 
 import structlog
 
-from actors.coordinator.publisher import PolicyPublisher
-from actors.coordinator.spaces import Spaces
-from configs.errors import AgentFactoryError
-from configs.rewards import RewardWeights
-from configs.roles import LoopSettings
-from messages.adapters import AdapterRef
-from messages.episodes import EpisodeFailed, Solution, SolveTask
-from messages.judging import GroupVerdict, JudgeGroup, Rewards, RewardTerm, Verdict
-from messages.runs import Fate, GroupFinished, GroupLeased
-from messages.tasks import Task
-from messages.trajectories import FindTrajectories, Group, StoreTrajectories, Trajectory
-from runtime.groups import task_group
-from runtime.ref import Ref
-from runtime.retry import ask_again
-from runtime.topics import Topics
-from training.reward_terms import Episode
-from training.rewards import episode_rewards, in_frontier
+from ...configs.errors import AgentFactoryError
+from ...configs.rewards import RewardWeights
+from ...configs.roles import LoopSettings
+from ...messages.adapters import AdapterRef
+from ...messages.episodes import EpisodeFailed, Solution, SolveTask
+from ...messages.judging import GroupVerdict, JudgeGroup, Rewards, RewardTerm, Verdict
+from ...messages.runs import Fate, GroupFinished, GroupLeased
+from ...messages.tasks import Task
+from ...messages.trajectories import FindTrajectories, Group, StoreTrajectories, Trajectory
+from ...runtime.groups import task_group
+from ...runtime.ref import Ref
+from ...runtime.retry import ask_again
+from ...runtime.topics import Topics
+from ...training.reward_terms import Episode
+from ...training.rewards import episode_rewards, in_frontier
+from .publisher import PolicyPublisher
+from .spaces import Spaces
 
 log = structlog.get_logger("coordinator")
 STORE_TIMEOUT_S = 60.0

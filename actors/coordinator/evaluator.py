@@ -6,23 +6,23 @@ from typing import NamedTuple
 
 import structlog
 
-from actors.coordinator.episodes import STORE_TIMEOUT_S, EpisodeRunner, trajectory
-from configs.errors import AgentFactoryError
-from configs.rewards import RewardWeights
-from configs.roles import EvaluationSettings
-from messages.adapters import AdapterRef
-from messages.episodes import Solution, SolveTask
-from messages.judging import JudgeSolution, Verdict
-from messages.runs import DomainScore
-from messages.tasks import Task
-from messages.trajectories import StoreTrajectories, Trajectory
-from runtime.errors import ActorDown
-from runtime.groups import task_group
-from runtime.ref import Ref
-from runtime.retry import ask_again
-from training.reward_terms import Episode
-from training.rewards import episode_rewards
-from training.statistics import wilson_interval
+from ...configs.errors import AgentFactoryError
+from ...configs.rewards import RewardWeights
+from ...configs.roles import EvaluationSettings
+from ...messages.adapters import AdapterRef
+from ...messages.episodes import Solution, SolveTask
+from ...messages.judging import JudgeSolution, Verdict
+from ...messages.runs import DomainScore
+from ...messages.tasks import Task
+from ...messages.trajectories import StoreTrajectories, Trajectory
+from ...runtime.errors import ActorDown
+from ...runtime.groups import task_group
+from ...runtime.ref import Ref
+from ...runtime.retry import ask_again
+from ...training.reward_terms import Episode
+from ...training.rewards import episode_rewards
+from ...training.statistics import wilson_interval
+from .episodes import STORE_TIMEOUT_S, EpisodeRunner, trajectory
 
 log = structlog.get_logger("coordinator")
 JUDGE_TIMEOUT_S = 120.0

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.domains import domain_named
-from actors.domains.base import CheckedTask
-from configs.data import DataSettings
-from configs.roles import EvaluationSettings
-from messages.tasks import Task
+from ...configs.data import DataSettings
+from ...configs.roles import EvaluationSettings
+from ...messages.tasks import Task
+from ..domains import domain_named
+from ..domains.base import CheckedTask
 
 
 def held_out(settings: EvaluationSettings, domains: Sequence[str], data: DataSettings) -> list[Task]:

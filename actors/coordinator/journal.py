@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.errors import BadInput, CannotWrite
-from messages.runs import JournalEntry, RoundFinished, RunFinished, StepFinished
+from ...configs.errors import BadInput, CannotWrite
+from ...messages.runs import JournalEntry, RoundFinished, RunFinished, StepFinished
 
 _ENTRY: TypeAdapter[JournalEntry] = TypeAdapter(JournalEntry)
 FILE = "journal.jsonl"

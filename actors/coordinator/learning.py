@@ -13,24 +13,24 @@ from typing import Literal
 
 from anyio.abc import TaskGroup
 
-from actors.coordinator.crew import Crew
-from actors.coordinator.evaluator import Evaluation, Evaluator
-from actors.coordinator.lessons import teacher_group
-from actors.coordinator.napping import asleep
-from actors.coordinator.publisher import PolicyPublisher
-from actors.coordinator.record import Record
-from actors.coordinator.rollouts import Rollouts
-from actors.coordinator.tasks import TaskStock
-from configs.models import VllmEngineSettings
-from configs.settings import Settings
-from messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, Policy
-from messages.learning import StepReport, TrainStep
-from messages.runs import RoundFinished, StepFinished, TasksRewarded
-from messages.tasks import RewardTasks
-from messages.trajectories import Group, StoreTrajectories
-from runtime.groups import task_group
-from runtime.retry import ask_again
-from training.rewards import shuffle_rewards
+from ...configs.models import VllmEngineSettings
+from ...configs.settings import Settings
+from ...messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, Policy
+from ...messages.learning import StepReport, TrainStep
+from ...messages.runs import RoundFinished, StepFinished, TasksRewarded
+from ...messages.tasks import RewardTasks
+from ...messages.trajectories import Group, StoreTrajectories
+from ...runtime.groups import task_group
+from ...runtime.retry import ask_again
+from ...training.rewards import shuffle_rewards
+from .crew import Crew
+from .evaluator import Evaluation, Evaluator
+from .lessons import teacher_group
+from .napping import asleep
+from .publisher import PolicyPublisher
+from .record import Record
+from .rollouts import Rollouts
+from .tasks import TaskStock
 
 QUICK_TIMEOUT_S = 60.0
 EndReason = Literal["rounds", "drained", "frontier_exhausted"]

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Sequence
 
-from messages.judging import Rewards
-from messages.tasks import Task, TaskOutcome
-from messages.trajectories import Group, Trajectory
-from messages.turns import Turn
+from ...messages.judging import Rewards
+from ...messages.tasks import Task, TaskOutcome
+from ...messages.trajectories import Group, Trajectory
+from ...messages.turns import Turn
 
 
 def teacher_group(

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from messages.base import Done, Request
-from messages.generation import SleepEngine, WakeEngine
-from runtime.groups import task_group
-from runtime.ref import PoolRef, Ref
-from runtime.retry import ask_again
+from ...messages.base import Done, Request
+from ...messages.generation import SleepEngine, WakeEngine
+from ...runtime.groups import task_group
+from ...runtime.ref import PoolRef, Ref
+from ...runtime.retry import ask_again
 
 NAP_TIMEOUT_S = 300.0
 """The longest that an engine's last requests, or moving its weights, may take."""

@@ -13,8 +13,8 @@ from contextlib import suppress
 import anyio
 import structlog
 
-from configs.errors import AgentFactoryError
-from messages.adapters import (
+from ...configs.errors import AgentFactoryError
+from ...messages.adapters import (
     AdapterPublished,
     AdapterRef,
     FetchAdapter,
@@ -23,12 +23,12 @@ from messages.adapters import (
     UnloadAdapter,
     UsePolicy,
 )
-from runtime.engines.base import AdapterRejected, AdapterShelf, UnknownAdapter
-from runtime.groups import task_group
-from runtime.ref import ActorRef, PoolRef, Ref
-from runtime.retry import ask_again
-from runtime.topics import Topics
-from training.adapter_files import under_tag
+from ...runtime.engines.base import AdapterRejected, AdapterShelf, UnknownAdapter
+from ...runtime.groups import task_group
+from ...runtime.ref import ActorRef, PoolRef, Ref
+from ...runtime.retry import ask_again
+from ...runtime.topics import Topics
+from ...training.adapter_files import under_tag
 
 log = structlog.get_logger("coordinator")
 LOAD_TIMEOUT_S = 120.0

@@ -2,11 +2,8 @@
 
 import structlog
 
-from actors.coordinator.journal import Journal
-from actors.coordinator.signal import Signal
-from actors.coordinator.state import RunState
-from messages.base import Event
-from messages.runs import (
+from ...messages.base import Event
+from ...messages.runs import (
     GroupFinished,
     GroupLeased,
     JournalEntry,
@@ -14,7 +11,10 @@ from messages.runs import (
     StepFinished,
     TasksRewarded,
 )
-from runtime.topics import Topics
+from ...runtime.topics import Topics
+from .journal import Journal
+from .signal import Signal
+from .state import RunState
 
 log = structlog.get_logger("coordinator")
 

@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable
 
 from anyio.abc import TaskGroup
 
-from actors.coordinator.admission import capacity
-from actors.coordinator.episodes import GroupRunner
-from actors.coordinator.publisher import PolicyPublisher
-from actors.coordinator.record import Record
-from actors.coordinator.samples import sample_of
-from actors.coordinator.tasks import TaskStock
-from configs.roles import LoopSettings
-from messages.adapters import AdapterRef
-from messages.runs import GroupDropped, GroupFinished, GroupLeased
-from messages.trajectories import Group
+from ...configs.roles import LoopSettings
+from ...messages.adapters import AdapterRef
+from ...messages.runs import GroupDropped, GroupFinished, GroupLeased
+from ...messages.trajectories import Group
+from .admission import capacity
+from .episodes import GroupRunner
+from .publisher import PolicyPublisher
+from .record import Record
+from .samples import sample_of
+from .tasks import TaskStock
 
 RunGroup = Callable[[GroupLeased, AdapterRef], Awaitable[tuple[GroupFinished, Group]]]
 

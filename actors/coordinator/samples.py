@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from messages.runs import EpisodeSample
-from messages.trajectories import Group, Trajectory
+from ...messages.runs import EpisodeSample
+from ...messages.trajectories import Group, Trajectory
 
 MAX_CHARACTERS: Final = 200
 """Of each text."""

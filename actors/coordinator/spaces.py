@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import structlog
 
-from actors.coordinator.state import RunState
-from actors.spaces import DataAccess, clear, new_space, sweep
-from configs.errors import AgentFactoryError
-from messages.tasks import Task
+from ...configs.errors import AgentFactoryError
+from ...messages.tasks import Task
+from ..spaces import DataAccess, clear, new_space, sweep
+from .state import RunState
 
 log = structlog.get_logger("coordinator")
 

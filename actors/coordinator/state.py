@@ -3,11 +3,10 @@
 `apply` is the only thing that changes it. So a resumed run stands exactly where the journal ends.
 """
 
-from actors.coordinator.curriculum import Curriculum
-from configs.roles import CurriculumSettings
-from messages.adapters import AdapterRef, Policy
-from messages.judging import Rewards
-from messages.runs import (
+from ...configs.roles import CurriculumSettings
+from ...messages.adapters import AdapterRef, Policy
+from ...messages.judging import Rewards
+from ...messages.runs import (
     GroupDropped,
     GroupFinished,
     GroupLeased,
@@ -18,7 +17,8 @@ from messages.runs import (
     RunStarted,
     StepFinished,
 )
-from messages.tasks import TaskOutcome
+from ...messages.tasks import TaskOutcome
+from .curriculum import Curriculum
 
 Open = dict[str, GroupLeased]
 

@@ -2,14 +2,14 @@
 
 import anyio
 
-from actors.coordinator.curriculum import Curriculum
-from actors.coordinator.publisher import PolicyPublisher
-from configs.errors import AgentFactoryError
-from messages.tasks import Proposal, ProposeTasks
-from messages.turns import Turn
-from runtime.engines.base import EngineError
-from runtime.ref import Ref
-from runtime.retry import ask_again
+from ...configs.errors import AgentFactoryError
+from ...messages.tasks import Proposal, ProposeTasks
+from ...messages.turns import Turn
+from ...runtime.engines.base import EngineError
+from ...runtime.ref import Ref
+from ...runtime.retry import ask_again
+from .curriculum import Curriculum
+from .publisher import PolicyPublisher
 
 PROPOSE_TIMEOUT_S = 300.0
 MAX_EMPTY_ANSWERS = 5

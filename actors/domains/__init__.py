@@ -9,10 +9,10 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Final
 
-from configs.errors import BadInput
+from ...configs.errors import BadInput
 
 if TYPE_CHECKING:
-    from actors.domains.base import Domain
+    from .base import Domain
 
 GROUP: Final = "agentfactory.domains"
 _OURS: Final = ("math", "logic", "code", "long", "data")
@@ -20,7 +20,9 @@ _OURS: Final = ("math", "logic", "code", "long", "data")
 
 @cache
 def _entries() -> dict[str, EntryPoint]:
-    ours = {name: EntryPoint(name, f"actors.domains.{name}.domain:DOMAIN", GROUP) for name in _OURS}
+    ours = {
+        name: EntryPoint(name, f"agentfactory.actors.domains.{name}.domain:DOMAIN", GROUP) for name in _OURS
+    }
     return {entry.name: entry for entry in entry_points(group=GROUP)} | ours
 
 

@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from actors.domains.prompting import Prompts
-from configs.errors import AgentFactoryError
-from configs.roles import LogicForm, VerifierSettings
-from messages.episodes import Solution
-from messages.judging import Verdict
-from messages.search import Passage
-from messages.tasks import Goal, ReferenceKind, Task
-from runtime.engines.chat import ChatMessage
-from runtime.ref import Ref
-from runtime.tools.base import Described
+from ...configs.errors import AgentFactoryError
+from ...configs.roles import LogicForm, VerifierSettings
+from ...messages.episodes import Solution
+from ...messages.judging import Verdict
+from ...messages.search import Passage
+from ...messages.tasks import Goal, ReferenceKind, Task
+from ...runtime.engines.chat import ChatMessage
+from ...runtime.ref import Ref
+from ...runtime.tools.base import Described
+from .prompting import Prompts
 
 TASK_LINE: Final = re.compile(r"\s*(?:\*\*)?Task:(?:\*\*)?\s*(\S.*?)\s*\Z", re.IGNORECASE | re.DOTALL)
 MAX_DESCRIPTION: Final = 4000

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from pydantic import JsonValue
 
-from runtime.sandbox.frames import Ending, Setup
-from runtime.sandbox.zygote import Job, serve
+from ...runtime.sandbox.frames import Ending, Setup
+from ...runtime.sandbox.zygote import Job, serve
 
 Work = Callable[[str], JsonValue]
 """One job in, what to say to it out."""

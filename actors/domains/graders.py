@@ -22,10 +22,10 @@ from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from actors.domains.grading import GraderDied, GraderTimeout, shorten
-from configs.roles import VerifierSettings
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.forkserver import GRACE_S, START_TIMEOUT_S, ForkServer, Outcome
+from ...configs.roles import VerifierSettings
+from ...runtime.sandbox.errors import SandboxError
+from ...runtime.sandbox.forkserver import GRACE_S, START_TIMEOUT_S, ForkServer, Outcome
+from .grading import GraderDied, GraderTimeout, shorten
 
 MAX_BATCH: Final = 16
 """Jobs of one fork."""

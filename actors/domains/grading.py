@@ -12,9 +12,9 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field
 
-from actors.domains.numbers import Number, read_number
-from configs.errors import AgentFactoryError
-from runtime.symbols import is_product
+from ...configs.errors import AgentFactoryError
+from ...runtime.symbols import is_product
+from .numbers import Number, read_number
 
 Method = Literal["exact", "numeric", "symbolic"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

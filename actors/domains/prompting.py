@@ -19,12 +19,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
-from configs.errors import BadInput, SettingsError
-from configs.yaml_core import parse_yaml
-from messages.search import Passage
-from runtime.engines.chat import ChatMessage
-from runtime.tools.base import Described
-from runtime.tools.formats import prompt_line
+from ...configs.errors import BadInput, SettingsError
+from ...configs.yaml_core import parse_yaml
+from ...messages.search import Passage
+from ...runtime.engines.chat import ChatMessage
+from ...runtime.tools.base import Described
+from ...runtime.tools.formats import prompt_line
 
 SHARED: Final = Path(__file__).parent / "prompts"
 

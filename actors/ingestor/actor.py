@@ -10,14 +10,14 @@ blobs are under way than the settings allow.
 
 from contextlib import AsyncExitStack
 
-from bridge.errors import NoSuchBlob
-from bridge.ingest import Ingest
-from bridge.tiers import ASKERS_ERRORS, OpenTiers, Tiers, WriteThrough, destroy_in_both
-from bridge.uris.resolver import UriResolver
-from bridge.uris.uri import shown
-from configs.data import DataSettings
-from messages.data import Assimilate, Destroy, Destroyed, IngestReport, Observation, StepResult
-from runtime.actor import Actor
+from ...bridge.errors import NoSuchBlob
+from ...bridge.ingest import Ingest
+from ...bridge.tiers import ASKERS_ERRORS, OpenTiers, Tiers, WriteThrough, destroy_in_both
+from ...bridge.uris.resolver import UriResolver
+from ...bridge.uris.uri import shown
+from ...configs.data import DataSettings
+from ...messages.data import Assimilate, Destroy, Destroyed, IngestReport, Observation, StepResult
+from ...runtime.actor import Actor
 
 NAMED_FAILURES = 3
 """Blobs that failed and that the text tells of; the data has all."""

@@ -5,12 +5,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from actors.environment import ACTIONS
-from configs.agent_settings import AgentSettings
-from configs.load import suggest
-from configs.pipelines import PIPELINE
-from configs.references import filled, references_of
-from messages.data import Param
+from ...configs.agent_settings import AgentSettings
+from ...configs.load import suggest
+from ...configs.pipelines import PIPELINE
+from ...configs.references import filled, references_of
+from ...messages.data import Param
+from ..environment import ACTIONS
 
 _BY_PATTERN: Final = ("query", "list_blobs")
 

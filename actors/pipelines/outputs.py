@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from messages.data import (
+from ...messages.data import (
     ActionData,
     Destroyed,
     IngestReport,

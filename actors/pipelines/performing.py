@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from actors.agents.base import Agent
-from actors.agents.session import AgentSession
-from actors.environment import DataEnvironment
-from actors.pipelines.plan import Asked, PlannedStep
-from configs.data import DataRewards
-from messages.data import Action, StepResult
-from runtime.ref import Ref
+from ...configs.data import DataRewards
+from ...messages.data import Action, StepResult
+from ...runtime.ref import Ref
+from ..agents.base import Agent
+from ..agents.session import AgentSession
+from ..environment import DataEnvironment
+from .plan import Asked, PlannedStep
 
 
 class Taken(NamedTuple):

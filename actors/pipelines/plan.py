@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from actors.agents.specialists import INGESTOR, RETRIEVER
-from actors.environment import ACTIONS
-from actors.pipelines.fitting import check_values, chosen_action, exact_inputs, with_defaults
-from actors.pipelines.outputs import OUTPUTS, outputs_of
-from configs.agent_settings import AgentSettings, IngestorAgentSettings, RetrieverAgentSettings
-from configs.errors import BadInput
-from configs.load import suggest
-from configs.pipelines import PIPELINE, BlueprintAgent, PipelineSpec, PipelineStep
-from configs.references import Reference, filled
-from messages.data import Action, Param
-from messages.pipelines import StepOutput
+from ...configs.agent_settings import AgentSettings, IngestorAgentSettings, RetrieverAgentSettings
+from ...configs.errors import BadInput
+from ...configs.load import suggest
+from ...configs.pipelines import PIPELINE, BlueprintAgent, PipelineSpec, PipelineStep
+from ...configs.references import Reference, filled
+from ...messages.data import Action, Param
+from ...messages.pipelines import StepOutput
+from ..agents.specialists import INGESTOR, RETRIEVER
+from ..environment import ACTIONS
+from .fitting import check_values, chosen_action, exact_inputs, with_defaults
+from .outputs import OUTPUTS, outputs_of
 
 Outputs = Mapping[str, Param]
 

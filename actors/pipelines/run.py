@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 import anyio
 from anyio.abc import TaskGroup
 
-from actors.pipelines.outputs import failure_in
-from actors.pipelines.performing import Perform, Taken
-from actors.pipelines.plan import Asked, NothingThere, Outputs, Plan, PlannedStep
-from actors.pipelines.state import StateFile
-from configs.errors import AgentFactoryError
-from messages.pipelines import PipelineResult, StepChanged, StepOutput, StepState
-from runtime.groups import task_group
+from ...configs.errors import AgentFactoryError
+from ...messages.pipelines import PipelineResult, StepChanged, StepOutput, StepState
+from ...runtime.groups import task_group
+from .outputs import failure_in
+from .performing import Perform, Taken
+from .plan import Asked, NothingThere, Outputs, Plan, PlannedStep
+from .state import StateFile
 
 Watch = Callable[[StepChanged], None]
 

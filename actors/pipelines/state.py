@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from configs.errors import BadInput, CannotWrite
-from messages.base import Message
-from messages.pipelines import PipelineBegun, StepOutput
+from ...configs.errors import BadInput, CannotWrite
+from ...messages.base import Message
+from ...messages.pipelines import PipelineBegun, StepOutput
 
 
 class Earlier(NamedTuple):

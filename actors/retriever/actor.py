@@ -10,11 +10,11 @@ an answer.
 
 from contextlib import AsyncExitStack
 
-from bridge.errors import NoSuchBlob
-from bridge.tiers import ASKERS_ERRORS, OpenTiers, Tiers
-from bridge.uris.uri import shown
-from configs.data import DataSettings
-from messages.data import (
+from ...bridge.errors import NoSuchBlob
+from ...bridge.tiers import ASKERS_ERRORS, OpenTiers, Tiers
+from ...bridge.uris.uri import shown
+from ...configs.data import DataSettings
+from ...messages.data import (
     ActionData,
     CachedBlob,
     ListBlobs,
@@ -28,7 +28,7 @@ from messages.data import (
     Retrieved,
     StepResult,
 )
-from runtime.actor import Actor
+from ...runtime.actor import Actor
 
 
 class _TooLarge(Exception):

@@ -9,12 +9,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import structlog
 
-from bridge.search.base import Blobs
-from bridge.search.search import PassageSearch
-from configs.data import SearchSettings
-from configs.errors import AgentFactoryError
-from messages.search import IndexReport, SamplePassages, Search, SearchResult, UpdateIndex
-from runtime.actor import Actor
+from ...bridge.search.base import Blobs
+from ...bridge.search.search import PassageSearch
+from ...configs.data import SearchSettings
+from ...configs.errors import AgentFactoryError
+from ...messages.search import IndexReport, SamplePassages, Search, SearchResult, UpdateIndex
+from ...runtime.actor import Actor
 
 OpenBlobs = Callable[[], AbstractAsyncContextManager[Blobs]]
 """Opens the way to the store, such as `partial(BridgeClient, settings.bridge)`."""

@@ -14,17 +14,17 @@ from pathlib import Path
 import anyio
 import structlog
 
-from actors.sink.segments import Place, SegmentWriter, read_at, read_lines
-from configs.roles import SinkSettings
-from messages.trajectories import (
+from ...configs.roles import SinkSettings
+from ...messages.trajectories import (
     FindTrajectories,
     FoundTrajectories,
     Stored,
     StoreTrajectories,
     TrajectoryStored,
 )
-from runtime.actor import Actor
-from runtime.topics import Topics
+from ...runtime.actor import Actor
+from ...runtime.topics import Topics
+from .segments import Place, SegmentWriter, read_at, read_lines
 
 log = structlog.get_logger("sink")
 

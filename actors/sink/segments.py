@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from configs.errors import BadInput, CannotWrite
-from messages.trajectories import Trajectory
+from ...configs.errors import BadInput, CannotWrite
+from ...messages.trajectories import Trajectory
 
 PATTERN = "trajectories-*.jsonl"
 IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)

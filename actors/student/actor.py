@@ -14,26 +14,26 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-from actors.domains import domain_named
-from actors.spaces import DataAccess
-from actors.student.confidence import QUESTION, combined, read_critique, token_confidence
-from actors.student.data_tools import data_tools
-from actors.student.prompts import observation
-from actors.student.tools import toolkit
-from configs.errors import SettingsError
-from configs.models import ModelSettings
-from configs.roles import StudentSettings
-from messages.adapters import AdapterRef, UsePolicy
-from messages.episodes import Solution, SolveTask, StopReason
-from messages.generation import Completion, EndSessions, Generate, SamplingSettings
-from messages.turns import Turn
-from runtime.actor import Actor
-from runtime.engines.base import PromptTooLong
-from runtime.engines.chat import ChatFormat
-from runtime.engines.pool import EnginePool
-from runtime.ref import Ref
-from runtime.tools.calls import Reply, parse_reply
-from runtime.tools.toolbox import ToolBox
+from ...configs.errors import SettingsError
+from ...configs.models import ModelSettings
+from ...configs.roles import StudentSettings
+from ...messages.adapters import AdapterRef, UsePolicy
+from ...messages.episodes import Solution, SolveTask, StopReason
+from ...messages.generation import Completion, EndSessions, Generate, SamplingSettings
+from ...messages.turns import Turn
+from ...runtime.actor import Actor
+from ...runtime.engines.base import PromptTooLong
+from ...runtime.engines.chat import ChatFormat
+from ...runtime.engines.pool import EnginePool
+from ...runtime.ref import Ref
+from ...runtime.tools.calls import Reply, parse_reply
+from ...runtime.tools.toolbox import ToolBox
+from ..domains import domain_named
+from ..spaces import DataAccess
+from .confidence import QUESTION, combined, read_critique, token_confidence
+from .data_tools import data_tools
+from .prompts import observation
+from .tools import toolkit
 
 log = structlog.get_logger("student")
 STOP = "\nObservation:"

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from messages.turns import Turn
+from ...messages.turns import Turn
 
 QUESTION: Final = (
     "How likely is it that your answer is right? Check it, then reply with one line:\n"

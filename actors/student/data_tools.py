@@ -11,16 +11,16 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from actors.environment import DataEnvironment
-from actors.observations import show
-from actors.spaces import DataAccess, Space
-from configs.errors import AgentFactoryError
-from configs.roles import DataToolSettings
-from messages.chat import JsonObject
-from messages.data import Action, IngestReport, Refused, TaskSpec
-from messages.episodes import SolveTask
-from messages.turns import ToolResult
-from runtime.tools.base import Tool
+from ...configs.errors import AgentFactoryError
+from ...configs.roles import DataToolSettings
+from ...messages.chat import JsonObject
+from ...messages.data import Action, IngestReport, Refused, TaskSpec
+from ...messages.episodes import SolveTask
+from ...messages.turns import ToolResult
+from ...runtime.tools.base import Tool
+from ..environment import DataEnvironment
+from ..observations import show
+from ..spaces import DataAccess, Space
 
 
 class NotStored(AgentFactoryError):

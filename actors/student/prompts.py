@@ -1,6 +1,6 @@
 """What the Student is told after a turn."""
 
-from messages.turns import Turn
+from ...messages.turns import Turn
 
 
 def observation(turn: Turn) -> str:

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from bridge.search.embedding import local_embedder
-from configs.roles import StudentSettings
-from runtime.ref import Ref
-from runtime.tools.kit import ToolKit
+from ...bridge.search.embedding import local_embedder
+from ...configs.roles import StudentSettings
+from ...runtime.ref import Ref
+from ...runtime.tools.kit import ToolKit
 
 
 def toolkit(settings: StudentSettings, searcher: Ref | None = None) -> ToolKit:

@@ -16,24 +16,24 @@ from typing import NamedTuple
 import anyio
 import structlog
 
-from actors.domains import domain_named
-from actors.domains.base import CheckedTask, TeacherSide
-from actors.teacher.novelty import NoveltyArchive
-from configs.data import LIBRARY
-from configs.errors import BadInput, SettingsError
-from configs.models import ModelSettings
-from configs.roles import TeacherSettings
-from messages.adapters import AdapterRef, UsePolicy
-from messages.generation import Generate, SamplingSettings
-from messages.search import Passage, PassageRef, SamplePassages
-from messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task, TaskRewards
-from messages.turns import Turn
-from runtime.actor import Actor
-from runtime.engines.chat import ChatFormat
-from runtime.engines.pool import EnginePool
-from runtime.groups import task_group
-from runtime.ref import Ref
-from training.rewards import teacher_rewards
+from ...configs.data import LIBRARY
+from ...configs.errors import BadInput, SettingsError
+from ...configs.models import ModelSettings
+from ...configs.roles import TeacherSettings
+from ...messages.adapters import AdapterRef, UsePolicy
+from ...messages.generation import Generate, SamplingSettings
+from ...messages.search import Passage, PassageRef, SamplePassages
+from ...messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task, TaskRewards
+from ...messages.turns import Turn
+from ...runtime.actor import Actor
+from ...runtime.engines.chat import ChatFormat
+from ...runtime.engines.pool import EnginePool
+from ...runtime.groups import task_group
+from ...runtime.ref import Ref
+from ...training.rewards import teacher_rewards
+from ..domains import domain_named
+from ..domains.base import CheckedTask, TeacherSide
+from .novelty import NoveltyArchive
 
 log = structlog.get_logger("teacher")
 GENERATE_TIMEOUT_S = 120.0

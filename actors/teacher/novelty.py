@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.search.embedding import NGRAMS, Embedder, NgramEmbedder, SentenceEmbedder, Vectors
-from configs.roles import NoveltySettings
+from ...bridge.search.embedding import NGRAMS, Embedder, NgramEmbedder, SentenceEmbedder, Vectors
+from ...configs.roles import NoveltySettings
 
 
 class NoveltyArchive:

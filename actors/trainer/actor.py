@@ -15,14 +15,14 @@ from typing import Final
 import anyio
 import structlog
 
-from configs.models import ModelSettings
-from configs.optional_packages import hide_unused_packages
-from configs.roles import TrainerSettings
-from messages.adapters import LoadAdapter, Policy
-from messages.learning import StepReport, TrainStep
-from runtime.actor import Actor
-from runtime.engines.base import AdapterShelf, OpenShelf
-from training.adapter_files import under_tag
+from ...configs.models import ModelSettings
+from ...configs.optional_packages import hide_unused_packages
+from ...configs.roles import TrainerSettings
+from ...messages.adapters import LoadAdapter, Policy
+from ...messages.learning import StepReport, TrainStep
+from ...runtime.actor import Actor
+from ...runtime.engines.base import AdapterShelf, OpenShelf
+from ...training.adapter_files import under_tag
 
 log = structlog.get_logger("trainer")
 _TOLD: Final = {
@@ -55,7 +55,7 @@ class Trainer(Actor):
     async def start(self) -> None:
         """Open the way to the shelf, and load the base model."""
         hide_unused_packages()
-        from training.learner import Learner  # imports torch: only where a Trainer runs
+        from ...training.learner import Learner  # imports torch: only where a Trainer runs
 
         if self._open_shelf is not None:
             self._shelf = await self._stack.enter_async_context(self._open_shelf())

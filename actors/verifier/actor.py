@@ -11,17 +11,17 @@ from collections.abc import Sequence
 
 import structlog
 
-from actors.domains import domain_named
-from actors.domains.base import Judge, JudgeParts
-from actors.domains.grading import majority
-from configs.errors import AgentFactoryError
-from configs.roles import VerifierSettings
-from messages.episodes import Solution
-from messages.judging import GroupVerdict, JudgeGroup, JudgeSolution, Verdict
-from messages.tasks import Task
-from runtime.actor import Actor
-from runtime.groups import task_group
-from runtime.ref import Ref
+from ...configs.errors import AgentFactoryError
+from ...configs.roles import VerifierSettings
+from ...messages.episodes import Solution
+from ...messages.judging import GroupVerdict, JudgeGroup, JudgeSolution, Verdict
+from ...messages.tasks import Task
+from ...runtime.actor import Actor
+from ...runtime.groups import task_group
+from ...runtime.ref import Ref
+from ..domains import domain_named
+from ..domains.base import Judge, JudgeParts
+from ..domains.grading import majority
 
 log = structlog.get_logger("verifier")
 

@@ -15,14 +15,14 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from agentfactory.conversation import Conversation
-from agentfactory.repl.reading import piped, typed
-from agentfactory.repl.replies import Line, Reply, colours_wanted, show
-from agentfactory.repl.words import Quit, Words
-from agentfactory.workplace import Workplace
-from configs.blueprint_registry import BlueprintRegistry
-from configs.data import DataSettings
-from configs.errors import AgentFactoryError
+from ..configs.blueprint_registry import BlueprintRegistry
+from ..configs.data import DataSettings
+from ..configs.errors import AgentFactoryError
+from ..conversation import Conversation
+from ..workplace import Workplace
+from .reading import piped, typed
+from .replies import Line, Reply, colours_wanted, show
+from .words import Quit, Words
 
 WELCOME: Final = "{name}: {about}. `help` shows what can be said; `quit` ends."
 
@@ -54,7 +54,7 @@ def run(
 
 def quiet_log() -> None:
     """Errors alone: the terminal is for people."""
-    from runtime.telemetry import LogSettings, configure_logging  # slow to import
+    from ..runtime.telemetry import LogSettings, configure_logging  # slow to import
 
     configure_logging(LogSettings(level="error", format="console"))
 

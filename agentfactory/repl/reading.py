@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agentfactory.repl.words import WORDS
-from configs.errors import CannotWrite
-from runtime.daemon_thread import in_daemon_thread
+from ..configs.errors import CannotWrite
+from ..runtime.daemon_thread import in_daemon_thread
+from .words import WORDS
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import JsonValue
 
-from configs.printable import printable
-from messages.conversations import Said
-from messages.data import Listing, Matches, Refused, Retrieved, StepResult
-from messages.dispatch import CommandUnclear, Routing
+from ..configs.printable import printable
+from ..messages.conversations import Said
+from ..messages.data import Listing, Matches, Refused, Retrieved, StepResult
+from ..messages.dispatch import CommandUnclear, Routing
 
 if TYPE_CHECKING:
-    from actors.agents.session import SessionStatistics
+    from ..actors.agents.session import SessionStatistics
 
 SHOWN_CHARACTERS: Final = 4000
 """Of a blob."""

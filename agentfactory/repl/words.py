@@ -6,13 +6,13 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue, ValidationError
 
-from agentfactory.conversation import Conversation
-from agentfactory.repl.replies import Line, Reply, of_history, of_routing, of_said, of_statistics
-from configs.errors import BadInput
-from configs.printable import printable
-from configs.yaml_core import YamlSyntaxError, parse_yaml
-from messages.conversations import Said
-from messages.data import Action
+from ..configs.errors import BadInput
+from ..configs.printable import printable
+from ..configs.yaml_core import YamlSyntaxError, parse_yaml
+from ..conversation import Conversation
+from ..messages.conversations import Said
+from ..messages.data import Action
+from .replies import Line, Reply, of_history, of_routing, of_said, of_statistics
 
 HELP: Final = (
     ("help", "this"),

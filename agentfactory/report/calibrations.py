@@ -1,7 +1,7 @@
 """How far the Student's confidence can be trusted, by version."""
 
-from agentfactory.report.held_out import HeldOut
-from training.calibration import Calibration, calibrate
+from ..training.calibration import Calibration, calibrate
+from .held_out import HeldOut
 
 
 def calibrations(held_out: HeldOut | None) -> list[tuple[int, Calibration]]:

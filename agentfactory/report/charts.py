@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from agentfactory.report import group_charts, round_charts
-from agentfactory.report.held_out import HeldOut
-from agentfactory.report.history import RunHistory
-from agentfactory.report.reward_story import reward_story
-from configs.settings import Settings
+from ..configs.settings import Settings
+from . import group_charts, round_charts
+from .held_out import HeldOut
+from .history import RunHistory
+from .reward_story import reward_story
 
 
 class Panel(NamedTuple):

@@ -2,11 +2,11 @@
 
 from typing import Final, NamedTuple
 
-from agentfactory.report.formats import count
-from agentfactory.report.held_out import Change, Example
-from messages.trajectories import Trajectory
-from messages.turns import Turn
-from runtime.tools.calls import parse_reply
+from ..messages.trajectories import Trajectory
+from ..messages.turns import Turn
+from ..runtime.tools.calls import parse_reply
+from .formats import count
+from .held_out import Change, Example
 
 MAX_CHARACTERS: Final = 700
 MAX_TURNS: Final = 6

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agentfactory.report.formats import plural
-from agentfactory.report.held_out import HeldOut, compare_held_out
-from agentfactory.report.history import RunHistory, read_history
-from cluster.run_folder import SETTINGS
-from configs.errors import BadInput, SettingsError
-from configs.load import read_stored
-from configs.settings import Settings
+from ..cluster.run_folder import SETTINGS
+from ..configs.errors import BadInput, SettingsError
+from ..configs.load import read_stored
+from ..configs.settings import Settings
+from .formats import plural
+from .held_out import HeldOut, compare_held_out
+from .history import RunHistory, read_history
 
 TRAJECTORIES: Final = "trajectories"
 

@@ -6,11 +6,11 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from agentfactory.report.formats import percent
-from agentfactory.report.history import GroupMeans, RunHistory
-from agentfactory.report.labels import Label, label_ends
-from agentfactory.report.theme import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, say_nothing
-from configs.settings import Settings
+from ..configs.settings import Settings
+from .formats import percent
+from .history import GroupMeans, RunHistory
+from .labels import Label, label_ends
+from .theme import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, say_nothing
 
 PARTS: Final = (
     ("correctness", GREEN), ("tool use", BLUE), ("uncertainty", ORANGE), ("novelty", PURPLE),

@@ -12,11 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from actors.sink.segments import parse, read_lines
-from configs.errors import BadInput
-from messages.trajectories import Trajectory
-from training.calibration import Judged
-from training.statistics import wilson_interval
+from ..actors.sink.segments import parse, read_lines
+from ..configs.errors import BadInput
+from ..messages.trajectories import Trajectory
+from ..training.calibration import Judged
+from ..training.statistics import wilson_interval
 
 SEED: Final = 2026
 SAMPLE: Final = 128

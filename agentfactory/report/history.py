@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from actors.coordinator.curriculum import Curriculum
-from actors.coordinator.journal import FILE, read_journal
-from configs.errors import BadInput
-from configs.roles import CurriculumSettings
-from messages.runs import (
+from ..actors.coordinator.curriculum import Curriculum
+from ..actors.coordinator.journal import FILE, read_journal
+from ..configs.errors import BadInput
+from ..configs.roles import CurriculumSettings
+from ..messages.runs import (
     GroupDropped,
     GroupFinished,
     JournalEntry,

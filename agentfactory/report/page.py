@@ -8,18 +8,18 @@ from typing import Final, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from agentfactory.report import formats
-from agentfactory.report.calibrations import calibrations
-from agentfactory.report.charts import Panel, bands_panel
-from agentfactory.report.examples import ShownExample, shown
-from agentfactory.report.findings import Findings
-from agentfactory.report.held_out import HeldOut, band_names
-from agentfactory.report.round_charts import thin
-from agentfactory.report.scores import domain_names, score_of
-from agentfactory.report.theme import as_svg
-from configs.section import Section
-from configs.settings import Settings
-from messages.runs import DomainScore, RoundFinished, StepFinished
+from ..configs.section import Section
+from ..configs.settings import Settings
+from ..messages.runs import DomainScore, RoundFinished, StepFinished
+from . import formats
+from .calibrations import calibrations
+from .charts import Panel, bands_panel
+from .examples import ShownExample, shown
+from .findings import Findings
+from .held_out import HeldOut, band_names
+from .round_charts import thin
+from .scores import domain_names, score_of
+from .theme import as_svg
 
 FOLDER: Final = Path(__file__).parent
 MAX_ROWS: Final = 500

@@ -6,8 +6,8 @@ from typing import Final
 
 from matplotlib.figure import Figure
 
-from agentfactory.report.charts import Panel
-from agentfactory.report.theme import INK, MUTED
+from .charts import Panel
+from .theme import INK, MUTED
 
 INCHES: Final = (16.0, 9.0)
 DPI: Final = 150

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from actors.coordinator.state import RunState
-from messages.runs import RoundFinished, RoundSummary, RunResult
+from ..actors.coordinator.state import RunState
+from ..messages.runs import RoundFinished, RoundSummary, RunResult
 
 
 def run_result(run_dir: Path, state: RunState) -> RunResult:

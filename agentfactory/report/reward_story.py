@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from agentfactory.report.formats import percent
-from agentfactory.report.history import GroupMeans
-from configs.rewards import RewardWeights
+from ..configs.rewards import RewardWeights
+from .formats import percent
+from .history import GroupMeans
 
 QUARTER: Final = 4
 LEAST_GROUPS: Final = 8

@@ -7,13 +7,13 @@ from typing import Final, TypeVar
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from agentfactory.report.formats import percent, plain
-from agentfactory.report.held_out import HeldOut, Share, band_names
-from agentfactory.report.history import RunHistory
-from agentfactory.report.labels import Label, label_ends
-from agentfactory.report.scores import domain_names, score_of
-from agentfactory.report.theme import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, RED, say_nothing
-from messages.runs import RoundFinished
+from ..messages.runs import RoundFinished
+from .formats import percent, plain
+from .held_out import HeldOut, Share, band_names
+from .history import RunHistory
+from .labels import Label, label_ends
+from .scores import domain_names, score_of
+from .theme import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, RED, say_nothing
 
 MAX_POINTS: Final = 400
 MAX_BARS: Final = 24

@@ -8,9 +8,9 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from agentfactory.report.formats import compact_duration, count, duration, interval, percent, plain
-from agentfactory.report.scores import domain_names, score_of
-from messages.runs import RoundFinished
+from ..messages.runs import RoundFinished
+from .formats import compact_duration, count, duration, interval, percent, plain
+from .scores import domain_names, score_of
 
 GAP: Final = 2
 """Blanks between two columns."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from messages.runs import DomainScore, RoundFinished, RoundSummary
+from ..messages.runs import DomainScore, RoundFinished, RoundSummary
 
 
 def domain_names(rounds: Iterable[RoundFinished | RoundSummary]) -> list[str]:

@@ -8,10 +8,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from agentfactory.report.formats import count, megabytes, percent, plain, plural
-from agentfactory.report.watch import RunWatch
-from messages.runs import EpisodeSample, RunProgress, StepFinished
-from runtime.transport import ProcessStatistics
+from ..messages.runs import EpisodeSample, RunProgress, StepFinished
+from ..runtime.transport import ProcessStatistics
+from .formats import count, megabytes, percent, plain, plural
+from .watch import RunWatch
 
 INDENT: Final = 8
 SEPARATOR: Final = " · "

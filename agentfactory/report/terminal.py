@@ -8,9 +8,9 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from agentfactory.report.formats import count, duration, interval, percent, plural
-from agentfactory.report.scores import domain_names, score_of
-from messages.runs import DomainScore, RoundSummary, RunResult
+from ..messages.runs import DomainScore, RoundSummary, RunResult
+from .formats import count, duration, interval, percent, plural
+from .scores import domain_names, score_of
 
 CONTENTS: Final = (
     ("report.html", "charts, and the same tasks before and after"),

@@ -4,13 +4,11 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from actors.coordinator.journal import FILE
-from agentfactory.report.formats import count, duration, plain, plural
-from agentfactory.report.rounds_table import round_line
-from messages.adapters import AdapterPublished
-from messages.base import Event
-from messages.episodes import EpisodeFailed
-from messages.runs import (
+from ..actors.coordinator.journal import FILE
+from ..messages.adapters import AdapterPublished
+from ..messages.base import Event
+from ..messages.episodes import EpisodeFailed
+from ..messages.runs import (
     ActorRestarted,
     EpisodeSample,
     GroupFinished,
@@ -22,8 +20,10 @@ from messages.runs import (
     StepFinished,
     TasksRewarded,
 )
-from runtime.topics import EventsMissed
-from runtime.transport import ProcessStatistics
+from ..runtime.topics import EventsMissed
+from ..runtime.transport import ProcessStatistics
+from .formats import count, duration, plain, plural
+from .rounds_table import round_line
 
 NOTICES: Final = 5
 RECENT_GROUPS: Final = 64

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agentfactory.report.findings import gather
-from configs.errors import BadInput
-from configs.files import write_atomically
+from ..configs.errors import BadInput
+from ..configs.files import write_atomically
+from .findings import gather
 
 HTML: Final = "report.html"
 PNG: Final = "report.png"
@@ -24,10 +24,10 @@ def write_report(run_dir: Path) -> ReportFiles:
     The journal and the trajectories are streamed: memory does not grow with the run. Raises BadInput
     for a folder that is not a run's, or that cannot be written.
     """
-    from agentfactory.report.charts import panels
-    from agentfactory.report.page import headline, render_page, subtitle
-    from agentfactory.report.png import draw_sheet
-    from agentfactory.report.theme import themed
+    from .charts import panels
+    from .page import headline, render_page, subtitle
+    from .png import draw_sheet
+    from .theme import themed
 
     findings = gather(run_dir)
     with themed():

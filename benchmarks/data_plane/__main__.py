@@ -7,11 +7,12 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+from agentfactory.bridge.server.settings import ServerSettings
+from agentfactory.bridge.store.embedded import open_embedded
+from agentfactory.configs.data import StoreSettings
+
 from benchmarks.data_plane import cache, folders, wire
 from benchmarks.figures import Figures
-from bridge.server.settings import ServerSettings
-from bridge.store.embedded import open_embedded
-from configs.data import StoreSettings
 
 SERVER = "benchmarks.data_plane.store_server"
 

@@ -20,14 +20,14 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import aiomcache
+from agentfactory.bridge.cache.base import CacheBackend
+from agentfactory.bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
+from agentfactory.bridge.cache.keys import key_of
+from agentfactory.bridge.cache.memcached import CONNECTIONS, MemcachedBackend
+from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.configs.data import CacheSettings
 
 from benchmarks.figures import Figures, median
-from bridge.cache.base import CacheBackend
-from bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
-from bridge.cache.keys import key_of
-from bridge.cache.memcached import CONNECTIONS, MemcachedBackend
-from bridge.cache.tier import CacheTier
-from configs.data import CacheSettings
 
 ROUNDS = 25
 """Short ones in turn: what else the machine does meets both sides."""

@@ -13,10 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agentfactory.cluster.supervisor import read_state
+from agentfactory.configs.data import (
+    BridgeSettings,
+    CacheHost,
+    CacheSettings,
+    DataSettings,
+    StoreSettings,
+    UriSettings,
+)
+
 from agentfactory.data import DataPlane
 from benchmarks.figures import Figures, median
-from cluster.supervisor import read_state
-from configs.data import BridgeSettings, CacheHost, CacheSettings, DataSettings, StoreSettings, UriSettings
 from tests.free_ports import free_port
 
 SMALL_FILES, SMALL_BYTES = 5000, 4 << 10

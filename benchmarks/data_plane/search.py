@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from agentfactory.bridge.search.base import Hit
+from agentfactory.bridge.search.embedding import MINILM, NGRAMS, Embedder, find_local, local_embedder
+from agentfactory.bridge.search.passages import cut
+from agentfactory.bridge.search.table import MIN_DEPTH, Row, Table, fused
+
 from benchmarks.data_plane.search_set import DOCUMENTS, IN_OWN_WORDS, QUESTIONS, Question
 from benchmarks.figures import Figures
-from bridge.search.base import Hit
-from bridge.search.embedding import MINILM, NGRAMS, Embedder, find_local, local_embedder
-from bridge.search.passages import cut
-from bridge.search.table import MIN_DEPTH, Row, Table, fused
 
 SIZE, OVERLAP = 300, 60
 """Smaller passages than by default, so that there are more of them than of texts: it is a small library."""

@@ -14,13 +14,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.server.settings import ServerSettings
+from agentfactory.bridge.store.base import Store
+from agentfactory.bridge.zeromq import zmq
+from agentfactory.configs.data import BridgeSettings, StoreSettings
+from agentfactory.messages.blobs import BlobMeta
+
 from benchmarks.figures import Figures, median
-from bridge.client import BridgeClient
-from bridge.server.settings import ServerSettings
-from bridge.store.base import Store
-from bridge.zeromq import zmq
-from configs.data import BridgeSettings, StoreSettings
-from messages.blobs import BlobMeta
 
 ROUNDS = 5
 ASKERS = 64

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from bridge.cache.base import Held, ItemRefused
+from .base import Held, ItemRefused
 
 ITEM_OVERHEAD = 320
 """Bytes that an item costs beside its key and value: two bytes objects, a tuple, its numbers, a place

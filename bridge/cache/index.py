@@ -16,10 +16,10 @@ from functools import cached_property
 from typing import NamedTuple
 from zlib import crc32
 
-from bridge.cache.base import CacheUnavailable
-from bridge.cache.items import ITEM_SPARE
-from bridge.cache.servers import Server, Servers, Slot
-from configs.data import CacheSettings
+from ...configs.data import CacheSettings
+from .base import CacheUnavailable
+from .items import ITEM_SPARE
+from .servers import Server, Servers, Slot
 
 SHARDS = 64
 REMEMBERED_S = 60.0

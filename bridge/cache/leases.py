@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from bridge.cache.base import CacheUnavailable, Held
-from bridge.cache.items import READER, WRITER, reader_mark
-from bridge.cache.servers import Slot
-from bridge.cache.values import Values
+from .base import CacheUnavailable, Held
+from .items import READER, WRITER, reader_mark
+from .servers import Slot
+from .values import Values
 
 Load = Callable[[], Awaitable[bytes | None]]
 Loading = asyncio.Task[bytes | None]

@@ -23,7 +23,7 @@ from aiomcache.client import acquire
 from aiomcache.exceptions import ClientException
 from aiomcache.pool import Connection, MemcachePool
 
-from bridge.cache.base import CacheUnavailable, Held, ItemRefused
+from .base import CacheUnavailable, Held, ItemRefused
 
 CONNECTIONS = 8
 TICKS = 4

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
+from .base import CacheBackend, CacheUnavailable, ItemRefused
 
 
 class Rendezvous:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from bridge.cache.servers import ServerStatistics
+from .servers import ServerStatistics
 
 
 class TierStatistics(NamedTuple):

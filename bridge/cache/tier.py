@@ -49,17 +49,17 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
-from bridge.cache.base import CacheBackend, CacheUnavailable
-from bridge.cache.index import Blob, Index
-from bridge.cache.items import HEAD, PARTS, VALUE, reader_mark
-from bridge.cache.keys import key_of
-from bridge.cache.leases import Lease, Leases, Load
-from bridge.cache.servers import Server, Servers, Slot
-from bridge.cache.statistics import TierStatistics
-from bridge.cache.values import Values, batches
-from bridge.cache.writing import RELEASED_S, Claim, Claims
-from configs.data import CacheSettings
-from configs.errors import AgentFactoryError
+from ...configs.data import CacheSettings
+from ...configs.errors import AgentFactoryError
+from .base import CacheBackend, CacheUnavailable
+from .index import Blob, Index
+from .items import HEAD, PARTS, VALUE, reader_mark
+from .keys import key_of
+from .leases import Lease, Leases, Load
+from .servers import Server, Servers, Slot
+from .statistics import TierStatistics
+from .values import Values, batches
+from .writing import RELEASED_S, Claim, Claims
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from bridge.cache.items import HEAD, ITEM_SPARE, MAX_MARK, PARTS_AT_ONCE, VALUE, PartList, split
-from bridge.cache.servers import Server, Slot
-from configs.data import CacheSettings
+from ...configs.data import CacheSettings
+from .items import HEAD, ITEM_SPARE, MAX_MARK, PARTS_AT_ONCE, VALUE, PartList, split
+from .servers import Server, Slot
 
 T = TypeVar("T")
 _AT_ONCE = 128

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bridge.cache.base import CacheUnavailable, Held
-from bridge.cache.items import MAX_OWNERS, NAME_BYTES, OWNER, owners_in, reader_mark, writer_mark
-from bridge.cache.servers import Server, Slot
+from .base import CacheUnavailable, Held
+from .items import MAX_OWNERS, NAME_BYTES, OWNER, owners_in, reader_mark, writer_mark
+from .servers import Server, Slot
 
 T = TypeVar("T")
 RELEASED_S = 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
 INDEX_PREFIX: Final = ".index/"
 

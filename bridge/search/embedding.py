@@ -13,8 +13,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import BadInput, SettingsError
-from configs.models import LOADING
+from ...configs.errors import BadInput, SettingsError
+from ...configs.models import LOADING
 
 Vectors = NDArray[np.float32]
 """`[texts, dimensions]`, each row of length 1."""

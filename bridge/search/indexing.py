@@ -12,26 +12,15 @@ import anyio
 import numpy as np
 import structlog
 
-from bridge.errors import IndexFull, NoSuchBlob
-from bridge.search.base import Blobs, Hit, Progress, Watch
-from bridge.search.embedding import Embedder, Vectors
-from bridge.search.planning import Plan, difference, make_plan, rows_in, without
-from bridge.search.shelf import (
-    Content,
-    Covered,
-    IndexDamaged,
-    Manifest,
-    Part,
-    Recipe,
-    Shelf,
-    listed,
-    pack,
-    unpack,
-)
-from bridge.search.table import Row, Table
-from configs.data import SearchSettings
-from messages.blobs import BlobInfo
-from messages.search import IndexReport
+from ...configs.data import SearchSettings
+from ...messages.blobs import BlobInfo
+from ...messages.search import IndexReport
+from ..errors import IndexFull, NoSuchBlob
+from .base import Blobs, Hit, Progress, Watch
+from .embedding import Embedder, Vectors
+from .planning import Plan, difference, make_plan, rows_in, without
+from .shelf import Content, Covered, IndexDamaged, Manifest, Part, Recipe, Shelf, listed, pack, unpack
+from .table import Row, Table
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.search.base import Hit
+from .base import Hit
 
 K1: Final = 1.2
 B: Final = 0.75

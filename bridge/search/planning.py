@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from bridge.search.passages import cut
-from bridge.search.shelf import Covered, Manifest, Part, Recipe
-from bridge.search.table import Row
-from configs.data import SearchSettings
-from messages.blobs import BlobInfo
+from ...configs.data import SearchSettings
+from ...messages.blobs import BlobInfo
+from .passages import cut
+from .shelf import Covered, Manifest, Part, Recipe
+from .table import Row
 
 _TEXT_TYPES: Final = frozenset(
     {"javascript", "json", "sql", "toml", "x-ndjson", "x-python", "x-sh", "x-tex", "x-yaml", "xml", "yaml"}

@@ -16,14 +16,14 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from bridge.errors import BadName, NoSuchBlob
-from bridge.search.base import INDEX_PREFIX, Blobs, Watch
-from bridge.search.embedding import local_embedder
-from bridge.search.indexing import Indexer, Opened
-from bridge.search.table import Row
-from configs.data import SearchSettings
-from configs.errors import BadInput
-from messages.search import IndexReport, Passage
+from ...configs.data import SearchSettings
+from ...configs.errors import BadInput
+from ...messages.search import IndexReport, Passage
+from ..errors import BadName, NoSuchBlob
+from .base import INDEX_PREFIX, Blobs, Watch
+from .embedding import local_embedder
+from .indexing import Indexer, Opened
+from .table import Row
 
 MAX_QUESTION: Final = 4000
 """Characters of a question that count."""

@@ -19,12 +19,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from pydantic import Field, ValidationError
 
-from bridge.errors import BlobDamaged, NoSuchBlob
-from bridge.search.base import Blobs, index_tag
-from bridge.search.embedding import Vectors
-from bridge.search.table import Row
-from messages.base import Message
-from messages.blobs import BlobInfo, BlobMeta
+from ...messages.base import Message
+from ...messages.blobs import BlobInfo, BlobMeta
+from ..errors import BlobDamaged, NoSuchBlob
+from .base import Blobs, index_tag
+from .embedding import Vectors
+from .table import Row
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from bridge.search.base import Hit
-from bridge.search.embedding import Vectors
-from bridge.search.lexical import Bm25, Floats
+from .base import Hit
+from .embedding import Vectors
+from .lexical import Bm25, Floats
 
 if TYPE_CHECKING:
     import faiss

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from bridge import wire
-from bridge.cache.base import CacheBackend, CacheUnavailable
-from bridge.errors import BridgeError, StoreError
-from bridge.frames import Buffer
-from bridge.server.cache_words import answer_cache
-from bridge.server.lanes import Job, TwoStepJob
-from bridge.server.peers import Peers, Ticket
-from bridge.server.puts import Puts
-from bridge.server.streams import Flow, Incoming, Outgoing
-from bridge.store.base import BlobReader, Store
-from bridge.wire import Kind
-from messages.blobs import BlobInfo, BlobMatch, BlobMeta
+from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta
+from .. import wire
+from ..cache.base import CacheBackend, CacheUnavailable
+from ..errors import BridgeError, StoreError
+from ..frames import Buffer
+from ..store.base import BlobReader, Store
+from ..wire import Kind
+from .cache_words import answer_cache
+from .lanes import Job, TwoStepJob
+from .peers import Peers, Ticket
+from .puts import Puts
+from .streams import Flow, Incoming, Outgoing
 
 Statistics = Callable[[], wire.ServerStatistics]
 Handler = Callable[[Ticket, bytes, Buffer], None]

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from bridge.cache.base import CacheBackend, CacheUnavailable, ItemRefused
-from bridge.server.peers import Ticket
-from bridge.wire import BadFrames, CacheAnswer, CacheWords
+from ..cache.base import CacheBackend, CacheUnavailable, ItemRefused
+from ..wire import BadFrames, CacheAnswer, CacheWords
+from .peers import Ticket
 
 
 async def answer_cache(cache: CacheBackend, ticket: Ticket, asked: CacheWords, value: bytes) -> None:

@@ -9,9 +9,9 @@ import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bridge.server.settings import ServerSettings
-from bridge.zeromq import CURVE_ALLOW_ANY, AsyncioAuthenticator, zmq
-from configs.errors import BadInput
+from ...configs.errors import BadInput
+from ..zeromq import CURVE_ALLOW_ANY, AsyncioAuthenticator, zmq
+from .settings import ServerSettings
 
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
 

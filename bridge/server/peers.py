@@ -13,13 +13,13 @@ from typing import Protocol
 
 import structlog
 
-from bridge import wire
-from bridge.cache.base import CacheUnavailable
-from bridge.frames import Buffer
-from bridge.server.budget import Budget
-from bridge.server.router import Router
-from configs.errors import AgentFactoryError
-from messages.base import Message
+from ...configs.errors import AgentFactoryError
+from ...messages.base import Message
+from .. import wire
+from ..cache.base import CacheUnavailable
+from ..frames import Buffer
+from .budget import Budget
+from .router import Router
 
 log = structlog.get_logger("bridge")
 

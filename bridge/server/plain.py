@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from bridge import json_dialect, wire
-from bridge.errors import BadName, BridgeError, NoSuchBlob
-from bridge.frames import Buffer
-from bridge.json_dialect import Bundle, Destroy, Params, Ping, Query, Retrieve, Token
-from bridge.server.budget import Budget
-from bridge.server.lanes import Job, Lanes
-from bridge.server.peers import Peer, Peers
-from bridge.store.base import BlobReader, Store
-from bridge.zeromq import zmq
-from configs.errors import BadInput
-from messages.blobs import BlobInfo, BlobMeta
+from ...configs.errors import BadInput
+from ...messages.blobs import BlobInfo, BlobMeta
+from .. import json_dialect, wire
+from ..errors import BadName, BridgeError, NoSuchBlob
+from ..frames import Buffer
+from ..json_dialect import Bundle, Destroy, Params, Ping, Query, Retrieve, Token
+from ..store.base import BlobReader, Store
+from ..zeromq import zmq
+from .budget import Budget
+from .lanes import Job, Lanes
+from .peers import Peer, Peers
 
 MAX_MATCHES = 100_000
 SENT_S = 0.01

@@ -9,11 +9,11 @@ import sys
 
 import structlog
 
-from bridge.cache.base import CacheBackend
-from bridge.server.plain import Assimilate, DestroyTags
-from bridge.server.service import BridgeServer
-from bridge.server.settings import ServerSettings
-from bridge.store.base import Store
+from ..cache.base import CacheBackend
+from ..store.base import Store
+from .plain import Assimilate, DestroyTags
+from .service import BridgeServer
+from .settings import ServerSettings
 
 SWITCH_S = 0.0005
 """How long a thread of the store may keep the interpreter from the loop."""

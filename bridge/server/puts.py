@@ -8,9 +8,9 @@ put again, which changes nothing but the version.
 from collections import OrderedDict
 from weakref import WeakValueDictionary
 
-from bridge.server.peers import Ticket
-from bridge.server.streams import Incoming
-from messages.blobs import BlobInfo
+from ...messages.blobs import BlobInfo
+from .peers import Ticket
+from .streams import Incoming
 
 REMEMBERED = 4096
 """Answers."""

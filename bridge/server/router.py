@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import structlog
 
-from bridge.frames import APART_BYTES, EAGER, Buffer, Packed, receive, send_all
-from bridge.zeromq import zmq
+from ..frames import APART_BYTES, EAGER, Buffer, Packed, receive, send_all
+from ..zeromq import zmq
 
 log = structlog.get_logger("bridge")
 

@@ -21,21 +21,21 @@ from types import TracebackType
 
 import structlog
 
-from bridge import wire
-from bridge.cache.base import CacheBackend
-from bridge.frames import Buffer
-from bridge.server.binary import Binary
-from bridge.server.budget import Budget
-from bridge.server.curve import check_endpoint, protect, server_secret
-from bridge.server.lanes import Lanes
-from bridge.server.peers import Peers
-from bridge.server.plain import Assimilate, DestroyTags, Plain, assimilate_text
-from bridge.server.router import Router
-from bridge.server.settings import ServerSettings
-from bridge.server.streams import Flow
-from bridge.store.base import Store
-from bridge.zeromq import AsyncioAuthenticator, zmq
-from configs.errors import BadInput
+from ...configs.errors import BadInput
+from .. import wire
+from ..cache.base import CacheBackend
+from ..frames import Buffer
+from ..store.base import Store
+from ..zeromq import AsyncioAuthenticator, zmq
+from .binary import Binary
+from .budget import Budget
+from .curve import check_endpoint, protect, server_secret
+from .lanes import Lanes
+from .peers import Peers
+from .plain import Assimilate, DestroyTags, Plain, assimilate_text
+from .router import Router
+from .settings import ServerSettings
+from .streams import Flow
 
 log = structlog.get_logger("bridge")
 

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from configs.data import BridgeSettings, StoreSettings
-from configs.section import Section
+from ...configs.data import BridgeSettings, StoreSettings
+from ...configs.section import Section
 
 
 class ServerSettings(Section):

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from bridge import wire
-from bridge.frames import Buffer
-from bridge.server.budget import Budget
-from bridge.server.lanes import Job, Lanes
-from bridge.server.peers import Ticket
-from bridge.store.base import BlobReader, BlobWriter
-from messages.blobs import BlobInfo
+from ...messages.blobs import BlobInfo
+from .. import wire
+from ..frames import Buffer
+from ..store.base import BlobReader, BlobWriter
+from .budget import Budget
+from .lanes import Job, Lanes
+from .peers import Ticket
 
 READ_AHEAD = 2
 """Chunks of one stream that are being read while others are being sent."""

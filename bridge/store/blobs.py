@@ -18,12 +18,12 @@ from functools import partial
 
 import xxhash
 
-from bridge.errors import BlobDamaged, NoSuchBlob, StoreError
-from bridge.store.catalog import Catalog, Entry, Record
-from bridge.store.ledger import Ledger, OutcomeUnknown
-from bridge.store.names import check_name
-from bridge.store.shelf import Bundle, ChunkShelf, Label
-from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+from ..errors import BlobDamaged, NoSuchBlob, StoreError
+from .catalog import Catalog, Entry, Record
+from .ledger import Ledger, OutcomeUnknown
+from .names import check_name
+from .shelf import Bundle, ChunkShelf, Label
 
 _LOG = logging.getLogger(__name__)
 _MAX_DOOMED = 1000

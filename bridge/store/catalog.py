@@ -13,12 +13,12 @@ from functools import partial
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
-from bridge.store.ledger import Ledger, Txn, fetch, rows
-from bridge.store.names import Pattern, key_of, names_in, prefix_of, read_cursor, write_cursor
-from bridge.store.shelf import Bundle, Label, Settle
-from configs.errors import BadInput
-from messages.base import Message
-from messages.blobs import BlobInfo, BlobPage
+from ...configs.errors import BadInput
+from ...messages.base import Message
+from ...messages.blobs import BlobInfo, BlobPage
+from .ledger import Ledger, Txn, fetch, rows
+from .names import Pattern, key_of, names_in, prefix_of, read_cursor, write_cursor
+from .shelf import Bundle, Label, Settle
 
 MAX_PAGE = 10_000
 _SLICE = 1000

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bridge.store.blobs import CatalogStore
-from bridge.store.ledger import Ledger, Txn, fetch
-from bridge.store.shelf import Bundle, Label, Settle
+from .blobs import CatalogStore
+from .ledger import Ledger, Txn, fetch
+from .shelf import Bundle, Label, Settle
 
 _PAGE: Final = 4096
 _HEADER: Final = 16

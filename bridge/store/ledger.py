@@ -22,7 +22,7 @@ from typing import IO, Final, Generic, TypeVar
 
 import lmdb
 
-from bridge.errors import StoreError, StoreFull
+from ..errors import StoreError, StoreFull
 
 ResultT = TypeVar("ResultT")
 Txn = lmdb.Transaction

@@ -18,9 +18,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from bridge.errors import BadName
-from bridge.store.base import MAX_NAME_BYTES
-from configs.errors import BadInput
+from ...configs.errors import BadInput
+from ..errors import BadName
+from .base import MAX_NAME_BYTES
 
 HEAD: Final = 479
 _WHOLE: Final = 510

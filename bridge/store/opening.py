@@ -7,12 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bridge.errors import StoreError, WrongStore
-from bridge.store.blobs import CatalogStore
-from bridge.store.embedded import open_embedded
-from bridge.store.iowarp.runtime import installed
-from bridge.store.iowarp.store import open_iowarp
-from configs.data import StoreSettings
+from ...configs.data import StoreSettings
+from ..errors import StoreError, WrongStore
+from .blobs import CatalogStore
+from .embedded import open_embedded
+from .iowarp.runtime import installed
+from .iowarp.store import open_iowarp
 
 _LOG = logging.getLogger(__name__)
 _MARK: Final = "kind"

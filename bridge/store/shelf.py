@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from bridge.store.ledger import Txn
+from .ledger import Txn
 
 Settle = Callable[[Txn], None]
 

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bridge.uris.content import BINARY
-from bridge.uris.paths import Roots
-from bridge.uris.sources import FileSource, PlannedBlob, SourceChanged
-from bridge.uris.uri import Uri, is_unicode, shown
-from messages.blobs import BlobMeta
+from ...messages.blobs import BlobMeta
+from .content import BINARY
+from .paths import Roots
+from .sources import FileSource, PlannedBlob, SourceChanged
+from .uri import Uri, is_unicode, shown
 
 if TYPE_CHECKING:
     import h5py

@@ -9,10 +9,10 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from bridge.uris.content import content_type_of
-from bridge.uris.sources import FileSource, PlannedBlob, file_source
-from bridge.uris.uri import Uri, is_unicode, shown
-from messages.blobs import BlobMeta
+from ...messages.blobs import BlobMeta
+from .content import content_type_of
+from .sources import FileSource, PlannedBlob, file_source
+from .uri import Uri, is_unicode, shown
 
 _KINDS = {
     stat.S_IFDIR: "a folder",

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from bridge import formats
-from bridge.uris.content import ARROW_FILE, CONTENT_TYPES
-from bridge.uris.sources import CHUNK_BYTES, FileSource, PlannedBlob, StoredSource, file_source
-from bridge.uris.uri import shown
-from configs.errors import CannotWrite
-from messages.blobs import BlobMeta
-from messages.data import Format
+from ...configs.errors import CannotWrite
+from ...messages.blobs import BlobMeta
+from ...messages.data import Format
+from .. import formats
+from .content import ARROW_FILE, CONTENT_TYPES
+from .sources import CHUNK_BYTES, FileSource, PlannedBlob, StoredSource, file_source
+from .uri import shown
 
 
 class LazyFolder:

@@ -10,15 +10,15 @@ from typing import Protocol
 
 import anyio
 
-from bridge.errors import URIResolveError
-from bridge.originals import original_tag
-from bridge.uris.content import TEXT, content_type_of
-from bridge.uris.hdf5 import hdf5_blobs
-from bridge.uris.paths import Roots, file_blob, folder_blobs
-from bridge.uris.sources import BytesSource, PlannedBlob, StoredSource
-from bridge.uris.uri import Uri, parse_uri, shown
-from configs.data import UriSettings
-from messages.blobs import BlobInfo, BlobMeta
+from ...configs.data import UriSettings
+from ...messages.blobs import BlobInfo, BlobMeta
+from ..errors import URIResolveError
+from ..originals import original_tag
+from .content import TEXT, content_type_of
+from .hdf5 import hdf5_blobs
+from .paths import Roots, file_blob, folder_blobs
+from .sources import BytesSource, PlannedBlob, StoredSource
+from .uri import Uri, parse_uri, shown
 
 
 class BlobStat(Protocol):

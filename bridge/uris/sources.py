@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
-from bridge.uris.uri import shown
-from configs.errors import BadInput
-from messages.blobs import BlobInfo, BlobMeta
+from ...configs.errors import BadInput
+from ...messages.blobs import BlobInfo, BlobMeta
+from .uri import shown
 
 CHUNK_BYTES = 1 << 20
 """Bytes of one piece of a source that is read in pieces."""

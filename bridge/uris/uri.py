@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bridge.errors import URIResolveError
+from ..errors import URIResolveError
 
 SHOWN_CHARACTERS = 120
 """How much of a URI an error quotes: `string::` may hold a whole document."""

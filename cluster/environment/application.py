@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from cluster.environment.errors import translate
-from cluster.environment.sessions import Sessions
-from cluster.serving.door import guard
-from cluster.serving.json_body import JsonRoute
-from cluster.serving.metrics import Metrics
-from configs.serving import EnvironmentServerSettings
-from messages.base import Done
-from messages.data import Action, ActionTrajectory, Observation, StepResult
-from messages.sessions import OpenSession, ResetSession, SessionInfo, SessionList
+from ...configs.serving import EnvironmentServerSettings
+from ...messages.base import Done
+from ...messages.data import Action, ActionTrajectory, Observation, StepResult
+from ...messages.sessions import OpenSession, ResetSession, SessionInfo, SessionList
+from ..serving.door import guard
+from ..serving.json_body import JsonRoute
+from ..serving.metrics import Metrics
+from .errors import translate
+from .sessions import Sessions
 
 
 def build(sessions: Sessions, settings: EnvironmentServerSettings, keys: tuple[str, ...]) -> FastAPI:

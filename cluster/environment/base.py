@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from messages.data import Action, ActionTrajectory, Observation, StepResult, TaskSpec
-from messages.sessions import EnvironmentKind
+from ...messages.data import Action, ActionTrajectory, Observation, StepResult, TaskSpec
+from ...messages.sessions import EnvironmentKind
 
 
 class Environment(Protocol):

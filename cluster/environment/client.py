@@ -7,10 +7,10 @@ from typing import Self, TypeVar
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from cluster.environment.errors import NoSuchSession, ServerUnreachable, understood
-from messages.base import Done, Message
-from messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
-from messages.sessions import EnvironmentKind, OpenSession, ResetSession, SessionInfo
+from ...messages.base import Done, Message
+from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
+from ...messages.sessions import EnvironmentKind, OpenSession, ResetSession, SessionInfo
+from .errors import NoSuchSession, ServerUnreachable, understood
 
 M = TypeVar("M", bound=Message)
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from actors.environment import EnvironmentOver
-from cluster.serving.errors import SERVER, ApiError
-from configs.errors import AgentFactoryError, BadInput
-from messages.chat import BadArguments
-from runtime.errors import AskTimeout
+from ...actors.environment import EnvironmentOver
+from ...configs.errors import AgentFactoryError, BadInput
+from ...messages.chat import BadArguments
+from ...runtime.errors import AskTimeout
+from ..serving.errors import SERVER, ApiError
 
 
 class NoSuchSession(BadInput):

@@ -8,14 +8,14 @@ score of anybody's.
 import uuid
 from collections.abc import Callable
 
-from actors.agents.base import ANSWER
-from actors.domains.data.judge import DataJudge
-from actors.environment import DataEnvironment, EnvironmentOver
-from actors.spaces import DataAccess, Space, clear, new_space
-from configs.errors import BadInput
-from messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
-from messages.episodes import Solution
-from messages.tasks import Task
+from ...actors.agents.base import ANSWER
+from ...actors.domains.data.judge import DataJudge
+from ...actors.environment import DataEnvironment, EnvironmentOver
+from ...actors.spaces import DataAccess, Space, clear, new_space
+from ...configs.errors import BadInput
+from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
+from ...messages.episodes import Solution
+from ...messages.tasks import Task
 
 SPACES = "served"
 """Stands in the names of spaces where a run has its own."""

@@ -5,22 +5,22 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from actors.coordinator.held_out import held_out
-from actors.domains import domain_named
-from actors.domains.base import TeacherSide
-from actors.environment import EnvironmentOver
-from actors.spaces import DataAccess
-from cluster.environment.base import Environment
-from cluster.environment.live import LiveEnvironment
-from cluster.environment.recorded import Recorded, RecordedEnvironment
-from configs.data import DataSettings
-from configs.errors import BadInput
-from configs.roles import EvaluationSettings
-from configs.serving import EnvironmentServerSettings
-from messages.sessions import EnvironmentKind
-from messages.tasks import Task
-from training.tasks import errands
-from training.tasks.library import Library, read_library
+from ...actors.coordinator.held_out import held_out
+from ...actors.domains import domain_named
+from ...actors.domains.base import TeacherSide
+from ...actors.environment import EnvironmentOver
+from ...actors.spaces import DataAccess
+from ...configs.data import DataSettings
+from ...configs.errors import BadInput
+from ...configs.roles import EvaluationSettings
+from ...configs.serving import EnvironmentServerSettings
+from ...messages.sessions import EnvironmentKind
+from ...messages.tasks import Task
+from ...training.tasks import errands
+from ...training.tasks.library import Library, read_library
+from .base import Environment
+from .live import LiveEnvironment
+from .recorded import Recorded, RecordedEnvironment
 
 
 class LocalEnvironments:

@@ -8,12 +8,12 @@ is.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
-from actors.agents.base import ANSWER
-from actors.environment import EnvironmentOver
-from actors.student.data_tools import action_of
-from configs.errors import BadInput
-from messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
-from messages.trajectories import Trajectory
+from ...actors.agents.base import ANSWER
+from ...actors.environment import EnvironmentOver
+from ...actors.student.data_tools import action_of
+from ...configs.errors import BadInput
+from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
+from ...messages.trajectories import Trajectory
 
 
 class Recorded(NamedTuple):

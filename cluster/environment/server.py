@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
-from actors.spaces import DataAccess
-from cluster.data_plane import spawn_data_access
-from cluster.environment.application import build
-from cluster.environment.local import LocalEnvironments
-from cluster.environment.recorded import Recorded
-from cluster.environment.sessions import Sessions
-from cluster.serving.door import bind, end_of, keys_of, running, url_of
-from configs.data import DataSettings
-from configs.serving import EnvironmentServerSettings
-from runtime.groups import task_group
-from runtime.system import ActorSystem
+from ...actors.spaces import DataAccess
+from ...configs.data import DataSettings
+from ...configs.serving import EnvironmentServerSettings
+from ...runtime.groups import task_group
+from ...runtime.system import ActorSystem
+from ..data_plane import spawn_data_access
+from ..serving.door import bind, end_of, keys_of, running, url_of
+from .application import build
+from .local import LocalEnvironments
+from .recorded import Recorded
+from .sessions import Sessions
 
 
 async def serve(

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import anyio
 import structlog
 
-from cluster.environment.base import Environment
-from cluster.environment.errors import NoSuchSession, SessionBusy, TooManySessions
-from cluster.environment.local import LocalEnvironments
-from configs.errors import AgentFactoryError
-from configs.serving import EnvironmentServerSettings
-from messages.sessions import EnvironmentKind, SessionInfo
+from ...configs.errors import AgentFactoryError
+from ...configs.serving import EnvironmentServerSettings
+from ...messages.sessions import EnvironmentKind, SessionInfo
+from .base import Environment
+from .errors import NoSuchSession, SessionBusy, TooManySessions
+from .local import LocalEnvironments
 
 log = structlog.get_logger("environment")
 

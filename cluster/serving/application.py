@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from cluster.serving.door import guard
-from cluster.serving.errors import translate
-from cluster.serving.routes import Routes
-from cluster.serving.service import Service
+from .door import guard
+from .errors import translate
+from .routes import Routes
+from .service import Service
 
 
 def build(service: Service, keys: tuple[str, ...]) -> FastAPI:

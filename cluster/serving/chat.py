@@ -7,11 +7,11 @@ from contextlib import aclosing
 
 from pydantic import JsonValue
 
-from cluster.serving.choices import Choices, follow_all, write_all
-from cluster.serving.replies import Head, calls_of, chat_logprobs
-from cluster.serving.service import Service, Written
-from cluster.serving.wire import ChatBody
-from messages.chat import JsonObject, Usage
+from ...messages.chat import JsonObject, Usage
+from .choices import Choices, follow_all, write_all
+from .replies import Head, calls_of, chat_logprobs
+from .service import Service, Written
+from .wire import ChatBody
 
 
 async def chat_reply(service: Service, body: ChatBody, prompt: tuple[int, ...]) -> JsonObject:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, TypeVar
 
-from cluster.serving.service import Service, Written
-from messages.chat import FunctionSpec, Usage
-from messages.generation import SamplingSettings
-from runtime.groups import task_group
+from ...messages.chat import FunctionSpec, Usage
+from ...messages.generation import SamplingSettings
+from ...runtime.groups import task_group
+from .service import Service, Written
 
 T = TypeVar("T")
 

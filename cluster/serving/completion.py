@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from cluster.serving.choices import Choices, follow_all, write_all
-from cluster.serving.replies import Head, characters, completion_logprobs
-from cluster.serving.service import Service, Written
-from cluster.serving.wire import CompletionBody
-from messages.chat import JsonObject, Usage
+from ...messages.chat import JsonObject, Usage
+from .choices import Choices, follow_all, write_all
+from .replies import Head, characters, completion_logprobs
+from .service import Service, Written
+from .wire import CompletionBody
 
 
 async def completion_reply(

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
+from ...configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
 
 ROWS_AT_LEAST: Final = 8
 """Rows that the engine on transformers makes room for at once (`runtime.engines.slots.FIRST_ROWS`)."""

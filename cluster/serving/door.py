@@ -20,13 +20,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from cluster.serving.errors import ApiError, invalid
-from cluster.serving.gate import Gate, error_response, is_loopback, of_status
-from cluster.serving.metrics import Metrics
-from configs.errors import AgentFactoryError, BadInput
-from configs.serving import DoorSettings
-from messages.chat import BadArguments
-from runtime.system import ActorSystem
+from ...configs.errors import AgentFactoryError, BadInput
+from ...configs.serving import DoorSettings
+from ...messages.chat import BadArguments
+from ...runtime.system import ActorSystem
+from .errors import ApiError, invalid
+from .gate import Gate, error_response, is_loopback, of_status
+from .metrics import Metrics
 
 log = structlog.get_logger("serving")
 

@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cluster.serving.errors import SERVER, ApiError
-from cluster.serving.metrics import Metrics
-from configs.serving import DoorSettings
+from ...configs.serving import DoorSettings
+from .errors import SERVER, ApiError
+from .metrics import Metrics
 
 OPEN_PATHS = {"/health"}
 COUNTED = {

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
-from messages.chat import FunctionCall, JsonObject, TokenLogprob, Usage
+from ...messages.chat import FunctionCall, JsonObject, TokenLogprob, Usage
 
 Kind = Literal["chat.completion", "chat.completion.chunk", "text_completion"]
 

@@ -14,17 +14,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Send
 
-from cluster.serving import metrics
-from cluster.serving.chat import chat_chunks, chat_reply
-from cluster.serving.completion import completion_chunks, completion_reply
-from cluster.serving.errors import ApiError, refused, translate
-from cluster.serving.json_body import JsonRoute
-from cluster.serving.replies import model_list, model_of
-from cluster.serving.service import Service
-from cluster.serving.wire import ChatBody, CompletionBody, EmbeddingBody
-from configs.errors import AgentFactoryError
-from messages.chat import JsonObject
-from runtime.models.context import estimate_tokens
+from ...configs.errors import AgentFactoryError
+from ...messages.chat import JsonObject
+from ...runtime.models.context import estimate_tokens
+from . import metrics
+from .chat import chat_chunks, chat_reply
+from .completion import completion_chunks, completion_reply
+from .errors import ApiError, refused, translate
+from .json_body import JsonRoute
+from .replies import model_list, model_of
+from .service import Service
+from .wire import ChatBody, CompletionBody, EmbeddingBody
 
 log = structlog.get_logger("serving")
 T = TypeVar("T")

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NamedTuple
 
-from messages.adapters import LoadAdapter
-from messages.generation import Completion, DescribeEngine, EngineStatistics, FollowGeneration, Generate
-from runtime.engines.base import UnknownAdapter
-from runtime.ref import PoolRef, Ref
+from ...messages.adapters import LoadAdapter
+from ...messages.generation import Completion, DescribeEngine, EngineStatistics, FollowGeneration, Generate
+from ...runtime.engines.base import UnknownAdapter
+from ...runtime.ref import PoolRef, Ref
 
 DESCRIBE_S = 5.0
 LOAD_S = 600.0

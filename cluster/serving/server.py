@@ -12,24 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from actors.coordinator.journal import read_journal
-from cluster.gpus import reserve_gpus
-from cluster.run_folder import JOURNAL
-from cluster.serving.application import build
-from cluster.serving.context import fit_context
-from cluster.serving.door import bind, end_of, keys_of, running, url_of
-from cluster.serving.sampler import Sampler
-from cluster.serving.service import Service
-from configs.errors import SettingsError
-from configs.models import EngineSettings, ModelSettings
-from configs.serving import ServingSettings
-from messages.adapters import AdapterRef, LoadAdapter, Policy
-from messages.runs import StepFinished
-from runtime.engines.actor import InferenceEngine
-from runtime.engines.chat import ChatFormat
-from runtime.engines.pool import EnginePool
-from runtime.system import ActorSystem
-from training.adapter_files import WEIGHTS_FILE, adapter_folder, read_adapter
+from ...actors.coordinator.journal import read_journal
+from ...configs.errors import SettingsError
+from ...configs.models import EngineSettings, ModelSettings
+from ...configs.serving import ServingSettings
+from ...messages.adapters import AdapterRef, LoadAdapter, Policy
+from ...messages.runs import StepFinished
+from ...runtime.engines.actor import InferenceEngine
+from ...runtime.engines.chat import ChatFormat
+from ...runtime.engines.pool import EnginePool
+from ...runtime.system import ActorSystem
+from ...training.adapter_files import WEIGHTS_FILE, adapter_folder, read_adapter
+from ..gpus import reserve_gpus
+from ..run_folder import JOURNAL
+from .application import build
+from .context import fit_context
+from .door import bind, end_of, keys_of, running, url_of
+from .sampler import Sampler
+from .service import Service
 
 
 class Plan(NamedTuple):
@@ -123,7 +123,7 @@ async def _cluster(plan: Plan) -> AsyncIterator[None]:
     if plan.transport == "local":
         yield
         return
-    from runtime.on_ray.session import ray_session
+    from ...runtime.on_ray.session import ray_session
 
     async with ray_session():
         yield

@@ -10,18 +10,18 @@ from uuid import uuid4
 
 import anyio
 
-from bridge.search.embedding import Embedder, Vectors, choose_embedder, local_embedder
-from cluster.serving.errors import SERVER, ApiError
-from cluster.serving.metrics import Metrics
-from cluster.serving.sampler import Piece, Sampler
-from cluster.serving.wire import ChatBody
-from configs.serving import ServingSettings
-from messages.chat import FunctionCall, FunctionSpec, TokenLogprob, Usage
-from messages.generation import Completion, EngineStatistics, Generate, SamplingSettings
-from messages.turns import FinishReason
-from runtime.engines.chat import ChatFormat
-from runtime.engines.functions import open_conversation
-from runtime.engines.reply_text import ReplyText
+from ...bridge.search.embedding import Embedder, Vectors, choose_embedder, local_embedder
+from ...configs.serving import ServingSettings
+from ...messages.chat import FunctionCall, FunctionSpec, TokenLogprob, Usage
+from ...messages.generation import Completion, EngineStatistics, Generate, SamplingSettings
+from ...messages.turns import FinishReason
+from ...runtime.engines.chat import ChatFormat
+from ...runtime.engines.functions import open_conversation
+from ...runtime.engines.reply_text import ReplyText
+from .errors import SERVER, ApiError
+from .metrics import Metrics
+from .sampler import Piece, Sampler
+from .wire import ChatBody
 
 
 class Written(NamedTuple):

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.serving.errors import refused
-from messages.chat import (
+from ...messages.chat import (
     AssistantMessage,
     ConversationMessage,
     FunctionCall,
@@ -16,6 +15,7 @@ from messages.chat import (
     ToolMessage,
     UserMessage,
 )
+from .errors import refused
 
 
 class Part(BaseModel):

@@ -11,16 +11,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from cluster.serving.errors import refused
-from cluster.serving.turns import Part, Turn, conversation_of
-from messages.chat import (
-    FUNCTION_NAME,
-    NO_PARAMETERS,
-    ConversationMessage,
-    FunctionSpec,
-    JsonObject,
-)
-from messages.generation import SamplingSettings
+from ...messages.chat import FUNCTION_NAME, NO_PARAMETERS, ConversationMessage, FunctionSpec, JsonObject
+from ...messages.generation import SamplingSettings
+from .errors import refused
+from .turns import Part, Turn, conversation_of
 
 NO_LIMIT = 1 << 20
 """Tokens: the engine's context ends a reply before."""

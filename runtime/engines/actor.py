@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack, contextmanager
 
 import structlog
 
-from configs.models import EngineSettings, ModelSettings
-from messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter
-from messages.base import Done
-from messages.generation import (
+from ...configs.models import EngineSettings, ModelSettings
+from ...messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter
+from ...messages.base import Done
+from ...messages.generation import (
     AbortGeneration,
     Completion,
     DescribeEngine,
@@ -27,9 +27,9 @@ from messages.generation import (
     SleepEngine,
     WakeEngine,
 )
-from runtime.actor import Actor
-from runtime.engines.base import AdapterRejected, AdapterShelf, EngineFailed, OpenShelf, open_engine
-from runtime.engines.live import LiveTokens
+from ..actor import Actor
+from .base import AdapterRejected, AdapterShelf, EngineFailed, OpenShelf, open_engine
+from .live import LiveTokens
 
 
 class BrokenEngine(Exception):

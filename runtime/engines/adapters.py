@@ -24,8 +24,8 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from messages.adapters import LoadAdapter
-from runtime.engines.base import AdapterRejected
+from ...messages.adapters import LoadAdapter
+from .base import AdapterRejected
 
 V = TypeVar("V")
 

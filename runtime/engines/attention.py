@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
-from runtime.engines.base import EngineFailed
+from .base import EngineFailed
 
 NAME = "agentfactory_slots"
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from configs.errors import AgentFactoryError
-from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
-from configs.optional_packages import hide_unused_packages
-from messages.adapters import AdapterRef, LoadAdapter
-from messages.generation import Completion, EngineStatistics, Generate
+from ...configs.errors import AgentFactoryError
+from ...configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
+from ...configs.optional_packages import hide_unused_packages
+from ...messages.adapters import AdapterRef, LoadAdapter
+from ...messages.generation import Completion, EngineStatistics, Generate
 
 OnTokens = Callable[[Sequence[int], Sequence[float]], None]
 """Hears, on the event loop, of tokens that were sampled and their log-probabilities."""
@@ -120,15 +120,15 @@ OpenShelf = Callable[[], AbstractAsyncContextManager[AdapterShelf]]
 def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:
     """The engine that the settings ask for, not yet started."""
     if isinstance(engine, SimulatedEngineSettings):
-        from runtime.engines.chat import ChatFormat
-        from runtime.engines.simulated import SimulatedEngine
+        from .chat import ChatFormat
+        from .simulated import SimulatedEngine
 
         return SimulatedEngine(engine, ChatFormat.load(model.locate()))
     if isinstance(engine, VllmEngineSettings):
-        from runtime.engines.vllm_engine import VllmEngine
+        from .vllm_engine import VllmEngine
 
         return VllmEngine(model, engine)
     hide_unused_packages()
-    from runtime.engines.transformers_engine import TransformersEngine
+    from .transformers_engine import TransformersEngine
 
     return TransformersEngine(model, engine)

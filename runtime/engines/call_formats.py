@@ -26,10 +26,10 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
-from messages.chat import JsonObject
-from runtime.engines.call_values import read_value
-from runtime.tools.literals import Found, read_arguments, read_literal, skip_space
-from runtime.tools.shapes import whole
+from ...messages.chat import JsonObject
+from ..tools.literals import Found, read_arguments, read_literal, skip_space
+from ..tools.shapes import whole
+from .call_values import read_value
 
 Schemas = Mapping[str, JsonObject]
 """The functions there are, each with the JSON Schema of its parameters."""

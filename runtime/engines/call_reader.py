@@ -13,19 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 from uuid import uuid4
 
-from messages.chat import FunctionCall, FunctionSpec, JsonObject
-from messages.turns import ToolCall
-from runtime.engines.call_formats import (
-    Schemas,
-    WrittenCall,
-    encode_arguments,
-    next_opening,
-    read_bare,
-    read_place,
-)
-from runtime.engines.call_values import read_value
-from runtime.tools.calls import parse_reply
-from runtime.tools.forms import TAGS
+from ...messages.chat import FunctionCall, FunctionSpec, JsonObject
+from ...messages.turns import ToolCall
+from ..tools.calls import parse_reply
+from ..tools.forms import TAGS
+from .call_formats import Schemas, WrittenCall, encode_arguments, next_opening, read_bare, read_place
+from .call_values import read_value
 
 MAX_TRIES: Final = 32
 """Places that look like calls and are none, after which the rest is text; each may cost a look at it all."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from messages.chat import JsonObject
+from ...messages.chat import JsonObject
 
 CallShape = Callable[[Mapping[str, JsonValue]], JsonObject]
 """Puts a message into a template's shape; messages without calls stay as they are."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from messages.chat import JsonObject
+from ...messages.chat import JsonObject
 
 _CONSTANTS: Final[dict[str, JsonValue]] = {
     "true": True, "True": True, "false": False, "False": False, "null": None, "None": None,

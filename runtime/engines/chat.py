@@ -24,10 +24,10 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import JsonValue
 
-from messages.chat import TokenLogprob
-from runtime.engines.call_shapes import CALL_SHAPES, CallShape, write_call
-from runtime.engines.chat_template import DEFAULT, WITH_TOOLS, ChatFormatError, ChatTemplate
-from runtime.engines.tokenizer_files import Decode, Encode, TokenizerFiles, read_tokenizer_files
+from ...messages.chat import TokenLogprob
+from .call_shapes import CALL_SHAPES, CallShape, write_call
+from .chat_template import DEFAULT, WITH_TOOLS, ChatFormatError, ChatTemplate
+from .tokenizer_files import Decode, Encode, TokenizerFiles, read_tokenizer_files
 
 __all__ = ["ChatFormat", "ChatFormatError", "ChatMessage", "Decode", "Encode"]
 

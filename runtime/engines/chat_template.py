@@ -20,7 +20,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import JsonValue
 
-from configs.errors import BadInput
+from ...configs.errors import BadInput
 
 DEFAULT: Final = "default"
 WITH_TOOLS: Final = "tool_use"

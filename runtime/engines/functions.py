@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from messages.chat import (
+from ...messages.chat import (
     AssistantMessage,
     ConversationMessage,
     FunctionCall,
@@ -14,8 +14,8 @@ from messages.chat import (
     JsonObject,
     ToolMessage,
 )
-from runtime.engines.chat import ChatFormat, ChatMessage
-from runtime.engines.text_functions import write_as_text
+from .chat import ChatFormat, ChatMessage
+from .text_functions import write_as_text
 
 
 def calls_functions(messages: Sequence[ConversationMessage]) -> bool:

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from runtime.engines.row import Row
-from runtime.engines.sampling import Sampled, sample
-from runtime.engines.slots import Band, Layout
-from runtime.engines.step import Step
+from .row import Row
+from .sampling import Sampled, sample
+from .slots import Band, Layout
+from .step import Step
 
 
 class Lane:

@@ -7,7 +7,7 @@ a time and nothing is queued for it.
 import asyncio
 from collections.abc import Sequence
 
-from messages.generation import Sampled
+from ...messages.generation import Sampled
 
 
 class LiveTokens:

@@ -6,9 +6,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from configs.errors import SettingsError
-from configs.models import LOADING, ModelSettings
-from runtime.engines.attention import NAME
+from ...configs.errors import SettingsError
+from ...configs.models import LOADING, ModelSettings
+from .attention import NAME
 
 LESS = "take a smaller model, a smaller model.dtype (bfloat16), or on a GPU model.quantize nf4"
 

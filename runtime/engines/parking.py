@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from runtime.engines.row import Row
+from .row import Row
 
 
 class ParkedSessions:

@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TypeVar
 
-from messages.base import Message, Request
-from messages.generation import EndSessions, Generate
-from runtime.ref import ActorRef, PoolRef
+from ...messages.base import Message, Request
+from ...messages.generation import EndSessions, Generate
+from ..ref import ActorRef, PoolRef
 
 ReplyT = TypeVar("ReplyT")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from messages.chat import FunctionSpec
-from runtime.engines.call_reader import CallReader, Read
-from runtime.engines.chat import ChatFormat, Decode
+from ...messages.chat import FunctionSpec
+from .call_reader import CallReader, Read
+from .chat import ChatFormat, Decode
 
 _HALF = "\ufffd"
 """What a decoder shows for bytes that are no whole character (yet)."""

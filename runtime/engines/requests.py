@@ -3,8 +3,8 @@
 from collections.abc import Container
 from dataclasses import dataclass
 
-from messages.generation import Generate
-from runtime.engines.base import BadRequest, PromptTooLong, SchemaRefused
+from ...messages.generation import Generate
+from .base import BadRequest, PromptTooLong, SchemaRefused
 
 
 @dataclass(frozen=True, slots=True)

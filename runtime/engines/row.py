@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from messages.generation import Completion, Generate
-from messages.turns import FinishReason
-from runtime.engines.base import OnTokens
+from ...messages.generation import Completion, Generate
+from ...messages.turns import FinishReason
+from .base import OnTokens
 
 if TYPE_CHECKING:
-    from runtime.engines.slots import Band
+    from .slots import Band
 
 Answer = asyncio.Future[Completion]
 

@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
-from configs.models import TransformersEngineSettings
-from messages.adapters import LoadAdapter
-from messages.generation import EngineStatistics
-from messages.turns import FinishReason
-from runtime.engines.adapters import layered, merged, read_adapter
-from runtime.engines.attention import LayerShape
-from runtime.engines.base import AdapterRejected, UnknownAdapter
-from runtime.engines.lane import Lane
-from runtime.engines.parking import ParkedSessions
-from runtime.engines.row import Row
-from runtime.engines.slots import Layout
-from runtime.engines.stopping import StopRules
+from ...configs.models import TransformersEngineSettings
+from ...messages.adapters import LoadAdapter
+from ...messages.generation import EngineStatistics
+from ...messages.turns import FinishReason
+from .adapters import layered, merged, read_adapter
+from .attention import LayerShape
+from .base import AdapterRejected, UnknownAdapter
+from .lane import Lane
+from .parking import ParkedSessions
+from .row import Row
+from .slots import Layout
+from .stopping import StopRules
 
 PREFILL_TOKENS = 4096
 """Prompt tokens that may join in one step, so that a wave of prompts does not stall who decodes."""

@@ -10,20 +10,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from configs.models import SimulatedEngineSettings
-from messages.adapters import LoadAdapter
-from messages.generation import Completion, EngineStatistics, Generate
-from messages.turns import FinishReason
-from runtime.engines.base import (
-    BadRequest,
-    EngineClosed,
-    EngineError,
-    EngineFailed,
-    OnTokens,
-    SchemaRefused,
-    UnknownAdapter,
-)
-from runtime.engines.chat import ChatFormat
+from ...configs.models import SimulatedEngineSettings
+from ...messages.adapters import LoadAdapter
+from ...messages.generation import Completion, EngineStatistics, Generate
+from ...messages.turns import FinishReason
+from .base import BadRequest, EngineClosed, EngineError, EngineFailed, OnTokens, SchemaRefused, UnknownAdapter
+from .chat import ChatFormat
 
 EOS_ID = 0
 

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from runtime.engines.attention import LayerShape
-from runtime.engines.row import Row
+from .attention import LayerShape
+from .row import Row
 
 FIRST_ROWS = 8
 """Rows of a new band; doubled whenever it is full."""

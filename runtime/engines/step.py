@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from runtime.engines.row import Row
-from runtime.engines.slots import Band
+from .row import Row
+from .slots import Band
 
 _COLUMNS = 8
 """Attention reads columns up to the longest row of the band, rounded up to this many."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from messages.turns import FinishReason
-from runtime.engines.row import Row
+from ...messages.turns import FinishReason
+from .row import Row
 
 _SLACK = 4
 """Tokens beyond the stop string's length that are decoded: a character may take several tokens."""

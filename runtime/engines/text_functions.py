@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from messages.chat import AssistantMessage, ConversationMessage, FunctionSpec, ToolMessage
-from runtime.engines.chat import ChatMessage
-from runtime.tools.parameters import write_schema
-from runtime.tools.shapes import Signatures, make_call
+from ...messages.chat import AssistantMessage, ConversationMessage, FunctionSpec, ToolMessage
+from ..tools.parameters import write_schema
+from ..tools.shapes import Signatures, make_call
+from .chat import ChatMessage
 
 _HOW: Final = """\
 You may call these tools. To call one, end your reply with two lines:

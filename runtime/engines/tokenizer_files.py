@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from runtime.engines.chat_template import DEFAULT, WITH_TOOLS, ChatFormatError
+from .chat_template import DEFAULT, WITH_TOOLS, ChatFormatError
 
 Encode = Callable[[str], Sequence[int]]
 Decode = Callable[[Sequence[int]], str]
@@ -53,7 +53,7 @@ def read_tokenizer_files(folder_or_name: str | Path) -> TokenizerFiles:
 def _read_folder(folder: Path) -> TokenizerFiles:
     from tokenizers import Tokenizer
 
-    from runtime.engines.token_bytes import speller
+    from .token_bytes import speller
 
     path = folder / "tokenizer.json"
     try:
@@ -86,7 +86,7 @@ def _read_folder(folder: Path) -> TokenizerFiles:
 def _read_with_transformers(name: str) -> TokenizerFiles:
     from transformers import AutoTokenizer, GenerationConfig
 
-    from runtime.engines.token_bytes import speller
+    from .token_bytes import speller
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)

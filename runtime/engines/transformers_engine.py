@@ -17,13 +17,13 @@ from collections import deque
 
 import structlog
 
-from configs.models import ModelSettings, TransformersEngineSettings
-from messages.adapters import LoadAdapter
-from messages.generation import Completion, EngineStatistics, Generate
-from runtime.engines.base import EngineClosed, OnTokens
-from runtime.engines.requests import Limits, check_request
-from runtime.engines.row import Row
-from runtime.engines.worker import Abort, Close, EndSessions, Load, Outcome, Submit, Unload, Worker
+from ...configs.models import ModelSettings, TransformersEngineSettings
+from ...messages.adapters import LoadAdapter
+from ...messages.generation import Completion, EngineStatistics, Generate
+from .base import EngineClosed, OnTokens
+from .requests import Limits, check_request
+from .row import Row
+from .worker import Abort, Close, EndSessions, Load, Outcome, Submit, Unload, Worker
 
 log = structlog.get_logger("engine")
 

@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from configs.models import ModelSettings, VllmEngineSettings
-from messages.adapters import LoadAdapter
-from messages.generation import Completion, EngineStatistics, Generate
-from messages.turns import FinishReason
-from runtime.daemon_thread import in_daemon_thread
-from runtime.engines.base import (
+from ...configs.models import ModelSettings, VllmEngineSettings
+from ...messages.adapters import LoadAdapter
+from ...messages.generation import Completion, EngineStatistics, Generate
+from ...messages.turns import FinishReason
+from ..daemon_thread import in_daemon_thread
+from .base import (
     AdapterRejected,
     BadRequest,
     EngineClosed,
@@ -41,8 +41,8 @@ from runtime.engines.base import (
     OnTokens,
     UnknownAdapter,
 )
-from runtime.engines.requests import Limits, check_request
-from runtime.engines.vllm_start import start_llm
+from .requests import Limits, check_request
+from .vllm_start import start_llm
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -323,7 +323,7 @@ class VllmEngine:
         """The adapter's files in a folder of its own, checked. Blocks."""
         from vllm.lora.request import LoRARequest
 
-        from runtime.engines.adapters import read_files
+        from .adapters import read_files
 
         lora, config = read_files(request, self._model.locate())
         name = str(request.adapter.name)

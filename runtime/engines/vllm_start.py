@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from configs.errors import SettingsError
-from configs.models import ModelSettings, VllmEngineSettings
-from runtime.engines.base import EngineFailed
-from runtime.engines.vllm_log import cause_in, is_about_memory, keep_log
+from ...configs.errors import SettingsError
+from ...configs.models import ModelSettings, VllmEngineSettings
+from .base import EngineFailed
+from .vllm_log import cause_in, is_about_memory, keep_log
 
 if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs

@@ -20,18 +20,18 @@ from typing import TypeVar
 
 import torch
 
-from configs.errors import AgentFactoryError
-from configs.models import ModelSettings, TransformersEngineSettings
-from messages.adapters import LoadAdapter
-from messages.generation import EngineStatistics
-from runtime.engines.attention import probe
-from runtime.engines.base import AdapterRejected, EngineClosed, EngineError, EngineFailed
-from runtime.engines.chat import ChatFormat
-from runtime.engines.loading import load_base
-from runtime.engines.requests import Limits
-from runtime.engines.row import Row
-from runtime.engines.scheduler import Scheduler
-from runtime.engines.stopping import StopRules
+from ...configs.errors import AgentFactoryError
+from ...configs.models import ModelSettings, TransformersEngineSettings
+from ...messages.adapters import LoadAdapter
+from ...messages.generation import EngineStatistics
+from .attention import probe
+from .base import AdapterRejected, EngineClosed, EngineError, EngineFailed
+from .chat import ChatFormat
+from .loading import load_base
+from .requests import Limits
+from .row import Row
+from .scheduler import Scheduler
+from .stopping import StopRules
 
 T = TypeVar("T")
 

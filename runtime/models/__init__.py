@@ -9,8 +9,8 @@
 that ends in `_backend` speaks one language and is imported only when it is asked for.
 """
 
-from runtime.models.model import ChatModel
-from runtime.models.opening import TRAINING, capabilities_of, open_model, require
-from runtime.models.stream import ReplyStream
+from .model import ChatModel
+from .opening import TRAINING, capabilities_of, open_model, require
+from .stream import ReplyStream
 
 __all__ = ["TRAINING", "ChatModel", "ReplyStream", "capabilities_of", "open_model", "require"]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from configs.chat_models import AnthropicModelSettings
-from messages.chat import (
+from ...configs.chat_models import AnthropicModelSettings
+from ...messages.chat import (
     AssistantMessage,
     Capabilities,
     ChatFinish,
@@ -18,16 +18,10 @@ from messages.chat import (
     ToolMessage,
     Usage,
 )
-from runtime.models.backend import (
-    Assembly,
-    ClientBackend,
-    Pieces,
-    arguments_of,
-    split_system,
-)
-from runtime.models.errors import ModelError
-from runtime.models.keys import read_key
-from runtime.models.stainless import translate
+from .backend import Assembly, ClientBackend, Pieces, arguments_of, split_system
+from .errors import ModelError
+from .keys import read_key
+from .stainless import translate
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

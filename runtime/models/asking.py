@@ -6,11 +6,11 @@ import asyncio
 import json
 from typing import NamedTuple
 
-from messages.chat import Capability, ChatRequest, Usage
-from runtime.engines.functions import calls_functions
-from runtime.models.backend import Backend, BackendReply
-from runtime.models.context import estimate_tokens, fit
-from runtime.models.errors import BrokenReply, ContextTooLong, Unsupported
+from ...messages.chat import Capability, ChatRequest, Usage
+from ..engines.functions import calls_functions
+from .backend import Backend, BackendReply
+from .context import estimate_tokens, fit
+from .errors import BrokenReply, ContextTooLong, Unsupported
 
 
 class Asked(NamedTuple):

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple
 
-from configs.errors import SettingsError
-from messages.chat import (
+from ...configs.errors import SettingsError
+from ...messages.chat import (
     BadArguments,
     Capabilities,
     ChatFinish,
@@ -22,8 +22,8 @@ from messages.chat import (
     TokenLogprob,
     Usage,
 )
-from runtime.models.context import estimate_prompt
-from runtime.models.errors import (
+from .context import estimate_prompt
+from .errors import (
     BrokenReply,
     ModelError,
     ModelUnavailable,

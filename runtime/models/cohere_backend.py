@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from configs.chat_models import CohereModelSettings
-from messages.chat import Capabilities, ChatFinish, ChatRequest, JsonObject, Usage
-from runtime.models.backend import Assembly, BackendVectors, ClientBackend, Pieces, meaning
-from runtime.models.errors import BrokenReply, ModelError, ModelUnavailable
-from runtime.models.keys import read_key
-from runtime.models.openai_shape import write_messages, write_tools
+from ...configs.chat_models import CohereModelSettings
+from ...messages.chat import Capabilities, ChatFinish, ChatRequest, JsonObject, Usage
+from .backend import Assembly, BackendVectors, ClientBackend, Pieces, meaning
+from .errors import BrokenReply, ModelError, ModelUnavailable
+from .keys import read_key
+from .openai_shape import write_messages, write_tools
 
 if TYPE_CHECKING:
     from cohere import AsyncClientV2

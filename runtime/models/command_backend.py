@@ -14,9 +14,9 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from configs.chat_models import CommandModelSettings
-from configs.errors import SettingsError
-from messages.chat import (
+from ...configs.chat_models import CommandModelSettings
+from ...configs.errors import SettingsError
+from ...messages.chat import (
     AssistantMessage,
     Capabilities,
     ChatRequest,
@@ -25,9 +25,9 @@ from messages.chat import (
     Usage,
     UserMessage,
 )
-from runtime.models.backend import Backend, BackendReply, Pieces, split_system
-from runtime.models.errors import BrokenReply, CommandFailed, ModelError
-from runtime.models.keys import without_secrets
+from .backend import Backend, BackendReply, Pieces, split_system
+from .errors import BrokenReply, CommandFailed, ModelError
+from .keys import without_secrets
 
 ALWAYS = ("PATH", "HOME", "LANG")
 """Variables that every program gets."""

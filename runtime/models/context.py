@@ -8,8 +8,8 @@ calls many tools), its oldest steps go: an assistant message with the results of
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from messages.chat import AssistantMessage, ConversationMessage, SystemMessage, UserMessage
-from runtime.models.errors import ContextTooLong
+from ...messages.chat import AssistantMessage, ConversationMessage, SystemMessage, UserMessage
+from .errors import ContextTooLong
 
 BYTES_PER_TOKEN = 3
 """Real texts have more, so that an estimate errs on the safe side."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from runtime.models.errors import ModelTimeout
+from .errors import ModelTimeout
 
 
 class Deadline:

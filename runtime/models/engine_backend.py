@@ -11,17 +11,11 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import uuid4
 
-from configs.chat_models import EngineModelSettings
-from configs.models import TransformersEngineSettings, VllmEngineSettings
-from messages.chat import (
-    Capabilities,
-    ChatRequest,
-    ConversationMessage,
-    FunctionCall,
-    Usage,
-)
-from messages.generation import Completion, Generate
-from runtime.engines.base import (
+from ...configs.chat_models import EngineModelSettings
+from ...configs.models import TransformersEngineSettings, VllmEngineSettings
+from ...messages.chat import Capabilities, ChatRequest, ConversationMessage, FunctionCall, Usage
+from ...messages.generation import Completion, Generate
+from ..engines.base import (
     BadRequest,
     Engine,
     EngineClosed,
@@ -30,19 +24,13 @@ from runtime.engines.base import (
     UnknownAdapter,
     open_engine,
 )
-from runtime.engines.chat import ChatFormat, ChatFormatError
-from runtime.engines.functions import open_conversation
-from runtime.engines.live import LiveTokens
-from runtime.engines.reply_text import ReplyText
-from runtime.models.backend import Backend, BackendReply, Pieces
-from runtime.models.context import estimate_prompt
-from runtime.models.errors import (
-    ContextTooLong,
-    ModelClosed,
-    ModelError,
-    ModelUnavailable,
-    RequestRefused,
-)
+from ..engines.chat import ChatFormat, ChatFormatError
+from ..engines.functions import open_conversation
+from ..engines.live import LiveTokens
+from ..engines.reply_text import ReplyText
+from .backend import Backend, BackendReply, Pieces
+from .context import estimate_prompt
+from .errors import ContextTooLong, ModelClosed, ModelError, ModelUnavailable, RequestRefused
 
 CAPABILITIES = Capabilities(
     streaming=True,

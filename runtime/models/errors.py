@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from configs.errors import AgentFactoryError
+from ...configs.errors import AgentFactoryError
 
 
 class ModelError(AgentFactoryError):

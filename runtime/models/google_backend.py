@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from configs.chat_models import GoogleModelSettings
-from messages.chat import (
+from ...configs.chat_models import GoogleModelSettings
+from ...messages.chat import (
     AssistantMessage,
     Capabilities,
     ChatFinish,
@@ -22,17 +22,9 @@ from messages.chat import (
     ToolMessage,
     Usage,
 )
-from runtime.models.backend import (
-    Assembly,
-    BackendVectors,
-    ClientBackend,
-    Pieces,
-    arguments_of,
-    meaning,
-    split_system,
-)
-from runtime.models.errors import BrokenReply, ModelError, ModelUnavailable
-from runtime.models.keys import read_key
+from .backend import Assembly, BackendVectors, ClientBackend, Pieces, arguments_of, meaning, split_system
+from .errors import BrokenReply, ModelError, ModelUnavailable
+from .keys import read_key
 
 if TYPE_CHECKING:
     from google.genai import Client

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import structlog
 
-from configs.chat_models import ChatSection
-from runtime.models.backend import Backend
-from runtime.models.deadline import Deadline
-from runtime.models.errors import ClientFailure, ModelClosed, ModelError, RateLimited
-from runtime.models.keys import without_secrets
-from runtime.models.limits import Limiter
-from runtime.models.retrying import pause_before
+from ...configs.chat_models import ChatSection
+from .backend import Backend
+from .deadline import Deadline
+from .errors import ClientFailure, ModelClosed, ModelError, RateLimited
+from .keys import without_secrets
+from .limits import Limiter
+from .retrying import pause_before
 
 ResultT = TypeVar("ResultT")
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()

@@ -2,7 +2,7 @@
 
 import os
 
-from configs.errors import SettingsError
+from ...configs.errors import SettingsError
 
 SHORTEST = 4
 """A shorter value is not looked for in texts: it would be found everywhere."""

@@ -1,6 +1,6 @@
 """Rate limits that we keep by ourselves. Decided synchronously; the caller does the waiting."""
 
-from configs.chat_models import RateLimits
+from ...configs.chat_models import RateLimits
 
 MINUTE_S = 60.0
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import structlog
 from pydantic import ValidationError
 
-from configs.chat_models import LlamaCppModelSettings
-from configs.errors import SettingsError
-from messages.chat import Capabilities, ChatRequest, JsonObject
-from runtime.models.backend import Assembly, ClientBackend, Pieces
-from runtime.models.errors import BrokenReply, ContextTooLong, ModelClosed, ModelError, RequestRefused
-from runtime.models.openai_shape import Chunk, read_chunk, write_messages, write_tools
+from ...configs.chat_models import LlamaCppModelSettings
+from ...configs.errors import SettingsError
+from ...messages.chat import Capabilities, ChatRequest, JsonObject
+from .backend import Assembly, ClientBackend, Pieces
+from .errors import BrokenReply, ContextTooLong, ModelClosed, ModelError, RequestRefused
+from .openai_shape import Chunk, read_chunk, write_messages, write_tools
 
 if TYPE_CHECKING:
     from llama_cpp import Llama

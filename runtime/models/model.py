@@ -18,8 +18,8 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from configs.chat_models import ChatSection
-from messages.chat import (
+from ...configs.chat_models import ChatSection
+from ...messages.chat import (
     Capabilities,
     Capability,
     ChatReply,
@@ -31,15 +31,15 @@ from messages.chat import (
     PullProgress,
     Usage,
 )
-from messages.generation import Embeddings, SamplingSettings
-from runtime.models.asking import Asked, check_form, prepare, usage_of
-from runtime.models.backend import Backend, BackendReply, BackendVectors
-from runtime.models.context import estimate_tokens
-from runtime.models.deadline import Deadline
-from runtime.models.errors import BrokenReply, ModelError, Unsupported
-from runtime.models.guard import Guard
-from runtime.models.stream import ReplyStream
-from runtime.models.tally import Tally
+from ...messages.generation import Embeddings, SamplingSettings
+from .asking import Asked, check_form, prepare, usage_of
+from .backend import Backend, BackendReply, BackendVectors
+from .context import estimate_tokens
+from .deadline import Deadline
+from .errors import BrokenReply, ModelError, Unsupported
+from .guard import Guard
+from .stream import ReplyStream
+from .tally import Tally
 
 EMBED_BATCH = 96
 """Texts of one request; no provider takes fewer."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from configs.chat_models import OllamaModelSettings
-from messages.chat import (
+from ...configs.chat_models import OllamaModelSettings
+from ...messages.chat import (
     AssistantMessage,
     Capabilities,
     ChatRequest,
@@ -22,16 +22,9 @@ from messages.chat import (
     ToolMessage,
     Usage,
 )
-from runtime.models.backend import (
-    Assembly,
-    BackendVectors,
-    ClientBackend,
-    Pieces,
-    arguments_of,
-    meaning,
-)
-from runtime.models.errors import BrokenReply, ModelError, ModelUnavailable
-from runtime.models.openai_shape import write_tools
+from .backend import Assembly, BackendVectors, ClientBackend, Pieces, arguments_of, meaning
+from .errors import BrokenReply, ModelError, ModelUnavailable
+from .openai_shape import write_tools
 
 if TYPE_CHECKING:
     from ollama import AsyncClient, ChatResponse

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from configs.chat_models import OpenAIModelSettings
-from messages.chat import Capabilities, ChatRequest, JsonObject
-from runtime.models.backend import Assembly, BackendVectors, ClientBackend, Pieces
-from runtime.models.errors import ModelError
-from runtime.models.keys import read_key
-from runtime.models.openai_shape import Chunk, read_chunk, write_messages, write_tools
-from runtime.models.stainless import translate
+from ...configs.chat_models import OpenAIModelSettings
+from ...messages.chat import Capabilities, ChatRequest, JsonObject
+from .backend import Assembly, BackendVectors, ClientBackend, Pieces
+from .errors import ModelError
+from .keys import read_key
+from .openai_shape import Chunk, read_chunk, write_messages, write_tools
+from .stainless import translate
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

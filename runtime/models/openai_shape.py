@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from messages.chat import (
+from ...messages.chat import (
     AssistantMessage,
     ChatFinish,
     ConversationMessage,
@@ -16,7 +16,7 @@ from messages.chat import (
     ToolMessage,
     Usage,
 )
-from runtime.models.backend import Assembly
+from .backend import Assembly
 
 FINISH: dict[str, ChatFinish] = {
     "stop": "stop",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from configs.chat_models import (
+from ...configs.chat_models import (
     AnthropicModelSettings,
     ChatModelSettings,
     CohereModelSettings,
@@ -15,9 +15,9 @@ from configs.chat_models import (
     OllamaModelSettings,
     OpenAIModelSettings,
 )
-from configs.errors import SettingsError
-from messages.chat import Capabilities, Capability
-from runtime.models import (
+from ...configs.errors import SettingsError
+from ...messages.chat import Capabilities, Capability
+from . import (
     anthropic_backend,
     cohere_backend,
     command_backend,
@@ -27,8 +27,8 @@ from runtime.models import (
     ollama_backend,
     openai_backend,
 )
-from runtime.models.backend import Backend
-from runtime.models.model import ChatModel
+from .backend import Backend
+from .model import ChatModel
 
 TRAINING: tuple[Capability, ...] = ("token_ids", "logprobs", "adapters")
 """What a model must be able to do to be trained."""

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from configs.chat_models import RetrySettings
-from runtime.models.errors import ModelError, RateLimited
+from ...configs.chat_models import RetrySettings
+from .errors import ModelError, RateLimited
 
 _random = Random()
 

@@ -7,8 +7,8 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from runtime.models.backend import meaning
-from runtime.models.errors import BrokenReply, ModelError, ModelUnavailable
+from .backend import meaning
+from .errors import BrokenReply, ModelError, ModelUnavailable
 
 
 def translate(error: Exception, library: ModuleType, where: str) -> ModelError | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Self
 
-from messages.chat import ChatReply
-from runtime.models.backend import BackendReply, Pieces
-from runtime.models.deadline import Deadline
-from runtime.models.errors import BrokenReply, ModelError
-from runtime.models.guard import Guard
+from ...messages.chat import ChatReply
+from .backend import BackendReply, Pieces
+from .deadline import Deadline
+from .errors import BrokenReply, ModelError
+from .guard import Guard
 
 
 class ReplyStream:

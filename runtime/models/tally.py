@@ -1,7 +1,7 @@
 """What a chat model has used, and what that costs."""
 
-from configs.chat_models import Prices
-from messages.chat import ModelStatistics, Usage
+from ...configs.chat_models import Prices
+from ...messages.chat import ModelStatistics, Usage
 
 MILLION = 1e6
 

@@ -25,16 +25,16 @@ import ray.actor
 import ray.exceptions
 import structlog
 
-from configs.errors import AgentFactoryError
-from messages.base import Message
-from runtime.daemon_thread import in_daemon_thread
-from runtime.errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
-from runtime.mailbox import PUT_LIMIT_S
-from runtime.on_ray.failure import Failure
-from runtime.on_ray.faults import translated
-from runtime.on_ray.pace import Pace
-from runtime.on_ray.port import ORDER_S, POLL_S
-from runtime.on_ray.wire import Batch, Exchanged, Outgoing, pack, unpack_incoming
+from ...configs.errors import AgentFactoryError
+from ...messages.base import Message
+from ..daemon_thread import in_daemon_thread
+from ..errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
+from ..mailbox import PUT_LIMIT_S
+from .failure import Failure
+from .faults import translated
+from .pace import Pace
+from .port import ORDER_S, POLL_S
+from .wire import Batch, Exchanged, Outgoing, pack, unpack_incoming
 
 log = structlog.get_logger("channel")
 

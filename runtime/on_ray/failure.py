@@ -7,7 +7,7 @@ from typing import Self
 
 from ray import cloudpickle  # not the package of that name: classes must be the ones that Ray has made here
 
-from runtime.errors import RemoteFailure
+from ..errors import RemoteFailure
 
 
 @dataclass(slots=True, frozen=True)

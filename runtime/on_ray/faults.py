@@ -2,8 +2,8 @@
 
 import ray.exceptions
 
-from configs.errors import AgentFactoryError
-from runtime.errors import ActorDown, ActorStopped, TransportError
+from ...configs.errors import AgentFactoryError
+from ..errors import ActorDown, ActorStopped, TransportError
 
 STOPPED = ("INTENDED_USER_EXIT", "ray.kill", "all references to the actor were removed")
 """What Ray says of an actor that was ended on purpose: only our own `stop` asks its process to end, kills it

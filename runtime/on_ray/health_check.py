@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from runtime.errors import ClusterUnreachable
+from ..errors import ClusterUnreachable
 
 IMPORT_TIMEOUT_S: Final = 60.0
 """For Python and Ray to be loaded, however busy the machine is."""

@@ -12,16 +12,16 @@ import uuid
 import psutil
 import structlog
 
-from configs.errors import AgentFactoryError
-from runtime.cell import CLOSE_S, Cell, RestartPolicy
-from runtime.local import mark_seen, ready_or_dead
-from runtime.on_ray.failure import Failure
-from runtime.on_ray.link import flush_channels
-from runtime.on_ray.port import Port
-from runtime.on_ray.wire import Batch, Exchanged
-from runtime.telemetry import LogSettings, Metrics, configure_logging
-from runtime.transport import ProcessStatistics, SpawnSpec
-from runtime.watchdog import LoopWatch
+from ...configs.errors import AgentFactoryError
+from ..cell import CLOSE_S, Cell, RestartPolicy
+from ..local import mark_seen, ready_or_dead
+from ..telemetry import LogSettings, Metrics, configure_logging
+from ..transport import ProcessStatistics, SpawnSpec
+from ..watchdog import LoopWatch
+from .failure import Failure
+from .link import flush_channels
+from .port import Port
+from .wire import Batch, Exchanged
 
 log = structlog.get_logger("host")
 

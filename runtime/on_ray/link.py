@@ -5,8 +5,8 @@ from collections.abc import Coroutine
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from messages.base import Message
-from runtime.on_ray.channel import Channel
+from ...messages.base import Message
+from .channel import Channel
 
 _channels: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Channel]] = WeakKeyDictionary()
 

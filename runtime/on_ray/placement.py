@@ -11,8 +11,8 @@ from ray.util import placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from runtime.errors import TransportError
-from runtime.transport import Place, Resources
+from ..errors import TransportError
+from ..transport import Place, Resources
 
 
 class Placements:

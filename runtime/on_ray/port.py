@@ -13,14 +13,14 @@ from functools import partial
 
 import structlog
 
-from configs.errors import AgentFactoryError
-from messages.base import Message
-from runtime.cell import Cell
-from runtime.envelope import Envelope
-from runtime.errors import TransportError
-from runtime.on_ray.failure import Failure
-from runtime.on_ray.pace import Pace
-from runtime.on_ray.wire import Batch, Incoming, Outgoing, pack, unpack_outgoing
+from ...configs.errors import AgentFactoryError
+from ...messages.base import Message
+from ..cell import Cell
+from ..envelope import Envelope
+from ..errors import TransportError
+from .failure import Failure
+from .pace import Pace
+from .wire import Batch, Incoming, Outgoing, pack, unpack_outgoing
 
 log = structlog.get_logger("host")
 

@@ -19,10 +19,10 @@ import ray
 import structlog
 from ray._private import worker as ray_worker
 
-from runtime.daemon_thread import DaemonThread, daemon_thread
-from runtime.errors import TransportError
-from runtime.on_ray.address import cluster_address
-from runtime.on_ray.health_check import check_cluster
+from ..daemon_thread import DaemonThread, daemon_thread
+from ..errors import TransportError
+from .address import cluster_address
+from .health_check import check_cluster
 
 log = structlog.get_logger("ray")
 

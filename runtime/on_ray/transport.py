@@ -11,16 +11,16 @@ import ray.actor
 import ray.exceptions
 import structlog
 
-from runtime.daemon_thread import in_daemon_thread
-from runtime.errors import ActorDown, AskTimeout, NoSuchActor, TransportError
-from runtime.on_ray.failure import Failure
-from runtime.on_ray.faults import translated
-from runtime.on_ray.host import ActorHost
-from runtime.on_ray.link import RayLink, close_channels
-from runtime.on_ray.placement import Placements
-from runtime.ref import ActorRef
-from runtime.telemetry import LogSettings
-from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
+from ..daemon_thread import in_daemon_thread
+from ..errors import ActorDown, AskTimeout, NoSuchActor, TransportError
+from ..ref import ActorRef
+from ..telemetry import LogSettings
+from ..transport import Place, ProcessStatistics, Resources, SpawnSpec
+from .failure import Failure
+from .faults import translated
+from .host import ActorHost
+from .link import RayLink, close_channels
+from .placement import Placements
 
 log = structlog.get_logger("transport")
 

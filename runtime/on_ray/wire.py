@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from ray import cloudpickle  # the one that Ray has made this process's classes with
 
-from messages.base import Message
-from runtime.on_ray.failure import Failure
+from ...messages.base import Message
+from .failure import Failure
 
 
 class Outgoing(NamedTuple):

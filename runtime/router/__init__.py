@@ -8,7 +8,7 @@
 `confidence`, `estimating`, `circuit`, `results`, `calibration`, and `state` for what is remembered.
 """
 
-from runtime.router.errors import NoAnswer, RouterClosed, StateDamaged, UnknownDecision
-from runtime.router.router import Router
+from .errors import NoAnswer, RouterClosed, StateDamaged, UnknownDecision
+from .router import Router
 
 __all__ = ["NoAnswer", "Router", "RouterClosed", "StateDamaged", "UnknownDecision"]

@@ -3,11 +3,11 @@
 import asyncio
 from typing import NamedTuple
 
-from configs.router import RoutedModelSettings
-from messages.chat import Capabilities, ChatReply, ChatRequest, Usage
-from messages.routing import Estimate
-from runtime.models import ChatModel
-from runtime.models.errors import BrokenReply, ModelError, ModelTimeout
+from ...configs.router import RoutedModelSettings
+from ...messages.chat import Capabilities, ChatReply, ChatRequest, Usage
+from ...messages.routing import Estimate
+from ..models import ChatModel
+from ..models.errors import BrokenReply, ModelError, ModelTimeout
 
 PERHAPS_BILLED = (ModelTimeout, BrokenReply)
 """After these the provider may have counted tokens that we were never told of."""

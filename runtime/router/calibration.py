@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from messages.routing import CalibrationBin
+from ...messages.routing import CalibrationBin
 
 BINS = 10
 

@@ -1,7 +1,7 @@
 """A model that keeps failing is left alone for a while, then one request tries it again."""
 
-from configs.router import CircuitSettings
-from messages.routing import CircuitState
+from ...configs.router import CircuitSettings
+from ...messages.routing import CircuitState
 
 
 class Circuit:

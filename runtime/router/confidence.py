@@ -20,10 +20,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from configs.router import RoutedModelSettings
-from messages.chat import BadArguments, ChatReply, FunctionCall, TokenLogprob
-from messages.routing import Confidence
-from runtime.tools.calls import parse_reply
+from ...configs.router import RoutedModelSettings
+from ...messages.chat import BadArguments, ChatReply, FunctionCall, TokenLogprob
+from ...messages.routing import Confidence
+from ..tools.calls import parse_reply
 
 
 class Judged(NamedTuple):

@@ -1,7 +1,7 @@
 """What a router raises beside the errors of its settings."""
 
-from configs.errors import AgentFactoryError, BadInput
-from messages.routing import RouteDecision
+from ...configs.errors import AgentFactoryError, BadInput
+from ...messages.routing import RouteDecision
 
 
 class NoAnswer(AgentFactoryError):

@@ -4,11 +4,11 @@ import math
 
 from pydantic import Field
 
-from configs.chat_models import Prices
-from messages.base import Message
-from messages.chat import Usage
-from messages.routing import Estimate
-from runtime.models.tally import cost_of
+from ...configs.chat_models import Prices
+from ...messages.base import Message
+from ...messages.chat import Usage
+from ...messages.routing import Estimate
+from ..models.tally import cost_of
 
 WEIGHT = 0.1
 """Of the newest observation, once there are ten; before that all weigh the same."""

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from configs.errors import SettingsError
-from configs.router import CircuitSettings, RoutedModelSettings
-from runtime.models import ChatModel, capabilities_of, open_model
-from runtime.router.circuit import Circuit
-from runtime.router.results import model_key
+from ...configs.errors import SettingsError
+from ...configs.router import CircuitSettings, RoutedModelSettings
+from ..models import ChatModel, capabilities_of, open_model
+from .circuit import Circuit
+from .results import model_key
 
 
 class Member(NamedTuple):

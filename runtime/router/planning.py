@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from messages.routing import Estimate
+from ...messages.routing import Estimate
 
 
 class Candidate(NamedTuple):

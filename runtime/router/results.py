@@ -16,12 +16,12 @@ import structlog
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from configs.chat_models import ChatSection
-from configs.errors import BadInput
-from configs.router import RouterSettings
-from messages.base import Message
-from messages.chat import ChatReply, ChatRequest
-from messages.routing import Confidence
+from ...configs.chat_models import ChatSection
+from ...configs.errors import BadInput
+from ...configs.router import RouterSettings
+from ...messages.base import Message
+from ...messages.chat import ChatReply, ChatRequest
+from ...messages.routing import Confidence
 
 TAG = ".router"
 """Of the replies in the cache tier; the store behind it has none of them."""

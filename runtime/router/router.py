@@ -22,24 +22,16 @@ from uuid import uuid4
 
 import structlog
 
-from configs.errors import SettingsError
-from configs.router import RouterSettings
-from messages.chat import ChatRequest, UserMessage
-from messages.routing import ModelReport, Routed, RouteDecision, RouterReport
-from runtime.router.calibration import calibration_error
-from runtime.router.errors import NoAnswer, RouterClosed
-from runtime.router.member import Member, enlist
-from runtime.router.results import (
-    KeptReply,
-    Results,
-    ResultsHere,
-    ResultsInTier,
-    Tier,
-    chain_key,
-    task_key,
-)
-from runtime.router.state import State, Waiting
-from runtime.router.turn import Turn
+from ...configs.errors import SettingsError
+from ...configs.router import RouterSettings
+from ...messages.chat import ChatRequest, UserMessage
+from ...messages.routing import ModelReport, Routed, RouteDecision, RouterReport
+from .calibration import calibration_error
+from .errors import NoAnswer, RouterClosed
+from .member import Member, enlist
+from .results import KeptReply, Results, ResultsHere, ResultsInTier, Tier, chain_key, task_key
+from .state import State, Waiting
+from .turn import Turn
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from configs.errors import CannotWrite
-from configs.router import BudgetSettings
-from messages.routing import CalibrationBin, Estimate
-from runtime.router.calibration import bin_of, bounds_of
-from runtime.router.errors import RouterClosed, StateDamaged, UnknownDecision
-from runtime.router.estimating import History
-from runtime.router.planning import Purse, over_budget
+from ...configs.errors import CannotWrite
+from ...configs.router import BudgetSettings
+from ...messages.routing import CalibrationBin, Estimate
+from .calibration import bin_of, bounds_of
+from .errors import RouterClosed, StateDamaged, UnknownDecision
+from .estimating import History
+from .planning import Purse, over_budget
 
 FILE = "router.sqlite"
 WAIT_S = 5.0

@@ -6,23 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from configs.router import RouterSettings
-from messages.chat import ChatReply, ChatRequest, Usage
-from messages.routing import Confidence, Considered, Estimate, Outcome
-from runtime.models.errors import (
-    ContextTooLong,
-    ModelError,
-    ModelTimeout,
-    RateLimited,
-    RequestRefused,
-    Unsupported,
-)
-from runtime.router.asking import Answers, Asked, ask, charge, fitted, mean_usage
-from runtime.router.confidence import judge
-from runtime.router.estimating import estimate
-from runtime.router.member import Member
-from runtime.router.planning import Candidate, Plan, Purse, Situation, plan
-from runtime.router.state import State
+from ...configs.router import RouterSettings
+from ...messages.chat import ChatReply, ChatRequest, Usage
+from ...messages.routing import Confidence, Considered, Estimate, Outcome
+from ..models.errors import ContextTooLong, ModelError, ModelTimeout, RateLimited, RequestRefused, Unsupported
+from .asking import Answers, Asked, ask, charge, fitted, mean_usage
+from .confidence import judge
+from .estimating import estimate
+from .member import Member
+from .planning import Candidate, Plan, Purse, Situation, plan
+from .state import State
 
 THE_REQUESTS_FAULT = (RequestRefused, ContextTooLong, Unsupported)
 """These say nothing about how the model is."""

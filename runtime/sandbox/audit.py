@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from configs.errors import CannotWrite
-from configs.sandbox import AuditSettings
+from ...configs.errors import CannotWrite
+from ...configs.sandbox import AuditSettings
 
 MAX_WAITING: Final = 10_000
 _MB: Final = 2**20

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from runtime.sandbox.plan import Target
+from .plan import Target
 
 NEW: Final = ".new"
 """Ending of the file that an attempt makes beside the target's."""

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from types import CodeType, ModuleType
 from typing import Final, NoReturn, cast
 
-from runtime.sandbox.frames import Ending, Setup
-from runtime.sandbox.library import LibraryInMemory
-from runtime.sandbox.zygote import Job, serve
+from .frames import Ending, Setup
+from .library import LibraryInMemory
+from .zygote import Job, serve
 
 _OFTEN: Final = (
     "__future__", "_strptime", "bisect", "calendar", "copy", "encodings.ascii", "encodings.latin_1",

@@ -22,13 +22,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from configs.sandbox import CommandSandboxSettings, Level
-from runtime.sandbox.audit import AuditLog
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.frames import Ending
-from runtime.sandbox.isolation import Isolation
-from runtime.sandbox.levels import first_that_holds
-from runtime.sandbox.running import Running, Stdio
+from ...configs.sandbox import CommandSandboxSettings, Level
+from .audit import AuditLog
+from .errors import SandboxError
+from .frames import Ending
+from .isolation import Isolation
+from .levels import first_that_holds
+from .running import Running, Stdio
 
 _CPU_TIME_USED_UP: Final = 128 + 24
 

@@ -1,6 +1,6 @@
 """What can go wrong with the sandbox itself; what goes wrong inside it is a result, not an error."""
 
-from configs.errors import AgentFactoryError
+from ...configs.errors import AgentFactoryError
 
 
 class SandboxError(AgentFactoryError):

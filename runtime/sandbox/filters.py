@@ -11,7 +11,7 @@ import platform
 import struct
 from typing import Final, NamedTuple
 
-from runtime.sandbox import seccomp
+from . import seccomp
 
 Numbers = tuple[int | None, int | None]
 """Of a system call on x86_64 and on aarch64."""

@@ -28,19 +28,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Final, NamedTuple
 
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.frames import (
-    BadFrame,
-    Decoder,
-    Ending,
-    Hello,
-    Setup,
-    Work,
-    encode,
-    read_exit,
-    read_hello,
-    write_input,
-)
+import agentfactory
+
+from .errors import SandboxError
+from .frames import BadFrame, Decoder, Ending, Hello, Setup, Work, encode, read_exit, read_hello, write_input
 
 GRACE_S: Final = 2.0
 """How long after its deadline a work may go unanswered before the server counts as stuck."""
@@ -51,7 +42,7 @@ _CPU_MARGIN_S: Final = 2
 _LISTEN_AFTER_S: Final = 0.02
 """Output waits in its pipe for so long: most work is over by then, and listening would cost as much."""
 _CHUNK: Final = 65536
-_ROOT: Final = str(Path(__file__).resolve().parents[2])
+_ROOT: Final = str(Path(agentfactory.__file__ or "").resolve().parents[1])
 _BOOTSTRAP: Final = "import sys; sys.path += {path!r}; from {module} import main; main()"
 
 

@@ -18,10 +18,10 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from runtime.sandbox import filters, landlock, seccomp
-from runtime.sandbox.breakout import try_to_break_out
-from runtime.sandbox.plan import HERE, SCRATCH, UP, Plan, receive
-from runtime.sandbox.walls import NOBODY
+from . import filters, landlock, seccomp
+from .breakout import try_to_break_out
+from .plan import HERE, SCRATCH, UP, Plan, receive
+from .walls import NOBODY
 
 NO_WALLS: Final = 70
 NOT_STARTED: Final = 127

@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.plan import SCRATCH
+import agentfactory
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+from ...configs.sandbox import CommandSandboxSettings
+from .plan import SCRATCH
+
+SANDBOX: Final = Path(__file__).resolve().parent
+RUNTIME: Final = SANDBOX.parent
+PACKAGE: Final = Path(agentfactory.__file__ or "").resolve().parent
+"""The folders of `agentfactory.runtime.sandbox` and what it lies in: beside one another in a checkout."""
 _SYSTEM: Final = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store",
     "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime",
     "/etc/mime.types", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/fonts", "/etc/magic",
 )  # fmt: skip
 """Not /etc as a whole: who lives here, and their secrets, are none of a program's business."""
-_OURS: Final = ("runtime/__init__.py", "runtime/sandbox")
+_OURS: Final = (PACKAGE / "__init__.py", RUNTIME / "__init__.py", SANDBOX)
 """What a launcher and a session are made of."""
-_WITHOUT_IOWARP: Final = ROOT / "runtime" / "sandbox" / "without_iowarp"
+_WITHOUT_IOWARP: Final = SANDBOX / "without_iowarp"
 """An empty `iowarp_core`: where the real one is installed, every Python imports it as it starts, which loads
 its libraries and writes `.clio/clio.yaml` into HOME, here a workspace."""
 _MB: Final = 2**20
@@ -32,7 +37,7 @@ def bubblewrap() -> str | None:
 
 def readable(settings: CommandSandboxSettings) -> list[str]:
     """The system's programs and libraries, this Python, and what the settings add."""
-    ours = (str(ROOT / name) for name in _OURS)
+    ours = map(str, _OURS)
     paths = (*_SYSTEM, sys.prefix, sys.base_prefix, *ours, *settings.readable)
     return [path for path in dict.fromkeys(map(os.path.abspath, paths)) if os.path.exists(path)]
 

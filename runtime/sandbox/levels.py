@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
-from configs.sandbox import CommandSandboxSettings, Level
-from runtime.sandbox import landlock, layout
-from runtime.sandbox.breakout import NEW
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.isolation import Isolation
-from runtime.sandbox.plan import Target
-from runtime.sandbox.running import Running
-from runtime.sandbox.walls import NOBODY
+from ...configs.sandbox import CommandSandboxSettings, Level
+from . import landlock, layout
+from .breakout import NEW
+from .errors import SandboxError
+from .isolation import Isolation
+from .plan import Target
+from .running import Running
+from .walls import NOBODY
 
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 _PROBE_TIMEOUT_S: Final = 20.0

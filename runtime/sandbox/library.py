@@ -17,7 +17,7 @@ from importlib.abc import InspectLoader, MetaPathFinder
 from types import CodeType, ModuleType
 from typing import Final, NamedTuple
 
-from runtime.sandbox.frames import write_input
+from .frames import write_input
 
 _LEFT_OUT: Final = frozenset({
     "__pycache__", "config", "distutils", "ensurepip", "idlelib", "lib-dynload", "lib2to3", "pydoc_data",

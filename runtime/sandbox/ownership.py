@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from runtime.sandbox.walls import NOBODY
+from .walls import NOBODY
 
 _MAX_DEPTH: Final = 64
 """Each level takes a descriptor, and a call within calls."""

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from runtime.sandbox.frames import Ending
+from .frames import Ending
 
 
 def try_to_break_out(_: str) -> Ending:

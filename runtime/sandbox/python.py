@@ -15,16 +15,16 @@ import time
 from functools import cache
 from typing import Final
 
-from configs.roles import SandboxSettings
-from messages.turns import ToolResult
-from runtime.sandbox.audit import AuditLog
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.forkserver import ForkServer, Outcome, command
-from runtime.sandbox.frames import Decoder, Ending, Hello, Setup, encode, read_hello
-from runtime.sandbox.isolation import Isolation
+from ...configs.roles import SandboxSettings
+from ...messages.turns import ToolResult
+from .audit import AuditLog
+from .errors import SandboxError
+from .forkserver import ForkServer, Outcome, command
+from .frames import Decoder, Ending, Hello, Setup, encode, read_hello
+from .isolation import Isolation
 
 MAX_CODE_CHARACTERS: Final = 100_000
-_MODULE: Final = "runtime.sandbox.cell"
+_MODULE: Final = "agentfactory.runtime.sandbox.cell"
 _PROBE_TIMEOUT_S: Final = 30.0
 
 _CLOSING_LINES: Final[dict[Ending, str]] = {

@@ -16,9 +16,9 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Final, NoReturn, cast
 
-from runtime.sandbox import seccomp
-from runtime.sandbox.cell import OUT_OF_MEMORY, Output, compile_cell, describe
-from runtime.sandbox.frames import Ending
+from . import seccomp
+from .cell import OUT_OF_MEMORY, Output, compile_cell, describe
+from .frames import Ending
 
 THERE: Final = "there"
 """Said by the first process, and by the first worker."""

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from configs.load import load_section
-from configs.safety import SHIPPED_RULES, CommandRule, PathRule, SafetyRuleSettings
-from runtime.sandbox.errors import Refused
-from runtime.sandbox.shell_words import Unreadable, base_name, commands_in
+from ...configs.load import load_section
+from ...configs.safety import SHIPPED_RULES, CommandRule, PathRule, SafetyRuleSettings
+from .errors import Refused
+from .shell_words import Unreadable, base_name, commands_in
 
 _SHOWN_CHARACTERS: Final = 200
 

@@ -9,16 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from configs.sandbox import CommandSandboxSettings, Level
-from runtime.sandbox import landlock, layout
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.forkserver import command
-from runtime.sandbox.frames import Ending
-from runtime.sandbox.ownership import hand_over
-from runtime.sandbox.pipes import Ended, Pipes
-from runtime.sandbox.plan import HERE, SCRATCH, UP, Plan, Target, encode
-from runtime.sandbox.processes import children
-from runtime.sandbox.usage import FolderUsage, Usage, allowed_usage
+from ...configs.sandbox import CommandSandboxSettings, Level
+from . import landlock, layout
+from .errors import SandboxError
+from .forkserver import command
+from .frames import Ending
+from .ownership import hand_over
+from .pipes import Ended, Pipes
+from .plan import HERE, SCRATCH, UP, Plan, Target, encode
+from .processes import children
+from .usage import FolderUsage, Usage, allowed_usage
 
 START_TIMEOUT_S: Final = 30.0
 _DEATH_TIMEOUT_S: Final = 5.0
@@ -274,7 +274,7 @@ def _spawn(
     workdir: Path,
     stdio: Stdio | None,
 ) -> "subprocess.Popen[bytes]":
-    launcher = [*command("runtime.sandbox.launcher"), str(theirs.fileno())]
+    launcher = [*command("agentfactory.runtime.sandbox.launcher"), str(theirs.fileno())]
     if level == "bubblewrap":
         program = layout.bubblewrap()
         if program is None:

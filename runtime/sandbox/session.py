@@ -20,25 +20,29 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from configs.sandbox import CommandSandboxSettings
-from messages.turns import ToolResult
-from runtime.sandbox.audit import AuditLog
-from runtime.sandbox.commands import CommandSandbox
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.frames import Ending
-from runtime.sandbox.isolation import Isolation
-from runtime.sandbox.layout import ROOT
-from runtime.sandbox.running import START_TIMEOUT_S, Running, Stdio
-from runtime.sandbox.worker import Control, Output, Worker, WorkerLost
+from ...configs.sandbox import CommandSandboxSettings
+from ...messages.turns import ToolResult
+from .audit import AuditLog
+from .commands import CommandSandbox
+from .errors import SandboxError
+from .frames import Ending
+from .isolation import Isolation
+from .layout import PACKAGE, RUNTIME, SANDBOX
+from .running import START_TIMEOUT_S, Running, Stdio
+from .worker import Control, Output, Worker, WorkerLost
 
 MAX_CODE_CHARACTERS: Final = 100_000
-_PACKAGES: Final = {"runtime": str(ROOT / "runtime"), "runtime.sandbox": str(ROOT / "runtime" / "sandbox")}
+_PACKAGES: Final = {
+    "agentfactory": str(PACKAGE),
+    "agentfactory.runtime": str(RUNTIME),
+    "agentfactory.runtime.sandbox": str(SANDBOX),
+}
 _BOOTSTRAP: Final = f"""
 import sys, types
 for name, path in {_PACKAGES!r}.items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
-from runtime.sandbox.repl import main
+from agentfactory.runtime.sandbox.repl import main
 main()
 """
 """The packages are named by hand: the folders that they lie in cannot be listed at every level."""

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.frames import Ending
-from runtime.sandbox.processes import cpu_seconds, memory_bytes, unlinked_bytes
+from ...configs.sandbox import CommandSandboxSettings
+from .frames import Ending
+from .processes import cpu_seconds, memory_bytes, unlinked_bytes
 
 _MB: Final = 2**20
 _BLOCK_BYTES: Final = 512

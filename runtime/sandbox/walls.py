@@ -8,7 +8,7 @@ import os
 import resource
 from typing import Final, NamedTuple
 
-from runtime.sandbox import seccomp
+from . import seccomp
 
 NOBODY: Final = 65534
 _MB: Final = 2**20

@@ -13,9 +13,9 @@ import socket
 import struct
 from typing import Final, NamedTuple
 
-from runtime.sandbox.pipes import Ended
-from runtime.sandbox.processes import descendants, is_alive, threads
-from runtime.sandbox.running import Running
+from .pipes import Ended
+from .processes import descendants, is_alive, threads
+from .running import Running
 
 _CHUNK: Final = 65536
 _CREDENTIALS: Final = struct.Struct("3i")

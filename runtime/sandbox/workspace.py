@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from runtime.sandbox.errors import Refused
+from .errors import Refused
 
 MAX_BYTES: Final = 64 * 2**20
 _OPENAT2: Final = 437

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from runtime.sandbox import seccomp, walls
-from runtime.sandbox.frames import (
+from . import seccomp, walls
+from .frames import (
     Decoder,
     Ending,
     Exit,
@@ -36,7 +36,7 @@ from runtime.sandbox.frames import (
     receive,
     write_input,
 )
-from runtime.sandbox.probe import try_to_break_out
+from .probe import try_to_break_out
 
 Job = Callable[[str], Ending]
 """Does one piece of work in a child: prints its output, says how it ended."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from configs.tools import FetchSettings
-from runtime.tools.base import ToolError
+from ...configs.tools import FetchSettings
+from .base import ToolError
 
 _SCHEMES: Final = {"http": 80, "https": 443}
 _TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")

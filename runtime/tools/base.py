@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from configs.errors import AgentFactoryError
-from messages.chat import JsonObject
-from messages.turns import Failure, ToolResult
+from ...configs.errors import AgentFactoryError
+from ...messages.chat import JsonObject
+from ...messages.turns import Failure, ToolResult
 
 
 class Described(Protocol):

@@ -18,19 +18,11 @@ Any text gives a `Reply`; nothing here raises, and the time is linear in the tex
 import re
 from typing import Final, NamedTuple
 
-from messages.turns import ToolCall
-from runtime.tools.forms import TAGS, Taken, read_fence, read_json_line, read_line, read_tag
-from runtime.tools.literals import skip_space
-from runtime.tools.react import (
-    FENCE,
-    LABEL,
-    find_boxed,
-    next_label,
-    read_action,
-    read_answer,
-    search_lines,
-)
-from runtime.tools.shapes import Signatures, whole
+from ...messages.turns import ToolCall
+from .forms import TAGS, Taken, read_fence, read_json_line, read_line, read_tag
+from .literals import skip_space
+from .react import FENCE, LABEL, find_boxed, next_label, read_action, read_answer, search_lines
+from .shapes import Signatures, whole
 
 __all__ = ["MAX_CALLS", "MAX_CHARACTERS", "Reply", "Signatures", "find_boxed", "parse_reply"]
 

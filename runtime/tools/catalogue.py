@@ -5,29 +5,29 @@ from typing import Final, NamedTuple
 
 import anyio.to_thread
 
-from configs.roles import StudentSettings
-from configs.section import Section
-from configs.tools import TOOL_NAMES
-from messages.chat import JsonObject
-from runtime.groups import task_group
-from runtime.tools.data_view import DataView
-from runtime.tools.fetch import FetchTool
-from runtime.tools.files import FileTools
-from runtime.tools.formats import TEXT
-from runtime.tools.kit import tool_names
-from runtime.tools.math import MathTool
-from runtime.tools.mcp_client import McpServer
-from runtime.tools.memory import MemoryTool
-from runtime.tools.plan_tool import NAME as PLAN
-from runtime.tools.plan_tool import PlanTool
-from runtime.tools.promotion import Promotion
-from runtime.tools.pyexe import PyExe
-from runtime.tools.python import PythonTool
-from runtime.tools.retrieve import describe, parameters_for
-from runtime.tools.shell import Shell
-from runtime.tools.skills import SkillShelf
-from runtime.tools.testing import TestRunner
-from runtime.tools.typed import FunctionTool
+from ...configs.roles import StudentSettings
+from ...configs.section import Section
+from ...configs.tools import TOOL_NAMES
+from ...messages.chat import JsonObject
+from ..groups import task_group
+from .data_view import DataView
+from .fetch import FetchTool
+from .files import FileTools
+from .formats import TEXT
+from .kit import tool_names
+from .math import MathTool
+from .mcp_client import McpServer
+from .memory import MemoryTool
+from .plan_tool import NAME as PLAN
+from .plan_tool import PlanTool
+from .promotion import Promotion
+from .pyexe import PyExe
+from .python import PythonTool
+from .retrieve import describe, parameters_for
+from .shell import Shell
+from .skills import SkillShelf
+from .testing import TestRunner
+from .typed import FunctionTool
 
 _TYPED: Final[dict[str, FunctionTool]] = {
     each.name: each

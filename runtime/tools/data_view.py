@@ -6,16 +6,16 @@ from typing import Annotated, Final, Literal
 
 import anyio.to_thread
 
-from configs.tools import DataViewSettings
-from runtime.sandbox.rules import SafetyRules
-from runtime.sandbox.workspace import Workspace
-from runtime.tools.base import ToolError, harmless
-from runtime.tools.files import as_observation
-from runtime.tools.forked import Forked
-from runtime.tools.parameters import OtherNames
-from runtime.tools.typed import tool
+from ...configs.tools import DataViewSettings
+from ..sandbox.rules import SafetyRules
+from ..sandbox.workspace import Workspace
+from .base import ToolError, harmless
+from .files import as_observation
+from .forked import Forked
+from .parameters import OtherNames
+from .typed import tool
 
-MODULE: Final = "runtime.tools.data_view_job"
+MODULE: Final = "agentfactory.runtime.tools.data_view_job"
 _KINDS: Final = {
     ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from runtime.sandbox.frames import Ending, Setup
-from runtime.sandbox.zygote import Job, serve
+from ..sandbox.frames import Ending, Setup
+from ..sandbox.zygote import Job, serve
 
 _CELL_CHARACTERS: Final = 60
 _MAX_COLUMNS: Final = 60

@@ -15,11 +15,11 @@ from urllib.parse import urljoin
 
 from pydantic import JsonValue
 
-from configs.tools import FetchSettings
-from runtime.tools.addresses import Target, check_addresses, check_url, numeric_address
-from runtime.tools.base import ToolError, harmless
-from runtime.tools.forked import Forked
-from runtime.tools.typed import tool
+from ...configs.tools import FetchSettings
+from .addresses import Target, check_addresses, check_url, numeric_address
+from .base import ToolError, harmless
+from .forked import Forked
+from .typed import tool
 
 if TYPE_CHECKING:
     import aiohttp
@@ -29,7 +29,7 @@ _TEXT: Final = re.compile(r"^(text/|application/(json|xml|javascript|x-yaml|yaml
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _CHUNK: Final = 16_384
 _NOTHING: Final = "(the page has no text)"
-_MODULE: Final = "runtime.tools.page_text_job"
+_MODULE: Final = "agentfactory.runtime.tools.page_text_job"
 _PARALLEL: Final = 2
 """Pages that are read at the same time."""
 _UTF8_BYTES: Final = 4

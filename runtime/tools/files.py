@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-from configs.printable import printable
-from configs.tools import FileToolSettings
-from runtime.sandbox.rules import SafetyRules
-from runtime.sandbox.workspace import Entry, Workspace
-from runtime.tools.base import ToolError, harmless
-from runtime.tools.parameters import OtherNames
-from runtime.tools.typed import tool
+from ...configs.printable import printable
+from ...configs.tools import FileToolSettings
+from ..sandbox.rules import SafetyRules
+from ..sandbox.workspace import Entry, Workspace
+from .base import ToolError, harmless
+from .parameters import OtherNames
+from .typed import tool
 
 _KB = 1024
 

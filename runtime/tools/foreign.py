@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
-from messages.turns import ToolResult
-from runtime.tools.base import ToolError, failed, harmless
-from runtime.tools.parameters import no_such_argument, write_schema
+from ...messages.turns import ToolResult
+from .base import ToolError, failed, harmless
+from .parameters import no_such_argument, write_schema
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult, ContentBlock

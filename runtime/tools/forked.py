@@ -9,11 +9,11 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from messages.turns import Failure
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.forkserver import ForkServer
-from runtime.sandbox.frames import Setup
-from runtime.tools.base import ToolError
+from ...messages.turns import Failure
+from ..sandbox.errors import SandboxError
+from ..sandbox.forkserver import ForkServer
+from ..sandbox.frames import Setup
+from .base import ToolError
 
 _OUTPUT_BYTES: Final = 256 * 1024
 _SAID: Final[dict[str, str]] = {

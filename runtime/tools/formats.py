@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from messages.chat import FunctionSpec, JsonObject
-from runtime.tools.base import Described, Tool, ToolError, harmless
-from runtime.tools.parameters import write_schema
+from ...messages.chat import FunctionSpec, JsonObject
+from .base import Described, Tool, ToolError, harmless
+from .parameters import write_schema
 
 INPUT: Final = "input"
 _MAX_CHARACTERS: Final = 600

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
-from messages.turns import ToolCall
-from runtime.tools.literals import Found, read_arguments, read_literal, skip_space
-from runtime.tools.react import FENCE
-from runtime.tools.shapes import Shaped, Signatures, make_call, read_python, read_shape, resolve
+from ...messages.turns import ToolCall
+from .literals import Found, read_arguments, read_literal, skip_space
+from .react import FENCE
+from .shapes import Shaped, Signatures, make_call, read_python, read_shape, resolve
 
 TAGS: Final = ("tool_call", "toolcall", "tool_use", "tool", "function_call", "function", "invoke")
 _EITHER: Final = re.compile(

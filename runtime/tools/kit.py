@@ -20,35 +20,35 @@ from typing import Final, TypeVar
 import anyio.to_thread
 import structlog
 
-from configs.errors import SettingsError
-from configs.roles import StudentSettings
-from configs.safety import SafetyRuleSettings
-from configs.sandbox import CommandSandboxSettings
-from configs.tools import TOOL_NAMES
-from runtime.ref import Ref
-from runtime.sandbox.commands import CommandSandbox
-from runtime.sandbox.rules import SafetyRules
-from runtime.sandbox.session import PythonSession
-from runtime.sandbox.workspace import Workspace, remove_tree
-from runtime.tools.base import Part, Tool, ToolError
-from runtime.tools.data_view import MODULE as DATA_VIEW_MODULE
-from runtime.tools.data_view import DataView
-from runtime.tools.fetch import FetchTool
-from runtime.tools.files import FileTools
-from runtime.tools.forked import Forked
-from runtime.tools.math import MathTool
-from runtime.tools.mcp_client import McpServer
-from runtime.tools.memory import Embedder, MemoryTool
-from runtime.tools.plan_tool import NAME as PLAN
-from runtime.tools.plan_tool import PlanTool
-from runtime.tools.promotion import Promotion
-from runtime.tools.pyexe import PyExe
-from runtime.tools.python import PythonTool
-from runtime.tools.retrieve import RetrieveTool
-from runtime.tools.shell import Shell
-from runtime.tools.skills import SkillShelf, SkillTool
-from runtime.tools.testing import TestRunner
-from runtime.tools.toolbox import ToolBox
+from ...configs.errors import SettingsError
+from ...configs.roles import StudentSettings
+from ...configs.safety import SafetyRuleSettings
+from ...configs.sandbox import CommandSandboxSettings
+from ...configs.tools import TOOL_NAMES
+from ..ref import Ref
+from ..sandbox.commands import CommandSandbox
+from ..sandbox.rules import SafetyRules
+from ..sandbox.session import PythonSession
+from ..sandbox.workspace import Workspace, remove_tree
+from .base import Part, Tool, ToolError
+from .data_view import MODULE as DATA_VIEW_MODULE
+from .data_view import DataView
+from .fetch import FetchTool
+from .files import FileTools
+from .forked import Forked
+from .math import MathTool
+from .mcp_client import McpServer
+from .memory import Embedder, MemoryTool
+from .plan_tool import NAME as PLAN
+from .plan_tool import PlanTool
+from .promotion import Promotion
+from .pyexe import PyExe
+from .python import PythonTool
+from .retrieve import RetrieveTool
+from .shell import Shell
+from .skills import SkillShelf, SkillTool
+from .testing import TestRunner
+from .toolbox import ToolBox
 
 OF_AN_EPISODE: Final = frozenset({
     "list_files", "read_file", "write_file", "data_view", "shell", "test_runner", "pyexe", "promote_skill",

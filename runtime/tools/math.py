@@ -2,12 +2,12 @@
 
 from typing import Final, Literal
 
-from configs.tools import MathToolSettings
-from runtime.tools.base import harmless
-from runtime.tools.forked import Forked
-from runtime.tools.typed import tool
+from ...configs.tools import MathToolSettings
+from .base import harmless
+from .forked import Forked
+from .typed import tool
 
-_MODULE: Final = "runtime.tools.math_job"
+_MODULE: Final = "agentfactory.runtime.tools.math_job"
 
 
 class MathTool:

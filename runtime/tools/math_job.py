@@ -13,9 +13,9 @@ from typing import Final, NoReturn
 import sympy
 from sympy import Expr
 
-from runtime.expressions import Unreadable, read_expression
-from runtime.sandbox.frames import Ending, Setup
-from runtime.sandbox.zygote import Job, serve
+from ..expressions import Unreadable, read_expression
+from ..sandbox.frames import Ending, Setup
+from ..sandbox.zygote import Job, serve
 
 _DIGITS: Final = 15
 _SEPARATOR: Final = re.compile(r"[,;\n]")

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final, TextIO
 import structlog
 from pydantic import JsonValue
 
-from configs.errors import AgentFactoryError
-from configs.tools import McpServerSettings
-from messages.chat import FUNCTION_NAME, JsonObject
-from messages.turns import ToolResult
-from runtime.tools.base import ToolError, failed, harmless
-from runtime.tools.foreign import as_result, read_arguments
-from runtime.tools.mcp_schema import ANY_OBJECT, tamed
+from ...configs.errors import AgentFactoryError
+from ...configs.tools import McpServerSettings
+from ...messages.chat import FUNCTION_NAME, JsonObject
+from ...messages.turns import ToolResult
+from .base import ToolError, failed, harmless
+from .foreign import as_result, read_arguments
+from .mcp_schema import ANY_OBJECT, tamed
 
 if TYPE_CHECKING:
     from mcp import Client

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from messages.chat import JsonObject
-from runtime.tools.base import harmless
+from ...messages.chat import JsonObject
+from .base import harmless
 
 ANY_OBJECT: Final[JsonObject] = {"type": "object"}
 MAX_CHARACTERS: Final = 4000

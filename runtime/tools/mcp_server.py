@@ -5,10 +5,10 @@ Consumes MCP requests over stdio; produces the tools' results. Waits for the cli
 
 from typing import TYPE_CHECKING, Final
 
-from messages.turns import ToolCall, ToolResult
-from runtime.tools.base import ToolError, failed
-from runtime.tools.formats import mcp_format, written_arguments
-from runtime.tools.toolbox import ToolBox
+from ...messages.turns import ToolCall, ToolResult
+from .base import ToolError, failed
+from .formats import mcp_format, written_arguments
+from .toolbox import ToolBox
 
 if TYPE_CHECKING:
     from mcp.server import Server, ServerRequestContext

@@ -17,11 +17,11 @@ from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import SettingsError
-from configs.tools import MemorySettings
-from runtime.tools.base import ToolError, harmless
-from runtime.tools.parameters import OtherNames
-from runtime.tools.typed import tool
+from ...configs.errors import SettingsError
+from ...configs.tools import MemorySettings
+from .base import ToolError, harmless
+from .parameters import OtherNames
+from .typed import tool
 
 Vectors = NDArray[np.float32]
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from typing import Final, NoReturn
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from runtime.sandbox.frames import Ending, Setup
-from runtime.sandbox.zygote import Job, serve
+from ..sandbox.frames import Ending, Setup
+from ..sandbox.zygote import Job, serve
 
 _UNSEEN: Final = frozenset({"script", "style", "noscript", "template", "svg"})
 _BLOCKS: Final = frozenset(

@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from messages.chat import JsonObject
-from runtime.tools.base import ToolError
-from runtime.tools.docstrings import docstring_of, read_docstring
+from ...messages.chat import JsonObject
+from .base import ToolError
+from .docstrings import docstring_of, read_docstring
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 REQUIRED: Final = inspect.Parameter.empty

@@ -3,8 +3,8 @@
 import errno
 from typing import Final, NamedTuple, Self
 
-from runtime.sandbox.errors import Refused
-from runtime.sandbox.workspace import Workspace
+from ..sandbox.errors import Refused
+from ..sandbox.workspace import Workspace
 
 MAX_FILES: Final = 10_000
 

@@ -18,12 +18,12 @@ from typing import Final
 
 from pydantic import JsonValue, ValidationError
 
-from configs.errors import BadInput
-from configs.plans import PlanSettings
-from messages.plans import Plan, PlanStep
-from runtime.tools.literals import read_literal, skip_space
-from runtime.tools.react import next_label, read_action
-from runtime.tools.references import references
+from ...configs.errors import BadInput
+from ...configs.plans import PlanSettings
+from ...messages.plans import Plan, PlanStep
+from .literals import read_literal, skip_space
+from .react import next_label, read_action
+from .references import references
 
 _LISTED: Final = 8
 MAX_CHARACTERS: Final = 1_000_000

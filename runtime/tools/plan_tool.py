@@ -2,15 +2,15 @@
 
 from typing import Final
 
-from configs.plans import PlanSettings
-from messages.chat import JsonObject
-from messages.plans import PlanOutcome
-from messages.turns import ToolResult
-from runtime.sandbox.workspace import Workspace
-from runtime.tools.base import failed
-from runtime.tools.plan_reading import BadPlan, read_plan
-from runtime.tools.plans import PlanExecutor
-from runtime.tools.toolbox import ToolBox
+from ...configs.plans import PlanSettings
+from ...messages.chat import JsonObject
+from ...messages.plans import PlanOutcome
+from ...messages.turns import ToolResult
+from ..sandbox.workspace import Workspace
+from .base import failed
+from .plan_reading import BadPlan, read_plan
+from .plans import PlanExecutor
+from .toolbox import ToolBox
 
 NAME: Final = "plan"
 _SHORTEST: Final = 40

@@ -17,17 +17,17 @@ import anyio
 import anyio.to_thread
 from pydantic import JsonValue
 
-from configs.plans import PlanSettings
-from messages.plans import Plan, PlanOutcome, PlanStep, StepOutcome, StepStatus
-from messages.turns import ToolCall, ToolResult
-from runtime.groups import task_group
-from runtime.sandbox.errors import Refused
-from runtime.sandbox.workspace import Workspace
-from runtime.tools.parameters import as_first_argument
-from runtime.tools.plan_files import Snapshot
-from runtime.tools.plan_reading import BadPlan, needs_of
-from runtime.tools.references import MissingPart, substituted
-from runtime.tools.toolbox import ToolBox
+from ...configs.plans import PlanSettings
+from ...messages.plans import Plan, PlanOutcome, PlanStep, StepOutcome, StepStatus
+from ...messages.turns import ToolCall, ToolResult
+from ..groups import task_group
+from ..sandbox.errors import Refused
+from ..sandbox.workspace import Workspace
+from .parameters import as_first_argument
+from .plan_files import Snapshot
+from .plan_reading import BadPlan, needs_of
+from .references import MissingPart, substituted
+from .toolbox import ToolBox
 
 _MB: Final = 2**20
 

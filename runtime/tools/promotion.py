@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import anyio.to_thread
 
-from runtime.sandbox.python import PythonSandbox
-from runtime.sandbox.workspace import Workspace
-from runtime.tools.base import ToolError
-from runtime.tools.files import as_observation
-from runtime.tools.formats import prompt_line
-from runtime.tools.skills import MAX_CHARACTERS, Skill, SkillShelf, SkillTool, read_skill
-from runtime.tools.typed import tool
+from ..sandbox.python import PythonSandbox
+from ..sandbox.workspace import Workspace
+from .base import ToolError
+from .files import as_observation
+from .formats import prompt_line
+from .skills import MAX_CHARACTERS, Skill, SkillShelf, SkillTool, read_skill
+from .typed import tool
 
 
 class Promotion:

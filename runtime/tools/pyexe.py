@@ -1,11 +1,11 @@
 """The pyexe tool: Python that remembers, in one sandboxed session of a workspace."""
 
-from messages.turns import ToolResult
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.session import PythonSession
-from runtime.tools.base import ToolError, harmless
-from runtime.tools.python import NO_OUTPUT, read_code
-from runtime.tools.typed import tool
+from ...messages.turns import ToolResult
+from ..sandbox.errors import SandboxError
+from ..sandbox.session import PythonSession
+from .base import ToolError, harmless
+from .python import NO_OUTPUT, read_code
+from .typed import tool
 
 
 class PyExe:

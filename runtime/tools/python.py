@@ -3,12 +3,12 @@
 from textwrap import dedent
 from typing import Final
 
-from configs.roles import SandboxSettings
-from messages.chat import JsonObject
-from messages.turns import ToolResult
-from runtime.sandbox.python import PythonSandbox
-from runtime.tools.base import ToolError, failed
-from runtime.tools.parameters import Parameter, Parameters
+from ...configs.roles import SandboxSettings
+from ...messages.chat import JsonObject
+from ...messages.turns import ToolResult
+from ..sandbox.python import PythonSandbox
+from .base import ToolError, failed
+from .parameters import Parameter, Parameters
 
 NO_OUTPUT: Final = "(no output)"
 """The observation after code that printed nothing and ended on no value."""

@@ -13,9 +13,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from messages.turns import ToolCall
-from runtime.tools.literals import read_literal
-from runtime.tools.shapes import MAX_NAME, Signatures, make_call, resolve, unwrap
+from ...messages.turns import ToolCall
+from .literals import read_literal
+from .shapes import MAX_NAME, Signatures, make_call, resolve, unwrap
 
 FENCE: Final = "```"
 LABEL: Final = (

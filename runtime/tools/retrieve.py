@@ -2,15 +2,15 @@
 
 from typing import Annotated, Final, Literal
 
-from configs.errors import AgentFactoryError, SettingsError
-from configs.roles import RetrieveSettings
-from messages.chat import JsonObject
-from messages.search import Passage, Search
-from messages.turns import ToolResult
-from runtime.errors import AskTimeout
-from runtime.ref import Ref
-from runtime.tools.base import ToolError, failed
-from runtime.tools.parameters import OtherNames, Parameter, Parameters
+from ...configs.errors import AgentFactoryError, SettingsError
+from ...configs.roles import RetrieveSettings
+from ...messages.chat import JsonObject
+from ...messages.search import Passage, Search
+from ...messages.turns import ToolResult
+from ..errors import AskTimeout
+from ..ref import Ref
+from .base import ToolError, failed
+from .parameters import OtherNames, Parameter, Parameters
 
 NOTHING: Final = "(no passage fits)"
 """The observation after a search that found nothing."""

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
-from messages.turns import ToolCall
-from runtime.tools.literals import Arguments, Found, read_literal
+from ...messages.turns import ToolCall
+from .literals import Arguments, Found, read_literal
 
 Signatures = Mapping[str, Sequence[str]]
 """The names of the tools there are, each with its parameters' names in order; none where it takes a text."""

@@ -4,14 +4,14 @@ import difflib
 import shlex
 from typing import Final
 
-from configs.tools import ShellSettings
-from messages.turns import Failure, ToolResult
-from runtime.sandbox.commands import CommandResult, CommandSandbox
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.rules import SafetyRules
-from runtime.sandbox.workspace import Workspace
-from runtime.tools.base import ToolError, harmless
-from runtime.tools.typed import tool
+from ...configs.tools import ShellSettings
+from ...messages.turns import Failure, ToolResult
+from ..sandbox.commands import CommandResult, CommandSandbox
+from ..sandbox.errors import SandboxError
+from ..sandbox.rules import SafetyRules
+from ..sandbox.workspace import Workspace
+from .base import ToolError, harmless
+from .typed import tool
 
 _OPERATORS: Final = "();<>|&`\n"
 _MAX_CHARACTERS: Final = 32_768

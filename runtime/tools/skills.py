@@ -16,14 +16,14 @@ from typing import Final, NamedTuple
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from configs.printable import printable
-from messages.chat import JsonObject
-from messages.turns import ToolResult
-from runtime.sandbox.python import PythonSandbox
-from runtime.tools.annotations import UnknownType, type_of
-from runtime.tools.base import ToolError, failed, harmless
-from runtime.tools.docstrings import read_docstring
-from runtime.tools.parameters import REQUIRED, Parameter, Parameters
+from ...configs.printable import printable
+from ...messages.chat import JsonObject
+from ...messages.turns import ToolResult
+from ..sandbox.python import PythonSandbox
+from .annotations import UnknownType, type_of
+from .base import ToolError, failed, harmless
+from .docstrings import read_docstring
+from .parameters import REQUIRED, Parameter, Parameters
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,40}")
 MAX_CHARACTERS: Final = 50_000

@@ -10,17 +10,17 @@ from typing import Final, Literal
 
 import anyio.to_thread
 
-from configs.tools import TestRunnerSettings
-from messages.base import Message
-from messages.turns import ToolResult
-from runtime.sandbox.commands import CommandResult, CommandSandbox
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.rules import SafetyRules
-from runtime.sandbox.workspace import Workspace
-from runtime.tools.base import ToolError
-from runtime.tools.files import as_observation
-from runtime.tools.shell import as_result
-from runtime.tools.typed import tool
+from ...configs.tools import TestRunnerSettings
+from ...messages.base import Message
+from ...messages.turns import ToolResult
+from ..sandbox.commands import CommandResult, CommandSandbox
+from ..sandbox.errors import SandboxError
+from ..sandbox.rules import SafetyRules
+from ..sandbox.workspace import Workspace
+from .base import ToolError
+from .files import as_observation
+from .shell import as_result
+from .typed import tool
 
 Framework = Literal["pytest", "unittest", "asserts"]
 

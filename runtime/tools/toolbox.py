@@ -6,12 +6,12 @@ from typing import Final
 
 import anyio
 
-from configs.errors import AgentFactoryError
-from messages.turns import ToolCall, ToolResult
-from runtime.groups import task_group
-from runtime.tools.base import Part, Tool, failed
-from runtime.tools.formats import prompt_line
-from runtime.tools.shapes import Signatures
+from ...configs.errors import AgentFactoryError
+from ...messages.turns import ToolCall, ToolResult
+from ..groups import task_group
+from .base import Part, Tool, failed
+from .formats import prompt_line
+from .shapes import Signatures
 
 _TOO_MANY: Final = failed("too many calls in one reply; write this one again later", "forbidden")
 

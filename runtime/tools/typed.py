@@ -25,12 +25,12 @@ from typing import cast, get_type_hints
 import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 
-from messages.chat import JsonObject
-from messages.turns import ToolResult
-from runtime.sandbox.errors import Refused
-from runtime.tools.base import ToolError, failed
-from runtime.tools.docstrings import docstring_of, read_docstring
-from runtime.tools.parameters import BadSignature, Parameters
+from ...messages.chat import JsonObject
+from ...messages.turns import ToolResult
+from ..sandbox.errors import Refused
+from .base import ToolError, failed
+from .docstrings import docstring_of, read_docstring
+from .parameters import BadSignature, Parameters
 
 
 class FunctionTool:

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from actors.domains.grader_process import serve_grades
-from runtime.sandbox.frames import Decoder, Hello, Work, encode, read_work, receive
+from agentfactory.actors.domains.grader_process import serve_grades
+from agentfactory.runtime.sandbox.frames import Decoder, Hello, Work, encode, read_work, receive
 
 HELLO: Final[Hello] = {"error": "", "level": "", "namespaces": [], "user": "", "detail": ""}
 

@@ -3,21 +3,22 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-from actors.coordinator.episodes import EpisodeRunner, GroupRunner
-from actors.coordinator.publisher import PolicyPublisher
-from actors.coordinator.spaces import Spaces
-from actors.coordinator.state import RunState
-from configs.errors import AgentFactoryError
-from configs.rewards import RewardWeights
-from configs.roles import CurriculumSettings, LoopSettings
-from messages.adapters import AdapterLoaded, AdapterRef, LoadAdapter
-from messages.base import Event, Message
-from messages.episodes import Solution
-from messages.judging import Verdict
-from messages.runs import GroupLeased
-from messages.tasks import Proposal, Task
-from messages.turns import ToolCall, Turn
-from runtime.topics import Publish
+from agentfactory.actors.coordinator.episodes import EpisodeRunner, GroupRunner
+from agentfactory.actors.coordinator.publisher import PolicyPublisher
+from agentfactory.actors.coordinator.spaces import Spaces
+from agentfactory.actors.coordinator.state import RunState
+from agentfactory.configs.errors import AgentFactoryError
+from agentfactory.configs.rewards import RewardWeights
+from agentfactory.configs.roles import CurriculumSettings, LoopSettings
+from agentfactory.messages.adapters import AdapterLoaded, AdapterRef, LoadAdapter
+from agentfactory.messages.base import Event, Message
+from agentfactory.messages.episodes import Solution
+from agentfactory.messages.judging import Verdict
+from agentfactory.messages.runs import GroupLeased
+from agentfactory.messages.tasks import Proposal, Task
+from agentfactory.messages.turns import ToolCall, Turn
+from agentfactory.runtime.topics import Publish
+
 from tests.actors.peers import Peer
 
 E = TypeVar("E", bound=Event)

@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from actors.ingestor.actor import Ingestor
-from actors.retriever.actor import Retriever
-from actors.spaces import DataAccess
-from bridge.tiers import Tiers
-from configs.data import LIBRARY, ActionSettings, CacheSettings, DataSettings, UriSettings
-from messages.data import StepResult
-from runtime.system import ActorSystem
+from agentfactory.actors.ingestor.actor import Ingestor
+from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.spaces import DataAccess
+from agentfactory.bridge.tiers import Tiers
+from agentfactory.configs.data import LIBRARY, ActionSettings, CacheSettings, DataSettings, UriSettings
+from agentfactory.messages.data import StepResult
+from agentfactory.runtime.system import ActorSystem
+
 from tests.bridge.memory import MemoryCache, MemoryStore
 
 TIMEOUT_S = 180

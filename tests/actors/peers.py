@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from messages.base import Message
-from runtime.ref import ActorRef, PoolRef
-from runtime.topics import Topics
+from agentfactory.messages.base import Message
+from agentfactory.runtime.ref import ActorRef, PoolRef
+from agentfactory.runtime.topics import Topics
 
 
 class Peer:

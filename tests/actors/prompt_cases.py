@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from messages.search import Passage
-from messages.turns import ToolResult
+from agentfactory.messages.search import Passage
+from agentfactory.messages.turns import ToolResult
 
 PASSAGE = Passage(
     tag="docs", blob="tide.md", start=3, end=90, text="High tide <|im_end|> is at {noon}.\nLow at 6."

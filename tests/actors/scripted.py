@@ -6,18 +6,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from configs.data import LIBRARY
-from configs.models import ModelSettings, SimulatedEngineSettings
-from messages.adapters import AdapterRef, LoadAdapter
-from messages.base import Message, Request
-from messages.generation import Generate
-from runtime.engines.actor import InferenceEngine
-from runtime.engines.base import OpenShelf
-from runtime.engines.chat import ChatFormat
-from runtime.engines.simulated import ScriptedEngine
-from training.seed.tokenizer import save_tokenizer
-from training.tasks.errands import draw_errand, read_errand, write_errand
-from training.tasks.library import read_library
+from agentfactory.configs.data import LIBRARY
+from agentfactory.configs.models import ModelSettings, SimulatedEngineSettings
+from agentfactory.messages.adapters import AdapterRef, LoadAdapter
+from agentfactory.messages.base import Message, Request
+from agentfactory.messages.generation import Generate
+from agentfactory.runtime.engines.actor import InferenceEngine
+from agentfactory.runtime.engines.base import OpenShelf
+from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.simulated import ScriptedEngine
+from agentfactory.training.seed.tokenizer import save_tokenizer
+from agentfactory.training.tasks.errands import draw_errand, read_errand, write_errand
+from agentfactory.training.tasks.library import read_library
 
 _numbers = itertools.count(11)
 

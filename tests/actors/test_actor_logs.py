@@ -5,23 +5,23 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from agentfactory.actors.coordinator.journal import Journal
+from agentfactory.actors.coordinator.record import Record
+from agentfactory.actors.coordinator.samples import MAX_CHARACTERS, sample_of
+from agentfactory.actors.coordinator.state import RunState
+from agentfactory.configs.roles import CurriculumSettings
+from agentfactory.messages.adapters import AdapterRef
+from agentfactory.messages.judging import Rewards, Verdict
+from agentfactory.messages.runs import RunStarted, StepFinished, TasksRewarded
+from agentfactory.messages.tasks import Task
+from agentfactory.messages.trajectories import Group, Trajectory
+from agentfactory.messages.turns import ToolCall, ToolResult, Turn
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.telemetry import LogSettings, configure_logging
 from structlog.testing import capture_logs
 
 import agentfactory
-from actors.coordinator.journal import Journal
-from actors.coordinator.record import Record
-from actors.coordinator.samples import MAX_CHARACTERS, sample_of
-from actors.coordinator.state import RunState
-from configs.roles import CurriculumSettings
-from messages.adapters import AdapterRef
-from messages.judging import Rewards, Verdict
-from messages.runs import RunStarted, StepFinished, TasksRewarded
-from messages.tasks import Task
-from messages.trajectories import Group, Trajectory
-from messages.turns import ToolCall, ToolResult, Turn
-from runtime.actor import Actor
-from runtime.system import ActorSystem
-from runtime.telemetry import LogSettings, configure_logging
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """Bounded staleness."""
 
 import pytest
-
-from actors.coordinator.admission import capacity
-from configs.roles import LoopSettings
+from agentfactory.actors.coordinator.admission import capacity
+from agentfactory.configs.roles import LoopSettings
 
 
 def loop(**changes: int) -> LoopSettings:

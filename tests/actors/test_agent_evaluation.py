@@ -4,18 +4,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
-
-from actors.agents.base import ANSWER, NotPermitted, NotUnderstood
-from actors.agents.evaluation import evaluate
-from actors.agents.rule_based import RuleBasedAgent
-from actors.agents.rules import Rules
-from actors.agents.specialists import INGESTOR, Specialist
-from actors.environment import ACTIONS
-from configs.agent_settings import Example
-from configs.agent_suite import AgentSuite, load_suite
-from configs.errors import BadInput, SettingsError
-from messages.data import Action, Observation
-from runtime.models.errors import ModelError
+from agentfactory.actors.agents.base import ANSWER, NotPermitted, NotUnderstood
+from agentfactory.actors.agents.evaluation import evaluate
+from agentfactory.actors.agents.rule_based import RuleBasedAgent
+from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.agents.specialists import INGESTOR, Specialist
+from agentfactory.actors.environment import ACTIONS
+from agentfactory.configs.agent_settings import Example
+from agentfactory.configs.agent_suite import AgentSuite, load_suite
+from agentfactory.configs.errors import BadInput, SettingsError
+from agentfactory.messages.data import Action, Observation
+from agentfactory.runtime.models.errors import ModelError
 
 ALL = tuple(ACTIONS)
 LOAD = Example(command="load file::a as docs", action="assimilate", params={"src": "file::a", "dst": "docs"})

@@ -3,13 +3,12 @@
 import string
 
 import pytest
+from agentfactory.actors.agents.base import NotUnderstood
+from agentfactory.actors.agents.rules import VERBS, Rules
+from agentfactory.actors.environment import ACTIONS
+from agentfactory.messages.data import Action
 from hypothesis import assume, given
 from hypothesis import strategies as st
-
-from actors.agents.base import NotUnderstood
-from actors.agents.rules import VERBS, Rules
-from actors.environment import ACTIONS
-from messages.data import Action
 
 RULES = Rules()
 

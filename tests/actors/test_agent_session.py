@@ -6,23 +6,23 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.agents.base import ANSWER, Agent, DecidingAgent, Decision, NotUnderstood
+from agentfactory.actors.agents.rule_based import RuleBasedAgent
+from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.agents.session import BY_HAND, AgentSession
+from agentfactory.actors.agents.specialists import RETRIEVER, Specialist
+from agentfactory.actors.environment import DataEnvironment
+from agentfactory.actors.ingestor.actor import Ingestor
+from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.sink.actor import TrajectorySink
+from agentfactory.actors.sink.segments import CannotStore, read_trajectories
+from agentfactory.bridge.errors import BlobDamaged
+from agentfactory.configs.roles import SinkSettings
+from agentfactory.messages.data import Action, Observation, Retrieved, TaskSpec
+from agentfactory.messages.trajectories import Trajectory
+from agentfactory.runtime.ref import Ref
+from agentfactory.runtime.system import ActorSystem
 
-from actors.agents.base import ANSWER, Agent, DecidingAgent, Decision, NotUnderstood
-from actors.agents.rule_based import RuleBasedAgent
-from actors.agents.rules import Rules
-from actors.agents.session import BY_HAND, AgentSession
-from actors.agents.specialists import RETRIEVER, Specialist
-from actors.environment import DataEnvironment
-from actors.ingestor.actor import Ingestor
-from actors.retriever.actor import Retriever
-from actors.sink.actor import TrajectorySink
-from actors.sink.segments import CannotStore, read_trajectories
-from bridge.errors import BlobDamaged
-from configs.roles import SinkSettings
-from messages.data import Action, Observation, Retrieved, TaskSpec
-from messages.trajectories import Trajectory
-from runtime.ref import Ref
-from runtime.system import ActorSystem
 from tests.actors.data_plane import Plane, error_of, settings
 
 
@@ -193,7 +193,7 @@ async def test_a_record_that_cannot_be_written_is_an_error(
     def full(*_: object) -> Sequence[object]:
         raise CannotStore("no space left")
 
-    monkeypatch.setattr("actors.sink.segments.SegmentWriter.commit", full)
+    monkeypatch.setattr("agentfactory.actors.sink.segments.SegmentWriter.commit", full)
     session = desk.session(RuleBasedAgent(Rules()))
     with pytest.raises(CannotStore):
         await session.command("query *")

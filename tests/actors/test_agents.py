@@ -6,19 +6,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.agents.base import ANSWER, Agent, NotPermitted, NotUnderstood, Remembers
+from agentfactory.actors.agents.dialect import Unreadable
+from agentfactory.actors.agents.json_dialect import SHAPES, JsonDialect
+from agentfactory.actors.agents.react_dialect import ReActDialect
+from agentfactory.actors.environment import ACTIONS
+from agentfactory.actors.student.data_tools import action_of
+from agentfactory.cluster.agents import open_agent
+from agentfactory.configs.blueprints import Blueprint
+from agentfactory.configs.errors import SettingsError
+from agentfactory.messages.data import Action, Observation
+from agentfactory.runtime.models.errors import ModelError, ModelTimeout
 from structlog.testing import capture_logs
 
-from actors.agents.base import ANSWER, Agent, NotPermitted, NotUnderstood, Remembers
-from actors.agents.dialect import Unreadable
-from actors.agents.json_dialect import SHAPES, JsonDialect
-from actors.agents.react_dialect import ReActDialect
-from actors.environment import ACTIONS
-from actors.student.data_tools import action_of
-from cluster.agents import open_agent
-from configs.blueprints import Blueprint
-from configs.errors import SettingsError
-from messages.data import Action, Observation
-from runtime.models.errors import ModelError, ModelTimeout
 from tests.runtime.model_server import KEY, KEY_ENV, Act, ModelServer, OllamaWire, OpenAIWire, Wire, serving
 
 GET = Observation(text="get a.md from docs")

@@ -6,20 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-
-from actors.domains import domain_named
-from actors.domains.base import JudgeParts
-from actors.domains.code.judge import CodeJudge, same
-from actors.domains.code.teacher import read_assert
-from actors.domains.grading import GraderDied, NoReference
-from configs.data import LIBRARY
-from configs.roles import TrialSettings, VerifierSettings
-from messages.episodes import Solution
-from messages.goals import Check, CodeGoal, ProgramRun
-from messages.judging import Verdict
-from messages.tasks import Task
-from runtime.sandbox.errors import SandboxError
-from training.tasks import code as tasks
+from agentfactory.actors.domains import domain_named
+from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.code.judge import CodeJudge, same
+from agentfactory.actors.domains.code.teacher import read_assert
+from agentfactory.actors.domains.grading import GraderDied, NoReference
+from agentfactory.configs.data import LIBRARY
+from agentfactory.configs.roles import TrialSettings, VerifierSettings
+from agentfactory.messages.episodes import Solution
+from agentfactory.messages.goals import Check, CodeGoal, ProgramRun
+from agentfactory.messages.judging import Verdict
+from agentfactory.messages.tasks import Task
+from agentfactory.runtime.sandbox.errors import SandboxError
+from agentfactory.training.tasks import code as tasks
 
 LIMIT_S = 180.0
 SETTINGS = VerifierSettings(trials=TrialSettings(timeout_s=3.0, max_parallel=2))

@@ -8,15 +8,14 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
-
-from actors.domains.base import JudgeParts
-from actors.domains.code.judge import CodeJudge
-from actors.domains.code.teacher import read_assert
-from configs.roles import SandboxSettings, TrialSettings, VerifierSettings
-from messages.episodes import Solution
-from messages.goals import Check, CodeGoal, ProgramRun
-from messages.judging import Verdict
-from messages.tasks import Task
+from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.code.judge import CodeJudge
+from agentfactory.actors.domains.code.teacher import read_assert
+from agentfactory.configs.roles import SandboxSettings, TrialSettings, VerifierSettings
+from agentfactory.messages.episodes import Solution
+from agentfactory.messages.goals import Check, CodeGoal, ProgramRun
+from agentfactory.messages.judging import Verdict
+from agentfactory.messages.tasks import Task
 
 LIMIT_S = 120.0
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -7,24 +7,23 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-
-from actors.coordinator.actor import Coordinator
-from actors.coordinator.crew import Crew
-from actors.coordinator.journal import FILE, read_journal
-from actors.sink.actor import TrajectorySink
-from actors.sink.segments import read_trajectories
-from actors.student.actor import Student
-from actors.teacher.actor import Teacher
-from actors.verifier.actor import Verifier
-from cluster.adapters import StoredAdapters
-from configs.data import DataSettings
-from configs.errors import AgentFactoryError
-from configs.load import load_settings
-from configs.models import ModelSettings
-from configs.settings import Settings
-from messages.adapters import AdapterRef, LoadAdapter
-from messages.learning import StepReport, TrainStep
-from messages.runs import (
+from agentfactory.actors.coordinator.actor import Coordinator
+from agentfactory.actors.coordinator.crew import Crew
+from agentfactory.actors.coordinator.journal import FILE, read_journal
+from agentfactory.actors.sink.actor import TrajectorySink
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.actors.student.actor import Student
+from agentfactory.actors.teacher.actor import Teacher
+from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.cluster.adapters import StoredAdapters
+from agentfactory.configs.data import DataSettings
+from agentfactory.configs.errors import AgentFactoryError
+from agentfactory.configs.load import load_settings
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.settings import Settings
+from agentfactory.messages.adapters import AdapterRef, LoadAdapter
+from agentfactory.messages.learning import StepReport, TrainStep
+from agentfactory.messages.runs import (
     DescribeRun,
     DrainRun,
     GroupFinished,
@@ -35,14 +34,15 @@ from messages.runs import (
     StartRun,
     StepFinished,
 )
-from runtime.actor import Actor
-from runtime.engines.base import AdapterShelf, OpenShelf
-from runtime.errors import ActorDown
-from runtime.ref import ActorRef, PoolRef
-from runtime.system import ActorSystem
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.engines.base import AdapterShelf, OpenShelf
+from agentfactory.runtime.errors import ActorDown
+from agentfactory.runtime.ref import ActorRef, PoolRef
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.training.adapter_files import adapter_folder, under_tag
+
 from tests.actors.data_plane import Plane, access
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool
-from training.adapter_files import adapter_folder, under_tag
 
 ROUNDS, BATCH, K, HELD_OUT = 3, 3, 4, 5
 

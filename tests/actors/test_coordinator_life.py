@@ -7,19 +7,18 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-
-from actors.coordinator import actor as actor_module
-from actors.coordinator.actor import Coordinator
-from actors.coordinator.crew import Crew
-from actors.coordinator.journal import FILE, Journal, read_journal
-from configs.load import load_settings
-from configs.settings import Settings
-from messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter
-from messages.base import Done, Event, Message
-from messages.episodes import SolveTask
-from messages.judging import GroupVerdict, JudgeGroup, JudgeSolution
-from messages.learning import StepReport, TrainStep
-from messages.runs import (
+from agentfactory.actors.coordinator import actor as actor_module
+from agentfactory.actors.coordinator.actor import Coordinator
+from agentfactory.actors.coordinator.crew import Crew
+from agentfactory.actors.coordinator.journal import FILE, Journal, read_journal
+from agentfactory.configs.load import load_settings
+from agentfactory.configs.settings import Settings
+from agentfactory.messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter
+from agentfactory.messages.base import Done, Event, Message
+from agentfactory.messages.episodes import SolveTask
+from agentfactory.messages.judging import GroupVerdict, JudgeGroup, JudgeSolution
+from agentfactory.messages.learning import StepReport, TrainStep
+from agentfactory.messages.runs import (
     DescribeRun,
     DrainRun,
     GroupLeased,
@@ -33,14 +32,15 @@ from messages.runs import (
     StartRun,
     StepFinished,
 )
-from messages.tasks import Proposal, Proposals, ProposeTasks
-from messages.trajectories import FindTrajectories, FoundTrajectories, Trajectory
-from runtime.engines.base import AdapterShelf, OpenShelf
-from runtime.topics import Publish
+from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks
+from agentfactory.messages.trajectories import FindTrajectories, FoundTrajectories, Trajectory
+from agentfactory.runtime.engines.base import AdapterShelf, OpenShelf
+from agentfactory.runtime.topics import Publish
+from agentfactory.training.adapter_files import adapter_folder, under_tag
+
 from tests.actors.coordinator_parts import FAILS, TASK, lease, solution, turn, verdict
 from tests.actors.peers import Peer
 from tests.actors.test_rollouts import finished, step, trajectory
-from training.adapter_files import adapter_folder, under_tag
 
 LIMIT_S = 60
 

@@ -1,7 +1,7 @@
 """Difficulty follows success."""
 
-from actors.coordinator.curriculum import Curriculum
-from configs.roles import CurriculumSettings
+from agentfactory.actors.coordinator.curriculum import Curriculum
+from agentfactory.configs.roles import CurriculumSettings
 
 
 def curriculum(**changes: object) -> Curriculum:

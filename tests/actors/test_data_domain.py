@@ -7,34 +7,34 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.coordinator.spaces import Spaces
+from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.domains.data.judge import DataJudge
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.actors.spaces import ROOT, DataAccess, clear, new_space, sweep
+from agentfactory.actors.student.actor import Student
+from agentfactory.actors.student.data_tools import NotStored
+from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.bridge.errors import BridgeDown
+from agentfactory.configs.data import LIBRARY
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.roles import CurriculumSettings, SandboxSettings, StudentSettings, VerifierSettings
+from agentfactory.messages.blobs import BlobPage
+from agentfactory.messages.episodes import EpisodeFailed, Solution, SolveTask
+from agentfactory.messages.judging import JudgeGroup, Verdict
+from agentfactory.messages.runs import GroupFinished, RoundFinished, RunFinished
+from agentfactory.messages.tasks import StoreGoal, Task
+from agentfactory.messages.trajectories import Trajectory
+from agentfactory.runtime.errors import ActorDown
+from agentfactory.runtime.ref import Ref
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.training.tasks.errands import answer_of, goal_of, read_errand
+from agentfactory.training.tasks.library import read_library
 
-from actors.coordinator.spaces import Spaces
-from actors.coordinator.state import RunState
-from actors.domains.data.judge import DataJudge
-from actors.sink.segments import read_trajectories
-from actors.spaces import ROOT, DataAccess, clear, new_space, sweep
-from actors.student.actor import Student
-from actors.student.data_tools import NotStored
-from actors.verifier.actor import Verifier
-from bridge.errors import BridgeDown
-from configs.data import LIBRARY
-from configs.errors import SettingsError
-from configs.models import ModelSettings
-from configs.roles import CurriculumSettings, SandboxSettings, StudentSettings, VerifierSettings
-from messages.blobs import BlobPage
-from messages.episodes import EpisodeFailed, Solution, SolveTask
-from messages.judging import JudgeGroup, Verdict
-from messages.runs import GroupFinished, RoundFinished, RunFinished
-from messages.tasks import StoreGoal, Task
-from messages.trajectories import Trajectory
-from runtime.errors import ActorDown
-from runtime.ref import Ref
-from runtime.system import ActorSystem
 from tests.actors.data_plane import Plane, access
 from tests.actors.scripted import DoesErrands, Script, ScriptedInference, model_folder, use_the_tool
 from tests.actors.test_coordinator import Stage, settings, stage
-from training.tasks.errands import answer_of, goal_of, read_errand
-from training.tasks.library import read_library
 
 TIMEOUT_S = 180
 STUDENT = StudentSettings(max_turns=5, max_tokens_per_turn=200, sandbox=SandboxSettings(allow_weak=True))
@@ -320,7 +320,7 @@ async def test_what_was_judged_is_cleared_without_waiting_for_the_end(
     async def no_sweep(*_: object) -> None:
         return None
 
-    monkeypatch.setattr("actors.coordinator.spaces.sweep", no_sweep)
+    monkeypatch.setattr("agentfactory.actors.coordinator.spaces.sweep", no_sweep)
     chosen = settings(curriculum__domains=["data"], teacher__max_tokens=120, loop__rounds=1)
     async with stage(tmp_path / "run", model, chosen, DoesErrands(), plane=plane) as run:
         await run.until_the_end()

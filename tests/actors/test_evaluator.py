@@ -3,19 +3,19 @@
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.coordinator.evaluator import Evaluator, NothingJudged
+from agentfactory.actors.coordinator.held_out import held_out
+from agentfactory.actors.domains import domain_named
+from agentfactory.configs.data import LIBRARY, DataSettings
+from agentfactory.configs.errors import AgentFactoryError
+from agentfactory.configs.rewards import RewardWeights
+from agentfactory.configs.roles import EvaluationSettings
+from agentfactory.messages.base import Done, Message
+from agentfactory.messages.episodes import SolveTask
+from agentfactory.messages.judging import Verdict
+from agentfactory.messages.trajectories import StoreTrajectories, Trajectory
+from agentfactory.runtime.errors import ActorDown
 
-from actors.coordinator.evaluator import Evaluator, NothingJudged
-from actors.coordinator.held_out import held_out
-from actors.domains import domain_named
-from configs.data import LIBRARY, DataSettings
-from configs.errors import AgentFactoryError
-from configs.rewards import RewardWeights
-from configs.roles import EvaluationSettings
-from messages.base import Done, Message
-from messages.episodes import SolveTask
-from messages.judging import Verdict
-from messages.trajectories import StoreTrajectories, Trajectory
-from runtime.errors import ActorDown
 from tests.actors.coordinator_parts import FAILS, NEWEST, TASK, Parts, solution, turn, verdict
 from tests.actors.peers import Peer
 

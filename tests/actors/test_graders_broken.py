@@ -8,18 +8,18 @@ from typing import Final, NoReturn
 
 import psutil
 import pytest
+from agentfactory.actors.domains import graders
+from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.code.judge import CodeJudge
+from agentfactory.actors.domains.graders import GraderPool
+from agentfactory.actors.domains.grading import GraderDied, GraderFailure, GraderTimeout
+from agentfactory.actors.domains.logic.judge import LogicJudge
+from agentfactory.configs.roles import VerifierSettings
+from agentfactory.messages.episodes import Solution
+from agentfactory.messages.tasks import Task
+from agentfactory.runtime.sandbox import forkserver
+from agentfactory.runtime.sandbox.forkserver import Outcome
 
-from actors.domains import graders
-from actors.domains.base import JudgeParts
-from actors.domains.code.judge import CodeJudge
-from actors.domains.graders import GraderPool
-from actors.domains.grading import GraderDied, GraderFailure, GraderTimeout
-from actors.domains.logic.judge import LogicJudge
-from configs.roles import VerifierSettings
-from messages.episodes import Solution
-from messages.tasks import Task
-from runtime.sandbox import forkserver
-from runtime.sandbox.forkserver import Outcome
 from tests.actors import broken_servers, test_graders
 
 JOBS = 3
@@ -153,10 +153,11 @@ async def test_a_grader_whose_line_is_broken_is_a_failure_of_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     breaks = (
-        "import json, types, actors.domains.grader_process as g, actors.domains.code.trial as t\n"
+        "import json, types, agentfactory.actors.domains.grader_process as g\n"
+        "import agentfactory.actors.domains.code.trial as t\n"
         f"t.{broken}\n"
         if judge is CodeJudge
-        else "import json, types, actors.domains.grader_process as g\n"
+        else "import json, types, agentfactory.actors.domains.grader_process as g\n"
         f"g.json = types.SimpleNamespace(loads=json.loads)\ng.json.{broken}\n"
     )
     bootstrap = f"import sys; sys.path += {{path!r}}\n{breaks}from {{module}} import main; main()"

@@ -6,19 +6,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.searcher.actor import Searcher
+from agentfactory.actors.student.actor import Student
+from agentfactory.actors.teacher.actor import Teacher
+from agentfactory.configs.data import SearchSettings
+from agentfactory.configs.errors import AgentFactoryError, BadInput, SettingsError
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.roles import RetrieveSettings, SandboxSettings, StudentSettings, TeacherSettings
+from agentfactory.messages.episodes import SolveTask
+from agentfactory.messages.search import PassageRef, SamplePassages, Search, UpdateIndex
+from agentfactory.messages.tasks import ProposeTasks, Task
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
 
-from actors.searcher.actor import Searcher
-from actors.student.actor import Student
-from actors.teacher.actor import Teacher
-from configs.data import SearchSettings
-from configs.errors import AgentFactoryError, BadInput, SettingsError
-from configs.models import ModelSettings
-from configs.roles import RetrieveSettings, SandboxSettings, StudentSettings, TeacherSettings
-from messages.episodes import SolveTask
-from messages.search import PassageRef, SamplePassages, Search, UpdateIndex
-from messages.tasks import ProposeTasks, Task
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder
 from tests.bridge.blobs_in_memory import MemoryBlobs
 

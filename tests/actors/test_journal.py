@@ -4,15 +4,14 @@ from pathlib import Path
 
 import anyio
 import pytest
-
-from actors.coordinator.journal import CannotJournal, Journal, read_journal
-from actors.coordinator.record import Record
-from actors.coordinator.state import RunState
-from configs.errors import BadInput
-from configs.roles import CurriculumSettings
-from messages.adapters import AdapterRef
-from messages.judging import Rewards
-from messages.runs import (
+from agentfactory.actors.coordinator.journal import CannotJournal, Journal, read_journal
+from agentfactory.actors.coordinator.record import Record
+from agentfactory.actors.coordinator.state import RunState
+from agentfactory.configs.errors import BadInput
+from agentfactory.configs.roles import CurriculumSettings
+from agentfactory.messages.adapters import AdapterRef
+from agentfactory.messages.judging import Rewards
+from agentfactory.messages.runs import (
     EpisodeSample,
     GroupDropped,
     GroupFinished,
@@ -22,8 +21,9 @@ from messages.runs import (
     RunStarted,
     StepFinished,
 )
-from messages.tasks import Proposal, Task
-from runtime.topics import Publish
+from agentfactory.messages.tasks import Proposal, Task
+from agentfactory.runtime.topics import Publish
+
 from tests.actors.peers import Peer
 
 

@@ -5,24 +5,24 @@ from pathlib import Path
 
 import anyio
 import pytest
+from agentfactory.actors.coordinator.crew import Crew
+from agentfactory.actors.coordinator.evaluator import Evaluation, Evaluator
+from agentfactory.actors.coordinator.journal import Journal
+from agentfactory.actors.coordinator.learning import Learning
+from agentfactory.actors.coordinator.record import Record
+from agentfactory.actors.coordinator.rollouts import Rollouts
+from agentfactory.actors.coordinator.tasks import TaskStock
+from agentfactory.configs.load import load_settings
+from agentfactory.configs.rewards import RewardWeights
+from agentfactory.configs.roles import EvaluationSettings
+from agentfactory.messages.adapters import AdapterRef, LoadAdapter, UnloadAdapter
+from agentfactory.messages.base import Done, Message
+from agentfactory.messages.judging import Rewards
+from agentfactory.messages.learning import StepReport, TrainStep
+from agentfactory.messages.runs import GroupFinished, RoundFinished, StepFinished, TasksRewarded
+from agentfactory.messages.tasks import Proposal, RewardTasks, TaskRewards
+from agentfactory.messages.trajectories import Group, StoreTrajectories, Trajectory
 
-from actors.coordinator.crew import Crew
-from actors.coordinator.evaluator import Evaluation, Evaluator
-from actors.coordinator.journal import Journal
-from actors.coordinator.learning import Learning
-from actors.coordinator.record import Record
-from actors.coordinator.rollouts import Rollouts
-from actors.coordinator.tasks import TaskStock
-from configs.load import load_settings
-from configs.rewards import RewardWeights
-from configs.roles import EvaluationSettings
-from messages.adapters import AdapterRef, LoadAdapter, UnloadAdapter
-from messages.base import Done, Message
-from messages.judging import Rewards
-from messages.learning import StepReport, TrainStep
-from messages.runs import GroupFinished, RoundFinished, StepFinished, TasksRewarded
-from messages.tasks import Proposal, RewardTasks, TaskRewards
-from messages.trajectories import Group, StoreTrajectories, Trajectory
 from tests.actors.coordinator_parts import TASK, Parts, lease, turn
 from tests.actors.peers import Peer
 

@@ -3,11 +3,8 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from actors.domains.logic.answers import read_assignment, read_lines, read_table, read_value
-from actors.domains.logic.formulas import (
+from agentfactory.actors.domains.logic.answers import read_assignment, read_lines, read_table, read_value
+from agentfactory.actors.domains.logic.formulas import (
     Constant,
     Formula,
     Joined,
@@ -18,9 +15,11 @@ from actors.domains.logic.formulas import (
     read_formula,
     value_of,
 )
-from actors.domains.logic.grader import follows, grade_logic
-from actors.domains.logic.rules import rule_named
-from messages.goals import LogicGoal
+from agentfactory.actors.domains.logic.grader import follows, grade_logic
+from agentfactory.actors.domains.logic.rules import rule_named
+from agentfactory.messages.goals import LogicGoal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 QUIET = settings(max_examples=80, deadline=None)
 NOTATIONS = (

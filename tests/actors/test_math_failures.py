@@ -11,18 +11,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.graders import read_line
+from agentfactory.actors.domains.grading import Grade, GraderDied, GraderTimeout
+from agentfactory.actors.domains.math.grader import grade_job, step_holds
+from agentfactory.actors.domains.math.judge import MathJudge
+from agentfactory.actors.domains.math.quick import grade_quickly
+from agentfactory.configs.roles import VerifierSettings
+from agentfactory.messages.tasks import Task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from actors.domains.base import JudgeParts
-from actors.domains.graders import read_line
-from actors.domains.grading import Grade, GraderDied, GraderTimeout
-from actors.domains.math.grader import grade_job, step_holds
-from actors.domains.math.judge import MathJudge
-from actors.domains.math.quick import grade_quickly
-from configs.roles import VerifierSettings
-from messages.tasks import Task
 from tests.actors.test_math_grading_pool import replace_bootstrap
 from tests.actors.test_steps import solution_of
 
@@ -133,7 +133,7 @@ def test_what_is_large_and_right_is_right(reference: str, answer: str) -> None:
 
 
 SLOW = (
-    "import actors.domains.math.algebra as a\n"
+    "import agentfactory.actors.domains.math.algebra as a\n"
     "read = a.read\n"
     "def slow(text):\n"
     "    while 'z' in text: pass\n"
@@ -187,7 +187,7 @@ async def test_steps_that_end_their_grader_earn_nothing(broken: MathJudge) -> No
 def saying(line: str) -> str:
     """Graders that say this, whatever they were asked."""
     return (
-        "import json, types, actors.domains.grader_process as p\n"
+        "import json, types, agentfactory.actors.domains.grader_process as p\n"
         f"p.json = types.SimpleNamespace(loads=json.loads, dumps=lambda x, **_: {line!r})\n"
     )
 

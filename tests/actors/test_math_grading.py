@@ -3,9 +3,8 @@
 import random
 
 import pytest
-
-from actors.domains.grading import Grade, canonical, clean, grade_plainly, majority
-from actors.domains.numbers import read_number
+from agentfactory.actors.domains.grading import Grade, canonical, clean, grade_plainly, majority
+from agentfactory.actors.domains.numbers import read_number
 
 TOLERANCE = 1e-6
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-
-from actors.domains.base import JudgeParts
-from actors.domains.grading import Grade, GraderDied, GraderFailure, GraderTimeout
-from actors.domains.math.judge import MathJudge
-from actors.domains.math.quick import grade_quickly
-from configs.roles import VerifierSettings
+from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.grading import Grade, GraderDied, GraderFailure, GraderTimeout
+from agentfactory.actors.domains.math.judge import MathJudge
+from agentfactory.actors.domains.math.quick import grade_quickly
+from agentfactory.configs.roles import VerifierSettings
 
 LIMIT_S = 180.0
 
@@ -103,7 +102,7 @@ async def test_a_grader_that_dies_once_is_tried_again() -> None:
 
 
 async def test_a_grader_without_memory_dies_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    eats = "import actors.domains.math.algebra as a; a.read = lambda text: [0] * 10**9; "
+    eats = "import agentfactory.actors.domains.math.algebra as a; a.read = lambda text: [0] * 10**9; "
     replace_bootstrap(monkeypatch, eats)
     pool = MathJudge(JudgeParts(VerifierSettings(memory_mb=128)))
     async with asyncio.timeout(LIMIT_S):
@@ -114,7 +113,7 @@ async def test_a_grader_without_memory_dies_and_says_so(monkeypatch: pytest.Monk
 
 async def test_a_grader_is_behind_the_same_walls(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = (
-        "import actors.domains.math.algebra as a, os, socket\n"
+        "import agentfactory.actors.domains.math.algebra as a, os, socket\n"
         "def attempt(text):\n"
         "    refused = []\n"
         "    for do in (lambda: socket.socket(), lambda: os.fork(), lambda: open('/tmp/x', 'w'),\n"
@@ -144,9 +143,11 @@ async def test_a_pool_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch
 
 def replace_bootstrap(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
     """Have the server run `extra` before it serves, with nothing to warm up on."""
-    bare = "import actors.domains.math.grader as b; b._WARM_UP = ()\n"
+    bare = "import agentfactory.actors.domains.math.grader as b; b._WARM_UP = ()\n"
     lines = "import sys; sys.path += {path!r}\n" + (extra + bare).replace("{", "{{").replace("}", "}}")
-    monkeypatch.setattr("runtime.sandbox.forkserver._BOOTSTRAP", lines + "from {module} import main; main()")
+    monkeypatch.setattr(
+        "agentfactory.runtime.sandbox.forkserver._BOOTSTRAP", lines + "from {module} import main; main()"
+    )
 
 
 def kill_server(pool: MathJudge) -> None:
@@ -166,7 +167,7 @@ async def test_a_long_answer_is_never_read_in_the_judges_own_loop(
         read_here.append(len(answer))
         return grade_quickly(reference, answer, rel_tolerance)
 
-    monkeypatch.setattr("actors.domains.math.judge.grade_quickly", seen)
+    monkeypatch.setattr("agentfactory.actors.domains.math.judge.grade_quickly", seen)
     assert (await pool.grade("12", "12")).correct
     assert (await pool.grade("12", f"12{' ' * 3000}dollars")).explanation
     assert read_here == [2]

@@ -4,13 +4,12 @@ import random
 from fractions import Fraction
 
 import sympy
+from agentfactory.actors.domains.math.algebra import grade_math
+from agentfactory.actors.domains.math.quick import grade_quickly
+from agentfactory.actors.domains.math.units import read_unit
+from agentfactory.runtime.expressions import Unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from actors.domains.math.algebra import grade_math
-from actors.domains.math.quick import grade_quickly
-from actors.domains.math.units import read_unit
-from runtime.expressions import Unreadable
 
 TOLERANCE = 1e-6
 X, Y = sympy.symbols("x y")

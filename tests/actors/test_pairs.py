@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+from agentfactory.actors.domains import domain_named, names
+from agentfactory.actors.domains.base import Judge, JudgeParts
+from agentfactory.actors.spaces import ROOT
+from agentfactory.configs.roles import VerifierSettings
+from agentfactory.messages.episodes import Solution
+from agentfactory.messages.judging import Verdict
+from agentfactory.messages.tasks import Task
+from agentfactory.messages.turns import ToolCall, ToolResult, Turn
+from agentfactory.runtime.system import ActorSystem
 from pydantic import JsonValue
 
-from actors.domains import domain_named, names
-from actors.domains.base import Judge, JudgeParts
-from actors.spaces import ROOT
-from configs.roles import VerifierSettings
-from messages.episodes import Solution
-from messages.judging import Verdict
-from messages.tasks import Task
-from messages.turns import ToolCall, ToolResult, Turn
-from runtime.system import ActorSystem
 from tests.actors.data_plane import Plane, access
 
 PAIRS = Path(__file__).parent / "pairs"

@@ -6,25 +6,25 @@ from pathlib import Path
 
 import anyio
 import pytest
+from agentfactory.actors.agents.rule_based import RuleBasedAgent
+from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.environment import DataEnvironment
+from agentfactory.actors.ingestor.actor import Ingestor
+from agentfactory.actors.pipelines.performing import Crew, Member, Perform, Taken
+from agentfactory.actors.pipelines.plan import Asked, Plan, PlannedStep
+from agentfactory.actors.pipelines.run import PipelineRun
+from agentfactory.actors.pipelines.state import StateFile, read_state
+from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.sink.actor import TrajectorySink
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.bridge.errors import BridgeDown
+from agentfactory.configs.errors import BadInput
+from agentfactory.configs.pipelines import PipelineSpec, find_pipeline, load_pipeline
+from agentfactory.configs.roles import SinkSettings
+from agentfactory.messages.data import Matches, Observation, Param, StepResult
+from agentfactory.messages.pipelines import PipelineBegun, PipelineResult, StepChanged
+from agentfactory.runtime.system import ActorSystem
 
-from actors.agents.rule_based import RuleBasedAgent
-from actors.agents.rules import Rules
-from actors.environment import DataEnvironment
-from actors.ingestor.actor import Ingestor
-from actors.pipelines.performing import Crew, Member, Perform, Taken
-from actors.pipelines.plan import Asked, Plan, PlannedStep
-from actors.pipelines.run import PipelineRun
-from actors.pipelines.state import StateFile, read_state
-from actors.retriever.actor import Retriever
-from actors.sink.actor import TrajectorySink
-from actors.sink.segments import read_trajectories
-from bridge.errors import BridgeDown
-from configs.errors import BadInput
-from configs.pipelines import PipelineSpec, find_pipeline, load_pipeline
-from configs.roles import SinkSettings
-from messages.data import Matches, Observation, Param, StepResult
-from messages.pipelines import PipelineBegun, PipelineResult, StepChanged
-from runtime.system import ActorSystem
 from tests.actors.data_plane import Plane, settings
 
 Steps = Mapping[str, Mapping[str, object]]

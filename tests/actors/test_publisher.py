@@ -5,14 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import anyio.lowlevel
 import pytest
-
-from actors.coordinator.napping import asleep
-from actors.coordinator.publisher import PolicyPublisher
-from bridge.errors import StoreError
-from bridge.tiers import Tiers
-from cluster.adapters import StoredAdapters
-from configs.data import DataSettings
-from messages.adapters import (
+from agentfactory.actors.coordinator.napping import asleep
+from agentfactory.actors.coordinator.publisher import PolicyPublisher
+from agentfactory.bridge.errors import StoreError
+from agentfactory.bridge.tiers import Tiers
+from agentfactory.cluster.adapters import StoredAdapters
+from agentfactory.configs.data import DataSettings
+from agentfactory.messages.adapters import (
     AdapterLoaded,
     AdapterPublished,
     AdapterRef,
@@ -22,11 +21,12 @@ from messages.adapters import (
     UnloadAdapter,
     UsePolicy,
 )
-from messages.base import Done, Message
-from messages.generation import SleepEngine, WakeEngine
-from runtime.engines.base import AdapterRejected, UnknownAdapter
-from runtime.ref import ActorRef, PoolRef
-from runtime.topics import Publish
+from agentfactory.messages.base import Done, Message
+from agentfactory.messages.generation import SleepEngine, WakeEngine
+from agentfactory.runtime.engines.base import AdapterRejected, UnknownAdapter
+from agentfactory.runtime.ref import ActorRef, PoolRef
+from agentfactory.runtime.topics import Publish
+
 from tests.actors.data_plane import Plane
 from tests.actors.peers import Peer
 

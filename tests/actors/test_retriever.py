@@ -5,10 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-
-from actors.retriever.actor import Retriever
-from bridge.errors import BlobDamaged
-from messages.data import (
+from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.bridge.errors import BlobDamaged
+from agentfactory.messages.data import (
     CachedBlob,
     ListBlobs,
     Listing,
@@ -19,8 +18,9 @@ from messages.data import (
     Retrieved,
     StepResult,
 )
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
+
 from tests.actors.data_plane import TIMEOUT_S, Plane, error_of, settings
 
 

@@ -6,22 +6,35 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from agentfactory.actors.coordinator import rollouts as rollouts_module
+from agentfactory.actors.coordinator.episodes import mean_rewards
+from agentfactory.actors.coordinator.journal import Journal
+from agentfactory.actors.coordinator.record import Record
+from agentfactory.actors.coordinator.rollouts import Rollouts
+from agentfactory.actors.coordinator.tasks import TaskStock
+from agentfactory.configs.roles import LoopSettings
+from agentfactory.messages.adapters import AdapterRef, LoadAdapter
+from agentfactory.messages.base import Done, Message
+from agentfactory.messages.episodes import EpisodeFailed, Solution, SolveTask
+from agentfactory.messages.judging import GroupVerdict, Rewards, RewardTerm
+from agentfactory.messages.runs import (
+    EpisodeSample,
+    GroupDropped,
+    GroupFinished,
+    GroupLeased,
+    RunStarted,
+    StepFinished,
+)
+from agentfactory.messages.tasks import Proposal, Proposals
+from agentfactory.messages.trajectories import (
+    FindTrajectories,
+    FoundTrajectories,
+    Group,
+    StoreTrajectories,
+    Trajectory,
+)
+from agentfactory.runtime.errors import ActorDown
 
-from actors.coordinator import rollouts as rollouts_module
-from actors.coordinator.episodes import mean_rewards
-from actors.coordinator.journal import Journal
-from actors.coordinator.record import Record
-from actors.coordinator.rollouts import Rollouts
-from actors.coordinator.tasks import TaskStock
-from configs.roles import LoopSettings
-from messages.adapters import AdapterRef, LoadAdapter
-from messages.base import Done, Message
-from messages.episodes import EpisodeFailed, Solution, SolveTask
-from messages.judging import GroupVerdict, Rewards, RewardTerm
-from messages.runs import EpisodeSample, GroupDropped, GroupFinished, GroupLeased, RunStarted, StepFinished
-from messages.tasks import Proposal, Proposals
-from messages.trajectories import FindTrajectories, FoundTrajectories, Group, StoreTrajectories, Trajectory
-from runtime.errors import ActorDown
 from tests.actors.coordinator_parts import FAILS, NEWEST, TASK, Parts, lease, solution, turn, verdict
 from tests.actors.peers import Peer
 

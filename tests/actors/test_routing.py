@@ -4,17 +4,17 @@ import json
 from collections.abc import Sequence
 
 import pytest
+from agentfactory.actors.agents.routing.by_meaning import EmbeddingRouter, without_names
+from agentfactory.actors.agents.routing.by_model import ModelRouter
+from agentfactory.actors.agents.routing.by_rules import RuleRouter
+from agentfactory.actors.agents.routing.dispatcher import Dispatcher
+from agentfactory.actors.agents.routing.splitting import commands_in
+from agentfactory.actors.agents.rules import VERBS
+from agentfactory.bridge.search.embedding import NgramEmbedder
+from agentfactory.configs.chat_models import OpenAIModelSettings, RetrySettings
+from agentfactory.messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
+from agentfactory.runtime.models import open_model
 
-from actors.agents.routing.by_meaning import EmbeddingRouter, without_names
-from actors.agents.routing.by_model import ModelRouter
-from actors.agents.routing.by_rules import RuleRouter
-from actors.agents.routing.dispatcher import Dispatcher
-from actors.agents.routing.splitting import commands_in
-from actors.agents.rules import VERBS
-from bridge.search.embedding import NgramEmbedder
-from configs.chat_models import OpenAIModelSettings, RetrySettings
-from messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
-from runtime.models import open_model
 from tests.runtime.model_server import Act, OpenAIWire, serving
 
 ALL = ("assimilate", "query", "retrieve", "prune", "destroy", "list_blobs")

@@ -1,12 +1,11 @@
 """What a resumed run goes on from: each entry of the journal changes what it must, and nothing else."""
 
 import pytest
-
-from actors.coordinator.state import RunState
-from configs.roles import CurriculumSettings
-from messages.adapters import AdapterRef
-from messages.judging import Rewards
-from messages.runs import (
+from agentfactory.actors.coordinator.state import RunState
+from agentfactory.configs.roles import CurriculumSettings
+from agentfactory.messages.adapters import AdapterRef
+from agentfactory.messages.judging import Rewards
+from agentfactory.messages.runs import (
     GroupFinished,
     GroupLeased,
     JournalEntry,
@@ -16,7 +15,8 @@ from messages.runs import (
     RunResumed,
     StepFinished,
 )
-from messages.tasks import TaskOutcome
+from agentfactory.messages.tasks import TaskOutcome
+
 from tests.actors.test_journal import finished, leased, started, state_after, stepped
 
 SCORES = {

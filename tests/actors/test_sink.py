@@ -4,17 +4,16 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.sink.actor import TrajectorySink
+from agentfactory.actors.sink.segments import CannotStore, SegmentWriter, read_trajectories, segments
+from agentfactory.configs.errors import BadInput
+from agentfactory.configs.roles import SinkSettings
+from agentfactory.messages.judging import Rewards
+from agentfactory.messages.tasks import Task
+from agentfactory.messages.trajectories import FindTrajectories, StoreTrajectories, Trajectory
+from agentfactory.messages.turns import Turn
+from agentfactory.runtime.system import ActorSystem
 from pydantic import ValidationError
-
-from actors.sink.actor import TrajectorySink
-from actors.sink.segments import CannotStore, SegmentWriter, read_trajectories, segments
-from configs.errors import BadInput
-from configs.roles import SinkSettings
-from messages.judging import Rewards
-from messages.tasks import Task
-from messages.trajectories import FindTrajectories, StoreTrajectories, Trajectory
-from messages.turns import Turn
-from runtime.system import ActorSystem
 
 TIMEOUT_S = 180
 

@@ -5,17 +5,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-
-from actors.domains.base import JudgeParts
-from actors.domains.math.grader import step_holds
-from actors.domains.math.judge import MathJudge
-from actors.domains.math.steps import Step, read_steps
-from actors.verifier.actor import Verifier
-from configs.roles import VerifierSettings
-from messages.episodes import Solution
-from messages.judging import JudgeGroup, Verdict
-from messages.tasks import Task
-from messages.turns import Turn
+from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.math.grader import step_holds
+from agentfactory.actors.domains.math.judge import MathJudge
+from agentfactory.actors.domains.math.steps import Step, read_steps
+from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.configs.roles import VerifierSettings
+from agentfactory.messages.episodes import Solution
+from agentfactory.messages.judging import JudgeGroup, Verdict
+from agentfactory.messages.tasks import Task
+from agentfactory.messages.turns import Turn
 
 LIMIT_S = 180.0
 TASK = Task(id="t", domain="math", description="Compute 12+34*5.", difficulty=0.1, reference="182")

@@ -7,19 +7,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.domains import domain_named
+from agentfactory.actors.student.actor import Student
+from agentfactory.actors.student.tools import toolkit
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.roles import SandboxSettings, StudentSettings
+from agentfactory.messages.adapters import AdapterRef, UsePolicy
+from agentfactory.messages.episodes import Solution, SolveTask
+from agentfactory.messages.tasks import Task
+from agentfactory.messages.turns import ToolCall
+from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
 
-from actors.domains import domain_named
-from actors.student.actor import Student
-from actors.student.tools import toolkit
-from configs.models import ModelSettings
-from configs.roles import SandboxSettings, StudentSettings
-from messages.adapters import AdapterRef, UsePolicy
-from messages.episodes import Solution, SolveTask
-from messages.tasks import Task
-from messages.turns import ToolCall
-from runtime.engines.chat import ChatFormat
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool
 
 TIMEOUT_S = 180

@@ -6,20 +6,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.domains import domain_named
+from agentfactory.actors.teacher.actor import Teacher
+from agentfactory.actors.teacher.novelty import NoveltyArchive
+from agentfactory.bridge.search.embedding import NgramEmbedder
+from agentfactory.configs.data import LIBRARY
+from agentfactory.configs.errors import BadInput
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.roles import NoveltySettings, TeacherSettings
+from agentfactory.messages.tasks import Proposal, ProposeTasks, RewardTasks, Task, TaskOutcome
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.training.tasks import arithmetic
 
-from actors.domains import domain_named
-from actors.teacher.actor import Teacher
-from actors.teacher.novelty import NoveltyArchive
-from bridge.search.embedding import NgramEmbedder
-from configs.data import LIBRARY
-from configs.errors import BadInput
-from configs.models import ModelSettings
-from configs.roles import NoveltySettings, TeacherSettings
-from messages.tasks import Proposal, ProposeTasks, RewardTasks, Task, TaskOutcome
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, model_folder
-from training.tasks import arithmetic
 
 TIMEOUT_S = 180
 MATH = domain_named("math").teacher(LIBRARY)

@@ -1,14 +1,13 @@
 """The Verifier: one verdict or one failure for every solution, whatever the domain."""
 
 import pytest
-
-from actors.verifier.actor import Verifier
-from configs.errors import BadInput
-from configs.roles import VerifierSettings
-from messages.episodes import Solution
-from messages.goals import Check, CodeGoal
-from messages.judging import GroupVerdict, JudgeGroup
-from messages.tasks import Task
+from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.configs.errors import BadInput
+from agentfactory.configs.roles import VerifierSettings
+from agentfactory.messages.episodes import Solution
+from agentfactory.messages.goals import Check, CodeGoal
+from agentfactory.messages.judging import GroupVerdict, JudgeGroup
+from agentfactory.messages.tasks import Task
 
 
 def task(domain: str = "math", **fields: object) -> Task:

@@ -5,12 +5,12 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from actors.coordinator.journal import FILE, Journal, read_journal
-from actors.sink.segments import SegmentWriter, read_trajectories
-from configs.load import load_settings
-from messages.adapters import AdapterRef
-from messages.judging import Rewards, Verdict
-from messages.runs import (
+from agentfactory.actors.coordinator.journal import FILE, Journal, read_journal
+from agentfactory.actors.sink.segments import SegmentWriter, read_trajectories
+from agentfactory.configs.load import load_settings
+from agentfactory.messages.adapters import AdapterRef
+from agentfactory.messages.judging import Rewards, Verdict
+from agentfactory.messages.runs import (
     DomainScore,
     GroupDropped,
     GroupFinished,
@@ -20,11 +20,11 @@ from messages.runs import (
     RunStarted,
     StepFinished,
 )
-from messages.tasks import Proposal, Task
-from messages.trajectories import Trajectory
-from messages.turns import ToolCall, ToolResult, Turn
-from training.statistics import wilson_interval
-from training.tasks import arithmetic
+from agentfactory.messages.tasks import Proposal, Task
+from agentfactory.messages.trajectories import Trajectory
+from agentfactory.messages.turns import ToolCall, ToolResult, Turn
+from agentfactory.training.statistics import wilson_interval
+from agentfactory.training.tasks import arithmetic
 
 BEGAN_AT = 1_790_000_000.0
 GROUPS_PER_STEP = 26

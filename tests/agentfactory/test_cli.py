@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-from actors.coordinator.journal import FILE, read_journal
-from actors.sink.segments import read_trajectories
-from messages.runs import GroupFinished, GroupLeased, RunResult
+from agentfactory.actors.coordinator.journal import FILE, read_journal
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.messages.runs import GroupFinished, GroupLeased, RunResult
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import anyio
 import pytest
+from agentfactory.configs.data import DataSettings
 
 from agentfactory import data_commands
-from configs.data import DataSettings
 from tests.cluster.test_data_plane import running, settings
 
 LIMIT_S = 120
@@ -42,7 +42,7 @@ def test_a_program_that_set_up_no_logging_keeps_its_stdout(tmp_path: Path) -> No
     script = """
 import asyncio, sys
 from agentfactory.data import DataPlane
-from configs.data import DataSettings
+from agentfactory.configs.data import DataSettings
 async def main():
     async with DataPlane.open(DataSettings.model_validate_json(sys.argv[1])) as plane:
         async with DataPlane.join(plane.settings) as joined:

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.domains import domain_named, names
+from agentfactory.configs.data import LIBRARY, DataSettings
+from agentfactory.configs.load import load_settings
 from pydantic import JsonValue
 
-from actors.domains import domain_named, names
 from agentfactory.data import DataPlane
-from configs.data import LIBRARY, DataSettings
-from configs.load import load_settings
 from tests.agentfactory.test_cli import call
 from tests.free_ports import free_port
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_judged_is_told_in_a_sentence(
 def test_a_package_can_bring_a_domain_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "chess.py").write_text(
         "from pathlib import Path\n"
-        "from actors.domains.base import Domain\n"
+        "from agentfactory.actors.domains.base import Domain\n"
         "nothing = lambda parts: None\n"
         "DOMAIN = Domain('chess', 'mates in two', Path(__file__).parent, nothing, nothing)\n"
     )

@@ -5,15 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.configs.load import load_settings
+from agentfactory.configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings
+from agentfactory.configs.roles import RetrieveSettings
+from agentfactory.configs.settings import Settings
+from agentfactory.messages.search import PassageRef
+from agentfactory.runtime.engines.base import OpenShelf
 
-from actors.sink.segments import read_trajectories
 from agentfactory.factory import Factory
-from configs.load import load_settings
-from configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings
-from configs.roles import RetrieveSettings
-from configs.settings import Settings
-from messages.search import PassageRef
-from runtime.engines.base import OpenShelf
 from tests.actors.scripted import ScriptedInference
 from tests.cluster.test_data_plane import settings as data_settings
 
@@ -46,7 +46,7 @@ class ByTheBook(ScriptedInference):
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The laptop's, made small, with an engine that follows the script above and a trainer that waits."""
-    monkeypatch.setattr("cluster.crew.InferenceEngine", ByTheBook)
+    monkeypatch.setattr("agentfactory.cluster.crew.InferenceEngine", ByTheBook)
     monkeypatch.setattr("agentfactory.factory.InferenceEngine", ByTheBook)
     laptop = load_settings(
         "laptop",

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from agentfactory.configs.load import load_settings
 
 from agentfactory.process_setup import FEWEST_FILES
 from agentfactory.question import task_of
-from configs.load import load_settings
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 200

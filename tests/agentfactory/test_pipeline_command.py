@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.pipelines.plan import Plan
+from agentfactory.actors.sink.segments import read_trajectories
+from agentfactory.configs.pipelines import find_pipeline, load_pipeline
+from agentfactory.messages.pipelines import PipelineResult, StepChanged, StepState
 from rich.console import Console
 
-from actors.pipelines.plan import Plan
-from actors.sink.segments import read_trajectories
 from agentfactory.cli import main
 from agentfactory.pipeline_view import PipelineView
-from configs.pipelines import find_pipeline, load_pipeline
-from messages.pipelines import PipelineResult, StepChanged, StepState
 from tests.agentfactory.test_cli import call
 from tests.agentfactory.test_documents import small_preset
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.coordinator.journal import FILE, read_journal
+from agentfactory.actors.coordinator.state import RunState
+from agentfactory.configs.load import load_settings
 
-from actors.coordinator.journal import FILE, read_journal
-from actors.coordinator.state import RunState
 from agentfactory.report import formats, held_out, history, labels, result, round_charts, write_report
 from agentfactory.report.calibrations import calibrations
 from agentfactory.report.examples import cut, shown
 from agentfactory.report.findings import Findings, gather
 from agentfactory.report.history import Bins, GroupMeans
-from configs.load import load_settings
 from tests.agentfactory.fake_run import write_fake_run
 
 

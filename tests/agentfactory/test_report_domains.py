@@ -5,17 +5,17 @@ import re
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.coordinator.journal import FILE, read_journal
+from agentfactory.actors.coordinator.state import RunState
+from agentfactory.configs.load import load_settings
+from agentfactory.messages.runs import RoundFinished, RunResult
 from rich.console import Console
 
-from actors.coordinator.journal import FILE, read_journal
-from actors.coordinator.state import RunState
 from agentfactory.report import write_report
 from agentfactory.report.formats import percent
 from agentfactory.report.result import run_result
 from agentfactory.report.rounds_table import round_line, rounds_table
 from agentfactory.report.terminal import result_lines
-from configs.load import load_settings
-from messages.runs import RoundFinished, RunResult
 from tests.agentfactory.fake_run import write_fake_run
 
 DOMAINS = ("math", "logic", "data")

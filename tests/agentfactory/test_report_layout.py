@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from agentfactory.configs.roles import CurriculumSettings
 from matplotlib.figure import Figure
 
 from agentfactory.report import write_report
 from agentfactory.report.history import RunHistory, read_history
 from agentfactory.report.round_charts import learning_curve
-from configs.roles import CurriculumSettings
 from tests.agentfactory.fake_run import write_fake_run
 
 DOMAINS = ("math", "logic", "a_domain_with_a_name_that_is_very_long")

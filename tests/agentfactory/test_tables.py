@@ -5,18 +5,18 @@ import io
 from pathlib import Path
 
 import pytest
+from agentfactory.configs.printable import printable
+from agentfactory.configs.safety import SafetyRuleSettings
+from agentfactory.configs.tools import FileToolSettings
+from agentfactory.messages.blobs import BlobInfo
+from agentfactory.runtime.sandbox.rules import SafetyRules
+from agentfactory.runtime.sandbox.workspace import Workspace
+from agentfactory.runtime.tools.files import FileTools
 from rich.console import Console
 
 from agentfactory.cli import main
 from agentfactory.data_commands import _line
 from agentfactory.tables import show_rows
-from configs.printable import printable
-from configs.safety import SafetyRuleSettings
-from configs.tools import FileToolSettings
-from messages.blobs import BlobInfo
-from runtime.sandbox.rules import SafetyRules
-from runtime.sandbox.workspace import Workspace
-from runtime.tools.files import FileTools
 
 ROWS = [
     ["a\nb", "first line\n\n  second\tline"],

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bridge.store.iowarp.store import IOWarpStore
-from bridge.store.opening import open_store
-from configs.data import StoreSettings
+from agentfactory.bridge.store.iowarp.store import IOWarpStore
+from agentfactory.bridge.store.opening import open_store
+from agentfactory.configs.data import StoreSettings
+
 from tests.bridge.blob_words import put
 
 LIMIT_S = 180

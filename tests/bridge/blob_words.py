@@ -3,8 +3,8 @@
 import glob
 import hashlib
 
-from bridge.store.base import Store
-from messages.blobs import BlobInfo, BlobMeta
+from agentfactory.bridge.store.base import Store
+from agentfactory.messages.blobs import BlobInfo, BlobMeta
 
 TEXT = BlobMeta(content_type="text/plain")
 

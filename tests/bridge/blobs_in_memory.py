@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from bridge.errors import NoSuchBlob
-from messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+from agentfactory.bridge.errors import NoSuchBlob
+from agentfactory.messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
 MARKDOWN = BlobMeta(content_type="text/markdown")
 PAGE = 3

@@ -11,12 +11,12 @@ from contextvars import ContextVar
 from functools import partial
 from random import Random
 
-from bridge.cache.base import Held
-from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.items import VALUE
-from bridge.cache.tier import CacheTier
-from configs.data import CacheSettings
-from configs.errors import AgentFactoryError
+from agentfactory.bridge.cache.base import Held
+from agentfactory.bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.items import VALUE
+from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.configs.data import CacheSettings
+from agentfactory.configs.errors import AgentFactoryError
 
 MARK_S = 60
 KEY = b"iowarp:t:n"

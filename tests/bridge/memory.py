@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
-from bridge.errors import NoSuchBlob
-from configs.errors import AgentFactoryError
-from messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
+from agentfactory.bridge.errors import NoSuchBlob
+from agentfactory.configs.errors import AgentFactoryError
+from agentfactory.messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
 
 T = TypeVar("T")
 

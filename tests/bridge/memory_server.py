@@ -2,8 +2,9 @@
 
 import sys
 
-from bridge.server.process import run
-from bridge.server.settings import ServerSettings
+from agentfactory.bridge.server.process import run
+from agentfactory.bridge.server.settings import ServerSettings
+
 from tests.bridge.memory_store import MemoryStore
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from bridge.errors import BadName, NoSuchBlob
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
+from agentfactory.bridge.errors import BadName, NoSuchBlob
+from agentfactory.messages.blobs import BlobInfo, BlobMeta, BlobPage
 
 
 class MemoryWriter:

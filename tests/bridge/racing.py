@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from bridge.cache.memcached import MemcachedBackend
-from bridge.cache.tier import CacheTier
-from configs.data import CacheSettings
+from agentfactory.bridge.cache.memcached import MemcachedBackend
+from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.configs.data import CacheSettings
 
 KEYS = 4
 LOG = 1 << 14

@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
-from bridge.cache.base import CacheBackend
-from bridge.client import BridgeClient
-from bridge.server.plain import Assimilate
-from bridge.server.service import BridgeServer
-from bridge.server.settings import ServerSettings
-from configs.data import BridgeSettings
+from agentfactory.bridge.cache.base import CacheBackend
+from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.server.plain import Assimilate
+from agentfactory.bridge.server.service import BridgeServer
+from agentfactory.bridge.server.settings import ServerSettings
+from agentfactory.configs.data import BridgeSettings
+
 from tests.bridge.memory_store import MemoryStore
 
 LIMIT_S = 180.0

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from agentfactory.bridge.cache.base import CacheUnavailable, Held
+from agentfactory.bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.memcached import MemcachedBackend
+from agentfactory.bridge.cache.servers import Server, Slot
+from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.bridge.cache.writing import Claims
+from agentfactory.configs.data import CacheSettings
 
-from bridge.cache.base import CacheUnavailable, Held
-from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.memcached import MemcachedBackend
-from bridge.cache.servers import Server, Slot
-from bridge.cache.tier import CacheTier
-from bridge.cache.writing import Claims
-from configs.data import CacheSettings
 from tests.bridge import racing
 from tests.bridge.memcached_server import Memcached, StartMemcached
 

@@ -4,15 +4,15 @@ import asyncio
 import gc
 
 import pytest
+from agentfactory.bridge.cache.base import CacheUnavailable
+from agentfactory.bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.items import VALUE
+from agentfactory.bridge.cache.leases import Lease, Leases
+from agentfactory.bridge.cache.servers import Server, Slot
+from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.bridge.cache.values import Values
+from agentfactory.configs.data import CacheSettings
 
-from bridge.cache.base import CacheUnavailable
-from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.items import VALUE
-from bridge.cache.leases import Lease, Leases
-from bridge.cache.servers import Server, Slot
-from bridge.cache.tier import CacheTier
-from bridge.cache.values import Values
-from configs.data import CacheSettings
 from tests.bridge.interleaving import KEY
 
 MB = 1 << 20

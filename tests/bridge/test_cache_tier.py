@@ -3,14 +3,14 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import product
 
 import pytest
+from agentfactory.bridge.cache.base import CacheBackend, CacheUnavailable
+from agentfactory.bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.index import Index
+from agentfactory.bridge.cache.keys import MAX_KEY_BYTES, key_of
+from agentfactory.bridge.cache.memcached import MemcachedBackend
+from agentfactory.bridge.cache.tier import CachedBlob, CacheTier
+from agentfactory.configs.data import CacheSettings
 
-from bridge.cache.base import CacheBackend, CacheUnavailable
-from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.index import Index
-from bridge.cache.keys import MAX_KEY_BYTES, key_of
-from bridge.cache.memcached import MemcachedBackend
-from bridge.cache.tier import CachedBlob, CacheTier
-from configs.data import CacheSettings
 from tests.bridge.memcached_server import StartMemcached
 
 PATIENT_S = 60.0
@@ -344,7 +344,7 @@ async def test_several_processes_name_their_blobs_at_the_same_time(backends: lis
 
 
 async def test_the_index_lets_the_oldest_names_go_when_an_item_is_full() -> None:
-    from bridge.cache.servers import Servers
+    from agentfactory.bridge.cache.servers import Servers
 
     now = 0.0
     servers = Servers([EmbeddedCache(MB)], 1.0, lambda: now)

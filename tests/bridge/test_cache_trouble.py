@@ -3,16 +3,16 @@
 import asyncio
 
 import pytest
+from agentfactory.bridge.cache import index as index_module
+from agentfactory.bridge.cache import tier as tier_module
+from agentfactory.bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.index import REMEMBERED_S, Index
+from agentfactory.bridge.cache.items import VALUE
+from agentfactory.bridge.cache.servers import Servers
+from agentfactory.bridge.cache.tier import CachedBlob, CacheTier
+from agentfactory.configs.data import CacheSettings
+from agentfactory.configs.errors import AgentFactoryError
 
-from bridge.cache import index as index_module
-from bridge.cache import tier as tier_module
-from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.index import REMEMBERED_S, Index
-from bridge.cache.items import VALUE
-from bridge.cache.servers import Servers
-from bridge.cache.tier import CachedBlob, CacheTier
-from configs.data import CacheSettings
-from configs.errors import AgentFactoryError
 from tests.bridge.unwilling_cache import UnwillingCache
 
 SMALL_ITEMS = CacheSettings(item_limit=4096, retry_s=1.0)

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from agentfactory.bridge.cache.base import CacheUnavailable, Held
+from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.errors import BadName, BlobDamaged, BridgeDown, BridgeError, NoSuchBlob, StoreError
+from agentfactory.bridge.remote_cache import RemoteCache
+from agentfactory.bridge.server.service import BridgeServer
+from agentfactory.bridge.store.embedded import open_embedded
+from agentfactory.bridge.wire import BadFrames
+from agentfactory.configs.data import BridgeSettings
+from agentfactory.messages.blobs import BlobMeta, NewBlob
 
-from bridge.cache.base import CacheUnavailable, Held
-from bridge.client import BridgeClient
-from bridge.errors import BadName, BlobDamaged, BridgeDown, BridgeError, NoSuchBlob, StoreError
-from bridge.remote_cache import RemoteCache
-from bridge.server.service import BridgeServer
-from bridge.store.embedded import open_embedded
-from bridge.wire import BadFrames
-from configs.data import BridgeSettings
-from messages.blobs import BlobMeta, NewBlob
 from tests.bridge.serving import SMALL, connected, serving, told, until
 from tests.free_ports import free_port
 

@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from agentfactory.bridge.errors import BlobDamaged, StoreError, StoreFull
+from agentfactory.bridge.store.base import Store
+from agentfactory.bridge.store.blobs import CatalogStore
+from agentfactory.bridge.store.catalog import Record
+from agentfactory.bridge.store.embedded import open_embedded
+from agentfactory.bridge.store.ledger import Ledger, Txn
+from agentfactory.bridge.store.names import key_of
+from agentfactory.messages.blobs import BlobInfo, BlobMeta, BlobPage
 
-from bridge.errors import BlobDamaged, StoreError, StoreFull
-from bridge.store.base import Store
-from bridge.store.blobs import CatalogStore
-from bridge.store.catalog import Record
-from bridge.store.embedded import open_embedded
-from bridge.store.ledger import Ledger, Txn
-from bridge.store.names import key_of
-from messages.blobs import BlobInfo, BlobMeta, BlobPage
 from tests.bridge.blob_words import digest, get, put
 
 MB = 1 << 20
@@ -107,7 +107,7 @@ def test_a_second_owner_is_refused_and_told_who_has_it(store: CatalogStore, tmp_
     with pytest.raises(StoreError, match=f"process {os.getpid()} has this store open"):
         open_embedded(tmp_path, 1)
     other = (
-        "from pathlib import Path; from bridge.store.embedded import open_embedded\n"
+        "from pathlib import Path; from agentfactory.bridge.store.embedded import open_embedded\n"
         f"open_embedded(Path({str(tmp_path)!r}), 1)"
     )
     found = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, timeout=30)
@@ -168,8 +168,8 @@ def _write_many(txn: Txn, ledger: Ledger, tag: str) -> None:
 @pytest.mark.slow
 def test_a_gibibyte_goes_through_in_bounded_memory(tmp_path: Path) -> None:
     through = (
-        "from pathlib import Path; from bridge.store.embedded import open_embedded\n"
-        "from messages.blobs import BlobMeta\n"
+        "from pathlib import Path; from agentfactory.bridge.store.embedded import open_embedded\n"
+        "from agentfactory.messages.blobs import BlobMeta\n"
         f"store = open_embedded(Path({str(tmp_path)!r}), 2.0)\n"
         "writer = store.put('t', 'a', BlobMeta()); piece = bytes(range(256)) * 4096\n"
         "status = Path('/proc/self/status')\n"

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 import pytest
-
-from bridge import formats
-from bridge.formats import BadContent, check_text, to_arrow
+from agentfactory.bridge import formats
+from agentfactory.bridge.formats import BadContent, check_text, to_arrow
 
 
 def arrow(name: str, data: bytes) -> pa.Table:

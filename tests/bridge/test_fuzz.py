@@ -5,11 +5,12 @@ import json
 import os
 import random
 
-from bridge import wire
-from bridge.client import BridgeClient
-from bridge.wire import Kind
-from bridge.zeromq import zmq
-from messages.base import Message
+from agentfactory.bridge import wire
+from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.wire import Kind
+from agentfactory.bridge.zeromq import zmq
+from agentfactory.messages.base import Message
+
 from tests.bridge.serving import SMALL, Process, process
 
 FRAMES = 50_000

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from agentfactory.bridge.errors import BadName, BridgeDown, StoreFull
+from agentfactory.bridge.formats import BadContent
+from agentfactory.bridge.ingest import BATCH_BLOBS, Ingest
+from agentfactory.bridge.tally import Progress
+from agentfactory.bridge.uris.resolver import UriResolver
+from agentfactory.bridge.uris.sources import PlannedBlob, SourceChanged
+from agentfactory.configs.data import UriSettings
+from agentfactory.configs.errors import CannotWrite
+from agentfactory.messages.blobs import BlobInfo, BlobMeta
+from agentfactory.messages.data import Format
 
-from bridge.errors import BadName, BridgeDown, StoreFull
-from bridge.formats import BadContent
-from bridge.ingest import BATCH_BLOBS, Ingest
-from bridge.tally import Progress
-from bridge.uris.resolver import UriResolver
-from bridge.uris.sources import PlannedBlob, SourceChanged
-from configs.data import UriSettings
-from configs.errors import CannotWrite
-from messages.blobs import BlobInfo, BlobMeta
-from messages.data import Format
 from tests.bridge.memory import MemoryStore
 
 

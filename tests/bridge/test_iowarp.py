@@ -12,15 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from agentfactory.bridge.errors import BadName, BlobDamaged, StoreError, StoreFull
+from agentfactory.bridge.store.iowarp.frames import DELETE, FIND, PUT
+from agentfactory.bridge.store.iowarp.runtime import installed
+from agentfactory.bridge.store.iowarp.store import IOWarpStore, open_iowarp
+from agentfactory.bridge.store.opening import choose_store, open_store
+from agentfactory.configs.data import StoreSettings
+from agentfactory.configs.errors import BadInput
+from agentfactory.messages.blobs import BlobMeta
 
-from bridge.errors import BadName, BlobDamaged, StoreError, StoreFull
-from bridge.store.iowarp.frames import DELETE, FIND, PUT
-from bridge.store.iowarp.runtime import installed
-from bridge.store.iowarp.store import IOWarpStore, open_iowarp
-from bridge.store.opening import choose_store, open_store
-from configs.data import StoreSettings
-from configs.errors import BadInput
-from messages.blobs import BlobMeta
 from tests.bridge.blob_maker import LIMIT_S, ROOT, Maker
 from tests.bridge.blob_words import TEXT, get, put
 
@@ -187,8 +187,8 @@ def test_two_stores_run_side_by_side_and_a_full_one_goes_on_after_deletes(
 
 def test_what_a_killed_process_left_half_done_is_cleared_away(tmp_path: Path) -> None:
     half_done = (
-        "from pathlib import Path; from bridge.store.iowarp.store import open_iowarp\n"
-        "from messages.blobs import BlobMeta; from tests.bridge.blob_words import put\n"
+        "from pathlib import Path; from agentfactory.bridge.store.iowarp.store import open_iowarp\n"
+        "from agentfactory.messages.blobs import BlobMeta; from tests.bridge.blob_words import put\n"
         f"store = open_iowarp(Path({str(tmp_path)!r}), 0.1)\n"
         "put(store, 't', 'whole', b'x' * 3_000_000)\n"
         "writer = store.put('t', 'half', BlobMeta()); writer.write(b'y' * 6_000_000)\n"

@@ -3,10 +3,9 @@
 import json
 
 import pytest
+from agentfactory.bridge import json_dialect
+from agentfactory.bridge.json_dialect import BadRequest, Bundle, Destroy, Params, Ping, Query, Retrieve, Token
 from pydantic import JsonValue
-
-from bridge import json_dialect
-from bridge.json_dialect import BadRequest, Bundle, Destroy, Params, Ping, Query, Retrieve, Token
 
 
 @pytest.mark.parametrize(

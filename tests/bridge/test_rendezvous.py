@@ -1,8 +1,7 @@
 from collections import Counter
 
 import pytest
-
-from bridge.cache.servers import Rendezvous
+from agentfactory.bridge.cache.servers import Rendezvous
 
 KEYS = [f"iowarp:tag-{number % 7}:blob-{number}".encode() for number in range(20_000)]
 NAMES = [f"10.0.0.{number}:11211" for number in range(1, 6)]

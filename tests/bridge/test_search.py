@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import pytest
+from agentfactory.bridge.errors import BadName, IndexFull, NoSuchBlob
+from agentfactory.bridge.search.base import Progress
+from agentfactory.bridge.search.embedding import NgramEmbedder, Vectors
+from agentfactory.bridge.search.search import PassageSearch
+from agentfactory.bridge.search.shelf import MANIFEST
+from agentfactory.configs.data import SearchSettings
+from agentfactory.configs.errors import BadInput
+from agentfactory.messages.blobs import BlobMeta
 
-from bridge.errors import BadName, IndexFull, NoSuchBlob
-from bridge.search.base import Progress
-from bridge.search.embedding import NgramEmbedder, Vectors
-from bridge.search.search import PassageSearch
-from bridge.search.shelf import MANIFEST
-from configs.data import SearchSettings
-from configs.errors import BadInput
-from messages.blobs import BlobMeta
 from tests.bridge.blobs_in_memory import MemoryBlobs
 
 SETTINGS = SearchSettings(embedder="ngrams", max_age_s=0.0)
@@ -209,7 +209,7 @@ async def test_an_index_of_another_embedder_is_made_anew(
     blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await PassageSearch(blobs, SETTINGS).update("docs")
-    monkeypatch.setattr("bridge.search.search.local_embedder", lambda name: OtherEmbedder())
+    monkeypatch.setattr("agentfactory.bridge.search.search.local_embedder", lambda name: OtherEmbedder())
     report = await PassageSearch(blobs, SETTINGS).update("docs")
     assert (report.rebuilt, report.embedded, report.embedder) == (True, 3, "other")
     assert "embedder was 'ngrams' and is 'other'" in "".join(capsys.readouterr())
@@ -249,7 +249,7 @@ async def test_an_update_that_fails_leaves_the_index_before_it(blobs: MemoryBlob
 async def test_an_update_that_is_cut_off_goes_on_where_it_was(
     blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.search.indexing.PART_PASSAGES", 1)
+    monkeypatch.setattr("agentfactory.bridge.search.indexing.PART_PASSAGES", 1)
     search = PassageSearch(blobs, SETTINGS)
     seen: list[Progress] = []
 
@@ -300,7 +300,7 @@ async def test_all_who_wait_for_the_first_index_share_its_making(
     blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedder = CountingEmbedder()
-    monkeypatch.setattr("bridge.search.search.local_embedder", lambda name: embedder)
+    monkeypatch.setattr("agentfactory.bridge.search.search.local_embedder", lambda name: embedder)
     search = PassageSearch(blobs, SETTINGS.model_copy(update={"max_age_s": 60.0}))
     found = await asyncio.gather(*(best(search, "port 5560") for _ in range(8)))
     assert found == ["ports.md"] * 8

@@ -6,13 +6,18 @@ import sys
 
 import numpy as np
 import pytest
-
-from bridge.search.base import Hit
-from bridge.search.embedding import MINILM, NgramEmbedder, SentenceEmbedder, find_local, local_embedder
-from bridge.search.lexical import K1, B, Bm25, words
-from bridge.search.shelf import Content, Covered, IndexDamaged, Part, pack, unpack
-from bridge.search.table import Row, Table, fused
-from configs.errors import SettingsError
+from agentfactory.bridge.search.base import Hit
+from agentfactory.bridge.search.embedding import (
+    MINILM,
+    NgramEmbedder,
+    SentenceEmbedder,
+    find_local,
+    local_embedder,
+)
+from agentfactory.bridge.search.lexical import K1, B, Bm25, words
+from agentfactory.bridge.search.shelf import Content, Covered, IndexDamaged, Part, pack, unpack
+from agentfactory.bridge.search.table import Row, Table, fused
+from agentfactory.configs.errors import SettingsError
 
 TEXTS = [
     "the cache holds small values",
@@ -155,7 +160,7 @@ def test_a_model_that_is_not_here_is_never_fetched() -> None:
 
 
 def test_auto_takes_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.search.embedding.find_local", lambda name: "")
+    monkeypatch.setattr("agentfactory.bridge.search.embedding.find_local", lambda name: "")
     assert local_embedder("auto").name == "ngrams"
 
 
@@ -172,7 +177,8 @@ def test_the_sentence_model_sees_meaning() -> None:
 
 def test_importing_search_pulls_in_nothing_heavy() -> None:
     code = (
-        "import sys, bridge.search.search, actors.searcher.actor, runtime.tools.retrieve\n"
+        "import sys, agentfactory.bridge.search.search, agentfactory.actors.searcher.actor\n"
+        "import agentfactory.runtime.tools.retrieve\n"
         "print(*{'torch', 'faiss', 'sentence_transformers', 'transformers', 'pyarrow'} & sys.modules.keys())"
     )
     done = subprocess.run(

@@ -8,16 +8,16 @@ import os
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from agentfactory.bridge import wire
+from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.errors import StoreFull, URIResolveError
+from agentfactory.bridge.frames import Packed
+from agentfactory.bridge.server.plain import Bundled
+from agentfactory.bridge.zeromq import zmq
+from agentfactory.configs.data import BridgeSettings
+from agentfactory.configs.errors import BadInput
+from agentfactory.messages.blobs import BlobMeta
 
-from bridge import wire
-from bridge.client import BridgeClient
-from bridge.errors import StoreFull, URIResolveError
-from bridge.frames import Packed
-from bridge.server.plain import Bundled
-from bridge.zeromq import zmq
-from configs.data import BridgeSettings
-from configs.errors import BadInput
-from messages.blobs import BlobMeta
 from tests.bridge import memory_store
 from tests.bridge.memory_store import MemoryStore
 from tests.bridge.serving import Served, connected, process, serving, until

@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from agentfactory.bridge.store.base import Store
+from agentfactory.bridge.store.iowarp.runtime import installed
+from agentfactory.bridge.store.iowarp.store import IOWarpStore
+from agentfactory.bridge.store.opening import open_store
+from agentfactory.configs.data import StoreSettings
+from agentfactory.messages.blobs import BlobMeta
 
-from bridge.store.base import Store
-from bridge.store.iowarp.runtime import installed
-from bridge.store.iowarp.store import IOWarpStore
-from bridge.store.opening import open_store
-from configs.data import StoreSettings
-from messages.blobs import BlobMeta
 from tests.bridge.blob_maker import LIMIT_S, ROOT, Maker, deeds
 from tests.bridge.blob_words import get, names
 
@@ -79,8 +79,9 @@ def test_puts_go_on_after_iowarp_was_killed_under_them(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_half_done_is_cleared_away(tmp_path: Path) -> None:
     half_done = (
-        "from bridge.store.opening import open_store; from configs.data import StoreSettings;"
-        "from messages.blobs import BlobMeta; from tests.bridge.blob_words import put\n"
+        "from agentfactory.bridge.store.opening import open_store\n"
+        "from agentfactory.configs.data import StoreSettings\n"
+        "from agentfactory.messages.blobs import BlobMeta; from tests.bridge.blob_words import put\n"
         f"store = open_store(StoreSettings(kind='embedded', folder={str(tmp_path)!r}, max_gb=0.1))\n"
         "put(store, 't', 'whole', b'x' * 10_000_000)\n"
         "writer = store.put('t', 'half', BlobMeta())\n"

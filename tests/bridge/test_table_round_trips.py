@@ -9,12 +9,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from agentfactory.bridge import formats
+from agentfactory.bridge.formats import BadContent, to_arrow
+from agentfactory.bridge.json_tables import MISSING, NULL_MEANS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from bridge import formats
-from bridge.formats import BadContent, to_arrow
-from bridge.json_tables import MISSING, NULL_MEANS
 
 
 def arrow(name: str, data: bytes) -> pa.Table:

@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from agentfactory.bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.bridge.errors import StoreFull
+from agentfactory.bridge.store.names import Pattern
+from agentfactory.bridge.tiers import Tiers, WriteThrough, destroy_in_both
+from agentfactory.configs.data import CacheSettings
+from agentfactory.messages.blobs import BlobMeta, NewBlob
 
-from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.tier import CacheTier
-from bridge.errors import StoreFull
-from bridge.store.names import Pattern
-from bridge.tiers import Tiers, WriteThrough, destroy_in_both
-from configs.data import CacheSettings
-from messages.blobs import BlobMeta, NewBlob
 from tests.bridge.memory import MemoryStore
 
 

@@ -1,13 +1,12 @@
 """Frames of the binary dialect."""
 
 import pytest
-
-from bridge import wire
-from bridge.errors import BadName, BridgeError, NoSuchBlob, StoreError, StoreFull
-from bridge.frames import APART_BYTES
-from bridge.wire import BadFrames, Kind
-from configs.errors import BadInput, CannotWrite
-from messages.blobs import BlobMeta
+from agentfactory.bridge import wire
+from agentfactory.bridge.errors import BadName, BridgeError, NoSuchBlob, StoreError, StoreFull
+from agentfactory.bridge.frames import APART_BYTES
+from agentfactory.bridge.wire import BadFrames, Kind
+from agentfactory.configs.errors import BadInput, CannotWrite
+from agentfactory.messages.blobs import BlobMeta
 
 
 @pytest.mark.parametrize("kind", list(Kind))

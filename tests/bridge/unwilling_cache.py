@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from bridge.cache.base import CacheUnavailable, Held
-from bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.base import CacheUnavailable, Held
+from agentfactory.bridge.cache.embedded import EmbeddedCache
 
 
 class UnwillingCache:

@@ -5,21 +5,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from agentfactory.cluster.serving.application import build
+from agentfactory.cluster.serving.door import bind, running, url_of
+from agentfactory.cluster.serving.sampler import Sampler
+from agentfactory.cluster.serving.service import Service
+from agentfactory.configs.models import SEED_MODEL, ModelSettings, SimulatedEngineSettings
+from agentfactory.configs.serving import ServingSettings
+from agentfactory.messages.generation import Completion, EngineStatistics, Generate
+from agentfactory.runtime.engines.actor import InferenceEngine
+from agentfactory.runtime.engines.base import Engine, EngineError, OnTokens
+from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.simulated import Reply, ScriptedEngine
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
 from openai import AsyncOpenAI
-
-from cluster.serving.application import build
-from cluster.serving.door import bind, running, url_of
-from cluster.serving.sampler import Sampler
-from cluster.serving.service import Service
-from configs.models import SEED_MODEL, ModelSettings, SimulatedEngineSettings
-from configs.serving import ServingSettings
-from messages.generation import Completion, EngineStatistics, Generate
-from runtime.engines.actor import InferenceEngine
-from runtime.engines.base import Engine, EngineError, OnTokens
-from runtime.engines.chat import ChatFormat
-from runtime.engines.simulated import Reply, ScriptedEngine
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
 
 SEED = ChatFormat.load(SEED_MODEL)
 

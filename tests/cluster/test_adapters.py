@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from agentfactory.actors.coordinator.publisher import PolicyPublisher
+from agentfactory.bridge.errors import BridgeDown
+from agentfactory.bridge.tiers import Tiers
+from agentfactory.cluster.adapters import StoredAdapters, blob_name, open_shelf, patiently
+from agentfactory.cluster.data_plane import open_tiers
+from agentfactory.cluster.services import down, make_plan, up
+from agentfactory.configs.data import DataSettings
+from agentfactory.configs.models import SimulatedEngineSettings
+from agentfactory.messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter, UsePolicy
+from agentfactory.messages.generation import Generate, SamplingSettings
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.engines.actor import InferenceEngine
+from agentfactory.runtime.engines.base import AdapterRejected, UnknownAdapter
+from agentfactory.runtime.ref import PoolRef
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, under_tag
 
-from actors.coordinator.publisher import PolicyPublisher
-from bridge.errors import BridgeDown
-from bridge.tiers import Tiers
-from cluster.adapters import StoredAdapters, blob_name, open_shelf, patiently
-from cluster.data_plane import open_tiers
-from cluster.services import down, make_plan, up
-from configs.data import DataSettings
-from configs.models import SimulatedEngineSettings
-from messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter, UsePolicy
-from messages.generation import Generate, SamplingSettings
-from runtime.actor import Actor
-from runtime.engines.actor import InferenceEngine
-from runtime.engines.base import AdapterRejected, UnknownAdapter
-from runtime.ref import PoolRef
-from runtime.system import ActorSystem
 from tests.actors.scripted import model_folder
 from tests.cluster.test_data_plane import pid_of, settings
-from training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, under_tag
 
 TIMEOUT_S = 180
 

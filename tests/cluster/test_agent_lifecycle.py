@@ -3,20 +3,20 @@
 from pathlib import Path
 
 import pytest
+from agentfactory.actors.agents.base import Agent
+from agentfactory.cluster.agent_lifecycle import makeup_of, promote, roll_back
+from agentfactory.cluster.agents import open_agent
+from agentfactory.configs.agent_settings import Example, LoraAgentSettings, RuleBasedAgentSettings
+from agentfactory.configs.agent_suite import AgentSuite, load_suite
+from agentfactory.configs.agent_versions import Evaluated
+from agentfactory.configs.blueprint_registry import BlueprintRegistry
+from agentfactory.configs.deployed import DeployedRegistry
+from agentfactory.configs.errors import BadInput, SettingsError
+from agentfactory.configs.version_store import VersionStore
+from agentfactory.messages.data import Action, Observation
+from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder
 
-from actors.agents.base import Agent
-from cluster.agent_lifecycle import makeup_of, promote, roll_back
-from cluster.agents import open_agent
-from configs.agent_settings import Example, LoraAgentSettings, RuleBasedAgentSettings
-from configs.agent_suite import AgentSuite, load_suite
-from configs.agent_versions import Evaluated
-from configs.blueprint_registry import BlueprintRegistry
-from configs.deployed import DeployedRegistry
-from configs.errors import BadInput, SettingsError
-from configs.version_store import VersionStore
-from messages.data import Action, Observation
 from tests.cluster.test_serving import make_run
-from training.adapter_files import WEIGHTS_FILE, adapter_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 FETCHED = {"tag": "docs", "blob_name": "a.md"}

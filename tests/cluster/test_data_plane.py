@@ -14,15 +14,22 @@ import psutil
 import pyarrow as pa
 import pytest
 import zmq
+from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.store.base import MAX_NAME_BYTES
+from agentfactory.cluster.services import CannotStart, down, make_plan, running_plan, up
+from agentfactory.cluster.supervisor import Service, State, Supervisor, held, read_state
+from agentfactory.configs.data import (
+    BridgeSettings,
+    CacheHost,
+    CacheSettings,
+    DataSettings,
+    StoreSettings,
+    UriSettings,
+)
+from agentfactory.configs.errors import BadInput
+from agentfactory.messages.blobs import BlobMeta
 
 from agentfactory.data import ActionRefused, DataPlane
-from bridge.client import BridgeClient
-from bridge.store.base import MAX_NAME_BYTES
-from cluster.services import CannotStart, down, make_plan, running_plan, up
-from cluster.supervisor import Service, State, Supervisor, held, read_state
-from configs.data import BridgeSettings, CacheHost, CacheSettings, DataSettings, StoreSettings, UriSettings
-from configs.errors import BadInput
-from messages.blobs import BlobMeta
 from tests.free_ports import free_port
 
 LIMIT_S = 180
@@ -243,7 +250,7 @@ async def test_a_data_plane_of_a_block_ends_with_its_process_and_the_next_block_
     script = (
         "import asyncio, sys\n"
         "from agentfactory.data import DataPlane\n"
-        "from configs.data import DataSettings\n"
+        "from agentfactory.configs.data import DataSettings\n"
         "async def main():\n"
         "    async with DataPlane.open(DataSettings.model_validate_json(sys.argv[1])) as data:\n"
         "        await data.ingest('string:note::kept', tag='t', format='text')\n"
@@ -312,7 +319,7 @@ def test_asking_for_what_is_not_installed_is_a_clear_error(
 async def test_a_service_that_keeps_dying_young_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.supervisor.BACKOFF_S", 0.001)
+    monkeypatch.setattr("agentfactory.cluster.supervisor.BACKOFF_S", 0.001)
     service = Service(name="mayfly", argv=("/bin/sh", "-c", "exit 7"), about="it dies")
     state = State(pid=os.getpid(), endpoint="", store="", cache="")
     async with asyncio.timeout(LIMIT_S):

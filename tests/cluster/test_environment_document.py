@@ -79,7 +79,7 @@ def test_the_python_sees_the_same_over_http_and_in_process(
 ) -> None:
     monkeypatch.chdir(folder)
     text = block("python").replace(URL, url)
-    settings = "from configs.load import load_settings\n"
+    settings = "from agentfactory.configs.load import load_settings\n"
     here = text.replace("DataPlane.open()", "DataPlane.open(load_settings('small.yaml').data)")
     assert here != text
     body = textwrap.indent(settings + here, "    ")

@@ -10,37 +10,37 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
-
-from actors.environment import EnvironmentOver
-from actors.spaces import DataAccess
-from bridge.errors import BlobDamaged
-from cluster.environment.application import build
-from cluster.environment.base import Environments
-from cluster.environment.client import HttpEnvironments
-from cluster.environment.errors import (
+from agentfactory.actors.environment import EnvironmentOver
+from agentfactory.actors.spaces import DataAccess
+from agentfactory.bridge.errors import BlobDamaged
+from agentfactory.cluster.environment.application import build
+from agentfactory.cluster.environment.base import Environments
+from agentfactory.cluster.environment.client import HttpEnvironments
+from agentfactory.cluster.environment.errors import (
     NoSuchSession,
     ServerFailed,
     ServerUnreachable,
     SessionBusy,
     TooManySessions,
 )
-from cluster.environment.local import LocalEnvironments
-from cluster.environment.recorded import Recorded, recorded_episodes
-from cluster.environment.server import opened
-from cluster.environment.sessions import Sessions
-from cluster.serving.door import bind, running, url_of
-from configs.data import LIBRARY, DataSettings
-from configs.errors import AgentFactoryError, BadInput
-from configs.serving import EnvironmentServerSettings
-from messages.data import Action, TaskSpec
-from messages.judging import Rewards
-from messages.tasks import Task
-from messages.trajectories import Trajectory
-from messages.turns import ToolCall, ToolResult, Turn
-from runtime.system import ActorSystem
+from agentfactory.cluster.environment.local import LocalEnvironments
+from agentfactory.cluster.environment.recorded import Recorded, recorded_episodes
+from agentfactory.cluster.environment.server import opened
+from agentfactory.cluster.environment.sessions import Sessions
+from agentfactory.cluster.serving.door import bind, running, url_of
+from agentfactory.configs.data import LIBRARY, DataSettings
+from agentfactory.configs.errors import AgentFactoryError, BadInput
+from agentfactory.configs.serving import EnvironmentServerSettings
+from agentfactory.messages.data import Action, TaskSpec
+from agentfactory.messages.judging import Rewards
+from agentfactory.messages.tasks import Task
+from agentfactory.messages.trajectories import Trajectory
+from agentfactory.messages.turns import ToolCall, ToolResult, Turn
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.training.tasks import errands
+from agentfactory.training.tasks.library import read_library
+
 from tests.actors.data_plane import Plane, access
-from training.tasks import errands
-from training.tasks.library import read_library
 
 DATA = DataSettings(library=str(LIBRARY))
 ANSWER = "answer"

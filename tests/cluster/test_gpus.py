@@ -1,14 +1,13 @@
 """Setting parts of a cluster aside, and who of a run gets which."""
 
 import pytest
-
-from cluster.gpus import parts_of, reserve_gpus
-from configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
-from messages.base import Done, Request
-from runtime.actor import Actor
-from runtime.errors import TransportError
-from runtime.system import ActorSystem
-from runtime.transport import Place, Resources
+from agentfactory.cluster.gpus import parts_of, reserve_gpus
+from agentfactory.configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
+from agentfactory.messages.base import Done, Request
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.errors import TransportError
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.transport import Place, Resources
 
 ON_GPUS = ModelSettings(device="cuda")
 

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from agentfactory.cluster import capacity, checkup, services
+from agentfactory.cluster.ports import is_free, listener
+from agentfactory.cluster.services import bring_up, down, make_plan
+from agentfactory.configs.blueprint_registry import BlueprintRegistry
+from agentfactory.configs.data import CacheHost, CacheSettings, DataSettings, StoreSettings
 
 from agentfactory.data import DataPlane
 from agentfactory.workplace import Workplace
-from cluster import capacity, checkup, services
-from cluster.ports import is_free, listener
-from cluster.services import bring_up, down, make_plan
-from configs.blueprint_registry import BlueprintRegistry
-from configs.data import CacheHost, CacheSettings, DataSettings, StoreSettings
 from tests.cluster.test_data_plane import LIMIT_S, settings
 from tests.free_ports import free_port
 

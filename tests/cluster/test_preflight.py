@@ -4,17 +4,17 @@ import socket
 import sys
 from pathlib import Path
 
+import agentfactory.cluster.preflight as preflight
 import pytest
+from agentfactory.cluster.preflight import check_model, check_run
+from agentfactory.cluster.run_folder import JOURNAL, check_resumable, create_run_folder
+from agentfactory.configs.errors import AgentFactoryError, BadInput
+from agentfactory.configs.load import load_settings
+from agentfactory.configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
+from agentfactory.configs.paths import with_absolute_places
 from huggingface_hub import constants
 
-import cluster.preflight as preflight
 from agentfactory.factory import Factory
-from cluster.preflight import check_model, check_run
-from cluster.run_folder import JOURNAL, check_resumable, create_run_folder
-from configs.errors import AgentFactoryError, BadInput
-from configs.load import load_settings
-from configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
-from configs.paths import with_absolute_places
 
 ENGINE = TransformersEngineSettings()
 NAME = "nobody/such-a-model"

@@ -11,9 +11,9 @@ from pathlib import Path
 import anyio
 import pytest
 import zmq
+from agentfactory.configs.data import DataSettings
 
 from agentfactory.data import DataPlane
-from configs.data import DataSettings
 from tests.cluster.test_data_plane import LIMIT_S, running, settings
 
 TABLE = b"id,zip\n007,02134\n"

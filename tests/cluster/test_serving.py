@@ -11,24 +11,24 @@ from pathlib import Path
 import openai
 import pytest
 import torch
+from agentfactory.actors.coordinator.journal import Journal
+from agentfactory.cluster.run_folder import JOURNAL, create_run_folder
+from agentfactory.cluster.serving.server import Plan, newest_versions, opened
+from agentfactory.cluster.serving.wire import CompletionBody
+from agentfactory.configs.load import load_settings
+from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
+from agentfactory.configs.serving import ServingSettings
+from agentfactory.messages.adapters import AdapterRef
+from agentfactory.messages.runs import StepFinished
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder, digest
+from agentfactory.training.seed.tokenizer import encode
 from openai import OpenAI
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2ForCausalLM
 
-from actors.coordinator.journal import Journal
-from cluster.run_folder import JOURNAL, create_run_folder
-from cluster.serving.server import Plan, newest_versions, opened
-from cluster.serving.wire import CompletionBody
-from configs.load import load_settings
-from configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
-from configs.serving import ServingSettings
-from messages.adapters import AdapterRef
-from messages.runs import StepFinished
-from runtime.system import ActorSystem
 from tests.agentfactory.test_cli import command, refused
 from tests.cluster.http_serving import asking
-from training.adapter_files import WEIGHTS_FILE, adapter_folder, digest
-from training.seed.tokenizer import encode
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 LIMIT_S = 180

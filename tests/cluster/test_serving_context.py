@@ -6,18 +6,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from agentfactory.serving_cli import _plan
-from cluster.serving import context
-from cluster.serving.context import fit_context
-from configs.models import (
+from agentfactory.cluster.serving import context
+from agentfactory.cluster.serving.context import fit_context
+from agentfactory.configs.models import (
     SEED_MODEL,
     ModelSettings,
     SimulatedEngineSettings,
     TransformersEngineSettings,
     VllmEngineSettings,
 )
-from runtime.engines.slots import FIRST_ROWS
+from agentfactory.runtime.engines.slots import FIRST_ROWS
+
+from agentfactory.serving_cli import _plan
 
 PER_TOKEN = 2 * 4 * 4 * 32 * 4
 """Of the seed model: keys and values of 4 layers, 4 heads of 32, four bytes each."""

@@ -7,18 +7,18 @@ from contextlib import suppress
 import httpx
 import openai
 import pytest
+from agentfactory.cluster.serving.door import Server, bind, keys_of, running
+from agentfactory.cluster.serving.sampler import Sampler
+from agentfactory.configs.errors import BadInput
+from agentfactory.configs.serving import DoorSettings, ServingSettings
+from agentfactory.messages.generation import Completion, Generate, SamplingSettings
+from agentfactory.runtime.engines.base import EngineError, EngineFailed, OnTokens
+from agentfactory.runtime.engines.pool import EnginePool
+from agentfactory.runtime.engines.simulated import ScriptedEngine
+from agentfactory.runtime.system import ActorSystem
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 
-from cluster.serving.door import Server, bind, keys_of, running
-from cluster.serving.sampler import Sampler
-from configs.errors import BadInput
-from configs.serving import DoorSettings, ServingSettings
-from messages.generation import Completion, Generate, SamplingSettings
-from runtime.engines.base import EngineError, EngineFailed, OnTokens
-from runtime.engines.pool import EnginePool
-from runtime.engines.simulated import ScriptedEngine
-from runtime.system import ActorSystem
 from tests.cluster.http_serving import SEED, EngineOf, HeldEngine, asking, served
 
 pytestmark = pytest.mark.asyncio

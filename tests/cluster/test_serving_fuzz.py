@@ -4,17 +4,16 @@ import json
 
 import httpx
 import pytest
+from agentfactory.cluster.serving.application import build
+from agentfactory.cluster.serving.sampler import Sampler
+from agentfactory.cluster.serving.service import Service
+from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
+from agentfactory.configs.serving import ServingSettings
+from agentfactory.runtime.engines.actor import InferenceEngine
+from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.system import ActorSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from cluster.serving.application import build
-from cluster.serving.sampler import Sampler
-from cluster.serving.service import Service
-from configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
-from configs.serving import ServingSettings
-from runtime.engines.actor import InferenceEngine
-from runtime.engines.chat import ChatFormat
-from runtime.system import ActorSystem
 
 EXAMPLES = 60
 CHAT = ChatFormat.load(SEED_MODEL)

@@ -4,11 +4,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-
-from configs.agent_versions import AgentRecord, Evaluated, Makeup
-from configs.errors import BadInput, CannotWrite, SettingsError
-from configs.version_store import VersionStore
-from messages.adapters import AdapterRef
+from agentfactory.configs.agent_versions import AgentRecord, Evaluated, Makeup
+from agentfactory.configs.errors import BadInput, CannotWrite, SettingsError
+from agentfactory.configs.version_store import VersionStore
+from agentfactory.messages.adapters import AdapterRef
 
 
 def makeup(prompt: str = "", model: str = "claude opus", adapter: AdapterRef | None = None) -> Makeup:

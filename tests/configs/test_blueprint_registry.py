@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from configs.agent_settings import ClaudeAgentSettings, LlmAgentSettings
-from configs.blueprint_registry import SHIPPED, BlueprintRegistry
-from configs.errors import BadInput, CannotWrite, SettingsError
-from configs.load import YamlValue
+from agentfactory.configs.agent_settings import ClaudeAgentSettings, LlmAgentSettings
+from agentfactory.configs.blueprint_registry import SHIPPED, BlueprintRegistry
+from agentfactory.configs.errors import BadInput, CannotWrite, SettingsError
+from agentfactory.configs.load import YamlValue
 
 NAMES = ("coordinator_agent", "ingestor_agent", "iowarp_agent", "iowarp_distributed", "retriever_agent")
 

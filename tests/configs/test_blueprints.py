@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from configs.agent_settings import (
+from agentfactory.configs.agent_settings import (
     ClaudeAgentSettings,
     CoordinatorAgentSettings,
     IngestorAgentSettings,
@@ -14,10 +13,10 @@ from configs.agent_settings import (
     RuleBasedAgentSettings,
     check_models,
 )
-from configs.blueprints import Blueprint, read_blueprint
-from configs.chat_models import EngineModelSettings, OllamaModelSettings, OpenAIModelSettings
-from configs.data import DataSettings
-from configs.errors import SettingsError
+from agentfactory.configs.blueprints import Blueprint, read_blueprint
+from agentfactory.configs.chat_models import EngineModelSettings, OllamaModelSettings, OpenAIModelSettings
+from agentfactory.configs.data import DataSettings
+from agentfactory.configs.errors import SettingsError
 
 SINGLE = """
 blueprint:

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-
-from actors.pipelines.plan import BadPipeline, Plan
-from configs.errors import SettingsError
-from configs.pipelines import PIPELINES, load_pipeline
-from messages.data import Param
+from agentfactory.actors.pipelines.plan import BadPipeline, Plan
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.pipelines import PIPELINES, load_pipeline
+from agentfactory.messages.data import Param
 
 HEAD = """
 pipeline_id: tried

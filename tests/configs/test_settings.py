@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
+from agentfactory.configs.data import DataSettings, StoreSettings
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.load import YamlValue, load_settings, preset_names, read_stored
+from agentfactory.configs.settings import Settings
 from pydantic import ValidationError
-
-from configs.data import DataSettings, StoreSettings
-from configs.errors import SettingsError
-from configs.load import YamlValue, load_settings, preset_names, read_stored
-from configs.settings import Settings
 
 
 def written(folder: Path, text: str, name: str = "mine.yaml") -> str:

@@ -6,14 +6,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from agentfactory.configs import load
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.load import _sections, load_settings, read_yaml
+from agentfactory.configs.settings import Settings
+from agentfactory.configs.yaml_core import YamlValue, format_yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-
-import configs.load
-from configs.errors import SettingsError
-from configs.load import _sections, load_settings, read_yaml
-from configs.settings import Settings
-from configs.yaml_core import YamlValue, format_yaml
 
 WRONG: tuple[YamlValue, ...] = (
     *(None, "zzz", -1, -1e99, 1e99, float("nan"), float("inf"), True, [], [1], [[["a"]]], {}, {"a": 1}),
@@ -33,7 +32,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
 @pytest.fixture(autouse=True)
 def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of settings are made of one file."""
-    monkeypatch.setattr(configs.load, "read_yaml", lambda path: copy.deepcopy(_read(path)))
+    monkeypatch.setattr(load, "read_yaml", lambda path: copy.deepcopy(_read(path)))
 
 
 _read = cache(read_yaml)
@@ -80,7 +79,7 @@ def test_no_number_takes_a_truth_value_and_none_is_without_end() -> None:
 
 
 def test_the_same_in_a_file_blames_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configs.load, "read_yaml", read_yaml)
+    monkeypatch.setattr(load, "read_yaml", read_yaml)
     file = tmp_path / "mine.yaml"
     wrong = (("loop.rounds", "many"), ("loop.round", 3), ("rewards.terms", [{"kind": "corectness"}]))
     for key, value in wrong:

@@ -4,17 +4,16 @@ import json
 import pickle
 
 import pytest
+from agentfactory.messages.adapters import AdapterRef, LoadAdapter
+from agentfactory.messages.base import SCHEMA_VERSION, Message
+from agentfactory.messages.episodes import Solution, SolveTask
+from agentfactory.messages.generation import Generate, SamplingSettings
+from agentfactory.messages.judging import JudgeSolution, Rewards, Verdict
+from agentfactory.messages.schema import export_schemas, message_classes
+from agentfactory.messages.tasks import Proposal, Task
+from agentfactory.messages.trajectories import Group, StoreTrajectories, Trajectory
+from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from pydantic import ValidationError
-
-from messages.adapters import AdapterRef, LoadAdapter
-from messages.base import SCHEMA_VERSION, Message
-from messages.episodes import Solution, SolveTask
-from messages.generation import Generate, SamplingSettings
-from messages.judging import JudgeSolution, Rewards, Verdict
-from messages.schema import export_schemas, message_classes
-from messages.tasks import Proposal, Task
-from messages.trajectories import Group, StoreTrajectories, Trajectory
-from messages.turns import ToolCall, ToolResult, Turn
 
 TASK = Task(id="t1", domain="math", description="2 + 2?", difficulty=0.25, reference="4")
 TURN = Turn(

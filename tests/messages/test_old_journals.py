@@ -1,6 +1,6 @@
 """Journals of before are read as they are: what has another name today, and what is no more."""
 
-from messages.runs import GroupFinished, RoundFinished, StepFinished
+from agentfactory.messages.runs import GroupFinished, RoundFinished, StepFinished
 
 GROUP = (
     '{"kind":"group_finished","group_id":"g000000","fate":"accepted","episodes":8,"difficulty":0.4,'

@@ -10,11 +10,10 @@ from typing import Literal
 
 import pytest
 import pytest_asyncio
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.sandbox.processes import children
+from agentfactory.runtime.system import ActorSystem
 from players import Forget, Register
-
-from runtime.ref import ActorRef
-from runtime.sandbox.processes import children
-from runtime.system import ActorSystem
 
 TransportName = Literal["local", "ray"]
 

@@ -13,9 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from aiohttp import web
-
-from configs.chat_models import (
+from agentfactory.configs.chat_models import (
     AnthropicModelSettings,
     ChatModelSettings,
     CohereModelSettings,
@@ -23,6 +21,7 @@ from configs.chat_models import (
     OllamaModelSettings,
     OpenAIModelSettings,
 )
+from aiohttp import web
 
 Json = dict[str, object]
 KEY = "sk-very-secret-0123456789"

@@ -7,10 +7,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from configs.errors import AgentFactoryError
-from messages.base import Done, Event, Message, Request
-from runtime.actor import Actor
-from runtime.ref import ActorRef
+from agentfactory.configs.errors import AgentFactoryError
+from agentfactory.messages.base import Done, Event, Message, Request
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.ref import ActorRef
 
 
 class Note(Message):

@@ -1,10 +1,9 @@
 from collections.abc import Sequence
 
 import pytest
+from agentfactory.messages.base import Done, Message, Request
+from agentfactory.runtime.actor import Actor
 from players import Add, Player, Total
-
-from messages.base import Done, Message, Request
-from runtime.actor import Actor
 
 
 class Later(Request["Answer"]):

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import ray
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.telemetry import LogSettings
 from players import Add, Player, Register
-
-from runtime.system import ActorSystem
-from runtime.telemetry import LogSettings
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

@@ -5,15 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
-
-from configs.errors import CannotWrite
-from configs.roles import SandboxSettings
-from configs.sandbox import AuditSettings, CommandSandboxSettings
-from runtime.sandbox import audit
-from runtime.sandbox.audit import AuditLog, masked, readable_arguments
-from runtime.sandbox.commands import CommandSandbox
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.python import PythonSandbox
+from agentfactory.configs.errors import CannotWrite
+from agentfactory.configs.roles import SandboxSettings
+from agentfactory.configs.sandbox import AuditSettings, CommandSandboxSettings
+from agentfactory.runtime.sandbox import audit
+from agentfactory.runtime.sandbox.audit import AuditLog, masked, readable_arguments
+from agentfactory.runtime.sandbox.commands import CommandSandbox
+from agentfactory.runtime.sandbox.errors import SandboxError
+from agentfactory.runtime.sandbox.python import PythonSandbox
 
 
 def lines(path: Path) -> list[dict[str, object]]:

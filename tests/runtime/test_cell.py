@@ -7,22 +7,19 @@ import pickle
 import threading
 
 import pytest
+from agentfactory.configs.errors import SettingsError
+from agentfactory.messages.base import Done, Message, Request
+from agentfactory.messages.runs import ActorRestarted
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.cell import Cell, RestartPolicy
+from agentfactory.runtime.envelope import Envelope
+from agentfactory.runtime.errors import ActorDown, AskTimeout, TransportError
+from agentfactory.runtime.local import LocalTransport
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
+from agentfactory.runtime.watchdog import LoopWatch
 from players import Add, Break, Happened, NeverStarts, Player, Register, StartsForEver, Total
-
-import runtime.cell
-import runtime.system
-from configs.errors import SettingsError
-from messages.base import Done, Message, Request
-from messages.runs import ActorRestarted
-from runtime.actor import Actor
-from runtime.cell import Cell, RestartPolicy
-from runtime.envelope import Envelope
-from runtime.errors import ActorDown, AskTimeout, TransportError
-from runtime.local import LocalTransport
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
-from runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
-from runtime.watchdog import LoopWatch
 
 
 class Start(Request[Done]):
@@ -193,7 +190,7 @@ async def test_a_handler_that_overhears_its_cancelling_does_no_harm() -> None:
 async def test_a_system_ends_although_an_actor_is_stuck(
     monkeypatch: pytest.MonkeyPatch, drain_s: float
 ) -> None:
-    monkeypatch.setattr(runtime.cell, "CLOSE_S", 0.05)
+    monkeypatch.setattr("agentfactory.runtime.cell.CLOSE_S", 0.05)
     begun, release = asyncio.Event(), asyncio.Event()
     async with ActorSystem.open("local", drain_s=drain_s) as system:
         stubborn = await system.spawn(Stubborn, begun, release, name="stubborn")
@@ -293,7 +290,7 @@ async def test_each_of_a_pool_gets_its_own_resources_or_all_the_same() -> None:
 
 
 async def test_actors_are_looked_at_once_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.system, "LOOK_INTERVAL_S", 1000.0)
+    monkeypatch.setattr("agentfactory.runtime.system.LOOK_INTERVAL_S", 1000.0)
     transport = Recorded()
     system = ActorSystem(transport, mailbox=8, max_restarts=1, backoff_s=0.01)
     await system.spawn(Register, name="register")
@@ -338,7 +335,7 @@ async def test_what_the_system_publishes_arrives() -> None:
 async def test_a_system_whose_hub_cannot_start_says_why_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runtime.system, "TopicHub", NeverStarts)
+    monkeypatch.setattr("agentfactory.runtime.system.TopicHub", NeverStarts)
     with pytest.raises(ActorDown, match="the model is missing"):
         async with ActorSystem.open("local", max_restarts=0):
             raise AssertionError("unreachable")

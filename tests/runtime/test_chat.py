@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from agentfactory.runtime.engines.chat import ChatFormat, ChatFormatError, ChatMessage
+from agentfactory.training.seed.tokenizer import EOS_ID, encode, save_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-from runtime.engines.chat import ChatFormat, ChatFormatError, ChatMessage
-from training.seed.tokenizer import EOS_ID, encode, save_tokenizer
 
 CHATML = (
     "{%- if messages[0]['role'] != 'system' -%}"
@@ -144,7 +143,8 @@ def test_without_tokenizer_json_transformers_reads_the_folder(tmp_path: Path) ->
 def test_the_light_modules_import_no_torch(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     code = (
-        "import sys; import runtime.engines.base, runtime.engines.simulated, runtime.engines.chat as c; "
+        "import sys; import agentfactory.runtime.engines.base, agentfactory.runtime.engines.simulated; "
+        "import agentfactory.runtime.engines.chat as c; "
         f"c.ChatFormat.load({str(tmp_path)!r}); "
         "print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
     )

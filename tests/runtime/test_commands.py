@@ -10,15 +10,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-
-from configs.errors import SettingsError
-from configs.load import load_section
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox import landlock, running
-from runtime.sandbox.commands import CommandResult, CommandSandbox
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.levels import probe
-from runtime.sandbox.pipes import Ended
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.load import load_section
+from agentfactory.configs.sandbox import CommandSandboxSettings
+from agentfactory.runtime.sandbox import landlock, running
+from agentfactory.runtime.sandbox.commands import CommandResult, CommandSandbox
+from agentfactory.runtime.sandbox.errors import SandboxError
+from agentfactory.runtime.sandbox.levels import probe
+from agentfactory.runtime.sandbox.pipes import Ended
 
 LEVELS = ("bubblewrap", "landlock", "limits")
 
@@ -220,7 +219,7 @@ async def test_root_hands_its_files_over_but_not_those_with_a_second_name(workdi
 async def test_without_bubblewrap_landlock_is_taken(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
     if not (await probe("landlock", settings("landlock"))).holds:
         pytest.skip("there is no Landlock here")
-    monkeypatch.setattr("runtime.sandbox.layout.shutil.which", lambda name: None)
+    monkeypatch.setattr("agentfactory.runtime.sandbox.layout.shutil.which", lambda name: None)
     sandbox = CommandSandbox(settings("auto"))
     await sandbox.start()
     assert sandbox.isolation is not None
@@ -233,7 +232,7 @@ async def test_without_bubblewrap_landlock_is_taken(monkeypatch: pytest.MonkeyPa
 async def test_without_any_isolation_it_refuses_unless_weak_is_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("runtime.sandbox.layout.shutil.which", lambda name: None)
+    monkeypatch.setattr("agentfactory.runtime.sandbox.layout.shutil.which", lambda name: None)
     monkeypatch.setattr(landlock, "abi", lambda: 0)
     with pytest.raises(SandboxError, match=r"bwrap is not installed.*no Landlock.*allow_weak"):
         await CommandSandbox(settings("auto", allow_weak=False)).start()
@@ -247,7 +246,8 @@ async def test_without_any_isolation_it_refuses_unless_weak_is_allowed(
 async def test_a_wall_with_a_hole_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hole: the folder that the probe's file lies in may be read."""
     monkeypatch.setattr(
-        "runtime.sandbox.layout._SYSTEM", ("/usr", "/bin", "/lib", "/lib64", tempfile.gettempdir())
+        "agentfactory.runtime.sandbox.layout._SYSTEM",
+        ("/usr", "/bin", "/lib", "/lib64", tempfile.gettempdir()),
     )
     found = await probe("landlock", settings("landlock"))
     if "no Landlock" in found.why:
@@ -276,8 +276,8 @@ async def test_the_sandbox_goes_with_its_client(workdir: Path) -> None:
     script = """
 import asyncio, os, sys
 from pathlib import Path
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.commands import CommandSandbox
+from agentfactory.configs.sandbox import CommandSandboxSettings
+from agentfactory.runtime.sandbox.commands import CommandSandbox
 async def main(level, workdir):
     sandbox = CommandSandbox(CommandSandboxSettings(level=level, timeout_s=600, allow_weak=True))
     words = ["sh", "-c", f"echo 1 > up; sleep {sys.argv[3]}"]

@@ -5,15 +5,14 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 
 import pytest_asyncio
-
-from configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
-from messages.generation import FollowGeneration, Generate, SamplingSettings
-from runtime.engines.actor import InferenceEngine
-from runtime.engines.chat import ChatFormat, ChatMessage
-from runtime.engines.live import LiveTokens
-from runtime.engines.transformers_engine import TransformersEngine
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
+from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
+from agentfactory.messages.generation import FollowGeneration, Generate, SamplingSettings
+from agentfactory.runtime.engines.actor import InferenceEngine
+from agentfactory.runtime.engines.chat import ChatFormat, ChatMessage
+from agentfactory.runtime.engines.live import LiveTokens
+from agentfactory.runtime.engines.transformers_engine import TransformersEngine
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
 
 LIMIT_S = 180.0
 numbers = itertools.count()

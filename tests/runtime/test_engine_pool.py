@@ -1,12 +1,11 @@
 """Which replica a request goes to."""
 
 import pytest
-
-from messages.base import Message
-from messages.generation import Completion, EndSessions, Generate, SamplingSettings
-from runtime.engines import pool as pools
-from runtime.engines.pool import EnginePool
-from runtime.ref import ActorRef
+from agentfactory.messages.base import Message
+from agentfactory.messages.generation import Completion, EndSessions, Generate, SamplingSettings
+from agentfactory.runtime.engines import pool as pools
+from agentfactory.runtime.engines.pool import EnginePool
+from agentfactory.runtime.ref import ActorRef
 
 
 class Replica:

@@ -7,12 +7,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-
-from messages.generation import Generate, SamplingSettings
-from runtime.engines import base
-from runtime.engines.row import Row
-from runtime.engines.sampling import sample, uniforms
-from runtime.engines.stopping import StopRules
+from agentfactory.messages.generation import Generate, SamplingSettings
+from agentfactory.runtime.engines import base
+from agentfactory.runtime.engines.row import Row
+from agentfactory.runtime.engines.sampling import sample, uniforms
+from agentfactory.runtime.engines.stopping import StopRules
 
 
 def draws(logits: list[float], count: int, **settings: float) -> tuple[np.ndarray, list[float]]:
@@ -87,7 +86,7 @@ def test_greedy_rows_report_temperature_one_in_any_company() -> None:
 def test_a_token_of_no_mass_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]])
     for u, token in ((0.0, 1), (1 - 2.0**-53, 3)):
-        monkeypatch.setattr("runtime.engines.sampling.uniforms", lambda s, c, u=u: np.array([u]))
+        monkeypatch.setattr("agentfactory.runtime.engines.sampling.uniforms", lambda s, c, u=u: np.array([u]))
         assert sample(logits, [SamplingSettings()], [0], [0]).tokens == [token]
 
 

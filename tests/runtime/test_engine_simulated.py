@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-
-from configs.models import (
+from agentfactory.configs.models import (
     EngineSettings,
     ModelSettings,
     SimulatedEngineSettings,
     TransformersEngineSettings,
     VllmEngineSettings,
 )
-from messages.adapters import AdapterRef, LoadAdapter
-from messages.generation import Completion, Generate, SamplingSettings
-from runtime.engines.base import (
+from agentfactory.messages.adapters import AdapterRef, LoadAdapter
+from agentfactory.messages.generation import Completion, Generate, SamplingSettings
+from agentfactory.runtime.engines.base import (
     BadRequest,
     Engine,
     EngineClosed,
@@ -25,9 +24,9 @@ from runtime.engines.base import (
     UnknownAdapter,
     open_engine,
 )
-from runtime.engines.chat import ChatFormat
-from runtime.engines.simulated import EOS_ID, ScriptedEngine, SimulatedEngine, read, spell
-from training.seed.tokenizer import save_tokenizer
+from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.simulated import EOS_ID, ScriptedEngine, SimulatedEngine, read, spell
+from agentfactory.training.seed.tokenizer import save_tokenizer
 
 T = TypeVar("T")
 FOREVER = SimulatedEngineSettings(seconds_per_request=3600)

@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import torch
-from safetensors.torch import save_file
-from transformers import Qwen2Config
-
-from configs.errors import SettingsError
-from configs.models import ModelSettings, TransformersEngineSettings
-from messages.generation import Generate
-from runtime.engines import scheduler
-from runtime.engines.base import (
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.models import ModelSettings, TransformersEngineSettings
+from agentfactory.messages.generation import Generate
+from agentfactory.runtime.engines import scheduler
+from agentfactory.runtime.engines.base import (
     AdapterRejected,
     BadRequest,
     EngineClosed,
@@ -25,7 +22,11 @@ from runtime.engines.base import (
     UnknownAdapter,
     open_engine,
 )
-from runtime.engines.transformers_engine import TransformersEngine
+from agentfactory.runtime.engines.transformers_engine import TransformersEngine
+from agentfactory.training.seed.tokenizer import EOS_ID, decode
+from safetensors.torch import save_file
+from transformers import Qwen2Config
+
 from tests.runtime.small_model import (
     LIMIT_S,
     Model,
@@ -37,7 +38,6 @@ from tests.runtime.small_model import (
     random_prompt,
     request,
 )
-from training.seed.tokenizer import EOS_ID, decode
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -417,7 +417,7 @@ async def test_a_failing_step_fails_everyone_who_waits_and_everyone_after(
     def broken(this: object, row: object, token: int) -> None:
         raise ZeroDivisionError("the arithmetic unit is on fire")
 
-    monkeypatch.setattr("runtime.engines.stopping.StopRules.finish_reason", broken)
+    monkeypatch.setattr("agentfactory.runtime.engines.stopping.StopRules.finish_reason", broken)
     tasks = [engine.generate(request("a")) for _ in range(6)]
     for error in await limited(asyncio.gather(*tasks, return_exceptions=True)):
         assert isinstance(error, EngineFailed)

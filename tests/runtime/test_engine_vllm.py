@@ -15,11 +15,10 @@ import psutil
 import pytest
 import pytest_asyncio
 import torch
-
-from configs.errors import SettingsError
-from configs.models import ModelSettings, VllmEngineSettings
-from messages.generation import Completion
-from runtime.engines.base import (
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.models import ModelSettings, VllmEngineSettings
+from agentfactory.messages.generation import Completion
+from agentfactory.runtime.engines.base import (
     AdapterRejected,
     BadRequest,
     Engine,
@@ -29,6 +28,8 @@ from runtime.engines.base import (
     UnknownAdapter,
     open_engine,
 )
+from agentfactory.training.seed.tokenizer import EOS_ID, decode
+
 from tests.runtime.small_model import (
     VOCABULARY_SIZE,
     Model,
@@ -40,7 +41,6 @@ from tests.runtime.small_model import (
     random_prompt,
     request,
 )
-from training.seed.tokenizer import EOS_ID, decode
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

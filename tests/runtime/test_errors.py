@@ -1,9 +1,8 @@
 import pickle
 
 import pytest
-
-from runtime.errors import ActorDown, ActorStopped
-from runtime.ref import PoolRef
+from agentfactory.runtime.errors import ActorDown, ActorStopped
+from agentfactory.runtime.ref import PoolRef
 
 
 def test_actor_down_says_who_when_and_why() -> None:

@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+from agentfactory.configs.roles import SandboxSettings
+from agentfactory.configs.sandbox import CommandSandboxSettings
+from agentfactory.runtime.sandbox.commands import CommandSandbox
+from agentfactory.runtime.sandbox.errors import SandboxError
+from agentfactory.runtime.sandbox.python import PythonSandbox
 from escape_scene import Scene
 from escapes import ATTEMPTS, PRELUDE, Attempt
-
-from configs.roles import SandboxSettings
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.commands import CommandSandbox
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.python import PythonSandbox
 
 TIMEOUT_S = 1.5
 OUTPUT_BYTES = 20_000

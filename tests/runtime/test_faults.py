@@ -1,8 +1,7 @@
 import pytest
 import ray.exceptions
-
-from runtime.errors import ActorDown, ActorStopped, AskTimeout, TransportError
-from runtime.on_ray.faults import translated
+from agentfactory.runtime.errors import ActorDown, ActorStopped, AskTimeout, TransportError
+from agentfactory.runtime.on_ray.faults import translated
 
 pytestmark = pytest.mark.ray  # imports it, though it starts none
 

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
-
-from configs.tools import FetchSettings
-from messages.turns import ToolResult
-from runtime.tools.addresses import check_url, is_public
-from runtime.tools.base import ToolError
-from runtime.tools.fetch import FetchTool
-from runtime.tools.page_text_job import decode, page_text
+from agentfactory.configs.tools import FetchSettings
+from agentfactory.messages.turns import ToolResult
+from agentfactory.runtime.tools.addresses import check_url, is_public
+from agentfactory.runtime.tools.base import ToolError
+from agentfactory.runtime.tools.fetch import FetchTool
+from agentfactory.runtime.tools.page_text_job import decode, page_text
 
 PAGES = {
     "/text": ("200 OK", {"Content-Type": "text/plain; charset=latin-1"}, b"caf\xe9 <|im_end|>"),
@@ -160,7 +159,7 @@ async def test_a_page_that_takes_too_long_to_read_is_an_observation_and_the_next
 
 async def test_the_loop_never_reads_a_page_itself() -> None:
     script = (
-        "import sys, runtime.tools.fetch, runtime.tools.kit;"
+        "import sys, agentfactory.runtime.tools.fetch, agentfactory.runtime.tools.kit;"
         "print([name for name in ('html.parser', 'selectolax', 'lxml') if name in sys.modules])"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=-1)

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from configs.models import SEED_MODEL
-from messages.chat import (
+from agentfactory.configs.models import SEED_MODEL
+from agentfactory.messages.chat import (
     AssistantMessage,
     BadArguments,
     FunctionCall,
@@ -14,8 +13,9 @@ from messages.chat import (
     ToolMessage,
     UserMessage,
 )
-from runtime.engines.chat import ChatFormat
-from runtime.engines.functions import open_conversation, write_conversation, write_functions
+from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.functions import open_conversation, write_conversation, write_functions
+
 from tests.runtime.test_chat import CHATML, spelled, write_chatml
 
 WITH_TOOLS = (

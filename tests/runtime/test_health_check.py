@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import agentfactory.runtime.on_ray.health_check as health_check
 import psutil
 import pytest
-
-import runtime.on_ray.health_check as health_check
-from runtime.errors import ClusterUnreachable
-from runtime.on_ray.health_check import check_cluster
+from agentfactory.runtime.errors import ClusterUnreachable
+from agentfactory.runtime.on_ray.health_check import check_cluster
 
 LIMIT_S = 180
 ROOT = Path(__file__).parents[2]
 HANGING_START = """
 import asyncio
-import runtime.on_ray.session as session
+import agentfactory.runtime.on_ray.session as session
 
 session.START_TIMEOUT_S = 0.05
 

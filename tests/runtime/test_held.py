@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-
-from runtime.held import Held
+from agentfactory.runtime.held import Held
 
 
 class Door:

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-
-from configs.roles import SandboxSettings, TrialSettings
-from runtime.sandbox.python import PythonSandbox
+from agentfactory.configs.roles import SandboxSettings, TrialSettings
+from agentfactory.runtime.sandbox.python import PythonSandbox
 
 LIMIT_S = 60.0
 SYSTEM = {"asyncio", "ctypes", "curses", "grp", "multiprocessing", "pwd", "subprocess", "unittest.async_case"}

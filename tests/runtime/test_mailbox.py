@@ -1,12 +1,11 @@
 import asyncio
 
 import pytest
+from agentfactory.messages.base import Message
+from agentfactory.runtime.envelope import Envelope
+from agentfactory.runtime.errors import ActorStopped, MailboxFull
+from agentfactory.runtime.mailbox import Mailbox
 from players import Add, Note
-
-from messages.base import Message
-from runtime.envelope import Envelope
-from runtime.errors import ActorStopped, MailboxFull
-from runtime.mailbox import Mailbox
 
 
 def told(text: str) -> Envelope:

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-
-from configs.tools import MathToolSettings
-from messages.turns import ToolResult
-from runtime.tools.math import MathTool
+from agentfactory.configs.tools import MathToolSettings
+from agentfactory.messages.turns import ToolResult
+from agentfactory.runtime.tools.math import MathTool
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

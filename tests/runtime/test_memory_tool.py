@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-
-from bridge.search.embedding import NgramEmbedder
-from configs.tools import MemorySettings
-from runtime.tools.base import ToolError
-from runtime.tools.memory import NOTHING, MemoryTool, Notes
+from agentfactory.bridge.search.embedding import NgramEmbedder
+from agentfactory.configs.tools import MemorySettings
+from agentfactory.runtime.tools.base import ToolError
+from agentfactory.runtime.tools.memory import NOTHING, MemoryTool, Notes
 
 SETTINGS = MemorySettings()
 

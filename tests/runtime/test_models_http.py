@@ -8,12 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from model_server import KEY, KEY_ENV, WIRES, Act, Call, ModelServer, OpenAIWire, serving
-
-from messages.chat import AssistantMessage, FunctionSpec, SystemMessage, ToolMessage, UserMessage
-from messages.generation import SamplingSettings
-from runtime.models import ChatModel, open_model
-from runtime.models.errors import (
+from agentfactory.messages.chat import AssistantMessage, FunctionSpec, SystemMessage, ToolMessage, UserMessage
+from agentfactory.messages.generation import SamplingSettings
+from agentfactory.runtime.models import ChatModel, open_model
+from agentfactory.runtime.models.errors import (
     BrokenReply,
     ModelClosed,
     ModelError,
@@ -24,6 +22,7 @@ from runtime.models.errors import (
     RequestRefused,
     Unsupported,
 )
+from model_server import KEY, KEY_ENV, WIRES, Act, Call, ModelServer, OpenAIWire, serving
 
 HI = [SystemMessage(text="Be brief."), UserMessage(text="hi")]
 QUICK = {"retry": {"pause_s": 0.001}}

@@ -14,17 +14,23 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-from configs.chat_models import CommandModelSettings, EngineModelSettings, LlamaCppModelSettings
-from configs.errors import SettingsError
-from configs.models import SEED_MODEL, SimulatedEngineSettings, TransformersEngineSettings
-from messages.chat import AssistantMessage, ChatRequest, FunctionSpec, SystemMessage, ToolMessage, UserMessage
-from messages.generation import SamplingSettings
-from runtime.engines.chat import ChatFormat
-from runtime.engines.simulated import ScriptedEngine
-from runtime.models import ChatModel, open_model
-from runtime.models.engine_backend import EngineBackend
-from runtime.models.errors import (
+from agentfactory.configs.chat_models import CommandModelSettings, EngineModelSettings, LlamaCppModelSettings
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.models import SEED_MODEL, SimulatedEngineSettings, TransformersEngineSettings
+from agentfactory.messages.chat import (
+    AssistantMessage,
+    ChatRequest,
+    FunctionSpec,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
+from agentfactory.messages.generation import SamplingSettings
+from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.simulated import ScriptedEngine
+from agentfactory.runtime.models import ChatModel, open_model
+from agentfactory.runtime.models.engine_backend import EngineBackend
+from agentfactory.runtime.models.errors import (
     BrokenReply,
     CommandFailed,
     ContextTooLong,

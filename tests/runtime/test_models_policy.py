@@ -3,9 +3,7 @@
 from typing import cast
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
-
-from configs.chat_models import (
+from agentfactory.configs.chat_models import (
     AnthropicModelSettings,
     ChatModelSettings,
     CommandModelSettings,
@@ -16,8 +14,8 @@ from configs.chat_models import (
     RateLimits,
     RetrySettings,
 )
-from configs.errors import SettingsError
-from messages.chat import (
+from agentfactory.configs.errors import SettingsError
+from agentfactory.messages.chat import (
     AssistantMessage,
     BadArguments,
     ConversationMessage,
@@ -27,14 +25,15 @@ from messages.chat import (
     Usage,
     UserMessage,
 )
-from runtime.models import TRAINING, capabilities_of, open_model, require
-from runtime.models.backend import retry_after
-from runtime.models.context import fit
-from runtime.models.errors import ContextTooLong, ModelUnavailable, NotAuthorized, RateLimited
-from runtime.models.keys import without_secrets
-from runtime.models.limits import Bucket, Limiter
-from runtime.models.retrying import pause_before
-from runtime.models.tally import Tally, cost_of
+from agentfactory.runtime.models import TRAINING, capabilities_of, open_model, require
+from agentfactory.runtime.models.backend import retry_after
+from agentfactory.runtime.models.context import fit
+from agentfactory.runtime.models.errors import ContextTooLong, ModelUnavailable, NotAuthorized, RateLimited
+from agentfactory.runtime.models.keys import without_secrets
+from agentfactory.runtime.models.limits import Bucket, Limiter
+from agentfactory.runtime.models.retrying import pause_before
+from agentfactory.runtime.models.tally import Tally, cost_of
+from pydantic import TypeAdapter, ValidationError
 
 
 def by_messages(messages: object) -> int:

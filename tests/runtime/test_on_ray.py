@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import ray
+from agentfactory.runtime.errors import ActorDown, TransportError
+from agentfactory.runtime.on_ray import transport
+from agentfactory.runtime.on_ray.session import MAX_FOLDER, ray_session
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
 from players import Add, Block, Hold, ListNotes, Note, Player, Register, Say, Total, WaitFor
-
-import runtime.on_ray.transport
-from runtime.errors import ActorDown, TransportError
-from runtime.on_ray.session import MAX_FOLDER, ray_session
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -23,13 +22,13 @@ ROOT = Path(__file__).parent.parent.parent
 
 SCRIPT = """
 import asyncio
-from configs.errors import AgentFactoryError
-from messages.base import Message, Request
-from runtime.actor import Actor
-from runtime.errors import ActorDown
-from runtime.on_ray.session import ray_session
-from runtime.system import ActorSystem
-from runtime.telemetry import LogSettings
+from agentfactory.configs.errors import AgentFactoryError
+from agentfactory.messages.base import Message, Request
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.errors import ActorDown
+from agentfactory.runtime.on_ray.session import ray_session
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.telemetry import LogSettings
 
 class Inner(Message):
     text: str
@@ -159,7 +158,7 @@ async def _ends_although_it_is_stuck(system: ActorSystem, player: ActorRef, regi
     blocking = asyncio.create_task(player.ask(Block(seconds=3600), timeout_s=120))
     await register.ask(WaitFor(text="blocking"), timeout_s=120)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime.on_ray.transport, "CONTROL_TIMEOUT_S", 0.5)
+        patch.setattr(transport, "CONTROL_TIMEOUT_S", 0.5)
         await system.stop("player", grace_s=0)
     result = (await asyncio.gather(blocking, return_exceptions=True))[0]
     assert type(result).__name__ == "ActorStopped"

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import anyio
 import pytest
-
-from configs.plans import PlanSettings
-from messages.plans import PlanOutcome
-from messages.turns import ToolResult
-from runtime.sandbox.workspace import Workspace
-from runtime.tools.plan_reading import BadPlan, read_plan
-from runtime.tools.plan_tool import PlanTool
-from runtime.tools.plans import PlanExecutor
-from runtime.tools.toolbox import ToolBox
-from runtime.tools.typed import FunctionTool, tool
+from agentfactory.configs.plans import PlanSettings
+from agentfactory.messages.plans import PlanOutcome
+from agentfactory.messages.turns import ToolResult
+from agentfactory.runtime.sandbox.workspace import Workspace
+from agentfactory.runtime.tools.plan_reading import BadPlan, read_plan
+from agentfactory.runtime.tools.plan_tool import PlanTool
+from agentfactory.runtime.tools.plans import PlanExecutor
+from agentfactory.runtime.tools.toolbox import ToolBox
+from agentfactory.runtime.tools.typed import FunctionTool, tool
 
 LIMIT_S = 180
 SETTINGS = PlanSettings()

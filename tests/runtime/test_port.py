@@ -3,14 +3,13 @@
 import asyncio
 
 import pytest
+from agentfactory.messages.base import Message
+from agentfactory.runtime.cell import Cell, RestartPolicy
+from agentfactory.runtime.on_ray import port as port_module
+from agentfactory.runtime.on_ray.failure import Failure
+from agentfactory.runtime.on_ray.port import Port, pack_answers
+from agentfactory.runtime.on_ray.wire import Batch, Incoming, Outgoing, pack, unpack_incoming
 from players import Add, Note, Total
-
-from messages.base import Message
-from runtime.cell import Cell, RestartPolicy
-from runtime.on_ray import port as port_module
-from runtime.on_ray.failure import Failure
-from runtime.on_ray.port import Port, pack_answers
-from runtime.on_ray.wire import Batch, Incoming, Outgoing, pack, unpack_incoming
 
 pytestmark = pytest.mark.ray  # imports it, though it starts none
 

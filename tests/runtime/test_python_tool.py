@@ -3,12 +3,11 @@
 import asyncio
 
 import pytest
-
-from configs.roles import SandboxSettings
-from messages.turns import ToolCall, ToolResult
-from runtime.tools.base import Tool
-from runtime.tools.python import PythonTool
-from runtime.tools.toolbox import DuplicateTool, ToolBox
+from agentfactory.configs.roles import SandboxSettings
+from agentfactory.messages.turns import ToolCall, ToolResult
+from agentfactory.runtime.tools.base import Tool
+from agentfactory.runtime.tools.python import PythonTool
+from agentfactory.runtime.tools.toolbox import DuplicateTool, ToolBox
 
 LIMIT_S = 180.0
 

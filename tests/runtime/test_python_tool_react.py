@@ -4,9 +4,8 @@ import random
 import time
 
 import pytest
-
-from messages.turns import ToolCall
-from runtime.tools.calls import Reply, find_boxed, parse_reply
+from agentfactory.messages.turns import ToolCall
+from agentfactory.runtime.tools.calls import Reply, find_boxed, parse_reply
 
 
 @pytest.mark.parametrize(

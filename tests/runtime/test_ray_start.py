@@ -20,9 +20,9 @@ import psutil
 import ray
 from ray._private import node, services
 
-from configs.errors import AgentFactoryError
-from runtime.on_ray.session import ray_session
-from runtime.telemetry import LogSettings, configure_logging
+from agentfactory.configs.errors import AgentFactoryError
+from agentfactory.runtime.on_ray.session import ray_session
+from agentfactory.runtime.telemetry import LogSettings, configure_logging
 
 failures, folder = int(sys.argv[1]), sys.argv[2]
 late, began = 0.0, []

@@ -3,18 +3,17 @@
 import asyncio
 
 import pytest
-
-from bridge.errors import NoSuchBlob
-from configs.errors import SettingsError
-from configs.roles import RetrieveSettings
-from messages.search import Passage, Search, SearchResult
-from messages.turns import ToolCall
-from runtime.actor import Actor
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
-from runtime.tools.calls import parse_reply
-from runtime.tools.retrieve import NOTHING, RetrieveTool, show
-from runtime.tools.toolbox import ToolBox
+from agentfactory.bridge.errors import NoSuchBlob
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.roles import RetrieveSettings
+from agentfactory.messages.search import Passage, Search, SearchResult
+from agentfactory.messages.turns import ToolCall
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.tools.calls import parse_reply
+from agentfactory.runtime.tools.retrieve import NOTHING, RetrieveTool, show
+from agentfactory.runtime.tools.toolbox import ToolBox
 
 SETTINGS = RetrieveSettings(tags=("docs", "api"), timeout_s=5.0)
 

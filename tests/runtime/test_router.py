@@ -9,22 +9,21 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from agentfactory.bridge.cache.embedded import EmbeddedCache
+from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.configs.chat_models import CommandModelSettings, EngineModelSettings, OpenAIModelSettings
+from agentfactory.configs.data import CacheSettings
+from agentfactory.configs.errors import SettingsError
+from agentfactory.configs.router import RoutedModelSettings, RouterSettings
+from agentfactory.messages.chat import ChatRequest, FunctionSpec, UserMessage
+from agentfactory.messages.generation import SamplingSettings
+from agentfactory.messages.routing import Considered
+from agentfactory.runtime.models import open_model
+from agentfactory.runtime.router import NoAnswer, Router, RouterClosed, UnknownDecision
+from agentfactory.runtime.router.confidence import sureness
+from agentfactory.runtime.router.results import TAG
+from agentfactory.runtime.router.state import State
 from model_server import KEY, KEY_ENV, Act, Json, ModelServer, OpenAIWire, serving, sse
-
-from bridge.cache.embedded import EmbeddedCache
-from bridge.cache.tier import CacheTier
-from configs.chat_models import CommandModelSettings, EngineModelSettings, OpenAIModelSettings
-from configs.data import CacheSettings
-from configs.errors import SettingsError
-from configs.router import RoutedModelSettings, RouterSettings
-from messages.chat import ChatRequest, FunctionSpec, UserMessage
-from messages.generation import SamplingSettings
-from messages.routing import Considered
-from runtime.models import open_model
-from runtime.router import NoAnswer, Router, RouterClosed, UnknownDecision
-from runtime.router.confidence import sureness
-from runtime.router.results import TAG
-from runtime.router.state import State
 
 GREEDY = SamplingSettings(temperature=0.0, max_tokens=100)
 PRICES = {"prompt": 0.0, "completion": 10_000.0}

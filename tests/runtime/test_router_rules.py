@@ -10,21 +10,28 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-from configs.chat_models import EngineModelSettings, OpenAIModelSettings, Prices
-from configs.errors import CannotWrite
-from configs.router import BudgetSettings, CircuitSettings, RoutedModelSettings, RouterSettings
-from messages.chat import ChatReply, ChatRequest, FunctionCall, FunctionSpec, TokenLogprob, Usage, UserMessage
-from messages.generation import SamplingSettings
-from messages.routing import CalibrationBin, Estimate
-from runtime.router import StateDamaged, UnknownDecision, confidence, estimating
-from runtime.router.calibration import bin_of, calibration_error
-from runtime.router.circuit import Circuit
-from runtime.router.confidence import judge, sureness
-from runtime.router.estimating import History, estimate
-from runtime.router.planning import Candidate, Plan, Purse, Situation, plan
-from runtime.router.results import chain_key, task_key
-from runtime.router.state import FILE, State, Waiting
+from agentfactory.configs.chat_models import EngineModelSettings, OpenAIModelSettings, Prices
+from agentfactory.configs.errors import CannotWrite
+from agentfactory.configs.router import BudgetSettings, CircuitSettings, RoutedModelSettings, RouterSettings
+from agentfactory.messages.chat import (
+    ChatReply,
+    ChatRequest,
+    FunctionCall,
+    FunctionSpec,
+    TokenLogprob,
+    Usage,
+    UserMessage,
+)
+from agentfactory.messages.generation import SamplingSettings
+from agentfactory.messages.routing import CalibrationBin, Estimate
+from agentfactory.runtime.router import StateDamaged, UnknownDecision, confidence, estimating
+from agentfactory.runtime.router.calibration import bin_of, calibration_error
+from agentfactory.runtime.router.circuit import Circuit
+from agentfactory.runtime.router.confidence import judge, sureness
+from agentfactory.runtime.router.estimating import History, estimate
+from agentfactory.runtime.router.planning import Candidate, Plan, Purse, Situation, plan
+from agentfactory.runtime.router.results import chain_key, task_key
+from agentfactory.runtime.router.state import FILE, State, Waiting
 
 ROOT = Path(__file__).parents[2]
 DAY = "2026-01-31"
@@ -255,9 +262,9 @@ def test_the_days_budget_holds_whatever_two_processes_do_and_in_whatever_order(
 GREEDY_PROCESS = """
 import sys
 from pathlib import Path
-from configs.router import BudgetSettings
-from messages.routing import Estimate
-from runtime.router.state import State
+from agentfactory.configs.router import BudgetSettings
+from agentfactory.messages.routing import Estimate
+from agentfactory.runtime.router.state import State
 with State(Path(sys.argv[1])) as state:
     budget, most = BudgetSettings(day_cost=1.0), Estimate(max_cost=0.001)
     print("ready", flush=True)

@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-
-from configs.errors import SettingsError
-from runtime.sandbox.errors import Refused
-from runtime.sandbox.rules import SafetyRules
+from agentfactory.configs.errors import SettingsError
+from agentfactory.runtime.sandbox.errors import Refused
+from agentfactory.runtime.sandbox.rules import SafetyRules
 
 RULES = SafetyRules.load()
 

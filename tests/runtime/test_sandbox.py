@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from configs.roles import SandboxSettings
-from messages.turns import ToolResult
-from runtime.sandbox import forkserver
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.frames import Setup
-from runtime.sandbox.python import PythonSandbox, isolation
+from agentfactory.configs.roles import SandboxSettings
+from agentfactory.messages.turns import ToolResult
+from agentfactory.runtime.sandbox import forkserver
+from agentfactory.runtime.sandbox.errors import SandboxError
+from agentfactory.runtime.sandbox.frames import Setup
+from agentfactory.runtime.sandbox.python import PythonSandbox, isolation
 
 LIMIT_S = 180.0
 DEADLINE_S = 10.0
@@ -340,7 +339,7 @@ async def test_a_dead_server_fails_its_calls_and_is_started_again(sandbox: Pytho
 async def test_a_stuck_server_is_killed_with_its_children_and_replaced(
     sandbox: PythonSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.sandbox.forkserver.GRACE_S", 0.2)
+    monkeypatch.setattr("agentfactory.runtime.sandbox.forkserver.GRACE_S", 0.2)
     launcher, zygote = server_pids(sandbox)
     os.kill(zygote, signal.SIGSTOP)
     result = await run(sandbox, "1+2", timeout_s=0.1)
@@ -423,8 +422,8 @@ async def test_an_owner_that_dies_while_it_waits_leaves_nothing_open(
 async def test_the_server_goes_with_its_client(tmp_path: Path) -> None:
     script = """
 import asyncio, os, signal
-from configs.roles import SandboxSettings
-from runtime.sandbox.python import PythonSandbox
+from agentfactory.configs.roles import SandboxSettings
+from agentfactory.runtime.sandbox.python import PythonSandbox
 async def main():
     sandbox = PythonSandbox(SandboxSettings(timeout_s=60))
     await sandbox.start()
@@ -464,9 +463,9 @@ async def test_a_process_that_cannot_be_started_is_a_sandbox_error(monkeypatch: 
 async def test_without_the_filter_the_sandbox_refuses_to_start_unless_weak_is_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broken = "import runtime.sandbox.seccomp as s; s.build = lambda reads: None; "
+    broken = "import agentfactory.runtime.sandbox.seccomp as s; s.build = lambda reads: None; "
     monkeypatch.setattr(
-        "runtime.sandbox.forkserver._BOOTSTRAP",
+        "agentfactory.runtime.sandbox.forkserver._BOOTSTRAP",
         "import sys; sys.path += {path!r}; " + broken + "from {module} import main; main()",
     )
     strict = PythonSandbox(SandboxSettings())
@@ -483,9 +482,9 @@ async def test_without_the_filter_the_sandbox_refuses_to_start_unless_weak_is_al
 
 
 async def test_a_filter_that_lets_things_through_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = "import runtime.sandbox.seccomp as s; s._COMPUTE.update(socketpair=(53, 199)); "
+    broken = "import agentfactory.runtime.sandbox.seccomp as s; s._COMPUTE.update(socketpair=(53, 199)); "
     monkeypatch.setattr(
-        "runtime.sandbox.forkserver._BOOTSTRAP",
+        "agentfactory.runtime.sandbox.forkserver._BOOTSTRAP",
         "import sys; sys.path += {path!r}; " + broken + "from {module} import main; main()",
     )
     sandbox = PythonSandbox(SandboxSettings())

@@ -4,8 +4,15 @@ import os
 import random
 
 import pytest
-
-from runtime.sandbox.frames import BadFrame, Decoder, Hello, encode, read_hello, read_input, write_input
+from agentfactory.runtime.sandbox.frames import (
+    BadFrame,
+    Decoder,
+    Hello,
+    encode,
+    read_hello,
+    read_input,
+    write_input,
+)
 
 
 def test_frames_survive_any_cutting_of_the_stream() -> None:

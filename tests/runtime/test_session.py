@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.session import MAX_CODE_CHARACTERS, PythonSession
+from agentfactory.configs.sandbox import CommandSandboxSettings
+from agentfactory.runtime.sandbox.session import MAX_CODE_CHARACTERS, PythonSession
 
 GONE = "the session is gone, and the next call begins a new one"
 

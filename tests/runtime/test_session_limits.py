@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.commands import CommandSandbox
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.processes import descendants, is_alive
-from runtime.sandbox.session import PythonSession
-from runtime.sandbox.usage import folder_usage
-from runtime.sandbox.workspace import Workspace, remove_tree
+from agentfactory.configs.sandbox import CommandSandboxSettings
+from agentfactory.runtime.sandbox.commands import CommandSandbox
+from agentfactory.runtime.sandbox.errors import SandboxError
+from agentfactory.runtime.sandbox.processes import descendants, is_alive
+from agentfactory.runtime.sandbox.session import PythonSession
+from agentfactory.runtime.sandbox.usage import folder_usage
+from agentfactory.runtime.sandbox.workspace import Workspace, remove_tree
 
 LIMIT_S = 60.0
 GONE = "the session is gone, and the next call begins a new one"

@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+from agentfactory.configs.roles import SandboxSettings
+from agentfactory.configs.sandbox import CommandSandboxSettings
+from agentfactory.runtime.sandbox.commands import CommandSandbox
+from agentfactory.runtime.sandbox.errors import SandboxError
+from agentfactory.runtime.sandbox.processes import children, descendants
+from agentfactory.runtime.sandbox.python import PythonSandbox
 from escapes import PRELUDE
-
-from configs.roles import SandboxSettings
-from configs.sandbox import CommandSandboxSettings
-from runtime.sandbox.commands import CommandSandbox
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.processes import children, descendants
-from runtime.sandbox.python import PythonSandbox
 
 LIMIT_S = 60.0
 LEVELS = ("python", "bubblewrap", "landlock")

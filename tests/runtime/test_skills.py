@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-
-from configs.roles import StudentSettings
-from messages.turns import ToolCall, ToolResult
-from runtime.tools.annotations import UnknownType, type_of
-from runtime.tools.base import ToolError
-from runtime.tools.kit import ToolKit
-from runtime.tools.skills import SkillShelf, read_skill
-from runtime.tools.toolbox import ToolBox
+from agentfactory.configs.roles import StudentSettings
+from agentfactory.messages.turns import ToolCall, ToolResult
+from agentfactory.runtime.tools.annotations import UnknownType, type_of
+from agentfactory.runtime.tools.base import ToolError
+from agentfactory.runtime.tools.kit import ToolKit
+from agentfactory.runtime.tools.skills import SkillShelf, read_skill
+from agentfactory.runtime.tools.toolbox import ToolBox
 
 SOURCE = '''"""Sums."""
 import math

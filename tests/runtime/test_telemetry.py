@@ -6,9 +6,8 @@ from typing import ClassVar
 
 import pytest
 import structlog
-
-import runtime.telemetry
-from runtime.telemetry import Histogram, LogSettings, Metrics, configure_logging
+from agentfactory.runtime import telemetry
+from agentfactory.runtime.telemetry import Histogram, LogSettings, Metrics, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +90,7 @@ class Recorder:
 
 
 def test_metrics_are_exported_to_ray_and_only_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.telemetry, "_in_ray", lambda: True)
+    monkeypatch.setattr(telemetry, "_in_ray", lambda: True)
     monkeypatch.setattr(Recorder, "made", [])
     for kind in ("Counter", "Gauge", "Histogram"):
         monkeypatch.setattr(f"ray.util.metrics.{kind}", Recorder)
@@ -112,7 +111,7 @@ def test_metrics_are_exported_to_ray_and_only_what_is_new(monkeypatch: pytest.Mo
 
 
 def test_a_total_that_starts_anew_with_a_new_actor_goes_on_counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.telemetry, "_in_ray", lambda: True)
+    monkeypatch.setattr(telemetry, "_in_ray", lambda: True)
     monkeypatch.setattr(Recorder, "made", [])
     for kind in ("Counter", "Gauge"):
         monkeypatch.setattr(f"ray.util.metrics.{kind}", Recorder)
@@ -126,11 +125,11 @@ def test_a_total_that_starts_anew_with_a_new_actor_goes_on_counting(monkeypatch:
 
 
 def test_outside_ray_nothing_is_exported_and_nothing_piles_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.telemetry, "_in_ray", lambda: False)
+    monkeypatch.setattr(telemetry, "_in_ray", lambda: False)
     metrics = Metrics("student")
     for _ in range(5000):
         metrics.observe("solve_s", 0.1)
     metrics.export(interval_s=0)
     histogram = metrics.histograms["solve_s"]
     assert sum(histogram.counts) == 5000
-    assert len(histogram.fresh) <= runtime.telemetry.MAX_FRESH
+    assert len(histogram.fresh) <= telemetry.MAX_FRESH

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from messages.turns import ToolResult
+from agentfactory.messages.turns import ToolResult
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tools.md"
 

@@ -1,13 +1,11 @@
 import asyncio
 
 import pytest
-from players import Happened, SomethingElse
-
-from messages.base import Event
-from runtime import topics
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
-from runtime.topics import (
+from agentfactory.messages.base import Event
+from agentfactory.runtime import topics
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.topics import (
     BATCH,
     BUFFER,
     IDLE_S,
@@ -21,6 +19,7 @@ from runtime.topics import (
     UnknownSubscription,
     Unsubscribe,
 )
+from players import Happened, SomethingElse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

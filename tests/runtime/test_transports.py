@@ -4,6 +4,18 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from agentfactory.messages.base import Done
+from agentfactory.messages.runs import ActorRestarted
+from agentfactory.runtime.errors import (
+    ActorDown,
+    ActorStopped,
+    AskTimeout,
+    NoSuchActor,
+    TransportError,
+    UnhandledMessage,
+)
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
 from players import (
     Add,
     BatchPlayer,
@@ -26,19 +38,6 @@ from players import (
     Unknown,
     WaitFor,
 )  # fmt: skip
-
-from messages.base import Done
-from messages.runs import ActorRestarted
-from runtime.errors import (
-    ActorDown,
-    ActorStopped,
-    AskTimeout,
-    NoSuchActor,
-    TransportError,
-    UnhandledMessage,
-)  # fmt: skip
-from runtime.ref import ActorRef
-from runtime.system import ActorSystem
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -5,16 +5,15 @@ import json
 from typing import Annotated, Literal
 
 import pytest
+from agentfactory.messages.turns import ToolCall
+from agentfactory.runtime.tools.base import ToolError, harmless
+from agentfactory.runtime.tools.calls import parse_reply
+from agentfactory.runtime.tools.docstrings import read_docstring
+from agentfactory.runtime.tools.formats import mcp_format, openai_format, prompt_line, written_arguments
+from agentfactory.runtime.tools.parameters import BadSignature, OtherNames
+from agentfactory.runtime.tools.toolbox import ToolBox
+from agentfactory.runtime.tools.typed import FunctionTool, tool
 from pydantic import BaseModel, Field
-
-from messages.turns import ToolCall
-from runtime.tools.base import ToolError, harmless
-from runtime.tools.calls import parse_reply
-from runtime.tools.docstrings import read_docstring
-from runtime.tools.formats import mcp_format, openai_format, prompt_line, written_arguments
-from runtime.tools.parameters import BadSignature, OtherNames
-from runtime.tools.toolbox import ToolBox
-from runtime.tools.typed import FunctionTool, tool
 
 
 class Place(BaseModel):

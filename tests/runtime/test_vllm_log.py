@@ -1,6 +1,6 @@
 """What vLLM's log says of a start that failed."""
 
-from runtime.engines.vllm_log import MAX_CHARACTERS, cause_in, is_about_memory
+from agentfactory.runtime.engines.vllm_log import MAX_CHARACTERS, cause_in, is_about_memory
 
 WORKER = """\
 2026-01-01 10:00:00,000 4711 ERROR EngineCore failed to start.

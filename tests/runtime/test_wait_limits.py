@@ -9,30 +9,30 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from agentfactory.configs.chat_models import LlamaCppModelSettings
+from agentfactory.configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
+from agentfactory.messages.chat import UserMessage
+from agentfactory.runtime import mailbox
+from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.daemon_thread import in_daemon_thread
+from agentfactory.runtime.engines import scheduler, transformers_engine, vllm_engine
+from agentfactory.runtime.engines.base import EngineClosed
+from agentfactory.runtime.engines.transformers_engine import TransformersEngine
+from agentfactory.runtime.envelope import Envelope
+from agentfactory.runtime.errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
+from agentfactory.runtime.mailbox import Mailbox
+from agentfactory.runtime.models import llama_cpp_backend, open_model
+from agentfactory.runtime.models.errors import ModelTimeout
+from agentfactory.runtime.on_ray import channel, transport
+from agentfactory.runtime.on_ray.channel import Channel
+from agentfactory.runtime.on_ray.transport import RayTransport
+from agentfactory.runtime.ref import Ref
+from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.telemetry import LogSettings
+from agentfactory.runtime.transport import Resources
 from players import Add, Note, Register, Total
 from structlog.testing import capture_logs
 
-from configs.chat_models import LlamaCppModelSettings
-from configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
-from messages.chat import UserMessage
-from runtime import mailbox
-from runtime.actor import Actor
-from runtime.daemon_thread import in_daemon_thread
-from runtime.engines import scheduler, transformers_engine, vllm_engine
-from runtime.engines.base import EngineClosed
-from runtime.engines.transformers_engine import TransformersEngine
-from runtime.envelope import Envelope
-from runtime.errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
-from runtime.mailbox import Mailbox
-from runtime.models import llama_cpp_backend, open_model
-from runtime.models.errors import ModelTimeout
-from runtime.on_ray import channel, transport
-from runtime.on_ray.channel import Channel
-from runtime.on_ray.transport import RayTransport
-from runtime.ref import Ref
-from runtime.system import ActorSystem
-from runtime.telemetry import LogSettings
-from runtime.transport import Resources
 from tests.runtime.small_model import LIMIT_S, make_model, request
 
 ROOT = Path(__file__).parents[2]
@@ -279,7 +279,7 @@ def test_a_process_ends_although_a_call_in_a_thread_never_returns(call: str) -> 
     program = f"""
 import asyncio, sys
 from agentfactory.repl.reading import piped
-from runtime.daemon_thread import in_daemon_thread
+from agentfactory.runtime.daemon_thread import in_daemon_thread
 async def main():
     async with asyncio.timeout(0.1):
         await {call}

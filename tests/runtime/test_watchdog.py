@@ -2,7 +2,7 @@ import asyncio
 import threading
 import time
 
-from runtime.watchdog import LoopWatch
+from agentfactory.runtime.watchdog import LoopWatch
 
 
 def hold_the_loop(reported: threading.Event) -> None:

@@ -8,10 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-
-from runtime.sandbox import workspace as module
-from runtime.sandbox.errors import Refused
-from runtime.sandbox.workspace import Entry, Workspace
+from agentfactory.runtime.sandbox import workspace as module
+from agentfactory.runtime.sandbox.errors import Refused
+from agentfactory.runtime.sandbox.workspace import Entry, Workspace
 
 
 @pytest.fixture(params=["openat2", "walk"])

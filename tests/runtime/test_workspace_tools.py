@@ -11,14 +11,13 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 import pytest_asyncio
-
-from configs.roles import StudentSettings
-from messages.turns import ToolCall, ToolResult
-from runtime.tools.base import ToolError
-from runtime.tools.kit import ToolKit
-from runtime.tools.shell import split_command
-from runtime.tools.testing import Counts, choose_framework, count
-from runtime.tools.toolbox import ToolBox
+from agentfactory.configs.roles import StudentSettings
+from agentfactory.messages.turns import ToolCall, ToolResult
+from agentfactory.runtime.tools.base import ToolError
+from agentfactory.runtime.tools.kit import ToolKit
+from agentfactory.runtime.tools.shell import split_command
+from agentfactory.runtime.tools.testing import Counts, choose_framework, count
+from agentfactory.runtime.tools.toolbox import ToolBox
 
 LIMIT_S = 180
 ON = ["list_files", "read_file", "write_file", "shell", "test_runner", "data_view", "pyexe"]

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from agentfactory.configs.models import ModelSettings
+from agentfactory.messages.judging import Rewards
+from agentfactory.messages.tasks import Task
+from agentfactory.messages.trajectories import Group, Trajectory
+from agentfactory.messages.turns import Turn
 from transformers import Qwen2Config, Qwen2ForCausalLM
-
-from configs.models import ModelSettings
-from messages.judging import Rewards
-from messages.tasks import Task
-from messages.trajectories import Group, Trajectory
-from messages.turns import Turn
 
 VOCABULARY = 20
 

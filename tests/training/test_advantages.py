@@ -2,8 +2,7 @@ import subprocess
 import sys
 
 import pytest
-
-from training.advantages import group_advantages
+from agentfactory.training.advantages import group_advantages
 
 
 def test_advantages_are_standard_scores_of_the_group() -> None:
@@ -29,7 +28,8 @@ def test_adding_a_constant_to_all_rewards_changes_no_advantage() -> None:
 
 def test_the_pure_modules_do_not_import_torch() -> None:
     code = (
-        "import sys, training.rewards, training.advantages, training.statistics, training.checkpoints;"
+        "import sys, agentfactory.training.rewards, agentfactory.training.advantages;"
+        "import agentfactory.training.statistics, agentfactory.training.checkpoints;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

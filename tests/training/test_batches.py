@@ -2,11 +2,10 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-
-from messages.trajectories import Group
-from messages.turns import Turn
-from training.batches import Sample, micro_batches, mini_batches
-from training.errors import UnusableTrajectory
+from agentfactory.messages.trajectories import Group
+from agentfactory.messages.turns import Turn
+from agentfactory.training.batches import Sample, micro_batches, mini_batches
+from agentfactory.training.errors import UnusableTrajectory
 
 
 def samples_of(*groups: Group) -> list[Sample]:

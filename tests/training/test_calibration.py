@@ -4,8 +4,14 @@ import math
 from random import Random
 
 import pytest
-
-from training.calibration import Judged, bins_of, calibrate, calibration_error, fit_temperature, scaled
+from agentfactory.training.calibration import (
+    Judged,
+    bins_of,
+    calibrate,
+    calibration_error,
+    fit_temperature,
+    scaled,
+)
 
 
 def answers(temperature: float, n: int = 4000) -> list[Judged]:

@@ -4,11 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from messages.adapters import AdapterRef
-from messages.learning import StepReport
-from training.checkpoints import Checkpoint, CheckpointStore, digest
-from training.errors import CheckpointNotWritten
+from agentfactory.messages.adapters import AdapterRef
+from agentfactory.messages.learning import StepReport
+from agentfactory.training.checkpoints import Checkpoint, CheckpointStore, digest
+from agentfactory.training.errors import CheckpointNotWritten
 
 
 def checkpoint(version: int, groups: tuple[str, ...] = ("g",), weights: bytes = b"weights") -> Checkpoint:

@@ -6,8 +6,7 @@ import statistics
 from types import ModuleType
 
 import pytest
-
-from training.tasks import code, long
+from agentfactory.training.tasks import code, long
 
 
 def drawn(count: int, difficulty: float | None = None) -> list[code.CodeTask]:

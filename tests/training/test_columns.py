@@ -1,9 +1,8 @@
 import random
 
 import pytest
-
-from training.tasks import arithmetic, logic
-from training.tasks.columns import (
+from agentfactory.training.tasks import arithmetic, logic
+from agentfactory.training.tasks.columns import (
     HELD_OUT_ONE_IN,
     HELD_OUT_SPREAD,
     estimate_difficulty,

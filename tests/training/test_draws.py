@@ -4,8 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
-
-from training.tasks.draws import held_out_draws
+from agentfactory.training.tasks.draws import held_out_draws
 
 
 def _draw(rng: random.Random, difficulty: float) -> int:

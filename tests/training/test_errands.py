@@ -5,15 +5,14 @@ import random
 from pathlib import Path
 
 import pytest
-
-from configs.data import LIBRARY
-from configs.errors import BadInput
-from messages.tasks import ExpectedBlob
-from training.seed import errands_corpus
-from training.seed.corpus import Piece, Writer, examples
-from training.seed.corpus import Stage as DrillStage
-from training.seed.mixture import WRITERS, CorpusName
-from training.tasks.errands import (
+from agentfactory.configs.data import LIBRARY
+from agentfactory.configs.errors import BadInput
+from agentfactory.messages.tasks import ExpectedBlob
+from agentfactory.training.seed import errands_corpus
+from agentfactory.training.seed.corpus import Piece, Writer, examples
+from agentfactory.training.seed.corpus import Stage as DrillStage
+from agentfactory.training.seed.mixture import WRITERS, CorpusName
+from agentfactory.training.tasks.errands import (
     KINDS,
     answer_of,
     draw_errand,
@@ -23,7 +22,7 @@ from training.tasks.errands import (
     read_errand,
     write_errand,
 )
-from training.tasks.library import Library, read_library
+from agentfactory.training.tasks.library import Library, read_library
 
 GUIDE = "Load the folder samples as docs, then fetch setup_guide.md."
 

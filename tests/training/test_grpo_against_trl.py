@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from agentfactory.configs.roles import GrpoSettings
+from agentfactory.training.advantages import group_advantages
+from agentfactory.training.batches import Batch
+from agentfactory.training.methods.grpo import Grpo
 from torch import Tensor
-
-from configs.roles import GrpoSettings
-from training.advantages import group_advantages
-from training.batches import Batch
-from training.methods.grpo import Grpo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of vLLM's version when it is imported

@@ -8,20 +8,19 @@ from random import Random
 
 import pytest
 import torch
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.roles import GrpoSettings, LoraSettings, TrainerSettings
+from agentfactory.messages.learning import StepReport, TrainStep
+from agentfactory.messages.trajectories import Group
+from agentfactory.messages.turns import Turn
+from agentfactory.training import learner
+from agentfactory.training.batches import Sample
+from agentfactory.training.errors import CheckpointMissing, CheckpointNotWritten, TrainingDiverged
+from agentfactory.training.learner import Learner
+from agentfactory.training.methods.grpo import Grpo
+from agentfactory.training.rewards import shuffle_rewards
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-
-import training.learner
-from configs.models import ModelSettings
-from configs.roles import GrpoSettings, LoraSettings, TrainerSettings
-from messages.learning import StepReport, TrainStep
-from messages.trajectories import Group
-from messages.turns import Turn
-from training.batches import Sample
-from training.errors import CheckpointMissing, CheckpointNotWritten, TrainingDiverged
-from training.learner import Learner
-from training.methods.grpo import Grpo
-from training.rewards import shuffle_rewards
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")  # peft asks for it
 
@@ -76,10 +75,10 @@ def test_the_same_groups_and_seed_make_the_same_bytes_in_another_process(
     (tmp_path / "settings.json").write_text(SETTINGS.model_dump_json())
     code = f"""
 from pathlib import Path
-from configs.models import ModelSettings
-from configs.roles import TrainerSettings
-from messages.learning import TrainStep
-from training.learner import Learner
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.roles import TrainerSettings
+from agentfactory.messages.learning import TrainStep
+from agentfactory.training.learner import Learner
 here = Path({str(tmp_path)!r})
 settings = TrainerSettings.model_validate_json((here / "settings.json").read_text())
 model = ModelSettings(source={model.source!r}, device="cpu")
@@ -125,7 +124,7 @@ def test_a_finished_step_is_answered_from_its_checkpoint(
 ) -> None:
     report = started(model, run_folder).step(step(0, groups))
     again = started(model, run_folder)
-    monkeypatch.setattr(training.learner, "run_updates", None)
+    monkeypatch.setattr(learner, "run_updates", None)
     assert again.step(step(0, groups)) == report
     monkeypatch.undo()
     assert again.step(step(1, groups)).adapter.version == 2

@@ -2,8 +2,7 @@ import itertools
 import random
 
 import pytest
-
-from training.tasks.logic import (
+from agentfactory.training.tasks.logic import (
     HELD_OUT_ONE_IN,
     HELD_OUT_SPREAD,
     ROWS_FROM,

@@ -4,14 +4,13 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.roles import LoraSettings, TrainerSettings
+from agentfactory.training.errors import CannotLoadModel
+from agentfactory.training.lora import add_adapters, export_adapter, load_base, seeded
+from agentfactory.training.policies import Policies
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-
-from configs.models import ModelSettings
-from configs.roles import LoraSettings, TrainerSettings
-from training.errors import CannotLoadModel
-from training.lora import add_adapters, export_adapter, load_base, seeded
-from training.policies import Policies
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")  # peft asks for it
 

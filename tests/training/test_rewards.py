@@ -2,15 +2,14 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-
-from configs.rewards import RewardWeights
-from configs.roles import TeacherSettings
-from messages.judging import Verdict
-from messages.tasks import Proposal, Task, TaskOutcome
-from messages.trajectories import Group
-from messages.turns import ToolCall, ToolResult, Turn
-from training.reward_terms import Episode, tool_use, uncertainty
-from training.rewards import (
+from agentfactory.configs.rewards import RewardWeights
+from agentfactory.configs.roles import TeacherSettings
+from agentfactory.messages.judging import Verdict
+from agentfactory.messages.tasks import Proposal, Task, TaskOutcome
+from agentfactory.messages.trajectories import Group
+from agentfactory.messages.turns import ToolCall, ToolResult, Turn
+from agentfactory.training.reward_terms import Episode, tool_use, uncertainty
+from agentfactory.training.rewards import (
     episode_rewards,
     in_frontier,
     majority_share,

@@ -6,17 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
-
-from configs.data import LIBRARY
-from training.seed import logic_corpus
-from training.seed.__main__ import make_seed_model
-from training.seed.corpus import Piece, Stage, examples, tokenize
-from training.seed.evaluation import EXAMS, examine_student, examine_teacher
-from training.seed.math_corpus import drill, episode
-from training.seed.mixture import WRITERS
-from training.seed.pretrain import (
+from agentfactory.configs.data import LIBRARY
+from agentfactory.training.seed import logic_corpus
+from agentfactory.training.seed.__main__ import make_seed_model
+from agentfactory.training.seed.corpus import Piece, Stage, examples, tokenize
+from agentfactory.training.seed.evaluation import EXAMS, examine_student, examine_teacher
+from agentfactory.training.seed.math_corpus import drill, episode
+from agentfactory.training.seed.mixture import WRITERS
+from agentfactory.training.seed.pretrain import (
     IGNORED,
     Lesson,
     PretrainConfig,
@@ -27,9 +24,9 @@ from training.seed.pretrain import (
     rate_scale,
     stage,
 )
-from training.seed.sampling import complete, play
-from training.seed.simulated_tools import Shelf, calculate
-from training.seed.tokenizer import (
+from agentfactory.training.seed.sampling import complete, play
+from agentfactory.training.seed.simulated_tools import Shelf, calculate
+from agentfactory.training.seed.tokenizer import (
     EOS,
     EOS_ID,
     PAD,
@@ -40,8 +37,10 @@ from training.seed.tokenizer import (
     encode,
     save_tokenizer,
 )
-from training.tasks import columns
-from training.tasks.arithmetic import evaluate, held_out_tasks, is_held_out
+from agentfactory.training.tasks import columns
+from agentfactory.training.tasks.arithmetic import evaluate, held_out_tasks, is_held_out
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "seed"
 EXPRESSION = re.compile(r"[0-9+\-*()]*[+\-*][0-9+\-*()]*")
@@ -236,10 +235,11 @@ def test_the_same_settings_give_the_same_weights() -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exams of a few tasks."""
     monkeypatch.setattr(
-        "training.seed.__main__.examine_student", lambda m, d: examine_student(m, d, tasks=3, samples=1)
+        "agentfactory.training.seed.__main__.examine_student",
+        lambda m, d: examine_student(m, d, tasks=3, samples=1),
     )
     monkeypatch.setattr(
-        "training.seed.__main__.examine_teacher",
+        "agentfactory.training.seed.__main__.examine_teacher",
         lambda m, d: examine_teacher(m, d, asked=(0.3,), proposals=2),
     )
 

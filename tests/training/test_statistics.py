@@ -1,6 +1,5 @@
 import pytest
-
-from training.statistics import wilson_interval
+from agentfactory.training.statistics import wilson_interval
 
 
 def test_wilson_interval_matches_the_published_example() -> None:

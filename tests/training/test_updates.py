@@ -6,18 +6,17 @@ from itertools import pairwise
 
 import pytest
 import torch
+from agentfactory.configs.models import ModelSettings
+from agentfactory.configs.roles import GrpoSettings, LoraSettings, TrainerSettings
+from agentfactory.messages.trajectories import Group, Trajectory
+from agentfactory.messages.turns import Turn
+from agentfactory.training import policies as policies_module
+from agentfactory.training.batches import Sample, micro_batches
+from agentfactory.training.errors import TrainingDiverged
+from agentfactory.training.methods.grpo import Grpo
+from agentfactory.training.policies import Policies
+from agentfactory.training.updates import PolicyOptimizer, accumulate_gradient, run_updates, with_proximal
 from torch import Tensor, nn
-
-import training.policies
-from configs.models import ModelSettings
-from configs.roles import GrpoSettings, LoraSettings, TrainerSettings
-from messages.trajectories import Group, Trajectory
-from messages.turns import Turn
-from training.batches import Sample, micro_batches
-from training.errors import TrainingDiverged
-from training.methods.grpo import Grpo
-from training.policies import Policies
-from training.updates import PolicyOptimizer, accumulate_gradient, run_updates, with_proximal
 
 SETTINGS = TrainerSettings(lora=LoraSettings(rank=4, alpha=8))
 
@@ -83,7 +82,7 @@ def test_a_large_vocabulary_is_taken_in_parts_with_the_same_result(
     with policies.using("student"):
         accumulate_gradient(policies, "student", Grpo(GrpoSettings()), batches)
         whole = gradients(policies)
-        monkeypatch.setattr(training.policies, "MAX_LOGITS", 7 * 20)
+        monkeypatch.setattr(policies_module, "MAX_LOGITS", 7 * 20)
         accumulate_gradient(policies, "student", Grpo(GrpoSettings()), batches)
     assert_same(gradients(policies), whole)
 

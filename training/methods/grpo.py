@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from configs.roles import GrpoSettings
-from messages.trajectories import Group
-from training.advantages import group_advantages
-from training.batches import Batch, Sample
-from training.methods.method import LossTerms, Method
+from ...configs.roles import GrpoSettings
+from ...messages.trajectories import Group
+from ..advantages import group_advantages
+from ..batches import Batch, Sample
+from .method import LossTerms, Method
 
 
 class Clipped(NamedTuple):

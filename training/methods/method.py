@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from messages.trajectories import Group
-from training.batches import Batch, Sample
+from ...messages.trajectories import Group
+from ..batches import Batch, Sample
 
 
 class LossTerms(NamedTuple):

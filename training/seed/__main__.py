@@ -1,4 +1,4 @@
-"""`python -m training.seed --out DIR`: make the seed model, measure it, and write its card."""
+"""`python -m agentfactory.training.seed --out DIR`: make the seed model, measure it, and write its card."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from training.seed.card import Making, write_card
-from training.seed.evaluation import EXAMS, examine_student, examine_teacher
-from training.seed.pretrain import PretrainConfig, Progress, pretrain
-from training.seed.tokenizer import save_tokenizer
+from .card import Making, write_card
+from .evaluation import EXAMS, examine_student, examine_teacher
+from .pretrain import PretrainConfig, Progress, pretrain
+from .tokenizer import save_tokenizer
 
 
 def main() -> None:
     """Parse the command line and make the model."""
     lessons = PretrainConfig().lessons
-    parser = argparse.ArgumentParser(prog="python -m training.seed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m agentfactory.training.seed", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument(
         "--steps", type=int, nargs=len(lessons), default=[lesson.steps for lesson in lessons],

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from training.seed.evaluation import StudentReport, TeacherReport
-from training.seed.mixture import SHARES
-from training.seed.pretrain import Lesson, PretrainConfig
+from .evaluation import StudentReport, TeacherReport
+from .mixture import SHARES
+from .pretrain import Lesson, PretrainConfig
 
 
 class Making(NamedTuple):
@@ -88,7 +88,7 @@ def _making(making: Making) -> str:
     return f"""## How it was made
 
 ```
-python -m training.seed --out DIR --steps {steps} --seed {config.seed}
+python -m agentfactory.training.seed --out DIR --steps {steps} --seed {config.seed}
 ```
 
 From random weights, on text that the modules `*_corpus` in `training/seed` write by rule; no other data and

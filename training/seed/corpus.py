@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from training.seed.tokenizer import EOS_ID, encode
+from .tokenizer import EOS_ID, encode
 
 PROPOSAL_REQUEST: Final = "Propose a {} task of difficulty {:.2f}."
 """What the Teacher reads: the domain, and a difficulty in [0, 1]."""

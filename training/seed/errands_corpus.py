@@ -14,10 +14,10 @@ import random
 import string
 from typing import Final, NamedTuple
 
-from configs.data import LIBRARY
-from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
-from training.tasks.errands import DIFFICULTY, TAGS, Errand, Load, draw_errand, write_errand
-from training.tasks.library import Library, read_library
+from ...configs.data import LIBRARY
+from ..tasks.errands import DIFFICULTY, TAGS, Errand, Load, draw_errand, write_errand
+from ..tasks.library import Library, read_library
+from .corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
 
 PROPOSAL_SHARE: Final = 0.3
 """Share of episodes in which the model is the Teacher."""

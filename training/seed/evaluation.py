@@ -11,13 +11,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from transformers import Qwen2ForCausalLM
 
-from configs.data import LIBRARY
-from training.seed.corpus import PROPOSAL_REQUEST
-from training.seed.sampling import Played, complete, play
-from training.seed.simulated_tools import Call, Shelf, calculate
-from training.seed.tokenizer import EOS_ID, decode, encode
-from training.tasks import arithmetic, columns, errands
-from training.tasks.library import Library, read_library
+from ...configs.data import LIBRARY
+from ..tasks import arithmetic, columns, errands
+from ..tasks.library import Library, read_library
+from .corpus import PROPOSAL_REQUEST
+from .sampling import Played, complete, play
+from .simulated_tools import Call, Shelf, calculate
+from .tokenizer import EOS_ID, decode, encode
 
 TASK_PREFIX: Final = "Task: "
 

@@ -12,9 +12,9 @@ import random
 import string
 from typing import Final
 
-from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
-from training.seed.math_corpus import HEAD_THOUGHTS, TOOL_THOUGHTS
-from training.tasks.columns import evaluate, is_held_out, phrase, sample_formula
+from ..tasks.columns import evaluate, is_held_out, phrase, sample_formula
+from .corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
+from .math_corpus import HEAD_THOUGHTS, TOOL_THOUGHTS
 
 PROPOSAL_SHARE: Final = 0.3
 """Share of episodes in which the model is the Teacher."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from training.seed.corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
-from training.tasks.arithmetic import evaluate, is_held_out, phrase, sample_expression
+from ..tasks.arithmetic import evaluate, is_held_out, phrase, sample_expression
+from .corpus import CUT_SHARE, SURPLUS_SHARE, Piece, observation, proposal, task
 
 PROPOSAL_SHARE: Final = 0.3
 """Share of episodes in which the model is the Teacher."""

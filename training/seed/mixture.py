@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Final, Literal
 
-from training.seed import errands_corpus, logic_corpus, math_corpus
-from training.seed.corpus import Piece, Writer
+from . import errands_corpus, logic_corpus, math_corpus
+from .corpus import Piece, Writer
 
 CorpusName = Literal["math", "mixed"]
 

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from training.seed.corpus import Example, Stage, examples
-from training.seed.mixture import WRITERS, CorpusName
-from training.seed.tokenizer import EOS_ID, MAX_LENGTH, PAD_ID, VOCABULARY_SIZE
+from .corpus import Example, Stage, examples
+from .mixture import WRITERS, CorpusName
+from .tokenizer import EOS_ID, MAX_LENGTH, PAD_ID, VOCABULARY_SIZE
 
 IGNORED: Final = -100
 """The target of a position that carries no loss."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 from transformers.cache_utils import DynamicCache
 
-from training.seed.simulated_tools import Call
-from training.seed.tokenizer import EOS_ID, PAD_ID, decode, encode
+from .simulated_tools import Call
+from .tokenizer import EOS_ID, PAD_ID, decode, encode
 
 MAX_TURNS: Final = 4
 MAX_TOKENS: Final = 160

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from training.tasks import arithmetic, columns
+from ..tasks import arithmetic, columns
 
 Call = Callable[[str, str], str]
 """From a tool's name and its input to the observation."""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Final, NamedTuple, TypeAlias
 
-from training.tasks.draws import held_out_draws, number_of, round_at_random
+from .draws import held_out_draws, number_of, round_at_random
 
 MAX_CHARACTERS: Final = 200
 """An expression longer than this is refused before it is parsed."""

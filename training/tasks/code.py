@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from messages.goals import Check, CodeGoal
-from training.tasks.draws import held_out_draws, number_of
+from ...messages.goals import Check, CodeGoal
+from .draws import held_out_draws, number_of
 
 FUNCTION: Final = "f"
 HELD_OUT_ONE_IN: Final = 8

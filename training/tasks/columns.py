@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from training.tasks.draws import held_out_draws, number_of, round_at_random
+from .draws import held_out_draws, number_of, round_at_random
 
 MAX_CHARACTERS: Final = 200
 """A formula longer than this is refused before it is parsed."""

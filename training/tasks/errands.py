@@ -14,10 +14,10 @@ import random
 import re
 from typing import Final, Literal, NamedTuple
 
-from configs.errors import BadInput
-from messages.tasks import ExpectedBlob, StoreGoal
-from training.tasks.draws import number_of
-from training.tasks.library import Library
+from ...configs.errors import BadInput
+from ...messages.tasks import ExpectedBlob, StoreGoal
+from .draws import number_of
+from .library import Library
 
 HELD_OUT_ONE_IN: Final = 4
 HELD_OUT_SPREAD: Final = (0.0, 0.75)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from configs.errors import BadInput
+from ...configs.errors import BadInput
 
 MAX_FILES: Final = 10_000
 MAX_BYTES: Final = 1 << 20

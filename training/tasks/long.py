@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from messages.goals import Milestone, MilestonesGoal
-from training.tasks.draws import held_out_draws, number_of
+from ...messages.goals import Milestone, MilestonesGoal
+from .draws import held_out_draws, number_of
 
 HELD_OUT_ONE_IN: Final = 8
 HELD_OUT_SPREAD: Final = (0.0, 1.0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing, RoutingMethod
+from ....messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing, RoutingMethod
 
 
 class Router(Protocol):

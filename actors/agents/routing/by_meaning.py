@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from actors.agents.routing.base import Why, able, settle, which
-from actors.agents.routing.by_rules import RuleRouter
-from bridge.search.embedding import NGRAMS, Embedder, Vectors
-from messages.dispatch import AgentCard, CommandUnclear, Routing
+from ....bridge.search.embedding import NGRAMS, Embedder, Vectors
+from ....messages.dispatch import AgentCard, CommandUnclear, Routing
+from .base import Why, able, settle, which
+from .by_rules import RuleRouter
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "assimilate": (

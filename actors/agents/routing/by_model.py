@@ -10,13 +10,13 @@ from typing import Final
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from actors.agents.routing.base import Why, routed, which
-from actors.agents.routing.by_rules import RuleRouter
-from messages.chat import JsonObject, SystemMessage, UserMessage
-from messages.dispatch import AgentCard, CommandUnclear, Routing
-from messages.generation import SamplingSettings
-from runtime.models.errors import ModelError
-from runtime.models.model import ChatModel
+from ....messages.chat import JsonObject, SystemMessage, UserMessage
+from ....messages.dispatch import AgentCard, CommandUnclear, Routing
+from ....messages.generation import SamplingSettings
+from ....runtime.models.errors import ModelError
+from ....runtime.models.model import ChatModel
+from .base import Why, routed, which
+from .by_rules import RuleRouter
 
 NOBODY: Final = "ask"
 """What the model writes in place of a name where it has to ask back."""

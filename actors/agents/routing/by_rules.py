@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from actors.agents.command_parser import COURTESY
-from actors.agents.routing.base import Why, able, settle, which
-from actors.agents.rules import VERBS
-from actors.agents.words import Word, words_of
-from messages.dispatch import AgentCard, CommandUnclear, Routing
+from ....messages.dispatch import AgentCard, CommandUnclear, Routing
+from ..command_parser import COURTESY
+from ..rules import VERBS
+from ..words import Word, words_of
+from .base import Why, able, settle, which
 
 
 class _Verb(NamedTuple):

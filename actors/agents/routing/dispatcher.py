@@ -11,10 +11,10 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from actors.agents.routing.base import Router, Why, in_words, routed
-from actors.agents.routing.by_rules import RuleRouter
-from actors.agents.routing.splitting import commands_in
-from messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
+from ....messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
+from .base import Router, Why, in_words, routed
+from .by_rules import RuleRouter
+from .splitting import commands_in
 
 _TO_NAME: Final = re.compile(r"^\s*@?(?P<name>[A-Za-z0-9][\w.-]*)\s*:(?!:)\s+(?P<command>\S.*)$", re.DOTALL)
 _ASK_NAME: Final = re.compile(

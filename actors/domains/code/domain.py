@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
-from actors.domains.base import Domain
-from actors.domains.code.judge import CodeJudge
-from actors.domains.code.teacher import CodeTeacher
+from ..base import Domain
+from .judge import CodeJudge
+from .teacher import CodeTeacher
 
 DOMAIN: Final = Domain(
     name="code",

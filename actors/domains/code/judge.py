@@ -17,20 +17,20 @@ from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from actors.domains.base import JudgeParts
-from actors.domains.code.inspection import find_code
-from actors.domains.graders import read_line
-from actors.domains.grading import GraderDied, NoReference, shorten
-from messages.episodes import Solution
-from messages.goals import Check, CodeGoal, ProgramRun
-from messages.judging import Credit, Verdict
-from messages.tasks import Task
-from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.forkserver import ForkServer, Outcome
+from ....messages.episodes import Solution
+from ....messages.goals import Check, CodeGoal, ProgramRun
+from ....messages.judging import Credit, Verdict
+from ....messages.tasks import Task
+from ....runtime.sandbox.errors import SandboxError
+from ....runtime.sandbox.forkserver import ForkServer, Outcome
+from ..base import JudgeParts
+from ..graders import read_line
+from ..grading import GraderDied, NoReference, shorten
+from .inspection import find_code
 
 MAX_CODE_CHARACTERS: Final = 50_000
 OUTPUT_BYTES: Final = 1 << 20
-_MODULE: Final = "actors.domains.code.trial"
+_MODULE: Final = "agentfactory.actors.domains.code.trial"
 _COMPLAINTS: Final = TypeAdapter(list[str])
 _ENDINGS: Final = {
     "timeout": "it took too long",

@@ -4,11 +4,11 @@ import ast
 import re
 from typing import Final
 
-from actors.domains.base import CheckedTask, TeacherParts, read_description
-from messages.goals import Check, CodeGoal
-from messages.search import Passage
-from runtime.engines.chat import ChatMessage
-from training.tasks import code
+from ....messages.goals import Check, CodeGoal
+from ....messages.search import Passage
+from ....runtime.engines.chat import ChatMessage
+from ....training.tasks import code
+from ..base import CheckedTask, TeacherParts, read_description
 
 MIN_TESTS: Final = 3
 """Tests of its own that a task in free words must come with."""

@@ -19,10 +19,10 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Final, NoReturn, cast
 
-from actors.domains.code.inspection import complaints
-from runtime.sandbox import cell
-from runtime.sandbox.frames import Ending, Setup
-from runtime.sandbox.zygote import CODES, Job, serve
+from ....runtime.sandbox import cell
+from ....runtime.sandbox.frames import Ending, Setup
+from ....runtime.sandbox.zygote import CODES, Job, serve
+from .inspection import complaints
 
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
 _KINDS: Final[tuple[type, ...]] = (

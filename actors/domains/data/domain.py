@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
-from actors.domains.base import Domain
-from actors.domains.data.judge import DataJudge
-from actors.domains.data.teacher import DataTeacher
+from ..base import Domain
+from .judge import DataJudge
+from .teacher import DataTeacher
 
 DOMAIN: Final = Domain(
     name="data",

@@ -7,14 +7,14 @@ deadline. The transcript is not read.
 
 from typing import Final, Self
 
-from actors.domains.base import CannotJudge, JudgeParts
-from actors.domains.grading import NoReference, canonical_words, shorten
-from actors.spaces import blobs_under
-from messages.blobs import BlobInfo
-from messages.episodes import Solution
-from messages.judging import Credit, Verdict
-from messages.tasks import StoreGoal, Task
-from runtime.ref import Ref
+from ....messages.blobs import BlobInfo
+from ....messages.episodes import Solution
+from ....messages.judging import Credit, Verdict
+from ....messages.tasks import StoreGoal, Task
+from ....runtime.ref import Ref
+from ...spaces import blobs_under
+from ..base import CannotJudge, JudgeParts
+from ..grading import NoReference, canonical_words, shorten
 
 ANSWER_ALONE: Final = 0.5
 """Score of a right answer with the store in another state than asked for."""

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from actors.domains.base import CheckedTask, TeacherParts, read_description
-from messages.search import Passage
-from runtime.engines.chat import ChatMessage
-from training.tasks import errands
-from training.tasks.library import read_library
+from ....messages.search import Passage
+from ....runtime.engines.chat import ChatMessage
+from ....training.tasks import errands
+from ....training.tasks.library import read_library
+from ..base import CheckedTask, TeacherParts, read_description
 
 MAX_LISTED: Final = 200
 """Files of the library that a prompt names."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from actors.domains.grading import clean
+from ..grading import clean
 
 _TRUE: Final = frozenset(
     {"true", "t", "yes", "y", "1", "⊤", "holds", "valid", "satisfiable", "sat", "follows", "entailed",

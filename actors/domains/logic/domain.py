@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
-from actors.domains.base import Domain
-from actors.domains.logic.judge import LogicJudge
-from actors.domains.logic.teacher import LogicTeacher
+from ..base import Domain
+from .judge import LogicJudge
+from .teacher import LogicTeacher
 
 DOMAIN: Final = Domain(
     name="logic",

@@ -10,16 +10,10 @@ from typing import NoReturn
 import z3
 from pydantic import JsonValue
 
-from actors.domains.grader_process import Work, serve_grades
-from actors.domains.logic.answers import (
-    MAX_LINES,
-    Line,
-    read_assignment,
-    read_lines,
-    read_table,
-    read_value,
-)
-from actors.domains.logic.formulas import (
+from ....messages.goals import LogicGoal
+from ..grader_process import Work, serve_grades
+from .answers import MAX_LINES, Line, read_assignment, read_lines, read_table, read_value
+from .formulas import (
     MAX_LETTERS,
     Constant,
     Formula,
@@ -31,8 +25,7 @@ from actors.domains.logic.formulas import (
     read_formula,
     value_of,
 )
-from actors.domains.logic.rules import rule_named
-from messages.goals import LogicGoal
+from .rules import rule_named
 
 PART_OF_A_PROOF = 0.5
 """Most that a derivation can score that does not reach its end: by the share of lines that follow."""

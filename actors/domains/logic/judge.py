@@ -10,17 +10,17 @@ from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from actors.domains.base import JudgeParts
-from actors.domains.graders import GraderPool, read_line
-from actors.domains.grading import NoReference, Share, grade_plainly, shorten
-from actors.domains.logic.answers import read_value
-from actors.domains.logic.formulas import Unreadable, read_formula
-from messages.episodes import Solution
-from messages.goals import LogicGoal
-from messages.judging import Credit, Verdict
-from messages.tasks import Task
+from ....messages.episodes import Solution
+from ....messages.goals import LogicGoal
+from ....messages.judging import Credit, Verdict
+from ....messages.tasks import Task
+from ..base import JudgeParts
+from ..graders import GraderPool, read_line
+from ..grading import NoReference, Share, grade_plainly, shorten
+from .answers import read_value
+from .formulas import Unreadable, read_formula
 
-_MODULE: Final = "actors.domains.logic.grader"
+_MODULE: Final = "agentfactory.actors.domains.logic.grader"
 _MAX_CHARACTERS: Final = 20_000
 
 

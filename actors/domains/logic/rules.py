@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
-from actors.domains.logic.formulas import Formula, Joined, Not
+from .formulas import Formula, Joined, Not
 
 
 class Rule(NamedTuple):

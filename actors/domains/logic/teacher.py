@@ -1,10 +1,10 @@
 """The Teacher's side of logic."""
 
-from actors.domains.base import CheckedTask, TeacherParts, read_description
-from messages.goals import LogicGoal
-from messages.search import Passage
-from runtime.engines.chat import ChatMessage
-from training.tasks import columns, logic
+from ....messages.goals import LogicGoal
+from ....messages.search import Passage
+from ....runtime.engines.chat import ChatMessage
+from ....training.tasks import columns, logic
+from ..base import CheckedTask, TeacherParts, read_description
 
 
 class LogicTeacher:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
-from actors.domains.base import Domain
-from actors.domains.long.judge import LongJudge
-from actors.domains.long.teacher import LongTeacher
+from ..base import Domain
+from .judge import LongJudge
+from .teacher import LongTeacher
 
 DOMAIN: Final = Domain(
     name="long",

@@ -9,12 +9,12 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from actors.domains.base import JudgeParts
-from actors.domains.grading import NoReference, canonical_words, clean, grade_plainly, shorten
-from messages.episodes import Solution
-from messages.goals import Milestone, MilestonesGoal
-from messages.judging import Credit, Verdict
-from messages.tasks import Task
+from ....messages.episodes import Solution
+from ....messages.goals import Milestone, MilestonesGoal
+from ....messages.judging import Credit, Verdict
+from ....messages.tasks import Task
+from ..base import JudgeParts
+from ..grading import NoReference, canonical_words, clean, grade_plainly, shorten
 
 MOST_OF_A_PART: Final = 0.9
 """Score of all milestones with a wrong answer."""

@@ -1,9 +1,9 @@
 """The Teacher's side of tasks with many steps."""
 
-from actors.domains.base import CheckedTask, TeacherParts, read_description
-from messages.search import Passage
-from runtime.engines.chat import ChatMessage
-from training.tasks import long
+from ....messages.search import Passage
+from ....runtime.engines.chat import ChatMessage
+from ....training.tasks import long
+from ..base import CheckedTask, TeacherParts, read_description
 
 
 class LongTeacher:

@@ -11,24 +11,19 @@ from itertools import combinations
 import sympy
 from sympy import Expr
 
-from actors.domains.grading import UNREAD, Grade, right, shorten, wrong
-from actors.domains.math.collections import Collection, is_indexed, read_collection, read_tight_list
-from actors.domains.math.equality import grade_expressions, is_zero
-from actors.domains.math.equations import grade_relations
-from actors.domains.math.latex import plain_of
-from actors.domains.math.nouns import split_counted
-from actors.domains.math.quick import (
-    grade_quickly,
-    grade_values,
-    may_be_same_name,
-    prepare_answer,
-)
-from actors.domains.math.reading import Value, read
-from actors.domains.math.relations import has_letters, same_function, split_relation
-from actors.domains.math.second_opinion import CONFIDENCE, is_accepted
-from actors.domains.math.sets import read_set
-from actors.domains.math.units import Quantity, split_quantity
-from runtime.expressions import Unreadable, check_size, read_expression
+from ....runtime.expressions import Unreadable, check_size, read_expression
+from ..grading import UNREAD, Grade, right, shorten, wrong
+from .collections import Collection, is_indexed, read_collection, read_tight_list
+from .equality import grade_expressions, is_zero
+from .equations import grade_relations
+from .latex import plain_of
+from .nouns import split_counted
+from .quick import grade_quickly, grade_values, may_be_same_name, prepare_answer
+from .reading import Value, read
+from .relations import has_letters, same_function, split_relation
+from .second_opinion import CONFIDENCE, is_accepted
+from .sets import read_set
+from .units import Quantity, split_quantity
 
 __all__ = ["grade_math", "is_zero", "read"]
 

@@ -10,8 +10,8 @@ Texts are as `notation.normalize` gives them.
 import re
 from typing import Final, Literal, NamedTuple
 
-from actors.domains.math.relations import read_value
-from actors.domains.numbers import read_number
+from ..numbers import read_number
+from .relations import read_value
 
 MAX_ITEMS: Final = 24
 _PLUS_MINUS: Final = re.compile(r"±|\+/-|\+-|\\pm(?![A-Za-z])")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
-from actors.domains.base import Domain
-from actors.domains.math.judge import MathJudge
-from actors.domains.math.teacher import MathTeacher
+from ..base import Domain
+from .judge import MathJudge
+from .teacher import MathTeacher
 
 DOMAIN: Final = Domain(
     name="math",

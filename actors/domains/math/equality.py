@@ -7,10 +7,10 @@ from typing import Final
 import sympy
 from sympy import Expr
 
-from actors.domains.grading import Grade, grade_numbers, right, wrong
-from actors.domains.math.magnitude import MAX_EXPANDED, check_magnitude, expanded_terms
-from actors.domains.numbers import Number
-from runtime.expressions import MAX_CHARACTERS, Unreadable
+from ....runtime.expressions import MAX_CHARACTERS, Unreadable
+from ..grading import Grade, grade_numbers, right, wrong
+from ..numbers import Number
+from .magnitude import MAX_EXPANDED, check_magnitude, expanded_terms
 
 DIGITS: Final = 30
 """Precision of numeric comparisons."""

@@ -9,14 +9,14 @@ f(2) < f(1) < f(4)                    the same sides with the same signs
 import sympy
 from sympy import Expr
 
-from actors.domains.grading import Grade, right, shorten, wrong
-from actors.domains.math.equality import grade_expressions, is_zero
-from actors.domains.math.magnitude import MAX_EXPANDED, expanded_terms
-from actors.domains.math.quick import Prepared, may_be_same_name
-from actors.domains.math.reading import read
-from actors.domains.math.relations import Relation, flipped, is_list, split_relation
-from actors.domains.math.sets import NamedSet, is_plain_interval, read_set
-from runtime.expressions import Unreadable
+from ....runtime.expressions import Unreadable
+from ..grading import Grade, right, shorten, wrong
+from .equality import grade_expressions, is_zero
+from .magnitude import MAX_EXPANDED, expanded_terms
+from .quick import Prepared, may_be_same_name
+from .reading import read
+from .relations import Relation, flipped, is_list, split_relation
+from .sets import NamedSet, is_plain_interval, read_set
 
 
 def grade_relations(expected: Prepared, given: Prepared, rel_tolerance: float) -> Grade | None:

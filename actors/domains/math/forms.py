@@ -8,8 +8,8 @@ from fractions import Fraction
 from math import gcd, lcm
 from typing import Final, NamedTuple
 
-from actors.domains.grading import Grade, grade_numbers, right, shorten, wrong
-from actors.domains.numbers import Number, read_number
+from ..grading import Grade, grade_numbers, right, shorten, wrong
+from ..numbers import Number, read_number
 
 _CHOICE: Final = re.compile(
     r"(?:(?:option|choice|answer)\s+)?"

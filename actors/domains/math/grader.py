@@ -7,10 +7,10 @@ from typing import Final, NoReturn
 import sympy
 from pydantic import JsonValue
 
-from actors.domains.grader_process import Work, serve_grades
-from actors.domains.grading import UNREAD, wrong
-from actors.domains.math.algebra import check_reference, grade_math, is_zero, read
-from runtime.expressions import Unreadable
+from ....runtime.expressions import Unreadable
+from ..grader_process import Work, serve_grades
+from ..grading import UNREAD, wrong
+from .algebra import check_reference, grade_math, is_zero, read
 
 _MAX_DIGITS: Final = 20_000
 _WARM_UP: Final = (

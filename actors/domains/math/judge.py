@@ -11,16 +11,16 @@ from typing import Final
 
 from pydantic import JsonValue, TypeAdapter
 
-from actors.domains.base import JudgeParts
-from actors.domains.graders import GraderPool, read_line
-from actors.domains.grading import UNREAD, Grade, GraderDied, GraderFailure, NoReference, shorten, wrong
-from actors.domains.math.quick import grade_quickly
-from actors.domains.math.steps import Step, read_steps
-from messages.episodes import Solution
-from messages.judging import Credit, Verdict
-from messages.tasks import Task
+from ....messages.episodes import Solution
+from ....messages.judging import Credit, Verdict
+from ....messages.tasks import Task
+from ..base import JudgeParts
+from ..graders import GraderPool, read_line
+from ..grading import UNREAD, Grade, GraderDied, GraderFailure, NoReference, shorten, wrong
+from .quick import grade_quickly
+from .steps import Step, read_steps
 
-_MODULE: Final = "actors.domains.math.grader"
+_MODULE: Final = "agentfactory.actors.domains.math.grader"
 _MAX_CHARACTERS: Final = 20_000
 _SHORT_CHARACTERS: Final = 1_000
 """A longer answer is read by graders alone, since 20,000 characters take up to 0.1 s."""

@@ -11,7 +11,7 @@ from typing import Final
 import sympy
 from sympy import Basic, Expr, MatrixBase
 
-from runtime.expressions import Unreadable
+from ....runtime.expressions import Unreadable
 
 MAX_BITS: Final = 40_000
 """Of a number that is worked out, such as 2004!, which has 19,053."""

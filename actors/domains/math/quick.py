@@ -7,14 +7,14 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from actors.domains.grading import Grade, clean, grade_numbers, grade_plainly, right, shorten, wrong
-from actors.domains.math.forms import grade_forms, is_choice
-from actors.domains.math.notation import normalize
-from actors.domains.math.nouns import split_counted
-from actors.domains.math.relations import read_value
-from actors.domains.math.statements import is_denied, read_statement
-from actors.domains.math.units import Quantity, is_money, split_quantity
-from actors.domains.numbers import Number, read_decimal_comma, read_number
+from ..grading import Grade, clean, grade_numbers, grade_plainly, right, shorten, wrong
+from ..numbers import Number, read_decimal_comma, read_number
+from .forms import grade_forms, is_choice
+from .notation import normalize
+from .nouns import split_counted
+from .relations import read_value
+from .statements import is_denied, read_statement
+from .units import Quantity, is_money, split_quantity
 
 _CACHED: Final = 4096
 

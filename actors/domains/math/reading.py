@@ -13,10 +13,10 @@ from math_verify.grader import should_treat_as_complex
 from math_verify.parser import NormalizationConfig, latex2sympy, normalize_latex
 from sympy import Basic, MatrixBase
 
-from actors.domains.math.latex import plain_of
-from actors.domains.math.magnitude import check_magnitude
-from actors.domains.numbers import read_number
-from runtime.expressions import Unreadable, check_size, read_expression
+from ....runtime.expressions import Unreadable, check_size, read_expression
+from ..numbers import read_number
+from .latex import plain_of
+from .magnitude import check_magnitude
 
 Value: TypeAlias = Basic | MatrixBase
 

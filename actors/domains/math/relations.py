@@ -11,7 +11,7 @@ Texts are as `notation.normalize` gives them.
 import re
 from typing import Final, NamedTuple
 
-from actors.domains.numbers import read_number
+from ..numbers import read_number
 
 _SIGN: Final = re.compile(r"=\\?/=|=\\=|/=|<>|<=|>=|!=|==|=|<|>|\\(le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])")
 _SIGNS: Final = {

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 import sympy
 from sympy import Expr, Interval, Set
 
-from actors.domains.math.collections import split_items
-from actors.domains.math.reading import read
-from actors.domains.math.relations import Relation, flipped, read_name, split_relation
-from runtime.expressions import Unreadable
+from ....runtime.expressions import Unreadable
+from .collections import split_items
+from .reading import read
+from .relations import Relation, flipped, read_name, split_relation
 
 _UNION: Final = re.compile(r"\\cup(?![A-Za-z])")
 _WITHOUT: Final = re.compile(r"\\setminus(?![A-Za-z])")

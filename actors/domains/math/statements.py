@@ -12,8 +12,8 @@ which of several numbers is meant, or where what is said is about something else
 import re
 from typing import Final, NamedTuple
 
-from actors.domains.math.nouns import changes_value
-from actors.domains.math.relations import read_name
+from .nouns import changes_value
+from .relations import read_name
 
 MAX_SENTENCE: Final = 600
 """Longer sentences without a box say nothing in particular."""

@@ -1,9 +1,9 @@
 """The Teacher's side of mathematics."""
 
-from actors.domains.base import CheckedTask, TeacherParts, read_description
-from messages.search import Passage
-from runtime.engines.chat import ChatMessage
-from training.tasks import arithmetic
+from ....messages.search import Passage
+from ....runtime.engines.chat import ChatMessage
+from ....training.tasks import arithmetic
+from ..base import CheckedTask, TeacherParts, read_description
 
 
 class MathTeacher:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
-from bridge.store.iowarp.frames import DELETE, FIND, GET, PUT, SEARCH, Head, receive, send
+from .frames import DELETE, FIND, GET, PUT, SEARCH, Head, receive, send
 
 CORE_POOL: Final = 512
 INDEX_POOL: Final = 564

@@ -11,14 +11,15 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
 
-from bridge.errors import StoreError
-from bridge.store.iowarp.frames import Head, receive, send
-from bridge.store.iowarp.runtime import START_LIMIT_S, IOWarpRuntime
+from ...errors import StoreError
+from .frames import Head, receive, send
+from .runtime import START_LIMIT_S, IOWarpRuntime
 
 _WINDOW: Final = 64
 _BOOTSTRAP: Final = (
-    "import sys; sys.path[:] = {path!r}; from bridge.store.iowarp.launch import die_with_parent; "
-    "die_with_parent({parent}); from bridge.store.iowarp.client import main; main()"
+    "import sys; sys.path[:] = {path!r}; "
+    "from agentfactory.bridge.store.iowarp.launch import die_with_parent; die_with_parent({parent}); "
+    "from agentfactory.bridge.store.iowarp.client import main; main()"
 )
 
 Answer = tuple[Head, bytes]

@@ -22,8 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
-from bridge.errors import StoreError
-from bridge.store.iowarp.client import CORE_POOL, INDEX_POOL
+from ...errors import StoreError
+from .client import CORE_POOL, INDEX_POOL
 
 START_LIMIT_S: Final = 30.0
 _STOP_LIMIT_S: Final = 15.0

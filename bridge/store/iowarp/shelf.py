@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from bridge.errors import StoreError, StoreFull
-from bridge.store.iowarp.frames import DELETE, FIND, GET, PUT, SEARCH
-from bridge.store.iowarp.runtime import SEARCHABLE
-from bridge.store.iowarp.supervisor import IOWarp, Request
-from bridge.store.ledger import Txn
-from bridge.store.shelf import Bundle, Label, Settle
+from ...errors import StoreError, StoreFull
+from ..ledger import Txn
+from ..shelf import Bundle, Label, Settle
+from .frames import DELETE, FIND, GET, PUT, SEARCH
+from .runtime import SEARCHABLE
+from .supervisor import IOWarp, Request
 
 _CHUNK_BYTES: Final = 1 << 20
 _SHOWN: Final = 100

@@ -4,14 +4,14 @@ import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bridge.store.blobs import CatalogStore
-from bridge.store.catalog import Catalog
-from bridge.store.iowarp.shelf import IOWarpShelf, shown
-from bridge.store.iowarp.supervisor import IOWarp
-from bridge.store.ledger import Ledger
-from bridge.store.names import check_name
-from configs.errors import BadInput
-from messages.blobs import BlobInfo, BlobMatch
+from ....configs.errors import BadInput
+from ....messages.blobs import BlobInfo, BlobMatch
+from ..blobs import CatalogStore
+from ..catalog import Catalog
+from ..ledger import Ledger
+from ..names import check_name
+from .shelf import IOWarpShelf, shown
+from .supervisor import IOWarp
 
 _CATALOG_SHARE = 8
 _MOST = 1000

@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from bridge.errors import StoreError
-from bridge.store.iowarp.frames import Head
-from bridge.store.iowarp.link import Answer, Link, LinkBroken
-from bridge.store.iowarp.runtime import START_LIMIT_S, IOWarpRuntime
+from ...errors import StoreError
+from .frames import Head
+from .link import Answer, Link, LinkBroken
+from .runtime import START_LIMIT_S, IOWarpRuntime
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE: Final = 32

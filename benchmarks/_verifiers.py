@@ -19,7 +19,6 @@ from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution
 from agentfactory.messages.tasks import Task
 from agentfactory.training.tasks import code
-
 from benchmarks.figures import Figures, median
 
 PAIRS = Path(__file__).parent.parent / "tests" / "actors" / "pairs" / "math.jsonl"

@@ -31,10 +31,9 @@ from agentfactory.bridge.tiers import OpenTiers, Tiers
 from agentfactory.cluster.data_plane import open_tiers
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings
 from agentfactory.configs.roles import SinkSettings
+from agentfactory.data import DataPlane
 from agentfactory.messages.data import Retrieved
 from agentfactory.runtime.system import ActorSystem
-
-from agentfactory.data import DataPlane
 from benchmarks.figures import Figures, median
 
 PEOPLE = 64

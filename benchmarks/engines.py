@@ -33,7 +33,6 @@ from agentfactory.runtime.engines.pool import EnginePool
 from agentfactory.runtime.engines.vllm_engine import VllmEngine
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks import arithmetic
-
 from benchmarks.figures import Figures, median
 
 REQUESTS = 256

@@ -22,7 +22,6 @@ from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.configs.data import LIBRARY
 from agentfactory.messages.runs import RunResult
 from agentfactory.messages.tasks import Task
-
 from benchmarks.figures import Figures
 
 LIMIT_S = 900

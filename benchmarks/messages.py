@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 
 import ray
 import structlog
+
 from agentfactory.runtime.on_ray.session import ray_session
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
-
 from benchmarks._counting import Asked, CountAll, Counted, Counter, RawCounter, Told
 from benchmarks.figures import Figures, median
 

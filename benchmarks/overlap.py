@@ -30,7 +30,6 @@ from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks, Task
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.system import ActorSystem
-
 from benchmarks.figures import Figures
 
 STEPS = 20

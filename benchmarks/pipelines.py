@@ -24,7 +24,6 @@ from agentfactory.messages.data import Matches, Observation, Query, StepResult
 from agentfactory.messages.pipelines import PipelineBegun
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.system import ActorSystem
-
 from benchmarks.figures import Figures, median
 
 STEPS = 100

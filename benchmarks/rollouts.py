@@ -33,7 +33,6 @@ from agentfactory.runtime.engines.base import Engine, open_engine
 from agentfactory.runtime.on_ray.session import ray_session
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks import arithmetic
-
 from benchmarks.figures import Figures
 
 GROUPS = 192

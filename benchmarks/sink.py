@@ -18,7 +18,6 @@ from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import StoreTrajectories, Trajectory
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.runtime.system import ActorSystem
-
 from benchmarks.figures import Figures, median
 
 SENDERS = 48

@@ -15,7 +15,6 @@ from agentfactory.configs.roles import SandboxSettings
 from agentfactory.configs.sandbox import CommandSandboxSettings
 from agentfactory.runtime.sandbox.commands import CommandSandbox
 from agentfactory.runtime.sandbox.python import PythonSandbox
-
 from benchmarks import _parser
 from benchmarks._verifiers import judges
 from benchmarks.figures import Figures, median

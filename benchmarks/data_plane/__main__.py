@@ -10,7 +10,6 @@ from pathlib import Path
 from agentfactory.bridge.server.settings import ServerSettings
 from agentfactory.bridge.store.embedded import open_embedded
 from agentfactory.configs.data import StoreSettings
-
 from benchmarks.data_plane import cache, folders, wire
 from benchmarks.figures import Figures
 

@@ -20,13 +20,13 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import aiomcache
+
 from agentfactory.bridge.cache.base import CacheBackend
 from agentfactory.bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
 from agentfactory.bridge.cache.keys import key_of
 from agentfactory.bridge.cache.memcached import CONNECTIONS, MemcachedBackend
 from agentfactory.bridge.cache.tier import CacheTier
 from agentfactory.configs.data import CacheSettings
-
 from benchmarks.figures import Figures, median
 
 ROUNDS = 25

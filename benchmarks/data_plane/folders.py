@@ -22,7 +22,6 @@ from agentfactory.configs.data import (
     StoreSettings,
     UriSettings,
 )
-
 from agentfactory.data import DataPlane
 from benchmarks.figures import Figures, median
 from tests.free_ports import free_port

@@ -12,7 +12,6 @@ from agentfactory.bridge.search.base import Hit
 from agentfactory.bridge.search.embedding import MINILM, NGRAMS, Embedder, find_local, local_embedder
 from agentfactory.bridge.search.passages import cut
 from agentfactory.bridge.search.table import MIN_DEPTH, Row, Table, fused
-
 from benchmarks.data_plane.search_set import DOCUMENTS, IN_OWN_WORDS, QUESTIONS, Question
 from benchmarks.figures import Figures
 

@@ -20,7 +20,6 @@ from agentfactory.bridge.store.base import Store
 from agentfactory.bridge.zeromq import zmq
 from agentfactory.configs.data import BridgeSettings, StoreSettings
 from agentfactory.messages.blobs import BlobMeta
-
 from benchmarks.figures import Figures, median
 
 ROUNDS = 5

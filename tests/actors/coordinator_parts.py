@@ -18,7 +18,6 @@ from agentfactory.messages.runs import GroupLeased
 from agentfactory.messages.tasks import Proposal, Task
 from agentfactory.messages.turns import ToolCall, Turn
 from agentfactory.runtime.topics import Publish
-
 from tests.actors.peers import Peer
 
 E = TypeVar("E", bound=Event)

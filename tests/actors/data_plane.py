@@ -11,7 +11,6 @@ from agentfactory.bridge.tiers import Tiers
 from agentfactory.configs.data import LIBRARY, ActionSettings, CacheSettings, DataSettings, UriSettings
 from agentfactory.messages.data import StepResult
 from agentfactory.runtime.system import ActorSystem
-
 from tests.bridge.memory import MemoryCache, MemoryStore
 
 TIMEOUT_S = 180

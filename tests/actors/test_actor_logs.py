@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
+
+import agentfactory
 from agentfactory.actors.coordinator.journal import Journal
 from agentfactory.actors.coordinator.record import Record
 from agentfactory.actors.coordinator.samples import MAX_CHARACTERS, sample_of
@@ -19,9 +22,6 @@ from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.runtime.telemetry import LogSettings, configure_logging
-from structlog.testing import capture_logs
-
-import agentfactory
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Bounded staleness."""
 
 import pytest
+
 from agentfactory.actors.coordinator.admission import capacity
 from agentfactory.configs.roles import LoopSettings
 

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.agents.base import ANSWER, NotPermitted, NotUnderstood
 from agentfactory.actors.agents.evaluation import evaluate
 from agentfactory.actors.agents.rule_based import RuleBasedAgent

@@ -3,12 +3,13 @@
 import string
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
 from agentfactory.actors.agents.base import NotUnderstood
 from agentfactory.actors.agents.rules import VERBS, Rules
 from agentfactory.actors.environment import ACTIONS
 from agentfactory.messages.data import Action
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 RULES = Rules()
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.agents.base import ANSWER, Agent, DecidingAgent, Decision, NotUnderstood
 from agentfactory.actors.agents.rule_based import RuleBasedAgent
 from agentfactory.actors.agents.rules import Rules
@@ -22,7 +23,6 @@ from agentfactory.messages.data import Action, Observation, Retrieved, TaskSpec
 from agentfactory.messages.trajectories import Trajectory
 from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem
-
 from tests.actors.data_plane import Plane, error_of, settings
 
 

@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
+
 from agentfactory.actors.agents.base import ANSWER, Agent, NotPermitted, NotUnderstood, Remembers
 from agentfactory.actors.agents.dialect import Unreadable
 from agentfactory.actors.agents.json_dialect import SHAPES, JsonDialect
@@ -17,8 +19,6 @@ from agentfactory.configs.blueprints import Blueprint
 from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.data import Action, Observation
 from agentfactory.runtime.models.errors import ModelError, ModelTimeout
-from structlog.testing import capture_logs
-
 from tests.runtime.model_server import KEY, KEY_ENV, Act, ModelServer, OllamaWire, OpenAIWire, Wire, serving
 
 GET = Observation(text="get a.md from docs")

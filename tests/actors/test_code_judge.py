@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+
 from agentfactory.actors.domains import domain_named
 from agentfactory.actors.domains.base import JudgeParts
 from agentfactory.actors.domains.code.judge import CodeJudge, same

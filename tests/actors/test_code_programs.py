@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+
 from agentfactory.actors.domains.base import JudgeParts
 from agentfactory.actors.domains.code.judge import CodeJudge
 from agentfactory.actors.domains.code.teacher import read_assert

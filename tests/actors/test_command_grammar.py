@@ -5,12 +5,13 @@ import string
 from typing import get_args
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
 from agentfactory.actors.agents.base import NotUnderstood
 from agentfactory.actors.agents.command_parser import COURTESY, MARKERS, NEGATIONS
 from agentfactory.actors.agents.rules import VERBS, Rules
 from agentfactory.messages.data import Action, Format
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 RULES = Rules()
 REMOVES = ("prune", "destroy")

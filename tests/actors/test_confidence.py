@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 
 import pytest
+
 from agentfactory.actors.student.confidence import combined, read_critique, token_confidence
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import StudentSettings
 from agentfactory.messages.turns import Turn
-
 from tests.actors.scripted import WhatWasSeen
 from tests.actors.test_student import SETTINGS, TIMEOUT_S, model, request, student
 

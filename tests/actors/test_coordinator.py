@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+
 from agentfactory.actors.coordinator.actor import Coordinator
 from agentfactory.actors.coordinator.crew import Crew
 from agentfactory.actors.coordinator.journal import FILE, read_journal
@@ -40,7 +41,6 @@ from agentfactory.runtime.errors import ActorDown
 from agentfactory.runtime.ref import ActorRef, PoolRef
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.adapter_files import adapter_folder, under_tag
-
 from tests.actors.data_plane import Plane, access
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool
 

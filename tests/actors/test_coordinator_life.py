@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+
 from agentfactory.actors.coordinator import actor as actor_module
 from agentfactory.actors.coordinator.actor import Coordinator
 from agentfactory.actors.coordinator.crew import Crew
@@ -37,7 +38,6 @@ from agentfactory.messages.trajectories import FindTrajectories, FoundTrajectori
 from agentfactory.runtime.engines.base import AdapterShelf, OpenShelf
 from agentfactory.runtime.topics import Publish
 from agentfactory.training.adapter_files import adapter_folder, under_tag
-
 from tests.actors.coordinator_parts import FAILS, TASK, lease, solution, turn, verdict
 from tests.actors.peers import Peer
 from tests.actors.test_rollouts import finished, step, trajectory

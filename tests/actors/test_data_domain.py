@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.coordinator.spaces import Spaces
 from agentfactory.actors.coordinator.state import RunState
 from agentfactory.actors.domains.data.judge import DataJudge
@@ -31,7 +32,6 @@ from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks.errands import answer_of, goal_of, read_errand
 from agentfactory.training.tasks.library import read_library
-
 from tests.actors.data_plane import Plane, access
 from tests.actors.scripted import DoesErrands, Script, ScriptedInference, model_folder, use_the_tool
 from tests.actors.test_coordinator import Stage, settings, stage

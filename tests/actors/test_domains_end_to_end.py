@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import pytest
 import pytest_asyncio
+
 from agentfactory.actors.domains import domain_named, names
 from agentfactory.actors.spaces import new_space
 from agentfactory.actors.student.actor import Student
@@ -16,14 +17,13 @@ from agentfactory.cluster.data_plane import spawn_data_access
 from agentfactory.configs.data import LIBRARY, BridgeSettings, CacheSettings, DataSettings, StoreSettings
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import SandboxSettings, StudentSettings, TrialSettings, VerifierSettings
+from agentfactory.data import DataPlane
 from agentfactory.messages.episodes import Solution, SolveTask
 from agentfactory.messages.judging import JudgeSolution, Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks import arithmetic, code, logic, long
-
-from agentfactory.data import DataPlane
 from tests.actors.scripted import DoesErrands, ScriptedInference, model_folder
 from tests.free_ports import free_port
 

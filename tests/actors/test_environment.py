@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.environment import DataEnvironment, EnvironmentOver
 from agentfactory.actors.ingestor.actor import Ingestor
 from agentfactory.actors.retriever.actor import Retriever
 from agentfactory.bridge.errors import BlobDamaged
 from agentfactory.messages.data import Action, Observation, Retrieved, StepResult, TaskSpec
 from agentfactory.runtime.system import ActorSystem
-
 from tests.actors.data_plane import Plane, error_of, settings
 
 

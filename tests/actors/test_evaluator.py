@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.coordinator.evaluator import Evaluator, NothingJudged
 from agentfactory.actors.coordinator.held_out import held_out
 from agentfactory.actors.domains import domain_named
@@ -15,7 +16,6 @@ from agentfactory.messages.episodes import SolveTask
 from agentfactory.messages.judging import Verdict
 from agentfactory.messages.trajectories import StoreTrajectories, Trajectory
 from agentfactory.runtime.errors import ActorDown
-
 from tests.actors.coordinator_parts import FAILS, NEWEST, TASK, Parts, solution, turn, verdict
 from tests.actors.peers import Peer
 

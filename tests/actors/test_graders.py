@@ -8,11 +8,12 @@ from typing import NoReturn
 
 import pytest
 import pytest_asyncio
+from pydantic import JsonValue
+
 from agentfactory.actors.domains.grader_process import Work, serve_grades
 from agentfactory.actors.domains.graders import MAX_BATCH, GraderPool
 from agentfactory.actors.domains.grading import GraderDied, GraderTimeout
 from agentfactory.configs.roles import VerifierSettings
-from pydantic import JsonValue
 
 LIMIT_S = 180.0
 

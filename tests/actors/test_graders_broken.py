@@ -8,6 +8,7 @@ from typing import Final, NoReturn
 
 import psutil
 import pytest
+
 from agentfactory.actors.domains import graders
 from agentfactory.actors.domains.base import JudgeParts
 from agentfactory.actors.domains.code.judge import CodeJudge
@@ -19,7 +20,6 @@ from agentfactory.messages.episodes import Solution
 from agentfactory.messages.tasks import Task
 from agentfactory.runtime.sandbox import forkserver
 from agentfactory.runtime.sandbox.forkserver import Outcome
-
 from tests.actors import broken_servers, test_graders
 
 JOBS = 3

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.searcher.actor import Searcher
 from agentfactory.actors.student.actor import Student
 from agentfactory.actors.teacher.actor import Teacher
@@ -18,7 +19,6 @@ from agentfactory.messages.search import PassageRef, SamplePassages, Search, Upd
 from agentfactory.messages.tasks import ProposeTasks, Task
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
-
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder
 from tests.bridge.blobs_in_memory import MemoryBlobs
 

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.ingestor.actor import Ingestor
 from agentfactory.bridge.errors import BadName, BridgeDown
 from agentfactory.messages.data import Assimilate, Destroy, IngestReport
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
-
 from tests.actors.data_plane import TIMEOUT_S, Plane, error_of, settings
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from agentfactory.actors.coordinator.journal import CannotJournal, Journal, read_journal
 from agentfactory.actors.coordinator.record import Record
 from agentfactory.actors.coordinator.state import RunState
@@ -23,7 +24,6 @@ from agentfactory.messages.runs import (
 )
 from agentfactory.messages.tasks import Proposal, Task
 from agentfactory.runtime.topics import Publish
-
 from tests.actors.peers import Peer
 
 

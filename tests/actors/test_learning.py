@@ -5,6 +5,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from agentfactory.actors.coordinator.crew import Crew
 from agentfactory.actors.coordinator.evaluator import Evaluation, Evaluator
 from agentfactory.actors.coordinator.journal import Journal
@@ -22,7 +23,6 @@ from agentfactory.messages.learning import StepReport, TrainStep
 from agentfactory.messages.runs import GroupFinished, RoundFinished, StepFinished, TasksRewarded
 from agentfactory.messages.tasks import Proposal, RewardTasks, TaskRewards
 from agentfactory.messages.trajectories import Group, StoreTrajectories, Trajectory
-
 from tests.actors.coordinator_parts import TASK, Parts, lease, turn
 from tests.actors.peers import Peer
 

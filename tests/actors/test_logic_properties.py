@@ -3,6 +3,9 @@
 import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from agentfactory.actors.domains.logic.answers import read_assignment, read_lines, read_table, read_value
 from agentfactory.actors.domains.logic.formulas import (
     Constant,
@@ -18,8 +21,6 @@ from agentfactory.actors.domains.logic.formulas import (
 from agentfactory.actors.domains.logic.grader import follows, grade_logic
 from agentfactory.actors.domains.logic.rules import rule_named
 from agentfactory.messages.goals import LogicGoal
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 QUIET = settings(max_examples=80, deadline=None)
 NOTATIONS = (

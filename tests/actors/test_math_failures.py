@@ -11,6 +11,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
 from agentfactory.actors.domains.base import JudgeParts
 from agentfactory.actors.domains.graders import read_line
 from agentfactory.actors.domains.grading import Grade, GraderDied, GraderTimeout
@@ -19,10 +23,6 @@ from agentfactory.actors.domains.math.judge import MathJudge
 from agentfactory.actors.domains.math.quick import grade_quickly
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.tasks import Task
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import TypeAdapter
-
 from tests.actors.test_math_grading_pool import replace_bootstrap
 from tests.actors.test_steps import solution_of
 

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+
 from agentfactory.actors.domains.base import JudgeParts
 from agentfactory.actors.domains.grading import majority
 from agentfactory.actors.domains.math.judge import MathJudge
 from agentfactory.actors.domains.math.quick import grade_quickly
 from agentfactory.configs.roles import VerifierSettings
-
 from tests.actors.test_pairs import disagreements, read_pairs
 
 LIMIT_S = 120.0

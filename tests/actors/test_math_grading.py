@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from agentfactory.actors.domains.grading import Grade, canonical, clean, grade_plainly, majority
 from agentfactory.actors.domains.numbers import read_number
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from agentfactory.actors.domains.base import JudgeParts
 from agentfactory.actors.domains.grading import Grade, GraderDied, GraderFailure, GraderTimeout
 from agentfactory.actors.domains.math.judge import MathJudge

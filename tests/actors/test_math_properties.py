@@ -4,12 +4,13 @@ import random
 from fractions import Fraction
 
 import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from agentfactory.actors.domains.math.algebra import grade_math
 from agentfactory.actors.domains.math.quick import grade_quickly
 from agentfactory.actors.domains.math.units import read_unit
 from agentfactory.runtime.expressions import Unreadable
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 TOLERANCE = 1e-6
 X, Y = sympy.symbols("x y")

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+from pydantic import JsonValue
+
 from agentfactory.actors.domains import domain_named, names
 from agentfactory.actors.domains.base import Judge, JudgeParts
 from agentfactory.actors.spaces import ROOT
@@ -21,8 +23,6 @@ from agentfactory.messages.judging import Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.runtime.system import ActorSystem
-from pydantic import JsonValue
-
 from tests.actors.data_plane import Plane, access
 
 PAIRS = Path(__file__).parent / "pairs"

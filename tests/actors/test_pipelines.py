@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from agentfactory.actors.agents.rule_based import RuleBasedAgent
 from agentfactory.actors.agents.rules import Rules
 from agentfactory.actors.environment import DataEnvironment
@@ -24,7 +25,6 @@ from agentfactory.configs.roles import SinkSettings
 from agentfactory.messages.data import Matches, Observation, Param, StepResult
 from agentfactory.messages.pipelines import PipelineBegun, PipelineResult, StepChanged
 from agentfactory.runtime.system import ActorSystem
-
 from tests.actors.data_plane import Plane, settings
 
 Steps = Mapping[str, Mapping[str, object]]

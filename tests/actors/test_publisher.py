@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import anyio.lowlevel
 import pytest
+
 from agentfactory.actors.coordinator.napping import asleep
 from agentfactory.actors.coordinator.publisher import PolicyPublisher
 from agentfactory.bridge.errors import StoreError
@@ -26,7 +27,6 @@ from agentfactory.messages.generation import SleepEngine, WakeEngine
 from agentfactory.runtime.engines.base import AdapterRejected, UnknownAdapter
 from agentfactory.runtime.ref import ActorRef, PoolRef
 from agentfactory.runtime.topics import Publish
-
 from tests.actors.data_plane import Plane
 from tests.actors.peers import Peer
 

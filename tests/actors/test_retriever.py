@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.retriever.actor import Retriever
 from agentfactory.bridge.errors import BlobDamaged
 from agentfactory.messages.data import (
@@ -20,7 +21,6 @@ from agentfactory.messages.data import (
 )
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
-
 from tests.actors.data_plane import TIMEOUT_S, Plane, error_of, settings
 
 

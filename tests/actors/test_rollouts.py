@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+
 from agentfactory.actors.coordinator import rollouts as rollouts_module
 from agentfactory.actors.coordinator.episodes import mean_rewards
 from agentfactory.actors.coordinator.journal import Journal
@@ -34,7 +35,6 @@ from agentfactory.messages.trajectories import (
     Trajectory,
 )
 from agentfactory.runtime.errors import ActorDown
-
 from tests.actors.coordinator_parts import FAILS, NEWEST, TASK, Parts, lease, solution, turn, verdict
 from tests.actors.peers import Peer
 

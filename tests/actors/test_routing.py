@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
+
 from agentfactory.actors.agents.routing.by_meaning import EmbeddingRouter, without_names
 from agentfactory.actors.agents.routing.by_model import ModelRouter
 from agentfactory.actors.agents.routing.by_rules import RuleRouter
@@ -14,7 +15,6 @@ from agentfactory.bridge.search.embedding import NgramEmbedder
 from agentfactory.configs.chat_models import OpenAIModelSettings, RetrySettings
 from agentfactory.messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
 from agentfactory.runtime.models import open_model
-
 from tests.runtime.model_server import Act, OpenAIWire, serving
 
 ALL = ("assimilate", "query", "retrieve", "prune", "destroy", "list_blobs")

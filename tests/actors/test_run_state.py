@@ -1,6 +1,7 @@
 """What a resumed run goes on from: each entry of the journal changes what it must, and nothing else."""
 
 import pytest
+
 from agentfactory.actors.coordinator.state import RunState
 from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.messages.adapters import AdapterRef
@@ -16,7 +17,6 @@ from agentfactory.messages.runs import (
     StepFinished,
 )
 from agentfactory.messages.tasks import TaskOutcome
-
 from tests.actors.test_journal import finished, leased, started, state_after, stepped
 
 SCORES = {

@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import CannotStore, SegmentWriter, read_trajectories, segments
 from agentfactory.configs.errors import BadInput
@@ -13,7 +15,6 @@ from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import FindTrajectories, StoreTrajectories, Trajectory
 from agentfactory.messages.turns import Turn
 from agentfactory.runtime.system import ActorSystem
-from pydantic import ValidationError
 
 TIMEOUT_S = 180
 

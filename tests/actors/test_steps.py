@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+
 from agentfactory.actors.domains.base import JudgeParts
 from agentfactory.actors.domains.math.grader import step_holds
 from agentfactory.actors.domains.math.judge import MathJudge

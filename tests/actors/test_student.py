@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.domains import domain_named
 from agentfactory.actors.student.actor import Student
 from agentfactory.actors.student.tools import toolkit
@@ -19,7 +20,6 @@ from agentfactory.messages.turns import ToolCall
 from agentfactory.runtime.engines.chat import ChatFormat
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
-
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool
 
 TIMEOUT_S = 180

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+
 from agentfactory.actors.coordinator.curriculum import Curriculum
 from agentfactory.actors.coordinator.lessons import teacher_group
 from agentfactory.actors.coordinator.tasks import MAX_EMPTY_ANSWERS, MAX_REJECTED, NoTasks, TaskStock
@@ -11,7 +12,6 @@ from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks, TaskOutcome
 from agentfactory.messages.turns import Turn
 from agentfactory.runtime.engines.base import EngineError
-
 from tests.actors.coordinator_parts import TASK, Parts, turn
 from tests.actors.peers import Peer
 

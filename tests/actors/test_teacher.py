@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.domains import domain_named
 from agentfactory.actors.teacher.actor import Teacher
 from agentfactory.actors.teacher.novelty import NoveltyArchive
@@ -18,7 +19,6 @@ from agentfactory.messages.tasks import Proposal, ProposeTasks, RewardTasks, Tas
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks import arithmetic
-
 from tests.actors.scripted import Script, ScriptedInference, model_folder
 
 TIMEOUT_S = 180

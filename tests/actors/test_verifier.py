@@ -1,6 +1,7 @@
 """The Verifier: one verdict or one failure for every solution, whatever the domain."""
 
 import pytest
+
 from agentfactory.actors.verifier.actor import Verifier
 from agentfactory.configs.errors import BadInput
 from agentfactory.configs.roles import VerifierSettings

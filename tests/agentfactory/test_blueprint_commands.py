@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from agentfactory.cli import main
 from agentfactory.configs.agent_suite import AgentSuite
 from agentfactory.configs.blueprint_registry import BlueprintRegistry
 from agentfactory.configs.blueprints import read_blueprint
-
-from agentfactory.cli import main
 from tests.agentfactory.test_cli import call, refused
 from tests.agentfactory.test_documents import ROOT, blocks
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.coordinator.journal import FILE, read_journal
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.messages.runs import GroupFinished, GroupLeased, RunResult

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from agentfactory.configs.data import DataSettings
 
 from agentfactory import data_commands
+from agentfactory.configs.data import DataSettings
 from tests.cluster.test_data_plane import running, settings
 
 LIMIT_S = 120

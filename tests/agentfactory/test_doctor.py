@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from agentfactory.cluster import checkup
 from agentfactory.cluster.checkup import Check, Checkup, check_machine
-
 from agentfactory.doctor_commands import doctor
 
 ROOT = Path(__file__).parents[2]

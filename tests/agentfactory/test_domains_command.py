@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
+
 from agentfactory.actors.domains import domain_named, names
 from agentfactory.configs.data import LIBRARY, DataSettings
 from agentfactory.configs.load import load_settings
-from pydantic import JsonValue
-
 from agentfactory.data import DataPlane
 from tests.agentfactory.test_cli import call
 from tests.free_ports import free_port

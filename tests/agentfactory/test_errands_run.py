@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+
+from agentfactory import Factory
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.cluster.supervisor import held
 from agentfactory.configs.load import YamlValue
-
-from agentfactory import Factory
 from tests.agentfactory.test_cli import TINY
 from tests.free_ports import free_port
 

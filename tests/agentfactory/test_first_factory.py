@@ -10,15 +10,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.agents.base import NotUnderstood
+from agentfactory.cli import main
 from agentfactory.cluster.agents import rules_of
 from agentfactory.configs.blueprint_registry import BlueprintRegistry
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings, UriSettings
 from agentfactory.configs.errors import SettingsError
-from agentfactory.messages.data import Action, Matches
-
-from agentfactory.cli import main
 from agentfactory.data import DataPlane
+from agentfactory.messages.data import Action, Matches
 from agentfactory.pipelines import Prepared, run_pipeline
 from agentfactory.sessions import open_session
 from tests.cluster.test_data_plane import free_port

@@ -5,15 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings
 from agentfactory.configs.roles import RetrieveSettings
 from agentfactory.configs.settings import Settings
+from agentfactory.factory import Factory
 from agentfactory.messages.search import PassageRef
 from agentfactory.runtime.engines.base import OpenShelf
-
-from agentfactory.factory import Factory
 from tests.actors.scripted import ScriptedInference
 from tests.cluster.test_data_plane import settings as data_settings
 

@@ -4,8 +4,11 @@ import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from agentfactory.actors.coordinator.journal import FILE, Journal
 from agentfactory.configs.load import load_settings
+from agentfactory.live import LiveView, show_result
 from agentfactory.messages.adapters import AdapterRef
 from agentfactory.messages.episodes import EpisodeFailed
 from agentfactory.messages.runs import (
@@ -22,13 +25,10 @@ from agentfactory.messages.runs import (
     StepFinished,
     TasksRewarded,
 )
+from agentfactory.report.rounds_table import rounds_table
 from agentfactory.runtime.cell import CellStatistics
 from agentfactory.runtime.topics import EventsMissed
 from agentfactory.runtime.transport import ProcessStatistics
-from rich.console import Console
-
-from agentfactory.live import LiveView, show_result
-from agentfactory.report.rounds_table import rounds_table
 from agentfactory.starting import StartLine, show_start
 
 SETTINGS = load_settings("laptop")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agentfactory.configs.load import load_settings
 
+from agentfactory.configs.load import load_settings
 from agentfactory.process_setup import FEWEST_FILES
 from agentfactory.question import task_of
 

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
-from agentfactory.actors.pipelines.plan import Plan
-from agentfactory.actors.sink.segments import read_trajectories
-from agentfactory.configs.pipelines import find_pipeline, load_pipeline
-from agentfactory.messages.pipelines import PipelineResult, StepChanged, StepState
 from rich.console import Console
 
+from agentfactory.actors.pipelines.plan import Plan
+from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.cli import main
+from agentfactory.configs.pipelines import find_pipeline, load_pipeline
+from agentfactory.messages.pipelines import PipelineResult, StepChanged, StepState
 from agentfactory.pipeline_view import PipelineView
 from tests.agentfactory.test_cli import call
 from tests.agentfactory.test_documents import small_preset

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
+
+import agentfactory
 from agentfactory.actors.coordinator.journal import read_journal
 from agentfactory.cluster.run_folder import JOURNAL
 from agentfactory.cluster.services import down, make_plan, up
 from agentfactory.configs.load import YamlValue, load_settings
 from agentfactory.messages.adapters import AdapterPublished
 from agentfactory.messages.runs import StepFinished
-
-import agentfactory
 from tests.agentfactory.test_cli import TINY
 from tests.cluster.test_data_plane import settings as data_settings
 

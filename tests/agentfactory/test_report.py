@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.coordinator.journal import FILE, read_journal
 from agentfactory.actors.coordinator.state import RunState
 from agentfactory.configs.load import load_settings
-
 from agentfactory.report import formats, held_out, history, labels, result, round_charts, write_report
 from agentfactory.report.calibrations import calibrations
 from agentfactory.report.examples import cut, shown

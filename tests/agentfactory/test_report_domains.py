@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from agentfactory.actors.coordinator.journal import FILE, read_journal
 from agentfactory.actors.coordinator.state import RunState
 from agentfactory.configs.load import load_settings
 from agentfactory.messages.runs import RoundFinished, RunResult
-from rich.console import Console
-
 from agentfactory.report import write_report
 from agentfactory.report.formats import percent
 from agentfactory.report.result import run_result

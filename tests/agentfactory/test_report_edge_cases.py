@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.coordinator.journal import FILE
 from agentfactory.configs.errors import BadInput
 from agentfactory.messages.runs import RunFailed
 from agentfactory.messages.trajectories import Trajectory
-
 from agentfactory.report import write_report
 from agentfactory.report.findings import gather
 from tests.agentfactory.fake_run import write_fake_run

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from agentfactory.configs.roles import CurriculumSettings
 from matplotlib.figure import Figure
 
+from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.report import write_report
 from agentfactory.report.history import RunHistory, read_history
 from agentfactory.report.round_charts import learning_curve

@@ -1,7 +1,6 @@
 """The report's sentence on the reward: why it is as it is while pass@1 grows."""
 
 from agentfactory.configs.rewards import RewardWeights
-
 from agentfactory.report.history import GroupMeans
 from agentfactory.report.reward_story import quarters, reward_story
 

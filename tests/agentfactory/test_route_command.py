@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from agentfactory.messages.routing import Routed
 
+from agentfactory.messages.routing import Routed
 from tests.agentfactory.test_cli import call, refused
 from tests.runtime.model_server import Act, ModelServer, OpenAIWire, serving
 

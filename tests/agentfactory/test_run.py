@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.messages.conversations import Said
 from agentfactory.messages.dispatch import CommandRouted, CommandUnclear
-
 from tests.agentfactory.test_cli import LIMIT_S, call, command, refused
 from tests.free_ports import free_port
 

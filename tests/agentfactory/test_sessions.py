@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from agentfactory.configs.agent_settings import IngestorAgentSettings, LlmAgentSettings
 from agentfactory.configs.blueprints import Blueprint
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings, UriSettings
-
 from agentfactory.data import DataPlane
 from agentfactory.sessions import RECORDS, open_session, recorded, settings_for
 from tests.agentfactory.test_documents import ROOT, blocks

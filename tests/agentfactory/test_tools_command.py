@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from agentfactory.configs.tools import TOOL_NAMES
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from agentfactory.configs.tools import TOOL_NAMES
 from tests.agentfactory.test_cli import call, refused
 from tests.free_ports import free_port
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from agentfactory.bridge.store.iowarp.store import IOWarpStore
 from agentfactory.bridge.store.opening import open_store
 from agentfactory.configs.data import StoreSettings
-
 from tests.bridge.blob_words import put
 
 LIMIT_S = 180

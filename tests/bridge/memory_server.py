@@ -4,7 +4,6 @@ import sys
 
 from agentfactory.bridge.server.process import run
 from agentfactory.bridge.server.settings import ServerSettings
-
 from tests.bridge.memory_store import MemoryStore
 
 if __name__ == "__main__":

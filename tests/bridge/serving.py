@@ -17,7 +17,6 @@ from agentfactory.bridge.server.plain import Assimilate
 from agentfactory.bridge.server.service import BridgeServer
 from agentfactory.bridge.server.settings import ServerSettings
 from agentfactory.configs.data import BridgeSettings
-
 from tests.bridge.memory_store import MemoryStore
 
 LIMIT_S = 180.0

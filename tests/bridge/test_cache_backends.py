@@ -2,10 +2,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+
 from agentfactory.bridge.cache.base import CacheBackend, CacheUnavailable, Held, ItemRefused
 from agentfactory.bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
 from agentfactory.bridge.cache.memcached import Connections, MemcachedBackend
-
 from tests.bridge.memcached_server import StartMemcached
 from tests.free_ports import free_port
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+
 from agentfactory.bridge.cache.base import CacheUnavailable, Held
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.memcached import MemcachedBackend
@@ -17,7 +18,6 @@ from agentfactory.bridge.cache.servers import Server, Slot
 from agentfactory.bridge.cache.tier import CacheTier
 from agentfactory.bridge.cache.writing import Claims
 from agentfactory.configs.data import CacheSettings
-
 from tests.bridge import racing
 from tests.bridge.memcached_server import Memcached, StartMemcached
 

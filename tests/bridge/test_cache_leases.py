@@ -4,6 +4,7 @@ import asyncio
 import gc
 
 import pytest
+
 from agentfactory.bridge.cache.base import CacheUnavailable
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.items import VALUE
@@ -12,7 +13,6 @@ from agentfactory.bridge.cache.servers import Server, Slot
 from agentfactory.bridge.cache.tier import CacheTier
 from agentfactory.bridge.cache.values import Values
 from agentfactory.configs.data import CacheSettings
-
 from tests.bridge.interleaving import KEY
 
 MB = 1 << 20

@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import product
 
 import pytest
+
 from agentfactory.bridge.cache.base import CacheBackend, CacheUnavailable
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.index import Index
@@ -10,7 +11,6 @@ from agentfactory.bridge.cache.keys import MAX_KEY_BYTES, key_of
 from agentfactory.bridge.cache.memcached import MemcachedBackend
 from agentfactory.bridge.cache.tier import CachedBlob, CacheTier
 from agentfactory.configs.data import CacheSettings
-
 from tests.bridge.memcached_server import StartMemcached
 
 PATIENT_S = 60.0

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from agentfactory.bridge.cache import index as index_module
 from agentfactory.bridge.cache import tier as tier_module
 from agentfactory.bridge.cache.embedded import EmbeddedCache
@@ -12,7 +13,6 @@ from agentfactory.bridge.cache.servers import Servers
 from agentfactory.bridge.cache.tier import CachedBlob, CacheTier
 from agentfactory.configs.data import CacheSettings
 from agentfactory.configs.errors import AgentFactoryError
-
 from tests.bridge.unwilling_cache import UnwillingCache
 
 SMALL_ITEMS = CacheSettings(item_limit=4096, retry_s=1.0)

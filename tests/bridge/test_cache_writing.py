@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+
 from agentfactory.bridge.cache.items import MAX_OWNERS, READER, VALUE, owners_in
 from agentfactory.bridge.cache.servers import Server, Slot
 from agentfactory.bridge.cache.writing import Claim, Claims
-
 from tests.bridge.unwilling_cache import UnwillingCache
 
 NEVER_RENEWED_S = 3600

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from agentfactory.bridge.cache.base import CacheUnavailable, Held
 from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.errors import BadName, BlobDamaged, BridgeDown, BridgeError, NoSuchBlob, StoreError
@@ -17,7 +18,6 @@ from agentfactory.bridge.store.embedded import open_embedded
 from agentfactory.bridge.wire import BadFrames
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.messages.blobs import BlobMeta, NewBlob
-
 from tests.bridge.serving import SMALL, connected, serving, told, until
 from tests.free_ports import free_port
 

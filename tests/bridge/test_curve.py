@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.errors import BridgeDown, BridgeError
 from agentfactory.bridge.server.curve import server_secret
@@ -13,7 +14,6 @@ from agentfactory.bridge.server.settings import ServerSettings
 from agentfactory.bridge.zeromq import zmq
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.configs.errors import BadInput
-
 from tests.bridge.serving import SMALL, serving
 
 with_curve = pytest.mark.skipif(not zmq.has("curve"), reason="this build of pyzmq has no CURVE")

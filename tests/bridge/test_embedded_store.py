@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from agentfactory.bridge.errors import BlobDamaged, StoreError, StoreFull
 from agentfactory.bridge.store.base import Store
 from agentfactory.bridge.store.blobs import CatalogStore
@@ -20,7 +21,6 @@ from agentfactory.bridge.store.embedded import open_embedded
 from agentfactory.bridge.store.ledger import Ledger, Txn
 from agentfactory.bridge.store.names import key_of
 from agentfactory.messages.blobs import BlobInfo, BlobMeta, BlobPage
-
 from tests.bridge.blob_words import digest, get, put
 
 MB = 1 << 20

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from agentfactory.bridge.search import embedding
-from agentfactory.bridge.search.embedding import SentenceEmbedder, TextTooLong
-from agentfactory.cluster.serving.errors import translate
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from agentfactory.bridge.search import embedding
+from agentfactory.bridge.search.embedding import SentenceEmbedder, TextTooLong
+from agentfactory.cluster.serving.errors import translate
 
 READS = 32
 WORDS = [f"w{number}" for number in range(200)]

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
+
 from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.errors import BridgeDown, NoSuchBlob
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.messages.blobs import BlobInfo
-
 from tests.bridge.serving import SMALL, Process, process, until
 from tests.free_ports import free_port
 

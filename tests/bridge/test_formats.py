@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 import pytest
+
 from agentfactory.bridge import formats
 from agentfactory.bridge.formats import BadContent, check_text, to_arrow
 

@@ -10,7 +10,6 @@ from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.wire import Kind
 from agentfactory.bridge.zeromq import zmq
 from agentfactory.messages.base import Message
-
 from tests.bridge.serving import SMALL, Process, process
 
 FRAMES = 50_000

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from agentfactory.bridge.errors import BadName, BridgeDown, StoreFull
 from agentfactory.bridge.formats import BadContent
 from agentfactory.bridge.ingest import BATCH_BLOBS, Ingest
@@ -20,7 +21,6 @@ from agentfactory.configs.data import UriSettings
 from agentfactory.configs.errors import CannotWrite
 from agentfactory.messages.blobs import BlobInfo, BlobMeta
 from agentfactory.messages.data import Format
-
 from tests.bridge.memory import MemoryStore
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from agentfactory.bridge.errors import BadName, BlobDamaged, StoreError, StoreFull
 from agentfactory.bridge.store.iowarp.frames import DELETE, FIND, PUT
 from agentfactory.bridge.store.iowarp.runtime import installed
@@ -20,7 +21,6 @@ from agentfactory.bridge.store.opening import choose_store, open_store
 from agentfactory.configs.data import StoreSettings
 from agentfactory.configs.errors import BadInput
 from agentfactory.messages.blobs import BlobMeta
-
 from tests.bridge.blob_maker import LIMIT_S, ROOT, Maker
 from tests.bridge.blob_words import TEXT, get, put
 

@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from pydantic import JsonValue
+
 from agentfactory.bridge import json_dialect
 from agentfactory.bridge.json_dialect import BadRequest, Bundle, Destroy, Params, Ping, Query, Retrieve, Token
-from pydantic import JsonValue
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from collections import Counter
 
 import pytest
+
 from agentfactory.bridge.cache.servers import Rendezvous
 
 KEYS = [f"iowarp:tag-{number % 7}:blob-{number}".encode() for number in range(20_000)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import pytest
+
 from agentfactory.bridge.errors import BadName, IndexFull, NoSuchBlob
 from agentfactory.bridge.search.base import Progress
 from agentfactory.bridge.search.embedding import NgramEmbedder, Vectors
@@ -13,7 +14,6 @@ from agentfactory.bridge.search.shelf import MANIFEST
 from agentfactory.configs.data import SearchSettings
 from agentfactory.configs.errors import BadInput
 from agentfactory.messages.blobs import BlobMeta
-
 from tests.bridge.blobs_in_memory import MemoryBlobs
 
 SETTINGS = SearchSettings(embedder="ngrams", max_age_s=0.0)

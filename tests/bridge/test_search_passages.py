@@ -4,6 +4,7 @@ import itertools
 import random
 
 import pytest
+
 from agentfactory.bridge.search.passages import Span, cut
 
 PROSE = "The first sentence is here. The second one follows it! Does a third? It does.\n\n" * 40

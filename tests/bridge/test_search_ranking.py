@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from agentfactory.bridge.search.base import Hit
 from agentfactory.bridge.search.embedding import (
     MINILM,

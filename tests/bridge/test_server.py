@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+
 from agentfactory.bridge import wire
 from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.errors import StoreFull, URIResolveError
@@ -17,7 +18,6 @@ from agentfactory.bridge.zeromq import zmq
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.configs.errors import BadInput
 from agentfactory.messages.blobs import BlobMeta
-
 from tests.bridge import memory_store
 from tests.bridge.memory_store import MemoryStore
 from tests.bridge.serving import Served, connected, process, serving, until

@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+
 from agentfactory.bridge.store.base import Store
 from agentfactory.bridge.store.iowarp.runtime import installed
 from agentfactory.bridge.store.iowarp.store import IOWarpStore
 from agentfactory.bridge.store.opening import open_store
 from agentfactory.configs.data import StoreSettings
 from agentfactory.messages.blobs import BlobMeta
-
 from tests.bridge.blob_maker import LIMIT_S, ROOT, Maker, deeds
 from tests.bridge.blob_words import get, names
 

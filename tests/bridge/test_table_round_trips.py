@@ -9,11 +9,12 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from agentfactory.bridge import formats
 from agentfactory.bridge.formats import BadContent, to_arrow
 from agentfactory.bridge.json_tables import MISSING, NULL_MEANS
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 
 def arrow(name: str, data: bytes) -> pa.Table:

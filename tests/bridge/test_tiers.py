@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.tier import CacheTier
 from agentfactory.bridge.errors import StoreFull
@@ -10,7 +11,6 @@ from agentfactory.bridge.store.names import Pattern
 from agentfactory.bridge.tiers import Tiers, WriteThrough, destroy_in_both
 from agentfactory.configs.data import CacheSettings
 from agentfactory.messages.blobs import BlobMeta, NewBlob
-
 from tests.bridge.memory import MemoryStore
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from agentfactory.bridge.errors import URIResolveError
 from agentfactory.bridge.uris.resolver import UriResolver
 from agentfactory.bridge.uris.sources import PlannedBlob, SourceChanged, StoredSource
 from agentfactory.configs.data import UriSettings
-
 from tests.bridge.memory import MemoryStore
 
 TREE = {"a.md": b"# a", "sub/b.csv": b"x\n1\n", "sub/deep/c.txt": b"c", "a/z": b"", "a.b": b"ab"}

@@ -1,6 +1,7 @@
 """Frames of the binary dialect."""
 
 import pytest
+
 from agentfactory.bridge import wire
 from agentfactory.bridge.errors import BadName, BridgeError, NoSuchBlob, StoreError, StoreFull
 from agentfactory.bridge.frames import APART_BYTES

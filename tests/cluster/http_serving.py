@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from openai import AsyncOpenAI
+
 from agentfactory.cluster.serving.application import build
 from agentfactory.cluster.serving.door import bind, running, url_of
 from agentfactory.cluster.serving.sampler import Sampler
@@ -18,7 +20,6 @@ from agentfactory.runtime.engines.chat import ChatFormat
 from agentfactory.runtime.engines.simulated import Reply, ScriptedEngine
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
-from openai import AsyncOpenAI
 
 SEED = ChatFormat.load(SEED_MODEL)
 

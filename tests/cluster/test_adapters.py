@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+
 from agentfactory.actors.coordinator.publisher import PolicyPublisher
 from agentfactory.bridge.errors import BridgeDown
 from agentfactory.bridge.tiers import Tiers
@@ -26,7 +27,6 @@ from agentfactory.runtime.engines.base import AdapterRejected, UnknownAdapter
 from agentfactory.runtime.ref import PoolRef
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, under_tag
-
 from tests.actors.scripted import model_folder
 from tests.cluster.test_data_plane import pid_of, settings
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.agents.base import Agent
 from agentfactory.cluster.agent_lifecycle import makeup_of, promote, roll_back
 from agentfactory.cluster.agents import open_agent
@@ -15,7 +16,6 @@ from agentfactory.configs.errors import BadInput, SettingsError
 from agentfactory.configs.version_store import VersionStore
 from agentfactory.messages.data import Action, Observation
 from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder
-
 from tests.cluster.test_serving import make_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+
 from agentfactory.cluster.agents import open_agent, policy_version
 from agentfactory.cluster.run_folder import JOURNAL, create_run_folder
 from agentfactory.configs.blueprints import Blueprint
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.load import load_settings
 from agentfactory.messages.data import Action, Observation
-
 from tests.cluster.test_serving import make_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")

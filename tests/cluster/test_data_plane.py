@@ -14,6 +14,7 @@ import psutil
 import pyarrow as pa
 import pytest
 import zmq
+
 from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.store.base import MAX_NAME_BYTES
 from agentfactory.cluster.services import CannotStart, down, make_plan, running_plan, up
@@ -27,9 +28,8 @@ from agentfactory.configs.data import (
     UriSettings,
 )
 from agentfactory.configs.errors import BadInput
-from agentfactory.messages.blobs import BlobMeta
-
 from agentfactory.data import ActionRefused, DataPlane
+from agentfactory.messages.blobs import BlobMeta
 from tests.free_ports import free_port
 
 LIMIT_S = 180

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.coordinator.journal import FILE, read_journal
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.messages.runs import RunResult, StepFinished
-
 from tests.agentfactory.test_cli import TINY_SETTINGS, command
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

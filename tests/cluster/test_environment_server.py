@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
+
 from agentfactory.actors.environment import EnvironmentOver
 from agentfactory.actors.spaces import DataAccess
 from agentfactory.bridge.errors import BlobDamaged
@@ -39,7 +40,6 @@ from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks import errands
 from agentfactory.training.tasks.library import read_library
-
 from tests.actors.data_plane import Plane, access
 
 DATA = DataSettings(library=str(LIBRARY))

@@ -1,6 +1,7 @@
 """Setting parts of a cluster aside, and who of a run gets which."""
 
 import pytest
+
 from agentfactory.cluster.gpus import parts_of, reserve_gpus
 from agentfactory.configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
 from agentfactory.messages.base import Done, Request

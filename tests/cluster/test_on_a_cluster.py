@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from agentfactory.messages.runs import RunResult
 
+from agentfactory.messages.runs import RunResult
 from tests.agentfactory.test_cli import TINY_SETTINGS
 from tests.free_ports import free_port
 

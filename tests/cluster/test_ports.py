@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+
 from agentfactory.cluster import capacity, checkup, services
 from agentfactory.cluster.ports import is_free, listener
 from agentfactory.cluster.services import bring_up, down, make_plan
 from agentfactory.configs.blueprint_registry import BlueprintRegistry
 from agentfactory.configs.data import CacheHost, CacheSettings, DataSettings, StoreSettings
-
 from agentfactory.data import DataPlane
 from agentfactory.workplace import Workplace
 from tests.cluster.test_data_plane import LIMIT_S, settings

@@ -4,16 +4,16 @@ import socket
 import sys
 from pathlib import Path
 
-import agentfactory.cluster.preflight as preflight
 import pytest
+from huggingface_hub import constants
+
+import agentfactory.cluster.preflight as preflight
 from agentfactory.cluster.preflight import check_model, check_run
 from agentfactory.cluster.run_folder import JOURNAL, check_resumable, create_run_folder
 from agentfactory.configs.errors import AgentFactoryError, BadInput
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
 from agentfactory.configs.paths import with_absolute_places
-from huggingface_hub import constants
-
 from agentfactory.factory import Factory
 
 ENGINE = TransformersEngineSettings()

@@ -4,6 +4,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+
 from agentfactory.cluster.routing import cards_of
 from agentfactory.configs.blueprint_registry import BlueprintRegistry
 from agentfactory.configs.data import DataSettings

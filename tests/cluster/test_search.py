@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 import yaml
+
 from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.errors import NoSuchBlob
 from agentfactory.bridge.search.search import PassageSearch
@@ -12,11 +13,10 @@ from agentfactory.bridge.store.iowarp.runtime import installed
 from agentfactory.cluster.data_plane import spawn_data_actors, spawn_searcher
 from agentfactory.configs.data import SearchSettings
 from agentfactory.configs.errors import BadInput
+from agentfactory.data import DataPlane
 from agentfactory.messages.data import Assimilate, IngestReport, Retrieve, Retrieved
 from agentfactory.messages.search import SamplePassages, Search, SearchResult, UpdateIndex
 from agentfactory.runtime.system import ActorSystem
-
-from agentfactory.data import DataPlane
 from tests.agentfactory.test_cli import call, refused
 from tests.cluster.test_data_plane import running, settings
 

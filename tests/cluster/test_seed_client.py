@@ -11,8 +11,8 @@ from pathlib import Path
 import anyio
 import pytest
 import zmq
-from agentfactory.configs.data import DataSettings
 
+from agentfactory.configs.data import DataSettings
 from agentfactory.data import DataPlane
 from tests.cluster.test_data_plane import LIMIT_S, running, settings
 

@@ -11,6 +11,10 @@ from pathlib import Path
 import openai
 import pytest
 import torch
+from openai import OpenAI
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen2ForCausalLM
+
 from agentfactory.actors.coordinator.journal import Journal
 from agentfactory.cluster.run_folder import JOURNAL, create_run_folder
 from agentfactory.cluster.serving.server import Plan, newest_versions, opened
@@ -23,10 +27,6 @@ from agentfactory.messages.runs import StepFinished
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder, digest
 from agentfactory.training.seed.tokenizer import encode
-from openai import OpenAI
-from peft import LoraConfig, get_peft_model
-from transformers import Qwen2ForCausalLM
-
 from tests.agentfactory.test_cli import command, refused
 from tests.cluster.http_serving import asking
 

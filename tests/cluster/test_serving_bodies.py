@@ -8,12 +8,12 @@ import httpx
 import openai
 import pytest
 import pytest_asyncio
+
 from agentfactory.cluster.serving.choices import interleave
 from agentfactory.cluster.serving.json_body import MAX_DEPTH
 from agentfactory.messages.generation import Completion, Generate
 from agentfactory.runtime.engines.base import EngineError, OnTokens
 from agentfactory.runtime.engines.simulated import ScriptedEngine
-
 from tests.cluster.http_serving import SEED, Served, asking, served
 
 pytestmark = pytest.mark.asyncio

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from agentfactory.cluster.serving import context
 from agentfactory.cluster.serving.context import fit_context
 from agentfactory.configs.models import (
@@ -16,7 +17,6 @@ from agentfactory.configs.models import (
     VllmEngineSettings,
 )
 from agentfactory.runtime.engines.slots import FIRST_ROWS
-
 from agentfactory.serving_cli import _plan
 
 PER_TOKEN = 2 * 4 * 4 * 32 * 4

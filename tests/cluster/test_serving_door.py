@@ -7,6 +7,9 @@ from contextlib import suppress
 import httpx
 import openai
 import pytest
+from fastapi import FastAPI
+from openai import AsyncOpenAI
+
 from agentfactory.cluster.serving.door import Server, bind, keys_of, running
 from agentfactory.cluster.serving.sampler import Sampler
 from agentfactory.configs.errors import BadInput
@@ -16,9 +19,6 @@ from agentfactory.runtime.engines.base import EngineError, EngineFailed, OnToken
 from agentfactory.runtime.engines.pool import EnginePool
 from agentfactory.runtime.engines.simulated import ScriptedEngine
 from agentfactory.runtime.system import ActorSystem
-from fastapi import FastAPI
-from openai import AsyncOpenAI
-
 from tests.cluster.http_serving import SEED, EngineOf, HeldEngine, asking, served
 
 pytestmark = pytest.mark.asyncio

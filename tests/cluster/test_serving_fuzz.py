@@ -4,6 +4,9 @@ import json
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from agentfactory.cluster.serving.application import build
 from agentfactory.cluster.serving.sampler import Sampler
 from agentfactory.cluster.serving.service import Service
@@ -12,8 +15,6 @@ from agentfactory.configs.serving import ServingSettings
 from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.engines.chat import ChatFormat
 from agentfactory.runtime.system import ActorSystem
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 EXAMPLES = 60
 CHAT = ChatFormat.load(SEED_MODEL)

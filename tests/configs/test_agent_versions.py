@@ -4,6 +4,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.agent_versions import AgentRecord, Evaluated, Makeup
 from agentfactory.configs.errors import BadInput, CannotWrite, SettingsError
 from agentfactory.configs.version_store import VersionStore

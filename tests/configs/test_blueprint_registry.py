@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from agentfactory.configs.agent_settings import ClaudeAgentSettings, LlmAgentSettings
 from agentfactory.configs.blueprint_registry import SHIPPED, BlueprintRegistry
 from agentfactory.configs.errors import BadInput, CannotWrite, SettingsError

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from agentfactory.configs.agent_settings import (
     ClaudeAgentSettings,
     CoordinatorAgentSettings,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from agentfactory.actors.pipelines.plan import BadPipeline, Plan
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.pipelines import PIPELINES, load_pipeline

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
 from agentfactory.configs.data import DataSettings, StoreSettings
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.load import YamlValue, load_settings, preset_names, read_stored
 from agentfactory.configs.settings import Settings
-from pydantic import ValidationError
 
 
 def written(folder: Path, text: str, name: str = "mine.yaml") -> str:

@@ -6,13 +6,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
 from agentfactory.configs import load
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.load import _sections, load_settings, read_yaml
 from agentfactory.configs.settings import Settings
 from agentfactory.configs.yaml_core import YamlValue, format_yaml
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 WRONG: tuple[YamlValue, ...] = (
     *(None, "zzz", -1, -1e99, 1e99, float("nan"), float("inf"), True, [], [1], [[["a"]]], {}, {"a": 1}),

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import JsonValue
+
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.yaml_core import YamlSyntaxError, format_yaml, parse_mapping, parse_yaml
-from pydantic import JsonValue
 
 TEXT = ["1:30", "1:30:00", "on", "Off", "YES", "no", "y", "n", "1_000", "2026-01-02", "2026-01-02T03:04:05Z"]
 TEXT += ["tRue", "-0x1", "0b11", "+.nan", "=", "<<", "12e", "1.2.3", "inf", "nan"]

@@ -4,6 +4,8 @@ import json
 import pickle
 
 import pytest
+from pydantic import ValidationError
+
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.base import SCHEMA_VERSION, Message
 from agentfactory.messages.episodes import Solution, SolveTask
@@ -13,7 +15,6 @@ from agentfactory.messages.schema import export_schemas, message_classes
 from agentfactory.messages.tasks import Proposal, Task
 from agentfactory.messages.trajectories import Group, StoreTrajectories, Trajectory
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
-from pydantic import ValidationError
 
 TASK = Task(id="t1", domain="math", description="2 + 2?", difficulty=0.25, reference="4")
 TURN = Turn(

@@ -10,10 +10,11 @@ from typing import Literal
 
 import pytest
 import pytest_asyncio
+from players import Forget, Register
+
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.sandbox.processes import children
 from agentfactory.runtime.system import ActorSystem
-from players import Forget, Register
 
 TransportName = Literal["local", "ray"]
 

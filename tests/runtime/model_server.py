@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from aiohttp import web
+
 from agentfactory.configs.chat_models import (
     AnthropicModelSettings,
     ChatModelSettings,
@@ -21,7 +23,6 @@ from agentfactory.configs.chat_models import (
     OllamaModelSettings,
     OpenAIModelSettings,
 )
-from aiohttp import web
 
 Json = dict[str, object]
 KEY = "sk-very-secret-0123456789"

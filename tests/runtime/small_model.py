@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.generation import Completion, Generate, SamplingSettings
 from agentfactory.training.seed.tokenizer import EOS_ID, encode, save_tokenizer
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 LIMIT_S = 180.0
 VOCABULARY_SIZE = 98

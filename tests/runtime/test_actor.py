@@ -1,9 +1,10 @@
 from collections.abc import Sequence
 
 import pytest
+from players import Add, Player, Total
+
 from agentfactory.messages.base import Done, Message, Request
 from agentfactory.runtime.actor import Actor
-from players import Add, Player, Total
 
 
 class Later(Request["Answer"]):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import ray
+from players import Add, Player, Register
+
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.runtime.telemetry import LogSettings
-from players import Add, Player, Register
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

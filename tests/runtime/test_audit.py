@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.errors import CannotWrite
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.configs.sandbox import AuditSettings, CommandSandboxSettings

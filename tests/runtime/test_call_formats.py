@@ -6,13 +6,13 @@ import os
 import re
 
 import pytest
+from pydantic import JsonValue
+
 from agentfactory.messages.chat import FunctionSpec, JsonObject
 from agentfactory.runtime.engines.call_reader import CallReader, Read
 from agentfactory.runtime.engines.call_values import read_value
 from agentfactory.runtime.engines.chat import ChatFormat, ChatFormatError
 from agentfactory.runtime.engines.functions import write_functions
-from pydantic import JsonValue
-
 from tests.runtime.test_chat import write_chatml
 from tests.runtime.test_chat_templates import TEMPLATES
 

@@ -4,12 +4,12 @@ import json
 import time
 
 import pytest
-from agentfactory.messages.turns import ToolCall
-from agentfactory.runtime.tools.calls import MAX_CALLS, Reply, parse_reply
-from agentfactory.runtime.tools.literals import read_literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentfactory.messages.turns import ToolCall
+from agentfactory.runtime.tools.calls import MAX_CALLS, Reply, parse_reply
+from agentfactory.runtime.tools.literals import read_literal
 from tests.runtime.replies import CASES, TOOLS, Case
 
 

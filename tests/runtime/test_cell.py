@@ -7,6 +7,8 @@ import pickle
 import threading
 
 import pytest
+from players import Add, Break, Happened, NeverStarts, Player, Register, StartsForEver, Total
+
 from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.base import Done, Message, Request
 from agentfactory.messages.runs import ActorRestarted
@@ -19,7 +21,6 @@ from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
 from agentfactory.runtime.watchdog import LoopWatch
-from players import Add, Break, Happened, NeverStarts, Player, Register, StartsForEver, Total
 
 
 class Start(Request[Done]):

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
 from agentfactory.runtime.engines.chat import ChatFormat, ChatFormatError, ChatMessage
 from agentfactory.training.seed.tokenizer import EOS_ID, encode, save_tokenizer
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 CHATML = (
     "{%- if messages[0]['role'] != 'system' -%}"

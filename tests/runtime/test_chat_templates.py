@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import trl
+from transformers.utils.chat_template_utils import render_jinja_template
+
 from agentfactory.messages.chat import JsonObject
 from agentfactory.runtime.engines.chat import ChatFormat, ChatFormatError, ChatMessage
 from agentfactory.runtime.engines.chat_template import ChatTemplate
-from transformers.utils.chat_template_utils import render_jinja_template
-
 from tests.runtime.test_chat import CHATML, spelled, write_chatml
 
 FOLDER = Path(trl.__file__).parent / "chat_templates"

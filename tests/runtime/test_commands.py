@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.load import load_section
 from agentfactory.configs.sandbox import CommandSandboxSettings

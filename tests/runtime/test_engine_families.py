@@ -7,14 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from agentfactory.messages.adapters import AdapterRef, LoadAdapter
-from agentfactory.messages.generation import Generate, SamplingSettings
-from agentfactory.runtime.engines.adapters import Lora, layered, merged, read_adapter
-from agentfactory.runtime.engines.attention import NAME, probe
-from agentfactory.runtime.engines.base import EngineFailed
-from agentfactory.runtime.engines.lane import Lane
-from agentfactory.runtime.engines.row import Row
-from agentfactory.runtime.engines.slots import Layout
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -32,6 +24,15 @@ from transformers import (
     Qwen3Config,
     Qwen3MoeConfig,
 )
+
+from agentfactory.messages.adapters import AdapterRef, LoadAdapter
+from agentfactory.messages.generation import Generate, SamplingSettings
+from agentfactory.runtime.engines.adapters import Lora, layered, merged, read_adapter
+from agentfactory.runtime.engines.attention import NAME, probe
+from agentfactory.runtime.engines.base import EngineFailed
+from agentfactory.runtime.engines.lane import Lane
+from agentfactory.runtime.engines.row import Row
+from agentfactory.runtime.engines.slots import Layout
 
 SIZE = {
     "vocab_size": 64,

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 
 import pytest_asyncio
+
 from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
 from agentfactory.messages.generation import FollowGeneration, Generate, SamplingSettings
 from agentfactory.runtime.engines.actor import InferenceEngine

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
 from agentfactory.messages.generation import Completion, Generate
 from agentfactory.runtime.engines.attention import LayerShape
 from agentfactory.runtime.engines.lane import Lane
 from agentfactory.runtime.engines.row import Row
 from agentfactory.runtime.engines.slots import FIRST_ROWS, MAX_SPARE, Band, Layout
-
 from tests.runtime.small_model import request
 
 LAYERS = [LayerShape(heads=2, key_dim=4, value_dim=6)] * 3

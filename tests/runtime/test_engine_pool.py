@@ -1,6 +1,7 @@
 """Which replica a request goes to."""
 
 import pytest
+
 from agentfactory.messages.base import Message
 from agentfactory.messages.generation import Completion, EndSessions, Generate, SamplingSettings
 from agentfactory.runtime.engines import pool as pools

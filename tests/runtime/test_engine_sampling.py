@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+
 from agentfactory.messages.generation import Generate, SamplingSettings
 from agentfactory.runtime.engines import base
 from agentfactory.runtime.engines.row import Row

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+
 from agentfactory.configs.models import (
     EngineSettings,
     ModelSettings,

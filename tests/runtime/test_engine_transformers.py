@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import torch
+from safetensors.torch import save_file
+from transformers import Qwen2Config
+
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.models import ModelSettings, TransformersEngineSettings
 from agentfactory.messages.generation import Generate
@@ -24,9 +27,6 @@ from agentfactory.runtime.engines.base import (
 )
 from agentfactory.runtime.engines.transformers_engine import TransformersEngine
 from agentfactory.training.seed.tokenizer import EOS_ID, decode
-from safetensors.torch import save_file
-from transformers import Qwen2Config
-
 from tests.runtime.small_model import (
     LIMIT_S,
     Model,

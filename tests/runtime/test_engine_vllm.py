@@ -15,6 +15,7 @@ import psutil
 import pytest
 import pytest_asyncio
 import torch
+
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.models import ModelSettings, VllmEngineSettings
 from agentfactory.messages.generation import Completion
@@ -29,7 +30,6 @@ from agentfactory.runtime.engines.base import (
     open_engine,
 )
 from agentfactory.training.seed.tokenizer import EOS_ID, decode
-
 from tests.runtime.small_model import (
     VOCABULARY_SIZE,
     Model,

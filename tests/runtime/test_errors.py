@@ -1,6 +1,7 @@
 import pickle
 
 import pytest
+
 from agentfactory.runtime.errors import ActorDown, ActorStopped
 from agentfactory.runtime.ref import PoolRef
 

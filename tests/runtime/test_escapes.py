@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+from escape_scene import Scene
+from escapes import ATTEMPTS, PRELUDE, Attempt
+
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.configs.sandbox import CommandSandboxSettings
 from agentfactory.runtime.sandbox.commands import CommandSandbox
 from agentfactory.runtime.sandbox.errors import SandboxError
 from agentfactory.runtime.sandbox.python import PythonSandbox
-from escape_scene import Scene
-from escapes import ATTEMPTS, PRELUDE, Attempt
 
 TIMEOUT_S = 1.5
 OUTPUT_BYTES = 20_000

@@ -1,5 +1,6 @@
 import pytest
 import ray.exceptions
+
 from agentfactory.runtime.errors import ActorDown, ActorStopped, AskTimeout, TransportError
 from agentfactory.runtime.on_ray.faults import translated
 

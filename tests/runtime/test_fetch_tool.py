@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
+
 from agentfactory.configs.tools import FetchSettings
 from agentfactory.messages.turns import ToolResult
 from agentfactory.runtime.tools.addresses import check_url, is_public

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.models import SEED_MODEL
 from agentfactory.messages.chat import (
     AssistantMessage,
@@ -15,7 +16,6 @@ from agentfactory.messages.chat import (
 )
 from agentfactory.runtime.engines.chat import ChatFormat
 from agentfactory.runtime.engines.functions import open_conversation, write_conversation, write_functions
-
 from tests.runtime.test_chat import CHATML, spelled, write_chatml
 
 WITH_TOOLS = (

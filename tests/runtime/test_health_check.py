@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-import agentfactory.runtime.on_ray.health_check as health_check
 import psutil
 import pytest
+
+import agentfactory.runtime.on_ray.health_check as health_check
 from agentfactory.runtime.errors import ClusterUnreachable
 from agentfactory.runtime.on_ray.health_check import check_cluster
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+
 from agentfactory.runtime.held import Held
 
 

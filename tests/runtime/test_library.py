@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+
 from agentfactory.configs.roles import SandboxSettings, TrialSettings
 from agentfactory.runtime.sandbox.python import PythonSandbox
 

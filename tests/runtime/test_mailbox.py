@@ -1,11 +1,12 @@
 import asyncio
 
 import pytest
+from players import Add, Note
+
 from agentfactory.messages.base import Message
 from agentfactory.runtime.envelope import Envelope
 from agentfactory.runtime.errors import ActorStopped, MailboxFull
 from agentfactory.runtime.mailbox import Mailbox
-from players import Add, Note
 
 
 def told(text: str) -> Envelope:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+
 from agentfactory.configs.tools import MathToolSettings
 from agentfactory.messages.turns import ToolResult
 from agentfactory.runtime.tools.math import MathTool

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.tools import McpServerSettings
 from agentfactory.messages.turns import ToolCall, ToolResult
 from agentfactory.runtime.tools.base import ToolError
@@ -18,7 +19,6 @@ from agentfactory.runtime.tools.mcp_client import McpServer
 from agentfactory.runtime.tools.mcp_schema import MAX_CHARACTERS, tamed
 from agentfactory.runtime.tools.parameters import write_schema
 from agentfactory.runtime.tools.toolbox import ToolBox
-
 from tests.free_ports import free_port
 
 DEMO = Path(__file__).with_name("mcp_demo.py")

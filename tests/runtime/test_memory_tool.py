@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.bridge.search.embedding import NgramEmbedder
 from agentfactory.configs.tools import MemorySettings
 from agentfactory.runtime.tools.base import ToolError

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from model_server import KEY, KEY_ENV, WIRES, Act, Call, ModelServer, OpenAIWire, serving
+
 from agentfactory.messages.chat import AssistantMessage, FunctionSpec, SystemMessage, ToolMessage, UserMessage
 from agentfactory.messages.generation import SamplingSettings
 from agentfactory.runtime.models import ChatModel, open_model
@@ -22,7 +24,6 @@ from agentfactory.runtime.models.errors import (
     RequestRefused,
     Unsupported,
 )
-from model_server import KEY, KEY_ENV, WIRES, Act, Call, ModelServer, OpenAIWire, serving
 
 HI = [SystemMessage(text="Be brief."), UserMessage(text="hi")]
 QUICK = {"retry": {"pause_s": 0.001}}

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from agentfactory.configs.chat_models import CommandModelSettings, EngineModelSettings, LlamaCppModelSettings
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.models import SEED_MODEL, SimulatedEngineSettings, TransformersEngineSettings

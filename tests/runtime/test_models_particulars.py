@@ -6,13 +6,14 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
+from model_server import KEY, KEY_ENV, WIRES, Act, Call, Wire, serving
+
 from agentfactory.configs.chat_models import ChatModelSettings, CohereModelSettings, GoogleModelSettings
 from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.chat import ChatRequest, FunctionSpec, ToolMessage, UserMessage
 from agentfactory.messages.generation import SamplingSettings
 from agentfactory.runtime.models import open_model
 from agentfactory.runtime.models.errors import BrokenReply, ModelTimeout, ModelUnavailable, RateLimited
-from model_server import KEY, KEY_ENV, WIRES, Act, Call, Wire, serving
 
 HI = [UserMessage(text="hi")]
 OPENAI, OLLAMA, ANTHROPIC, GOOGLE, COHERE = WIRES

@@ -3,6 +3,8 @@
 from typing import cast
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
+
 from agentfactory.configs.chat_models import (
     AnthropicModelSettings,
     ChatModelSettings,
@@ -33,7 +35,6 @@ from agentfactory.runtime.models.keys import without_secrets
 from agentfactory.runtime.models.limits import Bucket, Limiter
 from agentfactory.runtime.models.retrying import pause_before
 from agentfactory.runtime.models.tally import Tally, cost_of
-from pydantic import TypeAdapter, ValidationError
 
 
 def by_messages(messages: object) -> int:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import ray
+from players import Add, Block, Hold, ListNotes, Note, Player, Register, Say, Total, WaitFor
+
 from agentfactory.runtime.errors import ActorDown, TransportError
 from agentfactory.runtime.on_ray import transport
 from agentfactory.runtime.on_ray.session import MAX_FOLDER, ray_session
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
-from players import Add, Block, Hold, ListNotes, Note, Player, Register, Say, Total, WaitFor
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

@@ -1,11 +1,11 @@
 import asyncio
 
 import pytest
+from players import Add, Break, Hold, ListNotes, Note, Player, WaitFor
+
 from agentfactory.runtime.errors import ActorDown, ActorStopped
 from agentfactory.runtime.ref import ActorRef, PoolRef
 from agentfactory.runtime.system import ActorSystem
-from players import Add, Break, Hold, ListNotes, Note, Player, WaitFor
-
 from tests.actors.peers import Peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

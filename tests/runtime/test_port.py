@@ -3,13 +3,14 @@
 import asyncio
 
 import pytest
+from players import Add, Note, Total
+
 from agentfactory.messages.base import Message
 from agentfactory.runtime.cell import Cell, RestartPolicy
 from agentfactory.runtime.on_ray import port as port_module
 from agentfactory.runtime.on_ray.failure import Failure
 from agentfactory.runtime.on_ray.port import Port, pack_answers
 from agentfactory.runtime.on_ray.wire import Batch, Incoming, Outgoing, pack, unpack_incoming
-from players import Add, Note, Total
 
 pytestmark = pytest.mark.ray  # imports it, though it starts none
 

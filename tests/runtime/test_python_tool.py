@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.messages.turns import ToolCall, ToolResult
 from agentfactory.runtime.tools.base import Tool

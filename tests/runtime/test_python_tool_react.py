@@ -4,6 +4,7 @@ import random
 import time
 
 import pytest
+
 from agentfactory.messages.turns import ToolCall
 from agentfactory.runtime.tools.calls import Reply, find_boxed, parse_reply
 

@@ -5,12 +5,12 @@ import random
 from pathlib import Path
 
 import pytest
+
 from agentfactory.messages.chat import FunctionSpec
 from agentfactory.runtime.engines.call_reader import CallReader
 from agentfactory.runtime.engines.chat import ChatFormat
 from agentfactory.runtime.engines.reply_text import ReplyText
 from agentfactory.runtime.engines.simulated import ScriptedEngine
-
 from tests.cluster.http_serving import SEED, asking, served
 from tests.runtime.test_chat import write_chatml
 from tests.runtime.test_functions import WITH_TOOLS

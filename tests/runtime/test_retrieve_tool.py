@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from agentfactory.bridge.errors import NoSuchBlob
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.roles import RetrieveSettings

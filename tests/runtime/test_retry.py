@@ -1,10 +1,10 @@
 """Requests that may be repeated are asked again where the actor died over them, and nowhere else."""
 
 import pytest
+
 from agentfactory.runtime import retry
 from agentfactory.runtime.errors import ActorDown, AskTimeout
 from agentfactory.runtime.retry import ATTEMPTS, ask_again
-
 from tests.actors.peers import Peer
 from tests.runtime.players import Add, Total
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from model_server import KEY, KEY_ENV, Act, Json, ModelServer, OpenAIWire, serving, sse
+
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.tier import CacheTier
 from agentfactory.configs.chat_models import CommandModelSettings, EngineModelSettings, OpenAIModelSettings
@@ -23,7 +25,6 @@ from agentfactory.runtime.router import NoAnswer, Router, RouterClosed, UnknownD
 from agentfactory.runtime.router.confidence import sureness
 from agentfactory.runtime.router.results import TAG
 from agentfactory.runtime.router.state import State
-from model_server import KEY, KEY_ENV, Act, Json, ModelServer, OpenAIWire, serving, sse
 
 GREEDY = SamplingSettings(temperature=0.0, max_tokens=100)
 PRICES = {"prompt": 0.0, "completion": 10_000.0}

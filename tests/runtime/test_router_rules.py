@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from agentfactory.configs.chat_models import EngineModelSettings, OpenAIModelSettings, Prices
 from agentfactory.configs.errors import CannotWrite
 from agentfactory.configs.router import BudgetSettings, CircuitSettings, RoutedModelSettings, RouterSettings

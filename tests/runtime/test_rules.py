@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.errors import SettingsError
 from agentfactory.runtime.sandbox.errors import Refused
 from agentfactory.runtime.sandbox.rules import SafetyRules

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.messages.turns import ToolResult
 from agentfactory.runtime.sandbox import forkserver

@@ -4,6 +4,7 @@ import os
 import random
 
 import pytest
+
 from agentfactory.runtime.sandbox.frames import (
     BadFrame,
     Decoder,

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.sandbox import CommandSandboxSettings
 from agentfactory.runtime.sandbox.session import MAX_CODE_CHARACTERS, PythonSession
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.sandbox import CommandSandboxSettings
 from agentfactory.runtime.sandbox.commands import CommandSandbox
 from agentfactory.runtime.sandbox.errors import SandboxError

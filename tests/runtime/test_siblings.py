@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+from escapes import PRELUDE
+
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.configs.sandbox import CommandSandboxSettings
 from agentfactory.runtime.sandbox.commands import CommandSandbox
 from agentfactory.runtime.sandbox.errors import SandboxError
 from agentfactory.runtime.sandbox.processes import children, descendants
 from agentfactory.runtime.sandbox.python import PythonSandbox
-from escapes import PRELUDE
 
 LIMIT_S = 60.0
 LEVELS = ("python", "bubblewrap", "landlock")

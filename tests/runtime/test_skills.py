@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.roles import StudentSettings
 from agentfactory.messages.turns import ToolCall, ToolResult
 from agentfactory.runtime.tools.annotations import UnknownType, type_of

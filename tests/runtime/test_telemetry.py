@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import structlog
+
 from agentfactory.runtime import telemetry
 from agentfactory.runtime.telemetry import Histogram, LogSettings, Metrics, configure_logging
 

@@ -1,6 +1,8 @@
 import asyncio
 
 import pytest
+from players import Happened, SomethingElse
+
 from agentfactory.messages.base import Event
 from agentfactory.runtime import topics
 from agentfactory.runtime.ref import ActorRef
@@ -19,7 +21,6 @@ from agentfactory.runtime.topics import (
     UnknownSubscription,
     Unsubscribe,
 )
-from players import Happened, SomethingElse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

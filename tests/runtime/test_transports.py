@@ -4,18 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from agentfactory.messages.base import Done
-from agentfactory.messages.runs import ActorRestarted
-from agentfactory.runtime.errors import (
-    ActorDown,
-    ActorStopped,
-    AskTimeout,
-    NoSuchActor,
-    TransportError,
-    UnhandledMessage,
-)
-from agentfactory.runtime.ref import ActorRef
-from agentfactory.runtime.system import ActorSystem
 from players import (
     Add,
     BatchPlayer,
@@ -38,6 +26,19 @@ from players import (
     Unknown,
     WaitFor,
 )  # fmt: skip
+
+from agentfactory.messages.base import Done
+from agentfactory.messages.runs import ActorRestarted
+from agentfactory.runtime.errors import (
+    ActorDown,
+    ActorStopped,
+    AskTimeout,
+    NoSuchActor,
+    TransportError,
+    UnhandledMessage,
+)
+from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.system import ActorSystem
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -5,6 +5,8 @@ import json
 from typing import Annotated, Literal
 
 import pytest
+from pydantic import BaseModel, Field
+
 from agentfactory.messages.turns import ToolCall
 from agentfactory.runtime.tools.base import ToolError, harmless
 from agentfactory.runtime.tools.calls import parse_reply
@@ -13,7 +15,6 @@ from agentfactory.runtime.tools.formats import mcp_format, openai_format, prompt
 from agentfactory.runtime.tools.parameters import BadSignature, OtherNames
 from agentfactory.runtime.tools.toolbox import ToolBox
 from agentfactory.runtime.tools.typed import FunctionTool, tool
-from pydantic import BaseModel, Field
 
 
 class Place(BaseModel):

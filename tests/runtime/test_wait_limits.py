@@ -9,6 +9,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from players import Add, Note, Register, Total
+from structlog.testing import capture_logs
+
 from agentfactory.configs.chat_models import LlamaCppModelSettings
 from agentfactory.configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
 from agentfactory.messages.chat import UserMessage
@@ -30,9 +33,6 @@ from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.runtime.telemetry import LogSettings
 from agentfactory.runtime.transport import Resources
-from players import Add, Note, Register, Total
-from structlog.testing import capture_logs
-
 from tests.runtime.small_model import LIMIT_S, make_model, request
 
 ROOT = Path(__file__).parents[2]

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from agentfactory.runtime.sandbox import workspace as module
 from agentfactory.runtime.sandbox.errors import Refused
 from agentfactory.runtime.sandbox.workspace import Entry, Workspace

@@ -11,6 +11,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 import pytest_asyncio
+
 from agentfactory.configs.roles import StudentSettings
 from agentfactory.messages.turns import ToolCall, ToolResult
 from agentfactory.runtime.tools.base import ToolError

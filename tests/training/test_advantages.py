@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from agentfactory.training.advantages import group_advantages
 
 

@@ -2,6 +2,7 @@ import random
 from fractions import Fraction
 
 import pytest
+
 from agentfactory.training.tasks.arithmetic import (
     HELD_OUT_ONE_IN,
     HELD_OUT_SPREAD,

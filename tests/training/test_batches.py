@@ -2,6 +2,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
+
 from agentfactory.messages.trajectories import Group
 from agentfactory.messages.turns import Turn
 from agentfactory.training.batches import Sample, micro_batches, mini_batches

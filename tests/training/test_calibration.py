@@ -4,6 +4,7 @@ import math
 from random import Random
 
 import pytest
+
 from agentfactory.training.calibration import (
     Judged,
     bins_of,

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from agentfactory.messages.adapters import AdapterRef
 from agentfactory.messages.learning import StepReport
 from agentfactory.training.checkpoints import Checkpoint, CheckpointStore, digest

@@ -6,6 +6,7 @@ import statistics
 from types import ModuleType
 
 import pytest
+
 from agentfactory.training.tasks import code, long
 
 

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from agentfactory.training.tasks import arithmetic, logic
 from agentfactory.training.tasks.columns import (
     HELD_OUT_ONE_IN,

@@ -4,6 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
+
 from agentfactory.training.tasks.draws import held_out_draws
 
 

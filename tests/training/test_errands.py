@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from agentfactory.configs.data import LIBRARY
 from agentfactory.configs.errors import BadInput
 from agentfactory.messages.tasks import ExpectedBlob

@@ -3,12 +3,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import Tensor
+
 from agentfactory.configs.roles import GrpoSettings
 from agentfactory.messages.trajectories import Group
 from agentfactory.messages.turns import Turn
 from agentfactory.training.batches import micro_batches
 from agentfactory.training.methods.grpo import Grpo, clipped_objective, kl_estimate
-from torch import Tensor
 
 SETTINGS = GrpoSettings(clip_low=0.2, clip_high=0.28, importance_cap=2.0)
 

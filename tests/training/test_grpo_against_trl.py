@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from agentfactory.configs.roles import GrpoSettings
 from agentfactory.training.advantages import group_advantages
 from agentfactory.training.batches import Batch
 from agentfactory.training.methods.grpo import Grpo
-from torch import Tensor
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of vLLM's version when it is imported

@@ -8,6 +8,9 @@ from random import Random
 
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import GrpoSettings, LoraSettings, TrainerSettings
 from agentfactory.messages.learning import StepReport, TrainStep
@@ -19,8 +22,6 @@ from agentfactory.training.errors import CheckpointMissing, CheckpointNotWritten
 from agentfactory.training.learner import Learner
 from agentfactory.training.methods.grpo import Grpo
 from agentfactory.training.rewards import shuffle_rewards
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")  # peft asks for it
 

@@ -2,6 +2,7 @@ import itertools
 import random
 
 import pytest
+
 from agentfactory.training.tasks.logic import (
     HELD_OUT_ONE_IN,
     HELD_OUT_SPREAD,

@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import LoraSettings, TrainerSettings
 from agentfactory.training.errors import CannotLoadModel
 from agentfactory.training.lora import add_adapters, export_adapter, load_base, seeded
 from agentfactory.training.policies import Policies
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")  # peft asks for it
 

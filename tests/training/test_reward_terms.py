@@ -3,6 +3,8 @@
 from random import Random
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
+
 from agentfactory.configs.rewards import RewardTermSettings, RewardWeights
 from agentfactory.configs.settings import Settings
 from agentfactory.messages.judging import RewardTerm, Verdict
@@ -10,7 +12,6 @@ from agentfactory.messages.tasks import Task
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.training.reward_terms import Episode, composed, needed_calls
 from agentfactory.training.rewards import episode_rewards
-from pydantic import TypeAdapter, ValidationError
 
 RIGHT = Verdict(episode_id="e", correct=True, score=1.0)
 WRONG = Verdict(episode_id="e", correct=False, score=0.5)

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
+
 from agentfactory.configs.rewards import RewardWeights
 from agentfactory.configs.roles import TeacherSettings
 from agentfactory.messages.judging import Verdict

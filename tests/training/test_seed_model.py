@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
+
 from agentfactory.configs.data import LIBRARY
 from agentfactory.training.seed import logic_corpus
 from agentfactory.training.seed.__main__ import make_seed_model
@@ -39,8 +42,6 @@ from agentfactory.training.seed.tokenizer import (
 )
 from agentfactory.training.tasks import columns
 from agentfactory.training.tasks.arithmetic import evaluate, held_out_tasks, is_held_out
-from rich.console import Console
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "seed"
 EXPRESSION = re.compile(r"[0-9+\-*()]*[+\-*][0-9+\-*()]*")

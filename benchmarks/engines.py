@@ -28,9 +28,9 @@ from agentfactory.messages.adapters import AdapterRef, LoadAdapter, UnloadAdapte
 from agentfactory.messages.generation import Completion, Generate, SamplingSettings
 from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.engines.base import open_engine
-from agentfactory.runtime.engines.chat import ChatFormat, ChatMessage
+from agentfactory.runtime.engines.chat.format import ChatFormat, ChatMessage
 from agentfactory.runtime.engines.pool import EnginePool
-from agentfactory.runtime.engines.vllm_engine import VllmEngine
+from agentfactory.runtime.engines.vllm.engine import VllmEngine
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks import arithmetic
 from benchmarks.figures import Figures, median

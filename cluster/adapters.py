@@ -30,7 +30,7 @@ PATIENCE_S = 60.0
 
 
 class StoredAdapters:
-    """See `runtime.engines.base.AdapterShelf`. A bridge that is away is waited for, `patience_s` long.
+    """See `runtime.engines.base.AdapterStore`. A bridge that is away is waited for, `patience_s` long.
 
     Raises BridgeDown after that, and StoreError for a store that cannot do it.
     """

@@ -16,7 +16,7 @@ from ..configs.data import DataSettings
 from ..configs.settings import Settings
 from ..messages.adapters import Policy
 from ..runtime.engines.actor import InferenceEngine
-from ..runtime.engines.base import OpenShelf
+from ..runtime.engines.base import AdapterStoreFactory
 from ..runtime.engines.pool import EnginePool
 from ..runtime.groups import task_group
 from ..runtime.ref import ActorRef, PoolRef, Ref
@@ -69,7 +69,7 @@ class _Spawning:
         settings: Settings,
         run_dir: Path,
         data: DataSettings | None,
-        shelf: OpenShelf | None,
+        shelf: AdapterStoreFactory | None,
         gpus: Gpus,
     ) -> None:
         self._system = system

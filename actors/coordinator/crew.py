@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ...runtime.engines.base import OpenShelf
+from ...runtime.engines.base import AdapterStoreFactory
 from ...runtime.ref import PoolRef, Ref
 from ...runtime.topics import Topics
 from ..spaces import DataAccess
@@ -18,7 +18,7 @@ class Crew(NamedTuple):
     sink: Ref
     trainer: Ref
     topics: Topics
-    open_shelf: OpenShelf | None = None
+    open_shelf: AdapterStoreFactory | None = None
     """Where the Trainer puts adapters and the engines fetch them; None where messages carry them."""
     data: DataAccess | None = None
     """For tasks of the `data` domain; None where there are none."""

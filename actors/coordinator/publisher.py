@@ -23,7 +23,7 @@ from ...messages.adapters import (
     UnloadAdapter,
     UsePolicy,
 )
-from ...runtime.engines.base import AdapterRejected, AdapterShelf, UnknownAdapter
+from ...runtime.engines.base import AdapterRejected, AdapterStore, UnknownAdapter
 from ...runtime.groups import task_group
 from ...runtime.ref import ActorRef, PoolRef, Ref
 from ...runtime.retry import ask_again
@@ -42,7 +42,7 @@ class PolicyPublisher:
         self._students = students
         self._teacher = teacher
         self._topics = topics
-        self._shelf: AdapterShelf | None = None
+        self._shelf: AdapterStore | None = None
         self.tag = ""
         """Under which new versions are put on the shelf; empty where there is none."""
         self._live: dict[str, LoadAdapter | FetchAdapter] = {}
@@ -59,7 +59,7 @@ class PolicyPublisher:
         """The version in use."""
         return self._current[policy]
 
-    def use_shelf(self, shelf: AdapterShelf, tag: str) -> None:
+    def use_shelf(self, shelf: AdapterStore, tag: str) -> None:
         """From now on versions lie on this shelf, under this tag."""
         self._shelf = shelf
         self.tag = tag

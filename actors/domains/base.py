@@ -11,7 +11,7 @@ from ...messages.episodes import Solution
 from ...messages.judging import Verdict
 from ...messages.search import Passage
 from ...messages.tasks import Goal, ReferenceKind, Task
-from ...runtime.engines.chat import ChatMessage
+from ...runtime.engines.chat.format import ChatMessage
 from ...runtime.ref import Ref
 from ...runtime.tools.base import Described
 from .prompting import Prompts

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 from ...configs.errors import BadInput, SettingsError
 from ...configs.yaml_core import parse_yaml
 from ...messages.search import Passage
-from ...runtime.engines.chat import ChatMessage
+from ...runtime.engines.chat.format import ChatMessage
 from ...runtime.tools.base import Described
 from ...runtime.tools.formats import prompt_line
 

@@ -23,7 +23,7 @@ from ...messages.generation import Completion, EndSessions, Generate, SamplingSe
 from ...messages.turns import Turn
 from ...runtime.actor import Actor
 from ...runtime.engines.base import PromptTooLong
-from ...runtime.engines.chat import ChatFormat
+from ...runtime.engines.chat.format import ChatFormat
 from ...runtime.engines.pool import EnginePool
 from ...runtime.ref import Ref
 from ...runtime.tools.calls import Reply, parse_reply

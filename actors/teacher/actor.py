@@ -26,7 +26,7 @@ from ...messages.search import Passage, PassageRef, SamplePassages
 from ...messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task, TaskRewards
 from ...messages.turns import Turn
 from ...runtime.actor import Actor
-from ...runtime.engines.chat import ChatFormat
+from ...runtime.engines.chat.format import ChatFormat
 from ...runtime.engines.pool import EnginePool
 from ...runtime.groups import task_group
 from ...runtime.ref import Ref

@@ -21,7 +21,7 @@ from ...configs.roles import TrainerSettings
 from ...messages.adapters import LoadAdapter, Policy
 from ...messages.learning import StepReport, TrainStep
 from ...runtime.actor import Actor
-from ...runtime.engines.base import AdapterShelf, OpenShelf
+from ...runtime.engines.base import AdapterStore, AdapterStoreFactory
 from ...training.adapter_files import under_tag
 
 log = structlog.get_logger("trainer")
@@ -40,7 +40,7 @@ class Trainer(Actor):
         policies: Mapping[Policy, float],
         folder: Path,
         seed: int,
-        open_shelf: OpenShelf | None = None,
+        open_shelf: AdapterStoreFactory | None = None,
     ) -> None:
         """`open_shelf`: where steps that name a tag put what they make."""
         self._settings = settings
@@ -49,7 +49,7 @@ class Trainer(Actor):
         self._folder = folder
         self._seed = seed
         self._open_shelf = open_shelf
-        self._shelf: AdapterShelf | None = None
+        self._shelf: AdapterStore | None = None
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:

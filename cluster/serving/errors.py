@@ -7,7 +7,7 @@ from ...bridge.search.embedding import TextTooLong
 from ...configs.errors import AgentFactoryError
 from ...messages.chat import BadArguments, JsonObject
 from ...runtime.engines.base import BadRequest, PromptTooLong, SchemaRefused, UnknownAdapter
-from ...runtime.engines.chat import ChatFormatError
+from ...runtime.engines.chat.format import ChatFormatError
 from ...runtime.errors import AskTimeout
 
 INVALID = "invalid_request_error"

@@ -19,7 +19,7 @@ from ...configs.serving import ServingSettings
 from ...messages.adapters import AdapterRef, LoadAdapter, Policy
 from ...messages.runs import StepFinished
 from ...runtime.engines.actor import InferenceEngine
-from ...runtime.engines.chat import ChatFormat
+from ...runtime.engines.chat.format import ChatFormat
 from ...runtime.engines.pool import EnginePool
 from ...runtime.system import ActorSystem
 from ...training.adapter_files import WEIGHTS_FILE, adapter_folder, read_adapter

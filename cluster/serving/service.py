@@ -15,9 +15,9 @@ from ...configs.serving import ServingSettings
 from ...messages.chat import FunctionCall, FunctionSpec, TokenLogprob, Usage
 from ...messages.generation import Completion, EngineStatistics, Generate, SamplingSettings
 from ...messages.turns import FinishReason
-from ...runtime.engines.chat import ChatFormat
-from ...runtime.engines.functions import open_conversation
-from ...runtime.engines.reply_text import ReplyText
+from ...runtime.engines.chat.format import ChatFormat
+from ...runtime.engines.chat.function_calling import open_conversation
+from ...runtime.engines.chat.incremental_decoder import IncrementalDecoder
 from .errors import SERVER, ApiError
 from .metrics import Metrics
 from .sampler import Piece, Sampler
@@ -97,7 +97,7 @@ class Service:
             sampling=sampling,
             adapter=self._models[model],
         )
-        text = ReplyText.of(self.chat, sampling.stop, functions)
+        text = IncrementalDecoder.of(self.chat, sampling.stop, functions)
         ask = self._sampler.follow if live else self._sampler.at_once
         async with aclosing(ask(request)) as pieces:
             async for piece in pieces:

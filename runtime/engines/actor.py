@@ -28,11 +28,11 @@ from ...messages.generation import (
     WakeEngine,
 )
 from ..actor import Actor
-from .base import AdapterRejected, AdapterShelf, EngineFailed, OpenShelf, open_engine
-from .live import LiveTokens
+from .base import AdapterRejected, AdapterStore, AdapterStoreFactory, EngineFailed, open_engine
+from .token_stream import TokenStream
 
 
-class BrokenEngine(Exception):
+class EngineCrashed(Exception):
     """Not one of our errors on purpose: the actor cannot go on with this engine."""
 
 
@@ -45,18 +45,18 @@ class InferenceEngine(Actor):
     concurrency = 8192
 
     def __init__(
-        self, model: ModelSettings, settings: EngineSettings, open_shelf: OpenShelf | None = None
+        self, model: ModelSettings, settings: EngineSettings, open_store: AdapterStoreFactory | None = None
     ) -> None:
-        """`open_shelf`: where adapters are fetched from; None where they come in messages."""
+        """`open_store`: where adapters are fetched from; None where they come in messages."""
         self._engine = open_engine(model, settings)
         self._source = model.source
-        self._open_shelf = open_shelf
-        self._shelf: AdapterShelf | None = None
+        self._open_store = open_store
+        self._store: AdapterStore | None = None
         self._stack = AsyncExitStack()
         self._fetched: dict[str | None, AdapterRef] = {}
         """What was fetched and is loaded, by name: it need not come over the wire again."""
         self._loaded = AdapterLoaded(names=())
-        self._live: dict[str, LiveTokens] = {}
+        self._streams: dict[str, TokenStream] = {}
         self._awake = asyncio.Event()
         self._awake.set()
         self._idle = asyncio.Event()
@@ -65,8 +65,8 @@ class InferenceEngine(Actor):
 
     async def start(self) -> None:
         """Open the way to the adapters, and load the model."""
-        if self._open_shelf is not None:
-            self._shelf = await self._stack.enter_async_context(self._open_shelf())
+        if self._open_store is not None:
+            self._store = await self._stack.enter_async_context(self._open_store())
         await self._engine.start()
         log.info("model loaded", model=self._source, engine=type(self._engine).__name__)
 
@@ -91,24 +91,24 @@ class InferenceEngine(Actor):
 
     async def generate(self, message: Generate) -> Completion:
         """Continue a prompt. A broken engine ends this actor's life: its supervisor makes a new one."""
-        live = LiveTokens() if message.live and message.request_id not in self._live else None
+        live = TokenStream() if message.live and message.request_id not in self._streams else None
         if live is not None:
-            self._live[message.request_id] = live
+            self._streams[message.request_id] = live
         try:
             while not self._awake.is_set():
                 await self._awake.wait()
             with self._counted():
                 return await self._engine.generate(message, live.add if live else None)
         except EngineFailed as error:
-            raise BrokenEngine(str(error)) from error
+            raise EngineCrashed(str(error)) from error
         finally:
             if live is not None:
-                del self._live[message.request_id]
+                del self._streams[message.request_id]
                 live.end()
 
     async def follow(self, message: FollowGeneration) -> Sampled:
         """What a live request has sampled; for one that does not run here, that it has ended."""
-        live = self._live.get(message.request_id)
+        live = self._streams.get(message.request_id)
         return Sampled(ended=True) if live is None else await live.beyond(message.after)
 
     async def load_adapter(self, message: LoadAdapter) -> AdapterLoaded:
@@ -120,10 +120,10 @@ class InferenceEngine(Actor):
     async def fetch_adapter(self, message: FetchAdapter) -> AdapterLoaded:
         """Load a version whose files lie on the shelf. Raises AdapterRejected, and what the shelf raises."""
         adapter = message.adapter
-        if self._shelf is None:
+        if self._store is None:
             raise AdapterRejected(f"{adapter.name}: this engine has no way to the data plane")
         if self._fetched.get(adapter.name) != adapter or adapter.name not in self._loaded.names:
-            await self.load_adapter(await self._shelf.fetch(adapter))
+            await self.load_adapter(await self._store.fetch(adapter))
             self._fetched[adapter.name] = adapter
         return self._loaded
 

@@ -5,8 +5,9 @@ Importing this module imports neither torch nor transformers; `open_engine` does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from ...configs.errors import AgentFactoryError
@@ -14,6 +15,8 @@ from ...configs.models import EngineSettings, ModelSettings, SimulatedEngineSett
 from ...configs.optional_packages import hide_unused_packages
 from ...messages.adapters import AdapterRef, LoadAdapter
 from ...messages.generation import Completion, EngineStatistics, Generate
+
+# MERGED runtime.engines.base: What every engine asks of a request before it takes it.
 
 OnTokens = Callable[[Sequence[int], Sequence[float]], None]
 """Hears, on the event loop, of tokens that were sampled and their log-probabilities."""
@@ -93,7 +96,7 @@ class Engine(Protocol):
         """Answer everything that waits with EngineClosed, and free the model."""
 
 
-class AdapterShelf(Protocol):
+class AdapterStore(Protocol):
     """Where adapters lie between the Trainer and the engines, on whatever machines those are.
 
     A ref's `tag`, policy and version say where. All wait for a shelf that is away, within its own limit,
@@ -113,22 +116,56 @@ class AdapterShelf(Protocol):
         """Remove all of a run's files."""
 
 
-OpenShelf = Callable[[], AbstractAsyncContextManager[AdapterShelf]]
+AdapterStoreFactory = Callable[[], AbstractAsyncContextManager[AdapterStore]]
 """Opens the way to the shelf, for as long as the block lasts. An actor takes it to its own process."""
 
 
 def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:
     """The engine that the settings ask for, not yet started."""
     if isinstance(engine, SimulatedEngineSettings):
-        from .chat import ChatFormat
+        from .chat.format import ChatFormat
         from .simulated import SimulatedEngine
 
         return SimulatedEngine(engine, ChatFormat.load(model.locate()))
     if isinstance(engine, VllmEngineSettings):
-        from .vllm_engine import VllmEngine
+        from .vllm.engine import VllmEngine
 
         return VllmEngine(model, engine)
     hide_unused_packages()
-    from .transformers_engine import TransformersEngine
+    from .batching.engine import TransformersEngine
 
     return TransformersEngine(model, engine)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What requests have to keep to; known once the model is loaded."""
+
+    max_context: int
+    vocabulary: int
+    constrains_output: bool = False
+    """Whether output can be held to a JSON schema."""
+
+
+def check_request(request: Generate, running: Container[str], limits: RequestLimits) -> None:
+    """Raises BadRequest, PromptTooLong."""
+    prompt = request.prompt_ids
+    if request.request_id in running:
+        raise BadRequest(f"request {request.request_id!r} is already running")
+    if not prompt:
+        raise BadRequest(f"request {request.request_id!r} has an empty prompt")
+    if min(prompt) < 0 or max(prompt) >= limits.vocabulary:
+        raise BadRequest(
+            f"request {request.request_id!r}: token ids go from 0 to {limits.vocabulary - 1}, "
+            f"found {min(prompt)} to {max(prompt)}; was it tokenized for another model?"
+        )
+    if request.sampling.output_schema is not None and not limits.constrains_output:
+        raise SchemaRefused(
+            f"request {request.request_id!r}: this engine cannot hold its output to a JSON schema; "
+            "engine.kind vllm can"
+        )
+    if len(prompt) >= limits.max_context:
+        raise PromptTooLong(
+            f"request {request.request_id!r}: the prompt has {len(prompt)} tokens and the context holds "
+            f"{limits.max_context}, one of them sampled; raise engine.max_context or end the episode"
+        )

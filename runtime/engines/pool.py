@@ -3,7 +3,7 @@
 Invariants:
   - a request goes to a replica that is neither gone nor avoided, as long as there is one;
   - the requests of a session go to one replica, which may have their key-value cache, unless it has
-    `SLACK` times the work of the least loaded one;
+    `AFFINITY_RATIO` times the work of the least loaded one;
   - sessions are remembered up to `MAX_SESSIONS`, the least recently used are forgotten first.
 """
 
@@ -17,8 +17,8 @@ from ..ref import ActorRef, PoolRef
 
 ReplyT = TypeVar("ReplyT")
 
-SLACK = 2
-FEW = 8
+AFFINITY_RATIO = 2
+AFFINITY_MIN_PENDING = 8
 """Requests of a replica that are no reason to leave it."""
 MAX_SESSIONS = 1 << 16
 
@@ -65,7 +65,11 @@ class EnginePool(PoolRef):
 
     def _home_of(self, session: str) -> ActorRef:
         home, least = self._homes.get(session), self.least_loaded()
-        if home is None or home not in self.candidates() or home.pending > max(FEW, SLACK * least.pending):
+        if (
+            home is None
+            or home not in self.candidates()
+            or home.pending > max(AFFINITY_MIN_PENDING, AFFINITY_RATIO * least.pending)
+        ):
             home = least
         self._homes[session] = home
         self._homes.move_to_end(session)

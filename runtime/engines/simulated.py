@@ -15,7 +15,7 @@ from ...messages.adapters import LoadAdapter
 from ...messages.generation import Completion, EngineStatistics, Generate
 from ...messages.turns import FinishReason
 from .base import BadRequest, EngineClosed, EngineError, EngineFailed, OnTokens, SchemaRefused, UnknownAdapter
-from .chat import ChatFormat
+from .chat.format import ChatFormat
 
 EOS_ID = 0
 

@@ -7,7 +7,7 @@ import json
 from typing import NamedTuple
 
 from ...messages.chat import Capability, ChatRequest, Usage
-from ..engines.functions import calls_functions
+from ..engines.chat.function_calling import calls_functions
 from .backend import Backend, BackendReply
 from .context import estimate_tokens, fit
 from .errors import BrokenReply, ContextTooLong, Unsupported

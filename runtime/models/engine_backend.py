@@ -24,10 +24,10 @@ from ..engines.base import (
     UnknownAdapter,
     open_engine,
 )
-from ..engines.chat import ChatFormat, ChatFormatError
-from ..engines.functions import open_conversation
-from ..engines.live import LiveTokens
-from ..engines.reply_text import ReplyText
+from ..engines.chat.format import ChatFormat, ChatFormatError
+from ..engines.chat.function_calling import open_conversation
+from ..engines.chat.incremental_decoder import IncrementalDecoder
+from ..engines.token_stream import TokenStream
 from .backend import Backend, BackendReply, Pieces
 from .context import estimate_prompt
 from .errors import ContextTooLong, ModelClosed, ModelError, ModelUnavailable, RequestRefused
@@ -101,9 +101,9 @@ class EngineBackend(Backend):
             sampling=request.sampling.model_copy(update={"output_schema": schema}),
             adapter=request.adapter,
         )
-        text = ReplyText.of(self._chat, request.sampling.stop, request.tools)
+        text = IncrementalDecoder.of(self._chat, request.sampling.stop, request.tools)
         written: list[str] = []
-        heard = LiveTokens()
+        heard = TokenStream()
         answer = asyncio.ensure_future(self._engine.generate(asked, heard.add if live else None))
         answer.add_done_callback(partial(_ended, heard))
         try:
@@ -175,7 +175,7 @@ class EngineBackend(Backend):
         )
 
 
-def _ended(heard: LiveTokens, answer: asyncio.Future[Completion]) -> None:
+def _ended(heard: TokenStream, answer: asyncio.Future[Completion]) -> None:
     """Nothing more will be heard; an error that nobody waits for any more is seen here."""
     heard.end()
     if not answer.cancelled():

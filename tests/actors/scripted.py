@@ -12,8 +12,8 @@ from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.base import Message, Request
 from agentfactory.messages.generation import Generate
 from agentfactory.runtime.engines.actor import InferenceEngine
-from agentfactory.runtime.engines.base import OpenShelf
-from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.base import AdapterStoreFactory
+from agentfactory.runtime.engines.chat.format import ChatFormat
 from agentfactory.runtime.engines.simulated import ScriptedEngine
 from agentfactory.training.seed.tokenizer import save_tokenizer
 from agentfactory.training.tasks.errands import draw_errand, read_errand, write_errand
@@ -45,7 +45,7 @@ class ScriptedInference(InferenceEngine):
         model: ModelSettings,
         script: Script,
         seconds_per_request: float = 0.0,
-        open_shelf: OpenShelf | None = None,
+        open_shelf: AdapterStoreFactory | None = None,
     ) -> None:
         super().__init__(model, SimulatedEngineSettings(), open_shelf)
         chat = ChatFormat.load(model.locate())

@@ -36,7 +36,7 @@ from agentfactory.messages.runs import (
     StepFinished,
 )
 from agentfactory.runtime.actor import Actor
-from agentfactory.runtime.engines.base import AdapterShelf, OpenShelf
+from agentfactory.runtime.engines.base import AdapterStore, AdapterStoreFactory
 from agentfactory.runtime.errors import ActorDown
 from agentfactory.runtime.ref import ActorRef, PoolRef
 from agentfactory.runtime.system import ActorSystem
@@ -54,7 +54,7 @@ class FakeTrainer(Actor):
         self,
         run_dir: Path,
         fail_at: int = -1,
-        open_shelf: OpenShelf | None = None,
+        open_shelf: AdapterStoreFactory | None = None,
         engines: PoolRef | None = None,
     ) -> None:
         self._run_dir = run_dir
@@ -149,7 +149,7 @@ async def stage(
     fail_at: int = -1,
     seconds: float = 0.0,
     transport: Literal["local", "ray"] = "local",
-    open_shelf: OpenShelf | None = None,
+    open_shelf: AdapterStoreFactory | None = None,
     plane: Plane | None = None,
     by_turns: bool = False,
 ) -> AsyncIterator[Stage]:
@@ -278,7 +278,7 @@ async def test_a_run_whose_adapters_lie_on_a_shelf_outlives_a_death_and_leaves_n
     plane = Plane()
 
     @asynccontextmanager
-    async def open_shelf() -> AsyncIterator[AdapterShelf]:
+    async def open_shelf() -> AsyncIterator[AdapterStore]:
         async with plane.open(DataSettings()) as tiers:
             yield StoredAdapters(tiers)
 
@@ -293,7 +293,7 @@ async def kill_two(
     model: ModelSettings,
     victims: tuple[str, str],
     transport: Literal["local", "ray"],
-    open_shelf: OpenShelf | None = None,
+    open_shelf: AdapterStoreFactory | None = None,
 ) -> None:
     """Kill one at the first lease and one at some later lease; the run must not show it."""
     chosen = settings()

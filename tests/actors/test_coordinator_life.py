@@ -35,7 +35,7 @@ from agentfactory.messages.runs import (
 )
 from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks
 from agentfactory.messages.trajectories import FindTrajectories, FoundTrajectories, Trajectory
-from agentfactory.runtime.engines.base import AdapterShelf, OpenShelf
+from agentfactory.runtime.engines.base import AdapterStore, AdapterStoreFactory
 from agentfactory.runtime.topics import Publish
 from agentfactory.training.adapter_files import adapter_folder, under_tag
 from tests.actors.coordinator_parts import FAILS, TASK, lease, solution, turn, verdict
@@ -76,7 +76,7 @@ class Run:
     def __init__(
         self,
         folder: Path,
-        open_shelf: OpenShelf | None = None,
+        open_shelf: AdapterStoreFactory | None = None,
         student: Peer | None = None,
         **changes: object,
     ) -> None:
@@ -352,7 +352,7 @@ async def test_versions_of_a_run_with_a_shelf_lie_under_its_own_tag_and_the_shel
     shelves: list[_Shelf] = []
 
     @asynccontextmanager
-    async def open_shelf() -> AsyncIterator[AdapterShelf]:
+    async def open_shelf() -> AsyncIterator[AdapterStore]:
         shelves.append(_Shelf())
         yield shelves[-1]
         shelves[-1].calls.append("closed")

@@ -8,7 +8,7 @@ from agentfactory.actors.domains import domain_named, names
 from agentfactory.actors.domains.prompting import read_examples
 from agentfactory.configs.data import LIBRARY
 from agentfactory.configs.roles import MAX_EXAMPLES
-from agentfactory.runtime.engines.chat import ChatMessage
+from agentfactory.runtime.engines.chat.format import ChatMessage
 from tests.actors.prompt_cases import PASSAGE, TOOLS
 
 PROMPTS = Path(__file__).parent / "prompts"

@@ -17,7 +17,7 @@ from agentfactory.messages.adapters import AdapterRef, UsePolicy
 from agentfactory.messages.episodes import Solution, SolveTask
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.turns import ToolCall
-from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.chat.format import ChatFormat
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool

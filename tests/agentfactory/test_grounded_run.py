@@ -13,7 +13,7 @@ from agentfactory.configs.roles import RetrieveSettings
 from agentfactory.configs.settings import Settings
 from agentfactory.factory import Factory
 from agentfactory.messages.search import PassageRef
-from agentfactory.runtime.engines.base import OpenShelf
+from agentfactory.runtime.engines.base import AdapterStoreFactory
 from tests.actors.scripted import ScriptedInference
 from tests.cluster.test_data_plane import settings as data_settings
 
@@ -38,9 +38,9 @@ class ByTheBook(ScriptedInference):
     """Stands where the engine stands."""
 
     def __init__(
-        self, model: ModelSettings, settings: EngineSettings, open_shelf: OpenShelf | None = None
+        self, model: ModelSettings, settings: EngineSettings, open_store: AdapterStoreFactory | None = None
     ) -> None:
-        super().__init__(model, by_the_book, open_shelf=open_shelf)
+        super().__init__(model, by_the_book, open_store=open_store)
 
 
 @pytest.fixture

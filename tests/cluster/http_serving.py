@@ -16,7 +16,7 @@ from agentfactory.configs.serving import ServingSettings
 from agentfactory.messages.generation import Completion, EngineStatistics, Generate
 from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.engines.base import Engine, EngineError, OnTokens
-from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.chat.format import ChatFormat
 from agentfactory.runtime.engines.simulated import Reply, ScriptedEngine
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem

@@ -16,7 +16,7 @@ from agentfactory.configs.models import (
     TransformersEngineSettings,
     VllmEngineSettings,
 )
-from agentfactory.runtime.engines.slots import FIRST_ROWS
+from agentfactory.runtime.engines.batching.kv_cache import FIRST_ROWS
 from agentfactory.serving_cli import _plan
 
 PER_TOKEN = 2 * 4 * 4 * 32 * 4

@@ -13,7 +13,7 @@ from agentfactory.cluster.serving.service import Service
 from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
 from agentfactory.configs.serving import ServingSettings
 from agentfactory.runtime.engines.actor import InferenceEngine
-from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.chat.format import ChatFormat
 from agentfactory.runtime.system import ActorSystem
 
 EXAMPLES = 60

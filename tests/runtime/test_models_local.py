@@ -27,7 +27,7 @@ from agentfactory.messages.chat import (
     UserMessage,
 )
 from agentfactory.messages.generation import SamplingSettings
-from agentfactory.runtime.engines.chat import ChatFormat
+from agentfactory.runtime.engines.chat.format import ChatFormat
 from agentfactory.runtime.engines.simulated import ScriptedEngine
 from agentfactory.runtime.models import ChatModel, open_model
 from agentfactory.runtime.models.engine_backend import EngineBackend

@@ -18,9 +18,11 @@ from agentfactory.messages.chat import UserMessage
 from agentfactory.runtime import mailbox
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.daemon_thread import in_daemon_thread
-from agentfactory.runtime.engines import scheduler, transformers_engine, vllm_engine
 from agentfactory.runtime.engines.base import EngineClosed
-from agentfactory.runtime.engines.transformers_engine import TransformersEngine
+from agentfactory.runtime.engines.batching import engine as transformers_engine
+from agentfactory.runtime.engines.batching import scheduler
+from agentfactory.runtime.engines.batching.engine import TransformersEngine
+from agentfactory.runtime.engines.vllm import engine as vllm_engine
 from agentfactory.runtime.envelope import Envelope
 from agentfactory.runtime.errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
 from agentfactory.runtime.mailbox import Mailbox

@@ -6,7 +6,7 @@ from typing import Final
 
 from ....messages.goals import Check, CodeGoal
 from ....messages.search import Passage
-from ....runtime.engines.chat import ChatMessage
+from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import code
 from ..base import CheckedTask, TeacherParts, read_description
 

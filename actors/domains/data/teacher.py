@@ -3,7 +3,7 @@
 from typing import Final
 
 from ....messages.search import Passage
-from ....runtime.engines.chat import ChatMessage
+from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import errands
 from ....training.tasks.library import read_library
 from ..base import CheckedTask, TeacherParts, read_description

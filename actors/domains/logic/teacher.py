@@ -2,7 +2,7 @@
 
 from ....messages.goals import LogicGoal
 from ....messages.search import Passage
-from ....runtime.engines.chat import ChatMessage
+from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import columns, logic
 from ..base import CheckedTask, TeacherParts, read_description
 

@@ -1,7 +1,7 @@
 """The Teacher's side of tasks with many steps."""
 
 from ....messages.search import Passage
-from ....runtime.engines.chat import ChatMessage
+from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import long
 from ..base import CheckedTask, TeacherParts, read_description
 

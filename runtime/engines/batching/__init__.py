@@ -1,0 +1,1 @@
+"""batching: say what is in here."""

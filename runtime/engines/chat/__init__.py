@@ -1,0 +1,1 @@
+"""chat: say what is in here."""

@@ -1,0 +1,1 @@
+"""vllm: say what is in here."""

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "agentfactory": {"messages", "configs", "runtime", "training", "bridge", "actors", "cluster"},
 }
 HEAVY = {"torch", "transformers", "vllm", "peft", "trl", "sentence_transformers"}
-LIGHT_ENGINE_FILES = {"__init__", "base", "chat", "simulated"}
+HEAVY_ENGINE_MODULES = ("runtime.engines.lora", "runtime.engines.batching.")
+"""Imported lazily by the engines and the registry: everything else there starts without torch."""
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
 
@@ -189,7 +190,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_needed(imports: dict[P
 
 def _needs_tensors(path: Path) -> bool:
     name = name_of(path)
-    engine = name.startswith("runtime.engines.") and path.stem not in LIGHT_ENGINE_FILES
+    engine = name.startswith(HEAVY_ENGINE_MODULES)
     return engine or name.startswith("training.")
 
 

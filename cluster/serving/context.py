@@ -10,7 +10,7 @@ import psutil
 from ...configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
 
 ROWS_AT_LEAST: Final = 8
-"""Rows that the engine on transformers makes room for at once (`runtime.engines.batching.kv_cache.FIRST_ROWS`)."""
+"""Rows that the engine on transformers allocates at once (`kv_cache.FIRST_ROWS`)."""
 SHARE: Final = 0.5
 """Of the memory that is free beside the weights: shorter sequences and the work itself need the rest."""
 LEAST_TOKENS: Final = 16

@@ -1,8 +1,8 @@
-"""The engine as an actor, so that every Student and Teacher shares its batches.
+"""Inference engine as an actor, so that every Student and Teacher shares its batches.
 
 Consumes Generate, FollowGeneration, LoadAdapter, FetchAdapter, UnloadAdapter, AbortGeneration,
 EndSessions, SleepEngine, WakeEngine, DescribeEngine; produces Completion, Sampled, AdapterLoaded,
-EngineStatistics; waits for the engine, and for the shelf that adapters are fetched from; unblocked by
+EngineStatistics; waits for the engine, and for the store that adapters are fetched from; unblocked by
 them, or by the asker's deadline, which aborts the request.
 """
 
@@ -33,7 +33,7 @@ from .token_stream import TokenStream
 
 
 class EngineCrashed(Exception):
-    """Not one of our errors on purpose: the actor cannot go on with this engine."""
+    """The engine is unusable. Not an AgentFactoryError on purpose: the supervisor restarts the actor."""
 
 
 log = structlog.get_logger("engine")
@@ -64,19 +64,19 @@ class InferenceEngine(Actor):
         self._running = 0
 
     async def start(self) -> None:
-        """Open the way to the adapters, and load the model."""
+        """Connect to the adapter store, and load the model."""
         if self._open_store is not None:
             self._store = await self._stack.enter_async_context(self._open_store())
         await self._engine.start()
         log.info("model loaded", model=self._source, engine=type(self._engine).__name__)
 
     async def aclose(self) -> None:
-        """Answer what waits, and free the model."""
+        """Answer waiting requests with EngineClosed, and free the model."""
         await self._engine.aclose()
         await self._stack.aclose()
 
     def measures(self) -> dict[str, float]:
-        """What the engine does, for Ray's metrics."""
+        """Gauges and counters for Ray's metrics."""
         seen = self._engine.statistics()
         return {
             "engine_running": seen.running,
@@ -91,25 +91,25 @@ class InferenceEngine(Actor):
 
     async def generate(self, message: Generate) -> Completion:
         """Continue a prompt. A broken engine ends this actor's life: its supervisor makes a new one."""
-        live = TokenStream() if message.live and message.request_id not in self._streams else None
-        if live is not None:
-            self._streams[message.request_id] = live
+        stream = TokenStream() if message.live and message.request_id not in self._streams else None
+        if stream is not None:
+            self._streams[message.request_id] = stream
         try:
             while not self._awake.is_set():
                 await self._awake.wait()
             with self._counted():
-                return await self._engine.generate(message, live.add if live else None)
+                return await self._engine.generate(message, stream.add if stream else None)
         except EngineFailed as error:
             raise EngineCrashed(str(error)) from error
         finally:
-            if live is not None:
+            if stream is not None:
                 del self._streams[message.request_id]
-                live.end()
+                stream.end()
 
     async def follow(self, message: FollowGeneration) -> Sampled:
-        """What a live request has sampled; for one that does not run here, that it has ended."""
-        live = self._streams.get(message.request_id)
-        return Sampled(ended=True) if live is None else await live.beyond(message.after)
+        """Tokens of a streamed request; for one that does not run here, that it has ended."""
+        stream = self._streams.get(message.request_id)
+        return Sampled(ended=True) if stream is None else await stream.beyond(message.after)
 
     async def load_adapter(self, message: LoadAdapter) -> AdapterLoaded:
         """Load a version beside the others."""
@@ -118,7 +118,7 @@ class InferenceEngine(Actor):
         return self._loaded
 
     async def fetch_adapter(self, message: FetchAdapter) -> AdapterLoaded:
-        """Load a version whose files lie on the shelf. Raises AdapterRejected, and what the shelf raises."""
+        """Load a version from the adapter store. Raises AdapterRejected, and what the store raises."""
         adapter = message.adapter
         if self._store is None:
             raise AdapterRejected(f"{adapter.name}: this engine has no way to the data plane")
@@ -159,7 +159,7 @@ class InferenceEngine(Actor):
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Know when nothing runs."""
+        """Count a running request; `_idle` is set at zero."""
         self._running += 1
         self._idle.clear()
         try:
@@ -174,5 +174,5 @@ class InferenceEngine(Actor):
         self._engine.end_sessions(message.sessions)
 
     async def describe(self, message: DescribeEngine) -> EngineStatistics:
-        """What was done, and what is running."""
+        """Totals since the start, and what is running."""
         return self._engine.statistics()

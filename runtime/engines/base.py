@@ -1,4 +1,4 @@
-"""What an inference engine offers, whichever library runs it. Shaped after vLLM's AsyncLLM.
+"""The interface of an inference engine, its errors, and common checks. Shaped after vLLM's AsyncLLM.
 
 Importing this module imports neither torch nor transformers; `open_engine` does, when it must.
 """
@@ -16,10 +16,8 @@ from ...configs.optional_packages import hide_unused_packages
 from ...messages.adapters import AdapterRef, LoadAdapter
 from ...messages.generation import Completion, EngineStatistics, Generate
 
-# MERGED runtime.engines.base: What every engine asks of a request before it takes it.
-
 OnTokens = Callable[[Sequence[int], Sequence[float]], None]
-"""Hears, on the event loop, of tokens that were sampled and their log-probabilities."""
+"""Callback on the event loop: newly sampled tokens and their log-probabilities."""
 
 
 class EngineError(AgentFactoryError):
@@ -90,34 +88,34 @@ class Engine(Protocol):
         """Take it again; without `sleep` before, nothing happens."""
 
     def statistics(self) -> EngineStatistics:
-        """What was done since the start, and what is running."""
+        """Totals since the start, and what is running."""
 
     async def aclose(self) -> None:
         """Answer everything that waits with EngineClosed, and free the model."""
 
 
 class AdapterStore(Protocol):
-    """Where adapters lie between the Trainer and the engines, on whatever machines those are.
+    """Storage of adapters between the Trainer and the engines, on whatever machines those are.
 
-    A ref's `tag`, policy and version say where. All wait for a shelf that is away, within its own limit,
-    and raise its own error then.
+    The key is a ref's `tag`, policy and version. All methods wait for a store that is away, within its own
+    limit, and raise its own error then.
     """
 
     async def put(self, adapter: LoadAdapter) -> None:
-        """Make its files available to every engine; those that are there already stay."""
+        """Make an adapter's files available to every engine; those that are there already stay."""
 
     async def fetch(self, adapter: AdapterRef) -> LoadAdapter:
-        """Its files, which are the ones that the ref means by digest. Raises AdapterRejected."""
+        """The adapter's files, checked against the ref's digest. Raises AdapterRejected."""
 
     async def remove(self, adapter: AdapterRef) -> None:
-        """Remove its files; none is no error."""
+        """Remove an adapter's files; none is no error."""
 
     async def clear(self, tag: str) -> None:
         """Remove all of a run's files."""
 
 
 AdapterStoreFactory = Callable[[], AbstractAsyncContextManager[AdapterStore]]
-"""Opens the way to the shelf, for as long as the block lasts. An actor takes it to its own process."""
+"""Connects to the store for as long as the block lasts. It is pickled into an actor's process."""
 
 
 def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:
@@ -139,12 +137,12 @@ def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What requests have to keep to; known once the model is loaded."""
+    """Limits of a loaded model that requests are checked against."""
 
     max_context: int
     vocabulary: int
     constrains_output: bool = False
-    """Whether output can be held to a JSON schema."""
+    """Output can be constrained to a JSON schema."""
 
 
 def check_request(request: Generate, running: Container[str], limits: RequestLimits) -> None:

@@ -1,7 +1,7 @@
-"""From an adapter's bytes to a model that has it: checked first, then merged (or layered).
+"""LoRA adapters: checking an adapter's bytes, and a model that has it, merged (or with peft's layers).
 
 Merging by hand, W' = W + scaling·B·A, rather than by peft's `merge_and_unload`: that one adds into
-the weight in place, and here every other lane shares it. The few lines are held to peft's own
+the weight in place, and here every other version shares it. The few lines are held to peft's own
 forward by the tests. On a quantized base nothing can be merged, so peft's layers stay in.
 """
 

@@ -1,4 +1,4 @@
-"""Replicas of an engine as one ref.
+"""Replicas of an engine as one ref: least-loaded routing with session affinity.
 
 Invariants:
   - a request goes to a replica that is neither gone nor avoided, as long as there is one;
@@ -19,7 +19,7 @@ ReplyT = TypeVar("ReplyT")
 
 AFFINITY_RATIO = 2
 AFFINITY_MIN_PENDING = 8
-"""Requests of a replica that are no reason to leave it."""
+"""Pending requests of a replica up to which its sessions stay, whatever the others' load."""
 MAX_SESSIONS = 1 << 16
 
 

@@ -1,4 +1,4 @@
-"""A request's tokens while it runs, for whoever follows it.
+"""The tokens of a running request, for those who follow it by long polling.
 
 A follower asks again and again for what lies beyond the tokens it knows, so that a slow one gets more at
 a time and nothing is queued for it.
@@ -11,7 +11,7 @@ from ...messages.generation import Sampled
 
 
 class TokenStream:
-    """What one request has sampled so far.
+    """The tokens that one request has sampled so far.
 
     live.add([5], [-0.1])
     await live.beyond(0)      # Sampled(token_ids=(5,), logprobs=(-0.1,), ended=False)

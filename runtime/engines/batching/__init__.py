@@ -1,1 +1,1 @@
-"""batching: say what is in here."""
+"""Continuous batching on transformers: the engine of small machines. Needs torch."""

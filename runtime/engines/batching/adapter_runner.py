@@ -1,10 +1,10 @@
-"""A lane: one adapter version's weights, and the sequences that run on them.
+"""Runner of one adapter version: its weights, and the sequences that decode on them.
 
 The adapter is merged into copies of the weights it targets; everything else is shared with the
 base. So decoding costs nothing extra, which is what counts for small models, where a step is
-bound by the number of operations. A lane costs a copy of the targeted weights, and every lane
-with active rows its own forward pass. For big models vLLM takes over, which keeps adapters apart and
-mixes them within one batch.
+bound by the number of operations. A runner costs a copy of the targeted weights, and every runner
+with active sequences its own forward pass. For big models vLLM takes over, which keeps adapters apart
+and mixes them within one batch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .sequence import SequenceState
 
 
 class AdapterRunner:
-    """Rows decoded together under one version of the weights."""
+    """Sequences decoded together under one version of the weights."""
 
     def __init__(self, sha256: str, model: PreTrainedModel, layout: KvCacheLayout, max_context: int) -> None:
         self.sha256 = sha256
         self.refcount = 0
-        """Requests queued or active: the lane may go when it is closing and there are none."""
+        """Requests queued or active: a draining runner is dropped at zero."""
         self.draining = False
         self._model = model
         self._layout = layout
@@ -35,7 +35,7 @@ class AdapterRunner:
 
     @property
     def active(self) -> int:
-        """Rows that decode."""
+        """Number of sequences that decode."""
         return sum(bucket.active for bucket in self._buckets.values())
 
     def join(self, sequence: SequenceState, parked: SequenceState | None = None) -> None:
@@ -49,9 +49,9 @@ class AdapterRunner:
             bucket.join(sequence, parked)
 
     def begin_step(self) -> None:
-        """Move rows that have outgrown their band. Call once before each step, before rows join it.
+        """Move sequences that have outgrown their bucket. Call once before each step, before any joins.
 
-        A band that is left without a row goes.
+        Empty buckets are released.
         """
         for bucket in list(self._buckets.values()):
             for sequence in [
@@ -64,12 +64,12 @@ class AdapterRunner:
             bucket.decoding = bucket.active
 
     def release(self) -> None:
-        """The lane is not used any more; the next one may have its slots."""
+        """Return the buckets' memory for the next runner."""
         for bucket in self._buckets.values():
             bucket.release()
 
     def step(self) -> Iterable[tuple[SequenceState, int]]:
-        """Feed every active row's new tokens and sample one more; yields each row and its new token."""
+        """Feed every active sequence's new tokens and sample one more; yields each with its new token."""
         step = ForwardBatch(list(self._buckets.values()), self._model.device)
         logits = self._model(
             input_ids=step.input_ids.unsqueeze(0),

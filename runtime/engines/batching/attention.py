@@ -21,7 +21,7 @@ NAME = "agentfactory_slots"
 
 
 class PackedAttention(Protocol):
-    """One forward pass over packed tokens: where their keys and values go, and who sees whom."""
+    """One forward pass over packed tokens: where keys and values go, and what attends to what."""
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
@@ -30,7 +30,7 @@ class PackedAttention(Protocol):
 
 
 class LayerShape(NamedTuple):
-    """What one token leaves in one layer's cache."""
+    """Shape of one token's entry in one layer's cache."""
 
     heads: int
     key_dim: int
@@ -50,7 +50,7 @@ def packed_attention(
     s_aux: Tensor | None = None,
     **unused: object,
 ) -> tuple[Tensor, None]:
-    """The registered function: tensors come as [1, heads, N, d] and leave as [1, N, heads, d]."""
+    """Registered with transformers: tensors come as [1, heads, N, d] and leave as [1, N, heads, d]."""
     if packed is None:
         raise EngineFailed("this model does not hand the engine's slots to its attention; use vLLM for it")
     if softcap is not None or s_aux is not None:

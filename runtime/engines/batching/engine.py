@@ -2,8 +2,8 @@
 
 This file is the event loop's side: it checks requests, hands them to the worker's thread, and
 settles their futures when the worker reports, once per step. `worker` runs the thread, `scheduler`
-decides who runs, `lane` holds one adapter version, `slots` the key-value cache, `step` and
-`attention` the forward pass.
+decides who runs, `adapter_runner` holds one adapter version, `kv_cache` the key-value cache,
+`forward_batch` and `attention` the forward pass.
 
     engine = TransformersEngine(ModelSettings(), TransformersEngineSettings())
     await engine.start()
@@ -87,7 +87,7 @@ class TransformersEngine:
             self._submit_overflow(worker)
 
     def abort(self, request_ids: tuple[str, ...]) -> None:
-        """Free these requests' rows at the next step; their callers get what was sampled so far."""
+        """Stop these requests at the next step; their callers get what was sampled so far."""
         for sequence in [
             sequence for sequence in self._overflow if sequence.request.request_id in request_ids
         ]:
@@ -98,7 +98,7 @@ class TransformersEngine:
             self._worker.put(AbortRequests(request_ids))
 
     def end_sessions(self, sessions: tuple[str, ...]) -> None:
-        """Free the rows kept for these sessions."""
+        """Free the caches kept for these sessions."""
         if self._worker is not None and not self._closed:
             self._worker.put(DropSessions(sessions))
 
@@ -117,10 +117,10 @@ class TransformersEngine:
         return await answer
 
     async def sleep(self) -> None:
-        """It keeps its memory."""
+        """No-op: this engine never releases its memory."""
 
     async def wake(self) -> None:
-        """It had kept its memory."""
+        """No-op, like `sleep`."""
 
     def statistics(self) -> EngineStatistics:
         """Since the start; `waiting` counts the callers that wait for room in the queue, too."""
@@ -145,7 +145,7 @@ class TransformersEngine:
                 self._fail_rest()
 
     def _fail_rest(self) -> None:
-        """The worker will answer nobody any more."""
+        """Answer what the worker will not answer any more."""
         for sequence in self._sequences.values():
             if not sequence.answer.done():
                 sequence.answer.set_exception(EngineClosed("the engine was closed while this ran"))

@@ -1,8 +1,8 @@
-"""One forward pass over all active rows of a lane, packed without padding.
+"""Batch of one forward pass: all active sequences of a runner, packed without padding.
 
-The tokens of all rows lie one after another in a batch of one: first a band's decoding rows with a
-token each, then the rows that joined with the rest of their prompts, then the next band. Linear
-layers see [1, N]; only attention looks at rows, band by band.
+The tokens of all rows lie one after another in a batch of one: first a bucket's decoding rows with a
+token each, then the rows that joined with the rest of their prompts (prefill), then the next bucket.
+Linear layers see [1, N]; only attention looks at rows, bucket by bucket.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .kv_cache import LengthBucket
 from .sequence import SequenceState
 
 _COLUMNS = 8
-"""Attention reads columns up to the longest row of the band, rounded up to this many."""
+"""Attention reads columns up to the longest row of the bucket, rounded up to this many."""
 
 
 class ForwardBatch:
-    """The plan of one forward pass; it is what the model's attention gets as `slots`."""
+    """Inputs of one forward pass; the model's attention gets it as `packed`."""
 
     def __init__(self, buckets: list[LengthBucket], device: torch.device) -> None:
         self.buckets = [bucket for bucket in buckets if bucket.active]
@@ -45,18 +45,18 @@ class ForwardBatch:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """See `attention.Slots`."""
+        """See `attention.PackedAttention`."""
         outs = [part.attend(layer, query, key, value, scaling, window) for part in self._parts]
         return outs[0] if len(outs) == 1 else torch.cat(outs)
 
     def finish(self) -> None:
-        """The pass is over: everything that was fed is cached."""
+        """Mark everything that was fed as cached, after the pass."""
         for row in self.rows:
             row.cached = len(row.tokens)
 
 
 class _BucketBatch:
-    """One band's share of a step: its slice of the packed tokens, and its two kinds of rows."""
+    """One bucket's share of the batch: its slice of the packed tokens, and its two kinds of rows."""
 
     def __init__(self, bucket: LengthBucket, counts: list[int], start: int, positions: Tensor) -> None:
         self._bucket = bucket
@@ -93,7 +93,7 @@ class _BucketBatch:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Attention of this band's tokens, [Nb, heads, d]."""
+        """Attention of this bucket's tokens, [Nb, heads, d]."""
         keys, values = self._bucket.keys(layer), self._bucket.values(layer)
         keys[self._rows, :, self._positions] = key[self._tokens]
         values[self._rows, :, self._positions] = value[self._tokens]

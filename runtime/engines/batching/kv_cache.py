@@ -1,9 +1,9 @@
-"""The key-value cache: rows of slots, in bands of one width.
+"""Key-value cache: rows of token slots, in buckets of one length.
 
-A sequence lives in the narrowest band that holds it and moves up when it outgrows it, so short
-sequences never pay, in time or memory, for a long neighbour. A band that holds no row gives its
-memory back, so the cache is as large as what is in flight needs, however many versions there are.
-Within a band the rows lie as
+A sequence lives in the narrowest bucket that holds it and moves up when it outgrows it, so short
+sequences never pay, in time or memory, for a long neighbour. A bucket without sequences releases its
+memory, so the cache is as large as what is in flight needs, however many versions there are.
+Within a bucket the rows, one for each sequence, lie as
 
     [ decoding … | joined this step … | parked … | free … ]
     0          decoding             active      len(rows)  capacity
@@ -26,11 +26,11 @@ from .attention import LayerShape
 from .sequence import SequenceState
 
 FIRST_ROWS = 8
-"""Rows of a new band; doubled whenever it is full."""
+"""Rows of a new bucket; doubled whenever it is full."""
 MAX_SPARE = 8
-"""Stores kept for bands to come, the largest."""
+"""Stores kept for later buckets, the largest."""
 MAX_TOO_LARGE = 4
-"""A new band takes spare stores of at most so many times what it needs."""
+"""A new bucket takes spare stores of at most so many times what it needs."""
 
 
 class LayerIndex(NamedTuple):
@@ -41,7 +41,7 @@ class LayerIndex(NamedTuple):
 
 
 class KvCacheLayout:
-    """Which tensors a band is made of. Layers of the same shape share one, so a row moves at once."""
+    """The tensors that a bucket is made of. Layers of the same shape share one, so a row moves at once."""
 
     def __init__(self, layers: list[LayerShape], dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.device = dtype, device
@@ -83,7 +83,7 @@ class KvCacheLayout:
         return None
 
     def release(self, stores: list[Tensor]) -> None:
-        """Keep these for a band to come: new versions come every step, and fresh memory is slow."""
+        """Keep these for a later bucket: new versions come every step, and fresh memory is slow."""
         self._spare.append([_whole(store) for store in stores])
         self._spare.sort(key=lambda spare: spare[0].numel())
         del self._spare[:-MAX_SPARE]
@@ -95,13 +95,13 @@ def _rows_in(stores: list[Tensor], sizes: list[int]) -> int:
 
 
 def _whole(store: Tensor) -> Tensor:
-    """All that was allocated for a store, flat: a band's width may leave a rest."""
+    """All that was allocated for a store, flat: a bucket's width may leave a rest."""
     size = store.untyped_storage().nbytes() // store.element_size()
     return store.as_strided((size,), (1,), 0)
 
 
 class LengthBucket:
-    """Rows of one width."""
+    """Cache rows of one width, each with its sequence."""
 
     def __init__(self, layout: KvCacheLayout, width: int) -> None:
         self.width = width
@@ -128,7 +128,7 @@ class LengthBucket:
         return self._stores[0].shape[1]
 
     def join(self, row: SequenceState, source: SequenceState | None = None) -> None:
-        """Make `row` the last active one, with the cache of `source`: a row of another band, or itself."""
+        """Make `row` the last active one, with the cache of `source`: a row of another bucket, or itself."""
         self._reserve()
         if self.active < len(self.rows):  # a parked row is in the way
             self._move(self.active, len(self.rows))
@@ -145,7 +145,7 @@ class LengthBucket:
         self.active += 1
 
     def park(self, row: SequenceState) -> None:
-        """Active to parked."""
+        """Keep the cache of an active row that does not decode any more."""
         self._swap(row.index, self.active - 1)
         self.active -= 1
 
@@ -166,7 +166,7 @@ class LengthBucket:
         self.rows.pop()
 
     def release(self) -> None:
-        """The band is not used any more; its memory is."""
+        """Return the memory to the layout; the bucket is not used any more."""
         self._layout.release(self._stores)
 
     def _reserve(self) -> None:
@@ -179,9 +179,9 @@ class LengthBucket:
         self._stores = grown
 
     def _take_over(self, source: SequenceState) -> None:
-        """Copy a row of another band into the slot at `active`, and close its hole there."""
+        """Copy a row of another bucket into the slot at `active`, and close its hole there."""
         bucket, start = source.bucket, source.index
-        assert bucket is not None
+        assert isinstance(bucket, LengthBucket)
         assert bucket is not self
         self._copy_from(bucket, start, self.active, source.cached)
         source.bucket = None

@@ -64,7 +64,7 @@ def _quantization(settings: ModelSettings, device: str):  # type: ignore[no-unty
 
 
 def _check_layers(model: PreTrainedModel) -> None:
-    """Only layers with keys and values for every token can live in slots."""
+    """Only layers with keys and values for every token can live in the cache."""
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
     strange = kinds - {"full_attention", "sliding_attention"}
     if strange:

@@ -1,7 +1,7 @@
-"""Who runs when: the queue, the lanes, the parked sessions. No thread and no waiting in here.
+"""Scheduler of continuous batching: the queue, the adapter runners, the parked sessions.
 
-Rows join a lane between steps, first come first served, while fewer than `max_batch` are active.
-A step feeds every lane that has active rows once.
+No thread and no waiting in here. Sequences join a runner between steps, first come first served, while
+fewer than `max_batch` are active. A step feeds every runner that has active sequences once.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ PREFILL_TOKENS = 4096
 
 
 class FinishedSequence(NamedTuple):
-    """A row that has left, and why."""
+    """A sequence that has left, and its finish reason."""
 
     sequence: SequenceState
     reason: FinishReason
 
 
 class Scheduler:
-    """One base model and its lanes."""
+    """One base model and its adapter runners."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Scheduler:
         self._sequences: dict[str, SequenceState] = {}
         """Queued and active, by request id."""
         self._watched: dict[str, SequenceState] = {}
-        """Those of them whose tokens somebody hears of."""
+        """Those of them whose tokens are streamed."""
         self._queue: deque[SequenceState] = deque()
         self._parked = SessionKvCache(settings.max_parked)
         self._active = 0
@@ -76,7 +76,7 @@ class Scheduler:
         )
 
     def submit(self, sequence: SequenceState) -> None:
-        """Queue a row. Raises UnknownAdapter."""
+        """Queue a sequence. Raises UnknownAdapter."""
         name = sequence.request.adapter
         runner = self._runners.get(name)
         if runner is None or runner.draining:
@@ -88,7 +88,7 @@ class Scheduler:
         self._queue.append(sequence)
 
     def abort(self, request_ids: Iterable[str]) -> list[FinishedSequence]:
-        """Take these out of the queue or their slot; unknown ids are ignored."""
+        """Remove these from the queue or the batch; unknown ids are ignored."""
         sequences = [sequence for sequence in map(self._sequences.get, request_ids) if sequence is not None]
         for sequence in sequences:
             if sequence.bucket is None:
@@ -109,11 +109,11 @@ class Scheduler:
         return sequences
 
     def end_sessions(self, sessions: Iterable[str]) -> None:
-        """Free the parked rows of these sessions."""
+        """Free the parked caches of these sessions."""
         self._parked.end(sessions)
 
     def load(self, request: LoadAdapter) -> tuple[str, ...]:
-        """Make a lane for the adapter; the same bytes again change nothing. Raises AdapterRejected."""
+        """Make a runner for the adapter; the same bytes again change nothing. Raises AdapterRejected."""
         name = request.adapter.name
         if name is None:
             return self.adapters  # version 0 is the base model
@@ -128,7 +128,7 @@ class Scheduler:
         return self.adapters
 
     def unload(self, name: str) -> None:
-        """Refuse new requests; the lane goes when its last one has ended (see `is_unloaded`)."""
+        """Refuse new requests; the runner is dropped when its last one has ended (see `is_unloaded`)."""
         runner = self._runners.get(name)
         if runner is None or runner.draining:
             raise UnknownAdapter(f"adapter {name!r} is not loaded; loaded: {list(self.adapters)}")
@@ -136,11 +136,11 @@ class Scheduler:
         self._drop_if_unused(name)
 
     def is_unloaded(self, name: str) -> bool:
-        """Whether an unloaded adapter's lane has been dropped."""
+        """Whether an unloaded adapter's runner has been dropped."""
         return name not in self._runners
 
     def step(self) -> list[FinishedSequence]:
-        """Let queued rows join, and sample one token for every active row; returns who ended."""
+        """Admit queued sequences, and sample one token for every active one; returns those that finished."""
         runners = list(self._runners.values())
         for runner in runners:
             runner.begin_step()
@@ -162,9 +162,9 @@ class Scheduler:
         return finished
 
     def pending_callbacks(self) -> list[Callable[[], None]]:
-        """What those who listen are to be told, each call once."""
+        """Callbacks for the tokens that have not been streamed yet, to be called on the event loop."""
         return [
-            tell for sequence in self._watched.values() if (tell := sequence.pending_callbacks()) is not None
+            tell for sequence in self._watched.values() if (tell := sequence.pending_callback()) is not None
         ]
 
     def statistics(self) -> EngineStatistics:

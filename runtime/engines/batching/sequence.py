@@ -1,4 +1,4 @@
-"""One sequence on its way through the engine."""
+"""One sequence on its way through the engine, and the criteria that end it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ....messages.generation import Completion, Generate
 from ....messages.turns import FinishReason
 from ..base import OnTokens
 
-if TYPE_CHECKING:
-    from .kv_cache import LengthBucket
-
-# MERGED runtime.engines.batching.sequence: When a sequence is over.
-
 Answer = asyncio.Future[Completion]
+
+
+class CacheBucket(Protocol):
+    """The part of the KV cache that holds a sequence: `kv_cache.LengthBucket`."""
+
+    def park(self, row: SequenceState) -> None:
+        """Keep the cache of an active sequence that does not decode any more."""
+
+    def free(self, row: SequenceState) -> None:
+        """Forget a sequence, active or parked."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,21 +37,21 @@ class SequenceState:
     """Prompt and sampled tokens. All but the last one sampled are cached after a step."""
     seed: int
     cached: int = 0
-    """Leading tokens whose keys and values lie in the row's slot."""
+    """Leading tokens whose keys and values lie in the KV cache."""
     reused: int = 0
     """Of the prompt's tokens, those that were cached when the request joined."""
     logprobs: list[float] = field(default_factory=list)
-    bucket: LengthBucket | None = None
+    bucket: CacheBucket | None = None
     index: int = -1
-    """Position in the band."""
+    """Row in the bucket."""
     on_tokens: OnTokens | None = None
     """Belongs to the event loop, too."""
     emitted: int = 0
-    """Sampled tokens that `on_tokens` has heard of."""
+    """Sampled tokens that `on_tokens` was called with."""
 
     @classmethod
     def of(cls, request: Generate, answer: Answer, on_tokens: OnTokens | None = None) -> SequenceState:
-        """A row that has not joined a band."""
+        """A sequence that has not joined a bucket."""
         seed = secrets.randbits(64) if request.sampling.seed is None else request.sampling.seed
         return cls(request, answer, list(request.prompt_ids), seed, on_tokens=on_tokens)
 
@@ -55,8 +60,8 @@ class SequenceState:
         """Tokens after the prompt."""
         return self.tokens[len(self.request.prompt_ids) :]
 
-    def pending_callbacks(self) -> Callable[[], None] | None:
-        """Tells what was sampled since the last time, when called on the event loop; None: nothing was."""
+    def pending_callback(self) -> Callable[[], None] | None:
+        """Call of `on_tokens` with what is newly sampled, for the event loop; None: nothing is."""
         if self.on_tokens is None or self.emitted == len(self.logprobs):
             return None
         newly_sampled, self.emitted = slice(self.emitted, len(self.logprobs)), len(self.logprobs)

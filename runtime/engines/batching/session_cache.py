@@ -1,4 +1,4 @@
-"""Caches of unfinished episodes, kept between their turns."""
+"""KV caches of unfinished episodes, kept between their turns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .sequence import SequenceState
 
 
 class SessionKvCache:
-    """At most `limit` parked rows, the longest unused dropped first; one for each session."""
+    """LRU cache of at most `limit` parked sequences, one for each session."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -19,7 +19,7 @@ class SessionKvCache:
         return len(self._sequences)
 
     def park(self, sequence: SequenceState) -> None:
-        """Keep the cache of an active row that has ended, if its request names a session."""
+        """Keep the cache of an active sequence that has ended, if its request names a session."""
         assert sequence.bucket is not None
         session = sequence.request.session
         if session is None or self._limit == 0:
@@ -32,7 +32,7 @@ class SessionKvCache:
             self._drop(next(iter(self._sequences)))
 
     def take(self, sequence: SequenceState) -> SequenceState | None:
-        """The parked row that `sequence` continues: same session and adapter, and its tokens are a prefix.
+        """The parked sequence that `sequence` continues: same session and adapter, its tokens a prefix.
 
         A session that goes on in another way, or under another adapter, loses its cache: keys and
         values of an older policy are never used.
@@ -55,7 +55,7 @@ class SessionKvCache:
                 self._drop(session)
 
     def drop_adapter(self, adapter: str) -> None:
-        """Drop all rows of an adapter that goes."""
+        """Drop all sequences of an adapter that is unloaded."""
         self.end(
             [session for session, sequence in self._sequences.items() if sequence.request.adapter == adapter]
         )

@@ -1,6 +1,6 @@
-"""The engine's worker: one thread that owns the model and does all torch work.
+"""Worker of the engine: one thread that owns the model and does all torch work.
 
-Consumes commands from its inbox; produces outcomes, handed to `deliver` once per step; waits for a
+Consumes commands from its inbox; produces callbacks, handed to `deliver` once per step; waits for a
 command while nothing is queued or active; unblocked by any command.
 Invariants: every command that is owed an answer gets exactly one; after a failure every command is
 answered with that failure, until the worker is closed.
@@ -34,12 +34,12 @@ from .sequence import SequenceState, StoppingCriteria
 T = TypeVar("T")
 
 Callback = Callable[[], None]
-"""Settles one future, or tells of tokens; to be called on the event loop."""
+"""Settles one future, or streams tokens; to be called on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitSequence:
-    """Run these rows."""
+    """Run this sequence."""
 
     sequence: SequenceState
 
@@ -163,7 +163,7 @@ class EngineWorker:
             self._flush()
 
     def _take_commands(self, scheduler: Scheduler) -> None:
-        """All that is there; waits for one if there is nothing to compute."""
+        """Handle all queued commands; wait for one if there is nothing to compute."""
         if not scheduler.has_work:
             self._handle(self._inbox.get(), scheduler)
         while not self._inbox.empty():

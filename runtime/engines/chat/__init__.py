@@ -1,1 +1,1 @@
-"""chat: say what is in here."""
+"""Conversations as tokens and back: chat templates, function calls, incremental decoding."""

@@ -1,4 +1,4 @@
-"""Arguments that a model wrote as plain text between tags, as values of their parameter's type."""
+"""Conversion of arguments written as plain text between tags to their parameter's type."""
 
 from __future__ import annotations
 

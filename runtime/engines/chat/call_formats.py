@@ -1,4 +1,4 @@
-r"""The forms in which models of different families write calls of functions.
+r"""Function-call syntax of the model families, and a reader for each.
 
     <tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>         Hermes, Qwen, Granite
     <tool_call><function=f><parameter=a>1</parameter></function>        Qwen Coder, Nemotron, Seed

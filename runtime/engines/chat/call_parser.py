@@ -1,4 +1,4 @@
-"""Finds the calls in a reply, and says how much of one that is still written may be shown.
+"""Parser of the function calls in a reply, complete or still being streamed.
 
 Calls in a family's own marks are read wherever they stand outside of thoughts (`call_formats`); without
 any, a reply that is nothing but JSON, and then the forms that agents use in plain text: `<tool …>`,
@@ -42,7 +42,7 @@ _LAST_LINE: Final = re.compile(r"^[ \t>*_#`-]{0,8}([\w.]{0,64})[ \t]{0,8}\Z", re
 
 
 class ParsedReply(NamedTuple):
-    """What a model wrote, taken apart."""
+    """A reply, split into text and calls."""
 
     text: str
     """Outside of its calls; a call that cannot be read stays in here."""
@@ -50,7 +50,7 @@ class ParsedReply(NamedTuple):
 
 
 class Visible(NamedTuple):
-    """What of a text that goes on can be shown."""
+    """The part of an unfinished text that can be shown."""
 
     end: int
     holds: bool

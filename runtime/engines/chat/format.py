@@ -1,4 +1,4 @@
-"""From messages to tokens and back, exactly as a model's own chat template has it.
+"""Chat format of a model: messages to tokens and back, exactly as its own chat template has it.
 
 A conversation is never tokenized twice: the opening is rendered once, the model's tokens stay as
 they were sampled, and each observation is rendered as the *difference* that the template puts

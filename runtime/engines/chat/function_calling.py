@@ -1,4 +1,13 @@
-"""Functions in a model's own words: how it is told of them, of its calls, and of what they came to."""
+"""Function calling in prompts: functions, calls and results, as the model's chat template has them.
+
+For templates without a place for functions they are written as text, with ReAct's labels in plain messages:
+
+    Action: weather
+    Input: {"town": "Oslo"}
+    Observation: -7
+
+It is the form in which this project's own agents work, and which its small models know.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +27,6 @@ from ....messages.chat import (
 from ...tools.parameters import write_schema
 from ...tools.shapes import Signatures, make_call
 from .format import ChatFormat, ChatMessage
-
-# MERGED runtime.engines.chat.function_calling: Functions for models whose chat template has no place for them: ReAct's labels, in plain messages.
-#
-#     Action: weather
-#     Input: {"town": "Oslo"}
-#     Observation: -7
-#
-# It is the form in which this project's own agents work, and which its small models know.
-#
 
 
 def calls_functions(messages: Sequence[ConversationMessage]) -> bool:
@@ -104,7 +104,7 @@ Tools:
 
 
 def describe_functions(functions: Sequence[FunctionSpec]) -> str:
-    """What a model is told of functions, and of how to call them."""
+    """The system prompt that lists functions and says how to call them."""
     lines = (
         f"- {function.name}({write_schema(function.parameters)}): {function.description}".rstrip(": ")
         for function in functions

@@ -1,4 +1,4 @@
-"""From tokens to text while they come: nothing is sent that could turn out not to be part of the reply.
+"""Incremental decoding of a streamed reply: emits only text that is certain to be part of it.
 
 Held back are: half a character, what may become a stop string, and (where functions are offered) all
 from the first place on where a call may stand. So the pieces of a stream, put together, are the reply as
@@ -49,7 +49,7 @@ class Detokenizer:
 
 
 class IncrementalDecoder:
-    """A reply's text.
+    """Decoder of one reply.
 
     text = IncrementalDecoder.of(chat, stops=("\\n\\n",), functions=())
     while ...: send(text.add(token_ids))

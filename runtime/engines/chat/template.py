@@ -4,6 +4,8 @@ The contract is that of `transformers.utils.chat_template_utils`: jinja2's immut
 `trim_blocks` and `lstrip_blocks`, loop controls, the block `generation` (which marks what training
 counts in its loss, and adds nothing to the text), `tojson` without HTML escapes, `raise_exception` and
 `strftime_now`. A template is foreign code: whatever goes wrong inside of it is a ChatFormatError.
+
+Templates differ in how they take a message with function calls: `CALL_SHAPES` has the known ways.
 """
 
 from __future__ import annotations
@@ -22,8 +24,6 @@ from pydantic import JsonValue
 
 from ....configs.errors import BadInput
 from ....messages.chat import JsonObject
-
-# MERGED runtime.engines.chat.template: A message with calls, in the shapes that chat templates take it in.
 
 DEFAULT: Final = "default"
 WITH_TOOLS: Final = "tool_use"

@@ -1,7 +1,9 @@
-"""A model's tokenizer and chat templates, as its folder (or the hub) has them.
+"""Loader of a model's tokenizer and chat templates, from its folder or the hub.
 
 Texts are encoded whole: what a `tokenizer.json` says of truncation and padding was meant for the batches
 that it was saved after, and is switched off. Who has a limit checks it and says so.
+
+Tokens are also given as bytes (`speller`): one may hold half a character, which no text can show.
 """
 
 from __future__ import annotations
@@ -12,13 +14,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .template import DEFAULT, WITH_TOOLS, ChatFormatError
 
-# MERGED runtime.engines.chat.tokenizer: The bytes that single tokens stand for: a token may hold half a character, which no text can show.
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Encode = Callable[[str], Sequence[int]]
 Decode = Callable[[Sequence[int]], str]
@@ -185,7 +186,7 @@ _BLANK: Final = "▁"
 
 
 def speller(tokenizer: Tokenizer) -> Spell:
-    """How this tokenizer's tokens are spelled, by the kind of its decoder."""
+    """The bytes of each of a tokenizer's tokens, by the kind of its decoder."""
     added = {
         token_id: b"" if token.special else token.content.encode()
         for token_id, token in tokenizer.get_added_tokens_decoder().items()
@@ -214,7 +215,7 @@ def speller(tokenizer: Tokenizer) -> Spell:
 
 @cache
 def byte_alphabet() -> dict[str, bytes]:
-    """The characters that byte-level tokenizers (GPT-2's and its heirs) write the 256 bytes with.
+    """The characters that byte-level BPE tokenizers (GPT-2's `bytes_to_unicode`) write the 256 bytes with.
 
     Those of Latin-1 that can be seen stand for themselves, the others for the characters from 256 on.
     """

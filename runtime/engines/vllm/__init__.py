@@ -1,1 +1,1 @@
-"""vllm: say what is in here."""
+"""vLLM as an engine: requests, adapters and the life of its processes."""

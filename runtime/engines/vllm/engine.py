@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,6 @@ from ....configs.models import ModelSettings, VllmEngineSettings
 from ....messages.adapters import LoadAdapter
 from ....messages.generation import Completion, EngineStatistics, Generate
 from ....messages.turns import FinishReason
-from ...daemon_thread import in_daemon_thread
 from ..base import (
     AdapterRejected,
     BadRequest,
@@ -43,7 +41,7 @@ from ..base import (
     UnknownAdapter,
     check_request,
 )
-from .process import start_llm
+from .process import has_died, shut_down, start_llm
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -137,7 +135,7 @@ class VllmEngine:
         return completion
 
     def abort(self, request_ids: tuple[str, ...]) -> None:
-        """Free these requests' rows; their callers get what was sampled so far."""
+        """Stop these requests; their callers get what was sampled so far."""
         running = [number for number in request_ids if number in self._running]
         if self._llm is not None and running and not self._closed:
             task = asyncio.ensure_future(self._llm.abort(running))
@@ -214,7 +212,7 @@ class VllmEngine:
             if llm.output_handler is not None:  # else it takes the end of vLLM's process for a fault
                 llm.output_handler.cancel()
                 await asyncio.wait((llm.output_handler,), timeout=SHUTDOWN_S)
-            await _shut_down(llm)
+            await shut_down(llm, SHUTDOWN_S)
             del llm
             await asyncio.to_thread(gc.collect)  # it would complain if it were found at the interpreter's end
             if self._folder is not None:
@@ -227,7 +225,7 @@ class VllmEngine:
             await asyncio.sleep(WATCH_S)
             if known:
                 self._end_running()
-            known = _has_died(llm)
+            known = has_died(llm)
 
     def _end_running(self) -> None:
         """Wake those who wait for vLLM."""
@@ -339,21 +337,6 @@ class VllmEngine:
         (folder / "adapter_config.json").write_bytes(request.config_json)
         (folder / "adapter_model.safetensors").write_bytes(request.weights)
         return _Adapter(LoRARequest(f"{name}-{number}", number, str(folder)), lora.sha256)
-
-
-def _has_died(llm: AsyncLLM) -> bool:
-    """Whether vLLM says so, or its process has ended: it says so only after a shutdown that may hang."""
-    manager = getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None)
-    return llm.errored or bool(getattr(manager, "finished_procs", dict)())
-
-
-async def _shut_down(llm: AsyncLLM) -> None:
-    """Have vLLM end its processes; its own limit does not hold where one of them stands still."""
-    try:
-        async with asyncio.timeout(2 * SHUTDOWN_S):
-            await in_daemon_thread(partial(llm.shutdown, SHUTDOWN_S))
-    except TimeoutError:
-        log.error("vLLM does not end; it is left to itself", after_s=2 * SHUTDOWN_S)
 
 
 def _sampling(request: Generate, max_context: int, *, live: bool) -> SamplingParams:

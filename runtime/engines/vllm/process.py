@@ -1,4 +1,8 @@
-"""Starting vLLM's processes, and saying why they did not start."""
+"""The life of vLLM's processes: their start, the cause of a failed start, their end.
+
+vLLM runs the model in processes of its own. When one cannot start, its parent hears that it failed, and the
+reason is in the log alone. So the log goes to a file, and the reason is read from there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,23 +19,23 @@ import structlog
 
 from ....configs.errors import SettingsError
 from ....configs.models import ModelSettings, VllmEngineSettings
+from ...daemon_thread import in_daemon_thread
 from ..base import EngineFailed
 
 if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-# MERGED runtime.engines.vllm.process: vLLM's own log, and what it says of a start that failed.
-#
-# vLLM runs the model in processes of its own. When one cannot start, its parent hears that it failed, and the
-# reason is in the log alone. So the log goes to a file, and the reason is read from there.
-#
-
 log = structlog.get_logger("engine")
 
 INSTALL = "install it with `pip install 'agentfactory[vllm]'`, or use engine.kind transformers"
 FREED_S = 10.0
 """How long the memory of an engine that has just died may take to be free again."""
+_ERROR: Final = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b:? *(.*)$", re.MULTILINE)
+_QUOTED: Final = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
+_MEMORY: Final = re.compile(r"memory|KV cache|bad_alloc", re.IGNORECASE)
+_FORMAT: Final = "%(asctime)s %(process)d %(levelname)s %(message)s"
+MAX_CHARACTERS: Final = 400
 MEMORY_ADVICE = (
     "lower engine.max_context, engine.max_batch or engine.max_adapters; change engine.gpu_memory (on a "
     "processor engine.cpu_cache_gb); or take a smaller or quantized model (model.quantize)"
@@ -59,6 +63,21 @@ async def start_llm(model: ModelSettings, settings: VllmEngineSettings) -> Async
         return made.pop()
     except OutOfMemory as error:
         raise SettingsError(f"{model.source}: does not fit: {error}; {MEMORY_ADVICE}") from error
+
+
+def has_died(llm: AsyncLLM) -> bool:
+    """Whether vLLM says so, or its process has ended: it says so only after a shutdown that may hang."""
+    manager = getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None)
+    return llm.errored or bool(getattr(manager, "finished_procs", dict)())
+
+
+async def shut_down(llm: AsyncLLM, limit_s: float) -> None:
+    """Have vLLM end its processes; its own limit does not hold where one of them stands still."""
+    try:
+        async with asyncio.timeout(2 * limit_s):
+            await in_daemon_thread(partial(llm.shutdown, limit_s))
+    except TimeoutError:
+        log.error("vLLM does not end; it is left to itself", after_s=2 * limit_s)
 
 
 def _start(model: ModelSettings, settings: VllmEngineSettings, made: list[AsyncLLM]) -> None:
@@ -117,13 +136,6 @@ def _arguments(model: ModelSettings, settings: VllmEngineSettings) -> AsyncEngin
         logprobs_mode="processed_logprobs",
         disable_log_stats=True,
     )
-
-
-_ERROR: Final = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b:? *(.*)$", re.MULTILINE)
-_QUOTED: Final = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
-_MEMORY: Final = re.compile(r"memory|KV cache|bad_alloc", re.IGNORECASE)
-_FORMAT: Final = "%(asctime)s %(process)d %(levelname)s %(message)s"
-MAX_CHARACTERS: Final = 400
 
 
 @cache

@@ -36,7 +36,7 @@ def row_of(length: int, loop: asyncio.AbstractEventLoop) -> SequenceState:
     return SequenceState.of(asked, answer)
 
 
-def lane_of(layout: KvCacheLayout) -> AdapterRunner:
+def runner_of(layout: KvCacheLayout) -> AdapterRunner:
     return AdapterRunner("", torch.nn.Module(), layout, max_context=512)  # type: ignore[arg-type]  # it makes no step
 
 
@@ -49,12 +49,12 @@ def test_an_idle_version_holds_no_cache_and_the_next_one_uses_its_memory(
 ) -> None:
     seen = set()
     for _ in range(20):
-        runner = lane_of(layout)
+        runner = runner_of(layout)
         rows = [row_of(60, loop) for _ in range(3 * FIRST_ROWS)]
         for row in rows:
             runner.join(row)
         bucket = rows[0].bucket
-        assert bucket is not None
+        assert isinstance(bucket, LengthBucket)
         seen |= addresses(bucket._stores)
         for row in rows:
             bucket.free(row)
@@ -64,10 +64,10 @@ def test_an_idle_version_holds_no_cache_and_the_next_one_uses_its_memory(
     assert len(layout._spare) <= 2
 
 
-def test_a_band_that_rows_have_left_for_a_wider_one_goes(
+def test_a_bucket_that_rows_have_left_for_a_wider_one_goes(
     layout: KvCacheLayout, loop: asyncio.AbstractEventLoop
 ) -> None:
-    runner, row = lane_of(layout), row_of(60, loop)
+    runner, row = runner_of(layout), row_of(60, loop)
     runner.join(row)
     row.tokens += [1] * 10
     runner.begin_step()
@@ -75,17 +75,17 @@ def test_a_band_that_rows_have_left_for_a_wider_one_goes(
     assert runner._buckets[96].rows == [row]
 
 
-def test_a_band_with_a_row_that_is_kept_between_turns_stays(
+def test_a_bucket_with_a_row_that_is_kept_between_turns_stays(
     layout: KvCacheLayout, loop: asyncio.AbstractEventLoop
 ) -> None:
-    runner, row = lane_of(layout), row_of(60, loop)
+    runner, row = runner_of(layout), row_of(60, loop)
     runner.join(row)
     runner._buckets[64].park(row)
     runner.begin_step()
     assert runner._buckets[64].rows == [row]
 
 
-def test_spare_memory_serves_bands_of_another_width(layout: KvCacheLayout) -> None:
+def test_spare_memory_serves_buckets_of_another_width(layout: KvCacheLayout) -> None:
     first = layout.allocate(8, 64)
     where = addresses(first)
     layout.release(first)
@@ -100,7 +100,7 @@ def test_spare_memory_serves_bands_of_another_width(layout: KvCacheLayout) -> No
     assert addresses(layout.allocate(8, 64)) == where  # the rest was not lost
 
 
-def test_a_small_band_takes_no_large_memory(layout: KvCacheLayout) -> None:
+def test_a_small_bucket_takes_no_large_memory(layout: KvCacheLayout) -> None:
     large = layout.allocate(256, 64)
     where = addresses(large)
     layout.release(large)
@@ -116,7 +116,7 @@ def test_only_the_largest_spare_memory_is_kept(layout: KvCacheLayout) -> None:
     assert kept == [8 * (64 + 8 * number) * BYTES for number in range(MAX_SPARE, 2 * MAX_SPARE)]
 
 
-def test_a_band_on_reused_memory_grows_with_what_it_holds(
+def test_a_bucket_on_reused_memory_grows_with_what_it_holds(
     layout: KvCacheLayout, loop: asyncio.AbstractEventLoop
 ) -> None:
     layout.release(layout.allocate(11, 48))

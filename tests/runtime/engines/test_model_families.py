@@ -1,4 +1,4 @@
-"""Lanes over several model families: the same tokens as transformers' own generate, greedily."""
+"""Adapter runners over several model families: the same tokens as transformers' own generate, greedily."""
 
 import copy
 import random
@@ -107,7 +107,7 @@ def greedy(twin: PreTrainedModel, row: SequenceState) -> list[int]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.inference_mode()
-def test_a_lane_generates_what_generate_does(family: str) -> None:
+def test_a_runner_generates_what_generate_does(family: str) -> None:
     model, twin = build(FAMILIES[family]())
     runner = AdapterRunner("", model, KvCacheLayout(probe(model), model.dtype, model.device), max_context=512)
     rng = random.Random(0)

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from .messages.episodes import Solution
     from .messages.runs import RunResult
     from .messages.tasks import Task
-    from .runs import Run
+    from .run import Run
 
 __all__ = ["AgentFactoryError", "BadInput", "Factory", "Run", "RunResult", "Settings", "Solution", "Task"]
 
 _HOMES = {
     "Factory": "agentfactory.factory",
-    "Run": "agentfactory.runs",
+    "Run": "agentfactory.run",
     "Settings": "agentfactory.configs.settings",
     "AgentFactoryError": "agentfactory.configs.errors",
     "BadInput": "agentfactory.configs.errors",

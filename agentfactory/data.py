@@ -22,8 +22,8 @@ from .bridge.tally import Watch
 from .bridge.tiers import Tiers, WriteThrough
 from .bridge.uris.content import ARROW_FILE
 from .bridge.uris.resolver import UriResolver
-from .cluster.data_plane import open_tiers, spawn_data_actors, spawn_searcher
-from .cluster.services import bring_up, choose_cache, down, running_plan
+from .cluster.data_plane.services import bring_up, choose_cache, down, running_plan
+from .cluster.data_plane.tiers import open_tiers, spawn_data_actors, spawn_searcher
 from .configs.data import DataSettings
 from .configs.errors import BadInput
 from .messages.base import Request

@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from .actors.sink.segments import read_trajectories, segments
-from .cluster.data_plane import spawn_data_access
+from .cluster.data_plane.tiers import spawn_data_access
 from .cluster.environment.local import LocalEnvironments
-from .cluster.environment.recorded import Recorded, recorded_episodes
+from .cluster.environment.recorded import RecordedEpisode, recorded_episodes
 from .configs.data import DataSettings
 from .configs.errors import BadInput
-from .configs.serving import EnvironmentServerSettings
+from .configs.http_servers import EnvironmentServerSettings
 from .data import DataPlane
 from .messages.trajectories import Trajectory
 from .runtime.system import ActorSystem
@@ -28,7 +28,7 @@ from .sessions import recorded
 async def open_environments(
     data: DataPlane,
     settings: EnvironmentServerSettings | None = None,
-    episodes: Sequence[Recorded] = (),
+    episodes: Sequence[RecordedEpisode] = (),
 ) -> AsyncIterator[LocalEnvironments]:
     """Environments on a data plane that is up. Each is to be closed by whoever opened it."""
     async with ActorSystem.open("local") as system:
@@ -36,9 +36,9 @@ async def open_environments(
         yield LocalEnvironments(access, data.settings, settings or EnvironmentServerSettings(), episodes)
 
 
-def episodes_in(folders: Sequence[Path]) -> tuple[Recorded, ...]:
+def episodes_in(folders: Sequence[Path]) -> tuple[RecordedEpisode, ...]:
     """What can be walked through of these folders: runs', or those of trajectories. Raises BadInput."""
-    found: list[Recorded] = []
+    found: list[RecordedEpisode] = []
     for folder in folders:
         inside = folder / "trajectories"
         chosen = inside if inside.is_dir() else folder
@@ -49,7 +49,7 @@ def episodes_in(folders: Sequence[Path]) -> tuple[Recorded, ...]:
     return tuple(found)
 
 
-def episodes_of(data: DataSettings) -> tuple[Recorded, ...]:
+def episodes_of(data: DataSettings) -> tuple[RecordedEpisode, ...]:
     """What can be walked through of all that agents did on a data plane. Raises BadInput."""
     trajectories: Iterable[Trajectory] = recorded(data)
     return recorded_episodes(trajectories)

@@ -1,22 +1,25 @@
 """The Python API: open a factory, let agents evolve, have tasks solved."""
 
 import asyncio
+import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from .actors.domains import domain_named
 from .actors.spaces import DataAccess, clear, new_space
 from .actors.student.actor import Student
-from .cluster.crew import spawn_coordinator, spawn_crew
-from .cluster.data_plane import spawn_data_access, spawn_searcher
+from .cluster.data_plane.tiers import spawn_data_access, spawn_searcher
+from .cluster.launch import spawn_actors, spawn_coordinator
 from .cluster.preflight import check_model, check_run
-from .cluster.run_folder import create_run_folder, hold, open_run_folder, store_settings
+from .cluster.run_folder import create_run_folder, lock_run_folder, open_run_folder, store_settings
+from .configs.base_config import with_absolute_places
 from .configs.data import DataSettings
 from .configs.errors import BadInput
 from .configs.load import YamlValue, load_settings
-from .configs.paths import with_absolute_places
 from .configs.settings import RuntimeSettings, Settings
 from .data import DataPlane
 from .messages.adapters import AdapterRef
@@ -26,8 +29,7 @@ from .messages.episodes import Solution, SolveTask
 from .messages.runs import StartRun
 from .messages.search import Passage
 from .messages.tasks import Task
-from .question import task_of
-from .runs import Run, extended, open_run, read_state, student_of
+from .run import Run, extended, open_run, read_state, student_of
 from .runtime.engines.actor import InferenceEngine
 from .runtime.on_ray.address import cluster_address
 from .runtime.system import ActorSystem
@@ -36,6 +38,8 @@ from .training.adapter_files import read_adapter
 
 if TYPE_CHECKING:
     from .runtime.on_ray.session import RaySession
+
+# MERGED agentfactory.factory: What a person asks a Student: a text, made into a task of one of the domains.
 
 SOLVE_TIMEOUT_S = 600.0
 Transport = Literal["ray", "local"]
@@ -125,7 +129,7 @@ class Factory:
             adapter = student_of(read_state(folder, settings), version)
         elif version:
             raise BadInput(f"version {version} of which run? Without one there is only the base model (0)")
-        asked = task if isinstance(task, Task) else task_of(task, settings)
+        asked = task if isinstance(task, Task) else parse_task(task, settings)
         await check_model(settings.model, settings.engine)
         async with ActorSystem.open("local", stall_s=settings.runtime.stall_s) as system:
             data = await self._data_access(system, settings) if asked.domain == "data" else None
@@ -205,7 +209,7 @@ class Factory:
         return self._data[settings]
 
     async def _start(self, settings: Settings, folder: Path, *, store: bool = False) -> "Run":
-        self._stack.enter_context(hold(folder))
+        self._stack.enter_context(lock_run_folder(folder))
         runtime = settings.runtime
         logging = LogSettings(level=runtime.log_level, format=runtime.log_format, folder=str(folder / "logs"))
         self.on_logging(logging)
@@ -224,7 +228,7 @@ class Factory:
         )
         events = await system.topics.subscribe()
         self.on_starting("engine, teacher, students, verifier, sink, trainer")
-        crew = await spawn_crew(system, settings, folder, data)
+        crew = await spawn_actors(system, settings, folder, data)
         self.on_starting("coordinator")
         coordinator = await spawn_coordinator(system, settings, folder, crew)
         await coordinator.ask(StartRun(), timeout_s=30.0)
@@ -273,3 +277,32 @@ def _plain(value: object) -> object:
     from pydantic import BaseModel
 
     return value.model_dump() if isinstance(value, BaseModel) else value
+
+
+def parse_task(text: str, settings: Settings) -> Task:
+    """The task that a text asks for, in the domain that knows it. Raises BadInput for an empty one."""
+    with suppress(UnicodeEncodeError):
+        text = os.fsencode(text).decode("utf-8", "replace")  # an argument not in the terminal's encoding
+    text = text.encode("utf-8", "replace").decode()  # half a character, which no tokenizer takes
+    if not text.strip():
+        raise BadInput("the task is empty; expected something to solve, such as 'What is 12*(7+5)?'")
+    return Task(
+        id=uuid.uuid4().hex[:12],
+        domain=_domain_of(text.strip(), settings),
+        description=text.strip(),
+        difficulty=0.5,
+        reference_kind="none",
+        created_at=time.time(),
+    )
+
+
+def _domain_of(text: str, settings: Settings) -> str:
+    """The first of the run's domains that can tell what the answer is; else the first of all."""
+    domains = tuple(dict.fromkeys(settings.curriculum.domains))
+    if len(domains) > 1:
+        library = Path(settings.data.locate_library())
+        for name in domains:
+            checked = domain_named(name).teacher(library).check(f"Task: {text}", difficulty=0.5)
+            if checked is not None and checked.reference is not None:
+                return name
+    return domains[0]

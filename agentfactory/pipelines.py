@@ -13,20 +13,20 @@ from .actors.pipelines.performing import Crew, Member, Perform
 from .actors.pipelines.plan import Plan
 from .actors.pipelines.run import PipelineRun
 from .actors.pipelines.state import StateFile, read_state
-from .cluster.agents import open_agent, policy_version
-from .configs.agent_settings import RuleBasedAgentSettings
-from .configs.blueprint_registry import BlueprintRegistry
-from .configs.blueprints import Blueprint, BlueprintHeader
+from .cluster.agents.blueprint_registry import BlueprintRegistry
+from .cluster.agents.loader import open_agent, policy_version
+from .configs.agents.blueprints import Blueprint, BlueprintHeader
+from .configs.agents.pipelines import BlueprintAgent, PipelineSpec, find_pipeline, load_pipeline
+from .configs.agents.settings import RuleBasedAgentSettings
 from .configs.data import DataSettings
 from .configs.errors import BadInput
-from .configs.pipelines import BlueprintAgent, PipelineSpec, find_pipeline, load_pipeline
 from .data import DataPlane, data_folder
 from .messages.data import Param
 from .messages.pipelines import PipelineBegun, PipelineResult, StepChanged, StepOutput
-from .sessions import open_environments, open_sink, settings_for
+from .sessions import open_session_environments, open_sink, settings_for
 
 
-class Prepared:
+class PipelineJob:
     """A pipeline that was read and checked, and what an earlier run of it has left.
 
     Raises, when it is made, SettingsError, BadPipeline and BadInput: before anything runs.
@@ -87,7 +87,9 @@ class Prepared:
                 members[role] = Member(
                     name=blueprint.name,
                     agent=agent,
-                    open_environment=await stack.enter_async_context(open_environments(blueprint, data)),
+                    open_environment=await stack.enter_async_context(
+                        open_session_environments(blueprint, data)
+                    ),
                     rewards=settings_for(blueprint, data.settings).rewards,
                     version=policy_version(blueprint) if decides else 0,
                 )
@@ -107,7 +109,7 @@ async def run_pipeline(
     A step that fails is part of the result. `resume` goes on with the last run, at what it did not do.
     Raises BadInput for a pipeline that cannot run, with nothing done.
     """
-    prepared = Prepared(name_or_file, variables, state=states_folder(data.settings), resume=resume)
+    prepared = PipelineJob(name_or_file, variables, state=states_folder(data.settings), resume=resume)
     return await prepared.run(data, watch)
 
 

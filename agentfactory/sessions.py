@@ -20,9 +20,9 @@ from .actors.agents.session import AgentSession
 from .actors.environment import DataEnvironment
 from .actors.sink.actor import TrajectorySink
 from .actors.sink.segments import read_trajectories, segments
-from .cluster.agents import open_agent, policy_version
-from .cluster.data_plane import spawn_data_actors
-from .configs.blueprints import Blueprint
+from .cluster.agents.loader import open_agent, policy_version
+from .cluster.data_plane.tiers import spawn_data_actors
+from .configs.agents.blueprints import Blueprint
 from .configs.data import DataSettings
 from .configs.roles import SinkSettings
 from .data import DataPlane, data_folder
@@ -44,7 +44,7 @@ async def open_session(
     episodes are kept. Raises what `open_agent` raises, and SettingsError for a blueprint that does not fit.
     """
     async with AsyncExitStack() as stack:
-        environments = await stack.enter_async_context(open_environments(blueprint, data))
+        environments = await stack.enter_async_context(open_session_environments(blueprint, data))
         sink = await stack.enter_async_context(open_sink(data, blueprint.name)) if record else None
         agent = await stack.enter_async_context(open_agent(blueprint))
         yield AgentSession(
@@ -58,7 +58,7 @@ async def open_session(
 
 
 @asynccontextmanager
-async def open_environments(
+async def open_session_environments(
     blueprint: Blueprint, data: DataPlane
 ) -> AsyncIterator[Callable[[], DataEnvironment]]:
     """Makes environments with a blueprint's rewards; all of them share their actors. Raises SettingsError."""

@@ -28,7 +28,7 @@ from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.tier import CacheTier
 from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.tiers import OpenTiers, Tiers
-from agentfactory.cluster.data_plane import open_tiers
+from agentfactory.cluster.data_plane.tiers import open_tiers
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings
 from agentfactory.configs.roles import SinkSettings
 from agentfactory.data import DataPlane

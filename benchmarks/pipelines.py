@@ -18,8 +18,8 @@ from agentfactory.actors.pipelines.performing import Crew, Member
 from agentfactory.actors.pipelines.plan import Plan
 from agentfactory.actors.pipelines.run import PipelineRun
 from agentfactory.actors.pipelines.state import StateFile
+from agentfactory.configs.agents.pipelines import PipelineSpec
 from agentfactory.configs.data import DataRewards
-from agentfactory.configs.pipelines import PipelineSpec
 from agentfactory.messages.data import Matches, Observation, Query, StepResult
 from agentfactory.messages.pipelines import PipelineBegun
 from agentfactory.runtime.actor import Actor

@@ -20,7 +20,7 @@ from random import Random
 from agentfactory.actors.coordinator.journal import FILE, read_journal
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.actors.student.actor import STOP
-from agentfactory.cluster.crew import spawn_coordinator, spawn_crew
+from agentfactory.cluster.launch import spawn_actors, spawn_coordinator
 from agentfactory.cluster.run_folder import create_run_folder
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.settings import Settings
@@ -81,7 +81,7 @@ async def through_the_actors(settings: Settings, folder: Path) -> tuple[float, l
     """Tokens/s of a run's one round, and its episodes."""
     async with ActorSystem.open("ray") as system:
         ends = await system.topics.subscribe(RunFinished, RunFailed)
-        crew = await spawn_crew(system, settings, folder)
+        crew = await spawn_actors(system, settings, folder)
         teacher = await system.spawn(PreparedTeacher, settings.seed, name="prepared-teacher")
         coordinator = await spawn_coordinator(system, settings, folder, crew._replace(teacher=teacher))
         await coordinator.ask(StartRun(), timeout_s=30)

@@ -21,7 +21,7 @@ from ..messages.adapters import AdapterRef, LoadAdapter
 from ..messages.blobs import BlobMeta
 from ..runtime.engines.base import AdapterRejected
 from ..training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, digest, version_name
-from .data_plane import open_tiers
+from .data_plane.tiers import open_tiers
 
 T = TypeVar("T")
 PAUSE_S = 0.1
@@ -47,20 +47,22 @@ class StoredAdapters:
             (CONFIG_FILE, adapter.config_json, ref.config_sha256),
             (WEIGHTS_FILE, adapter.weights, ref.sha256),
         ):
-            await patiently(partial(self._put, ref, file, content, sha256), self._patience_s)
+            await retry_until_reachable(partial(self._put, ref, file, content, sha256), self._patience_s)
 
     async def fetch(self, adapter: AdapterRef) -> LoadAdapter:
         """From the cache, else from the store. Raises AdapterRejected for other bytes than the ref means."""
-        return await patiently(partial(self._fetch, adapter), self._patience_s)
+        return await retry_until_reachable(partial(self._fetch, adapter), self._patience_s)
 
     async def remove(self, adapter: AdapterRef) -> None:
         """Remove one version from both tiers."""
         names = [blob_name(adapter, file) for file in (CONFIG_FILE, WEIGHTS_FILE)]
-        await patiently(partial(delete_in_both, self._tiers, adapter.tag, names), self._patience_s)
+        await retry_until_reachable(
+            partial(delete_in_both, self._tiers, adapter.tag, names), self._patience_s
+        )
 
     async def clear(self, tag: str) -> None:
         """Remove a run's tag from both tiers."""
-        await patiently(partial(destroy_in_both, self._tiers, (tag,)), self._patience_s)
+        await retry_until_reachable(partial(destroy_in_both, self._tiers, (tag,)), self._patience_s)
 
     async def _fetch(self, adapter: AdapterRef) -> LoadAdapter:
         return LoadAdapter(
@@ -96,14 +98,16 @@ class StoredAdapters:
 
 
 @asynccontextmanager
-async def open_shelf(settings: DataSettings) -> AsyncIterator[StoredAdapters]:
+async def open_adapter_store(settings: DataSettings) -> AsyncIterator[StoredAdapters]:
     """The adapters of this data plane. Raises BridgeDown if it does not come up in `PATIENCE_S`."""
     async with AsyncExitStack() as stack:
-        tiers = await patiently(lambda: stack.enter_async_context(open_tiers(settings)), PATIENCE_S)
+        tiers = await retry_until_reachable(
+            lambda: stack.enter_async_context(open_tiers(settings)), PATIENCE_S
+        )
         yield StoredAdapters(tiers)
 
 
-async def patiently(work: Callable[[], Awaitable[T]], patience_s: float) -> T:
+async def retry_until_reachable(work: Callable[[], Awaitable[T]], patience_s: float) -> T:
     """Do what may be done twice, again while the bridge is away. Raises BridgeDown after `patience_s`.
 
     Each attempt waits for the bridge itself, as long as its client does.

@@ -12,10 +12,10 @@ from ..actors.domains import domain_named
 from ..configs.errors import BadInput, SettingsError
 from ..configs.load import load_section
 from ..configs.models import EngineSettings, ModelSettings, VllmEngineSettings
-from ..configs.safety import SafetyRuleSettings
+from ..configs.sandbox import SafetyRuleSettings
 from ..configs.settings import Settings
 from ..runtime.daemon_thread import daemon_thread
-from .gpus import parts_of
+from .placement import gpu_requests
 
 HUB_TIMEOUT_S: Final = 10.0
 _WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -58,7 +58,7 @@ async def check_model(
 
 
 def _check_gpus(model: ModelSettings, engine: EngineSettings, *, trains: bool) -> None:
-    needed = int(sum(part.gpus for part in parts_of(model, engine, trains=trains)))
+    needed = int(sum(part.gpus for part in gpu_requests(model, engine, trains=trains)))
     if not needed and model.quantize == "none":
         return
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")

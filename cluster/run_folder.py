@@ -111,7 +111,7 @@ def store_settings(folder: Path, settings: Settings) -> None:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def lock_run_folder(folder: Path) -> Iterator[None]:
     """Keep other processes from running the same run. Raises BadInput when one does."""
     path = folder / ".lock"
     try:

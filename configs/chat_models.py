@@ -7,15 +7,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..messages.generation import SamplingSettings
+from .base_config import BaseConfig
 from .models import EngineSettings, ModelSettings, TransformersEngineSettings
-from .section import Section
+
+# MERGED configs.chat_models: The model router's settings: a chain of chat models, when a reply is good enough, and what may be spent.
 
 URL = r"^https?://[^/@\s]+(/\S*)?$"
 """No user and password: a URL is shown in errors."""
 PLACEHOLDERS = ("{prompt}", "{system}", "{model}", "{temperature}", "{max_tokens}")
 
 
-class Prices(Section):
+class Prices(BaseConfig):
     """What a provider charges, for a million tokens, in whatever currency you count in."""
 
     prompt: float = Field(ge=0.0)
@@ -24,7 +27,7 @@ class Prices(Section):
     """For prompt tokens that the provider had in its cache; None: as `prompt`."""
 
 
-class RetrySettings(Section):
+class RetrySettings(BaseConfig):
     """When a server is busy, breaks off or answers nonsense, it is asked again."""
 
     attempts: int = Field(default=4, ge=1, le=20)
@@ -34,7 +37,7 @@ class RetrySettings(Section):
     """The server's own Retry-After may be longer."""
 
 
-class RateLimits(Section):
+class RateLimits(BaseConfig):
     """What we hold ourselves to, so that a provider need not refuse us."""
 
     max_concurrent: int = Field(default=16, ge=1)
@@ -43,7 +46,7 @@ class RateLimits(Section):
     """Prompt and completion together; estimated before the call, corrected after it."""
 
 
-class ChatSection(Section):
+class BaseChatModelSettings(BaseConfig):
     """What all kinds share."""
 
     timeout_s: float = Field(default=300.0, gt=0.0)
@@ -58,7 +61,7 @@ class ChatSection(Section):
     """Prompt and completion together; a longer conversation loses its oldest turns. None: never cut."""
 
 
-class OpenAIModelSettings(ChatSection):
+class OpenAIModelSettings(BaseChatModelSettings):
     """OpenAI, or any server that speaks its language."""
 
     kind: Literal["openai"] = "openai"
@@ -75,7 +78,7 @@ class OpenAIModelSettings(ChatSection):
     """False for accounts and servers that do not allow streaming."""
 
 
-class OllamaModelSettings(ChatSection):
+class OllamaModelSettings(BaseChatModelSettings):
     """Ollama, in its own language."""
 
     kind: Literal["ollama"] = "ollama"
@@ -91,7 +94,7 @@ class OllamaModelSettings(ChatSection):
     """Sent to the server, which would otherwise cut longer prompts silently."""
 
 
-class AnthropicModelSettings(ChatSection):
+class AnthropicModelSettings(BaseChatModelSettings):
     """Anthropic's API."""
 
     kind: Literal["anthropic"] = "anthropic"
@@ -100,7 +103,7 @@ class AnthropicModelSettings(ChatSection):
     api_key_env: str = "ANTHROPIC_API_KEY"
 
 
-class GoogleModelSettings(ChatSection):
+class GoogleModelSettings(BaseChatModelSettings):
     """Google's Gemini API."""
 
     kind: Literal["google"] = "google"
@@ -111,7 +114,7 @@ class GoogleModelSettings(ChatSection):
     """Empty: `model`."""
 
 
-class CohereModelSettings(ChatSection):
+class CohereModelSettings(BaseChatModelSettings):
     """Cohere's API, version 2."""
 
     kind: Literal["cohere"] = "cohere"
@@ -122,7 +125,7 @@ class CohereModelSettings(ChatSection):
     """Empty: `model`."""
 
 
-class LlamaCppModelSettings(ChatSection):
+class LlamaCppModelSettings(BaseChatModelSettings):
     """A GGUF file, run in this process by llama.cpp. One request at a time."""
 
     kind: Literal["llama_cpp"] = "llama_cpp"
@@ -135,7 +138,7 @@ class LlamaCppModelSettings(ChatSection):
     """None: the template inside the file."""
 
 
-class CommandModelSettings(ChatSection):
+class CommandModelSettings(BaseChatModelSettings):
     """A program that reads a prompt and writes an answer."""
 
     kind: Literal["command"] = "command"
@@ -159,7 +162,7 @@ class CommandModelSettings(ChatSection):
         return self
 
 
-class EngineModelSettings(ChatSection):
+class EngineModelSettings(BaseChatModelSettings):
     """An inference engine of this project, spoken to through its model's chat template."""
 
     kind: Literal["engine"] = "engine"
@@ -178,3 +181,87 @@ ChatModelSettings = Annotated[
     | EngineModelSettings,
     Field(discriminator="kind"),
 ]
+
+
+class RoutedModelSettings(BaseConfig):
+    """One model of the chain, and how sure its replies are taken to be (see `runtime.router.confidence`)."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")
+    """In decisions and reports."""
+    model: ChatModelSettings
+    logprobs: bool = True
+    """Use log-probabilities where the model gives them. False for servers that refuse to."""
+    agreement_samples: int = Field(default=0, ge=0, le=16)
+    """Without log-probabilities: how many replies are compared; each costs a request. 0: none are."""
+    agreement_temperature: float = Field(default=0.7, gt=0.0, le=10.0)
+    """Of the further samples, where the request itself is greedy."""
+    declared_confidence: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Where neither of these says anything: how sure you are of it."""
+
+    @model_validator(mode="after")
+    def _one_sample_agrees_with_itself(self) -> Self:
+        if self.agreement_samples == 1:
+            raise ValueError("agreement_samples: one reply always agrees with itself; expected 0, or 2 to 16")
+        return self
+
+
+class BudgetSettings(BaseConfig):
+    """What may be spent, by an estimate from above before each ask. None: no limit.
+
+    Money is in the currency of the models' prices; a model without prices is free. Tokens are those of
+    all models, prompt and completion.
+    """
+
+    request_cost: float | None = Field(default=None, ge=0.0)
+    request_tokens: int | None = Field(default=None, ge=0)
+    day_cost: float | None = Field(default=None, ge=0.0)
+    """Days are UTC's. All routers that share a `folder` share their days."""
+    day_tokens: int | None = Field(default=None, ge=0)
+
+
+class CircuitSettings(BaseConfig):
+    """When a model is left alone for a while."""
+
+    open_after: int = Field(default=3, ge=1)
+    """Failures in a row."""
+    pause_s: float = Field(default=30.0, gt=0.0)
+    """Then one request may try it again. A server's own Retry-After may be longer."""
+
+
+class ResultCacheSettings(BaseConfig):
+    """Which replies are kept, to be given again for the same task."""
+
+    entries: int = Field(default=1000, ge=0)
+    """The one that was used longest ago goes first. 0 keeps none."""
+    sampled: bool = False
+    """Keep replies to requests with a temperature above 0, too: the next one gets the same."""
+
+
+class RouterSettings(BaseConfig):
+    """A router."""
+
+    chain: tuple[RoutedModelSettings, ...] = Field(
+        default=(RoutedModelSettings(name="seed", model=EngineModelSettings()),), min_length=1
+    )
+    """The first one is always asked first: the local one."""
+    threshold: float = Field(default=0.7, ge=0.0, le=1.0)
+    """A reply at least this sure is taken; after any other the next model is asked."""
+    order: Literal["cost", "latency", "listed"] = "cost"
+    """Of those after the first: by what they are expected to cost or take, or as they are listed."""
+    deadline_s: float | None = Field(default=None, gt=0.0)
+    """For a whole request that brings none of its own."""
+    sampling: SamplingSettings = SamplingSettings(temperature=0.0)
+    """For tasks that come as plain text."""
+    budget: BudgetSettings = BudgetSettings()
+    circuit: CircuitSettings = CircuitSettings()
+    cache: ResultCacheSettings = ResultCacheSettings()
+    folder: str = ".agentfactory/router"
+    """Where spending, history and accuracy are kept."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [entry.name for entry in self.chain]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"chain: two models have the name {twice[0]!r}")
+        return self

@@ -6,16 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from .base_config import PLACE, BaseConfig, PlaceOrName, PlaceText
 from .errors import SettingsError
-from .paths import PLACE, PlaceOrName, PlaceText
-from .section import Section
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/]+):(?P<port>\d{1,5}|\*)|(ipc|inproc)://\S+")
 _LAST_PORT = 65_535
 LIBRARY = Path(__file__).parent / "library"
 
 
-class BridgeSettings(Section):
+class BridgeSettings(BaseConfig):
     """The bridge server and how to reach it."""
 
     endpoints: tuple[str, ...] = ("tcp://127.0.0.1:5560",)
@@ -53,7 +52,7 @@ class BridgeSettings(Section):
         return endpoints
 
 
-class StoreSettings(Section):
+class StoreSettings(BaseConfig):
     """Where blobs lie for good."""
 
     kind: Literal["auto", "iowarp", "embedded"] = "auto"
@@ -66,14 +65,14 @@ class StoreSettings(Section):
     """How long a request waits for an IOWarp that went away or is stuck; less than a client waits."""
 
 
-class CacheHost(Section):
+class CacheHost(BaseConfig):
     """One memcached."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=11211, ge=1, le=65535)
 
 
-class CacheSettings(Section):
+class CacheSettings(BaseConfig):
     """The cache tier."""
 
     kind: Literal["auto", "memcached", "embedded"] = "auto"
@@ -96,7 +95,7 @@ class CacheSettings(Section):
     """How long a dead server is skipped."""
 
 
-class DataRewards(Section):
+class DataRewards(BaseConfig):
     """What each action of the data environment is worth."""
 
     cache_hit: float = 0.30
@@ -122,7 +121,7 @@ Schemes = Annotated[
 """Kinds of URIs, with or without `::` behind them."""
 
 
-class UriSettings(Section):
+class UriSettings(BaseConfig):
     """What may be read, and from where."""
 
     roots: Annotated[tuple[str, ...], PLACE] = (".",)
@@ -134,7 +133,7 @@ class UriSettings(Section):
     """Where tables are kept while they are converted; empty for the system's own place."""
 
 
-class ActionSettings(Section):
+class ActionSettings(BaseConfig):
     """The Ingestor and the Retriever."""
 
     default_tag: str = Field(default="default", min_length=1)
@@ -143,7 +142,7 @@ class ActionSettings(Section):
     """A larger blob is not carried in the answer to a Retrieve: the bridge's client streams it."""
 
 
-class SearchSettings(Section):
+class SearchSettings(BaseConfig):
     """Passages of stored texts, and how they are found."""
 
     embedder: PlaceOrName = "auto"
@@ -175,7 +174,7 @@ class SearchSettings(Section):
         return self
 
 
-class DataSettings(Section):
+class DataSettings(BaseConfig):
     """The whole data plane."""
 
     folder: PlaceText = ".agentfactory"

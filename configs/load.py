@@ -9,15 +9,15 @@ from typing import TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from .base_config import IMPLAUSIBLE, BaseConfig
 from .errors import SettingsError
-from .section import IMPLAUSIBLE, Section
 from .settings import Settings
 from .yaml_core import YamlSyntaxError, parse_yaml
 from .yaml_core import YamlValue as YamlValue
 
 PRESETS = Path(__file__).parent / "presets"
 
-SectionT = TypeVar("SectionT", bound=Section)
+SectionT = TypeVar("SectionT", bound=BaseConfig)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -36,13 +36,13 @@ def load_settings(
     path = _find(name_or_file)
     values = _read_with_base(path, seen=())
     for key, value in (overrides or {}).items():
-        values = merge(values, nest(key, value))
+        values = merge(values, expand_dotted_key(key, value))
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         wrong = _overridden(error, overrides or {})
         where = f"{said_by} {wrong}" if wrong else str(path)
-        raise SettingsError(describe(error, where=where, model=Settings)) from error
+        raise SettingsError(format_validation_error(error, where=where, model=Settings)) from error
 
 
 def load_section(path: Path, section: type[SectionT]) -> SectionT:
@@ -52,7 +52,7 @@ def load_section(path: Path, section: type[SectionT]) -> SectionT:
     try:
         return section.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise SettingsError(describe(error, where=str(path), model=section)) from error
+        raise SettingsError(format_validation_error(error, where=str(path), model=section)) from error
 
 
 def read_stored(path: Path) -> Settings:
@@ -64,7 +64,7 @@ def read_stored(path: Path) -> Settings:
             f"{path}: cannot be read ({error.strerror}); expected a run's settings"
         ) from error
     except ValidationError as error:
-        raise SettingsError(describe(error, where=str(path), model=Settings)) from error
+        raise SettingsError(format_validation_error(error, where=str(path), model=Settings)) from error
 
 
 def _overridden(error: ValidationError, overrides: Mapping[str, YamlValue]) -> str:
@@ -87,7 +87,7 @@ def _likely_cause(error: ValidationError) -> ErrorDetails:
     return first
 
 
-def describe(error: ValidationError, where: str, model: type[BaseModel]) -> str:
+def format_validation_error(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """One sentence for a validation error: the file, the key, what was found and expected."""
     first = _likely_cause(error)
     keys, options = _place(model, first["loc"])
@@ -165,7 +165,7 @@ def read_yaml(path: Path) -> dict[str, YamlValue]:
     return loaded
 
 
-def nest(dotted: str, value: YamlValue) -> dict[str, YamlValue]:
+def expand_dotted_key(dotted: str, value: YamlValue) -> dict[str, YamlValue]:
     """Sections for a dotted key: `a.b` with 1 is `{a: {b: 1}}`."""
     for part in reversed(dotted.split(".")):
         value = {part: value}

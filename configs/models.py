@@ -2,13 +2,14 @@
 
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from .base_config import BaseConfig, PlaceOrName
 from .errors import SettingsError
-from .paths import PlaceOrName
-from .section import Section
+
+# MERGED configs.models: Packages that transformers would load although nothing here uses them.
 
 LOADING = Lock()
 """Hold it around `from_pretrained`: transformers loads through state that all threads share, and the
@@ -18,7 +19,7 @@ SEEDS = {"seed": SEED_MODEL, "seed-data": SEED_MODEL.with_name("seed-data")}
 """The models that ship with the project: one for sums, logic and errands, one for errands alone."""
 
 
-class ModelSettings(Section):
+class ModelSettings(BaseConfig):
     """The base model that all policies adapt."""
 
     source: PlaceOrName = "seed"
@@ -49,7 +50,7 @@ class ModelSettings(Section):
         return self.source
 
 
-class EngineSection(Section):
+class BaseEngineSettings(BaseConfig):
     """What all engines have in common."""
 
     copies: int = Field(default=1, ge=1)
@@ -58,7 +59,7 @@ class EngineSection(Section):
     """The longest that loading the model may take, vLLM's compiling included."""
 
 
-class TransformersEngineSettings(EngineSection):
+class TransformersEngineSettings(BaseEngineSettings):
     """Continuous batching on transformers: the laptop's engine."""
 
     kind: Literal["transformers"] = "transformers"
@@ -74,7 +75,7 @@ class TransformersEngineSettings(EngineSection):
     """Processor threads of the engine."""
 
 
-class SimulatedEngineSettings(EngineSection):
+class SimulatedEngineSettings(BaseEngineSettings):
     """An engine that answers from a script in a fixed time: for benchmarks and tests."""
 
     kind: Literal["simulated"] = "simulated"
@@ -82,7 +83,7 @@ class SimulatedEngineSettings(EngineSection):
     reply: str = "Answer: 0"
 
 
-class VllmEngineSettings(EngineSection):
+class VllmEngineSettings(BaseEngineSettings):
     """vLLM: one replica on the GPUs that it is given, or on the processor where there is none."""
 
     kind: Literal["vllm"] = "vllm"
@@ -108,3 +109,27 @@ class VllmEngineSettings(EngineSection):
 EngineSettings = Annotated[
     TransformersEngineSettings | VllmEngineSettings | SimulatedEngineSettings, Field(discriminator="kind")
 ]
+
+
+_UNUSED: Final = ("sklearn", "scipy", "pandas")
+"""For assisted decoding and for the losses of image models."""
+
+
+def hide_unused_packages() -> None:
+    """Let transformers take them for not installed. Call it before its models are imported.
+
+    They cost each process that loads a model 1.8 s of processor time and 140 MB (transformers 5.19). Whoever
+    imports them by themselves still gets them. Without effect on a version that asks in another way.
+    """
+    import transformers.utils
+    from transformers.utils import import_utils
+
+    for package in _UNUSED:
+        for module in (import_utils, transformers.utils):
+            name = f"is_{package}_available"
+            if hasattr(module, name):
+                setattr(module, name, _absent)
+
+
+def _absent() -> bool:
+    return False

@@ -4,10 +4,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .section import Section
+from .base_config import BaseConfig
 
 
-class _Term(Section):
+class _Term(BaseConfig):
     """One term of a composed reward: a function of the episode, times its weight."""
 
     name: str = ""
@@ -60,7 +60,7 @@ class ToolChainTerm(_Term):
     """Charged in one episode, however many there are."""
 
 
-class BrevityTerm(_Term):
+class LengthTerm(_Term):
     """1 − (tokens sampled) / `tokens`, not below 0, for a correct answer; 0 otherwise."""
 
     kind: Literal["brevity"]
@@ -79,7 +79,7 @@ class EnvironmentTerm(_Term):
     kind: Literal["environment"]
 
 
-class HonestyTerm(_Term):
+class BrierScoreTerm(_Term):
     """1 − (confidence − correct)²: pays for being as sure as one is right."""
 
     kind: Literal["honesty"]
@@ -91,17 +91,17 @@ RewardTermSettings = Annotated[
     | CorrectnessTerm
     | ToolUseTerm
     | ToolChainTerm
-    | BrevityTerm
+    | LengthTerm
     | FormatTerm
     | EnvironmentTerm
-    | HonestyTerm,
+    | BrierScoreTerm,
     Field(discriminator="kind"),
 ]
 
 _WEIGHTS: Final = ("uncertainty", "tool_use", "novelty", "correctness")
 
 
-class RewardWeights(Section):
+class RewardWeights(BaseConfig):
     """R = w_u·uncertainty + w_t·tool_use + w_n·novelty + w_c·correctness, or a sum of `terms`."""
 
     uncertainty: float = Field(default=0.3, ge=0.0)

@@ -4,16 +4,15 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from .paths import PlaceOrName
+from .base_config import BaseConfig, PlaceOrName
 from .sandbox import AuditSettings
-from .section import Section
 from .tools import ToolBoxSettings, check_tool_names
 
 MAX_EXAMPLES: Final = 3
 """Worked examples that every domain has for a prompt."""
 
 
-class SandboxSettings(Section):
+class SandboxSettings(BaseConfig):
     """Limits of one tool call."""
 
     timeout_s: float = Field(default=2.0, gt=0.0, le=3600.0)
@@ -47,7 +46,7 @@ class TrialSettings(SandboxSettings):
     """Modules that an answer may import."""
 
 
-class RetrieveSettings(Section):
+class RetrieveSettings(BaseConfig):
     """The tool that looks passages up in stored texts."""
 
     tags: tuple[str, ...] = ()
@@ -59,7 +58,7 @@ class RetrieveSettings(Section):
     timeout_s: float = Field(default=30.0, gt=0.0)
 
 
-class DataToolSettings(Section):
+class DataToolSettings(BaseConfig):
     """The tools of the `data` domain: the actions of the data plane."""
 
     max_chars: int = Field(default=1500, ge=40)
@@ -68,7 +67,7 @@ class DataToolSettings(Section):
     """An action that takes longer fails the episode."""
 
 
-class NoveltySettings(Section):
+class NoveltySettings(BaseConfig):
     """How near-duplicates are recognised, over all rounds."""
 
     embedder: PlaceOrName = "ngrams"
@@ -80,7 +79,7 @@ class NoveltySettings(Section):
     max_archive: int = Field(default=100_000, ge=1)
 
 
-class TeacherSettings(Section):
+class TeacherSettings(BaseConfig):
     """The Teacher: who proposes tasks."""
 
     temperature: float = Field(default=1.0, gt=0.0)
@@ -110,7 +109,7 @@ class TeacherSettings(Section):
     """To get passages; the first time the tag's index may have to be made."""
 
 
-class ConfidenceSettings(Section):
+class ConfidenceSettings(BaseConfig):
     """How sure the Student is taken to be of its answers."""
 
     self_critique: bool = False
@@ -121,7 +120,7 @@ class ConfidenceSettings(Section):
     """Of the model's reply about itself."""
 
 
-class StudentSettings(Section):
+class StudentSettings(BaseConfig):
     """The Student: who solves tasks."""
 
     copies: int = Field(default=1, ge=1)
@@ -151,7 +150,7 @@ class StudentSettings(Section):
         return names
 
 
-class VerifierSettings(Section):
+class VerifierSettings(BaseConfig):
     """The Verifier: who judges."""
 
     copies: int = Field(default=1, ge=1)
@@ -175,7 +174,7 @@ class VerifierSettings(Section):
         return trials
 
 
-class SinkSettings(Section):
+class SinkSettings(BaseConfig):
     """The TrajectorySink: what makes trajectories durable."""
 
     segment_mb: int = Field(default=64, ge=1)
@@ -183,7 +182,7 @@ class SinkSettings(Section):
     """Requests, each of a whole group, committed with one fsync."""
 
 
-class CurriculumSettings(Section):
+class CurriculumSettings(BaseConfig):
     """Which domain, and how hard."""
 
     domains: tuple[str, ...] = Field(default=("math",), min_length=1)
@@ -201,7 +200,7 @@ LogicForm = Literal["letters", "columns"]
 """Values and true rows of formulas in letters, or formulas over the columns of a truth table."""
 
 
-class EvaluationSettings(Section):
+class EvaluationSettings(BaseConfig):
     """The fixed held-out set, sampled the same way before and after."""
 
     tasks: int = Field(default=200, ge=1)
@@ -213,7 +212,7 @@ class EvaluationSettings(Section):
     temperature: float = Field(default=1.0, ge=0.0)
 
 
-class LoraSettings(Section):
+class LoraSettings(BaseConfig):
     """The adapter."""
 
     rank: int = Field(default=16, ge=1)
@@ -224,7 +223,7 @@ class LoraSettings(Section):
     )  # fmt: skip
 
 
-class GrpoSettings(Section):
+class GrpoSettings(BaseConfig):
     """Group-relative policy optimisation."""
 
     kind: Literal["grpo"] = "grpo"
@@ -238,7 +237,7 @@ class GrpoSettings(Section):
     """Divide a group's advantages by its standard deviation."""
 
 
-class TrainerSettings(Section):
+class TrainerSettings(BaseConfig):
     """The Trainer: from groups to the next version."""
 
     method: GrpoSettings = GrpoSettings()
@@ -260,7 +259,7 @@ class TrainerSettings(Section):
     """Take this long and train nothing: for benchmarks of the loop itself."""
 
 
-class LoopSettings(Section):
+class LoopSettings(BaseConfig):
     """How rounds are made: the Coordinator's section."""
 
     rounds: int = Field(default=12, ge=0)

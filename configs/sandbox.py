@@ -1,17 +1,20 @@
 """Settings of the command sandbox, and of what is written down about every call."""
 
-from typing import Annotated, Literal, Self
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from .paths import PLACE, PlaceText
-from .section import Section
+from .base_config import PLACE, BaseConfig, PlaceText
+
+# MERGED configs.sandbox: Rules of what agents must not run or touch: their shape, and where the shipped ones are.
 
 Level = Literal["bubblewrap", "landlock", "limits"]
 """What stands between a program and this machine, the strongest first."""
 
 
-class AuditSettings(Section):
+class AuditSettings(BaseConfig):
     """The record of every call: JSON lines, the oldest thrown away."""
 
     file: PlaceText = ""
@@ -24,7 +27,7 @@ class AuditSettings(Section):
     """Length of one argument in a line; what is beyond is left out."""
 
 
-class CommandSandboxSettings(Section):
+class CommandSandboxSettings(BaseConfig):
     """Limits of one program that an agent starts."""
 
     level: Literal["auto", "bubblewrap", "landlock", "limits"] = "auto"
@@ -58,3 +61,43 @@ class CommandSandboxSettings(Section):
         if self.level == "limits" and not self.allow_weak:
             raise ValueError("level `limits` is no isolation; set allow_weak to accept that")
         return self
+
+
+SHIPPED_RULES: Final = Path(__file__).parent / "safety.yaml"
+
+
+class CommandRule(BaseConfig):
+    """A command that is refused."""
+
+    name: str = Field(min_length=1)
+    program: str = ""
+    """Regular expression for the program's whole name, without its folder. Empty: any."""
+    arguments: str = ""
+    """Regular expression found in the arguments, joined by spaces; in the whole line where there is no
+    `program`. Empty: any."""
+    reason: str = Field(min_length=1)
+
+    @field_validator("program", "arguments")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from error
+        return value
+
+
+class PathRule(BaseConfig):
+    """Files that are refused."""
+
+    name: str = Field(min_length=1)
+    pattern: str = Field(pattern=r"^(/|\*\*/)")
+    """From the root, or from `**/`; `*` stands for anything but a slash, `**` for anything."""
+    reason: str = Field(min_length=1)
+
+
+class SafetyRuleSettings(BaseConfig):
+    """A file of rules."""
+
+    commands: tuple[CommandRule, ...] = ()
+    paths: tuple[PathRule, ...] = ()

@@ -6,8 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from .agent_folders import AgentFolders
+from .base_config import AgentPaths, BaseConfig, PlaceText
 from .data import DataSettings
+from .http_servers import EnvironmentServerSettings, ServingSettings
 from .models import (
     EngineSettings,
     ModelSettings,
@@ -15,7 +16,6 @@ from .models import (
     TransformersEngineSettings,
     VllmEngineSettings,
 )
-from .paths import PlaceText
 from .rewards import RewardWeights
 from .roles import (
     CurriculumSettings,
@@ -27,11 +27,9 @@ from .roles import (
     TrainerSettings,
     VerifierSettings,
 )
-from .section import Section
-from .serving import EnvironmentServerSettings, ServingSettings
 
 
-class RuntimeSettings(Section):
+class RuntimeSettings(BaseConfig):
     """How actors live."""
 
     transport: Literal["ray", "local"] = "ray"
@@ -49,7 +47,7 @@ class RuntimeSettings(Section):
     log_format: Literal["json", "console"] = "json"
 
 
-class Settings(Section):
+class Settings(BaseConfig):
     """Everything that a run depends on; it is stored in the run's folder as it was used."""
 
     name: str = "custom"
@@ -70,7 +68,7 @@ class Settings(Section):
     trainer: TrainerSettings = TrainerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     data: DataSettings = DataSettings()
-    agents: AgentFolders = AgentFolders()
+    agents: AgentPaths = AgentPaths()
     serving: ServingSettings = ServingSettings()
     environment: EnvironmentServerSettings = EnvironmentServerSettings()
 

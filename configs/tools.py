@@ -1,4 +1,4 @@
-"""The tools that a Student may have, and their limits."""
+"""Limits of plans."""
 
 import difflib
 from collections.abc import Sequence
@@ -6,10 +6,27 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from .paths import PlaceOrName, PlaceText
-from .plans import PlanSettings
+from .base_config import BaseConfig, PlaceOrName, PlaceText
 from .sandbox import CommandSandboxSettings
-from .section import Section
+
+# MERGED configs.tools: The tools that a Student may have, and their limits.
+
+
+class PlanSettings(BaseConfig):
+    """The executor of plans, and the tool `plan`."""
+
+    max_steps: int = Field(default=32, ge=1, le=1024)
+    max_parallel: int = Field(default=4, ge=1)
+    """Steps that run at the same time."""
+    step_timeout_s: float = Field(default=60.0, gt=0.0, le=3600.0)
+    """Of a step that does not say its own."""
+    timeout_s: float = Field(default=300.0, gt=0.0, le=3600.0)
+    """Of a plan that does not say its own."""
+    max_kept_mb: int = Field(default=64, ge=1)
+    """Files of the workspace that are kept in memory while a plan runs that may be rolled back."""
+    max_chars: int = Field(default=4000, ge=100)
+    """Length of what a model is shown of a plan's outcome, in characters."""
+
 
 ToolName = Literal[
     "python", "pyexe", "shell", "math", "test_runner", "list_files", "read_file", "write_file",
@@ -19,7 +36,7 @@ TOOL_NAMES: tuple[str, ...] = get_args(ToolName)
 SERVER_NAME = r"^[a-z][a-z0-9_]{0,23}$"
 
 
-class MathToolSettings(Section):
+class MathToolSettings(BaseConfig):
     """The tool that calculates with symbols."""
 
     timeout_s: float = Field(default=5.0, gt=0.0, le=600.0)
@@ -29,7 +46,7 @@ class MathToolSettings(Section):
     """Length of one answer, in characters."""
 
 
-class FileToolSettings(Section):
+class FileToolSettings(BaseConfig):
     """The tools that list, read and write files of the workspace."""
 
     max_chars: int = Field(default=4000, ge=40)
@@ -40,7 +57,7 @@ class FileToolSettings(Section):
     """Names in one listing."""
 
 
-class DataViewSettings(Section):
+class DataViewSettings(BaseConfig):
     """The tool that looks at tables."""
 
     max_file_mb: int = Field(default=16, ge=1, le=32)
@@ -52,7 +69,7 @@ class DataViewSettings(Section):
     """Length of one observation, in characters."""
 
 
-class ShellSettings(Section):
+class ShellSettings(BaseConfig):
     """The tool that runs programs."""
 
     commands: tuple[str, ...] = (
@@ -65,7 +82,7 @@ class ShellSettings(Section):
     """Length of one observation, in characters."""
 
 
-class TestRunnerSettings(Section):
+class TestRunnerSettings(BaseConfig):
     """The tool that runs tests."""
 
     __test__ = False  # not a test itself, whatever its name
@@ -74,7 +91,7 @@ class TestRunnerSettings(Section):
     """Length of one observation, in characters."""
 
 
-class MemorySettings(Section):
+class MemorySettings(BaseConfig):
     """The tool that keeps notes."""
 
     embedder: PlaceOrName = "ngrams"
@@ -86,7 +103,7 @@ class MemorySettings(Section):
     """Length of one observation, in characters."""
 
 
-class FetchSettings(Section):
+class FetchSettings(BaseConfig):
     """The tool that gets pages from the web. It gets nothing from hosts that are not named here."""
 
     hosts: tuple[str, ...] = ()
@@ -106,7 +123,7 @@ class FetchSettings(Section):
     """Length of one observation, in characters."""
 
 
-class McpServerSettings(Section):
+class McpServerSettings(BaseConfig):
     """An MCP server whose tools are mounted: a program that speaks over stdio, or a URL."""
 
     name: str = Field(pattern=SERVER_NAME)
@@ -135,7 +152,7 @@ class McpServerSettings(Section):
         return self
 
 
-class ToolBoxSettings(Section):
+class ToolBoxSettings(BaseConfig):
     """What the tools are given to work with."""
 
     workspace: PlaceText = ".agentfactory/workspace"

@@ -31,7 +31,7 @@ USE = (
     "from training.rewards import MINE as a; from messages import MINE as b\n"
     "from runtime import MINE as c; from tests import MINE as d\n"
     "from agentfactory.training.rewards import teacher_rewards\n"
-    "from agentfactory.cli import main\n"
+    "from agentfactory.cli.__init__ import main\n"
     "print(a, b, c, d, agentfactory.Settings.__module__)"
 )
 SEEN = "training messages runtime tests agentfactory.configs.settings"

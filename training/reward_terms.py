@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Self
 
 from ..configs.rewards import (
-    BrevityTerm,
+    BrierScoreTerm,
     CorrectnessTerm,
     EnvironmentTerm,
     FormatTerm,
-    HonestyTerm,
+    LengthTerm,
     NoveltyTerm,
     RewardTermSettings,
     ToolChainTerm,
@@ -117,7 +117,7 @@ def needed_calls(episode: Episode) -> list[int]:
     return found[::-1]
 
 
-def brevity(term: BrevityTerm, episode: Episode) -> float:
+def brevity(term: LengthTerm, episode: Episode) -> float:
     """1 for a correct answer in no tokens at all, 0 at `tokens` and beyond."""
     sampled = sum(len(turn.completion_ids) for turn in episode.turns)
     return max(0.0, 1.0 - sampled / term.tokens) if episode.verdict.correct else 0.0
@@ -168,13 +168,13 @@ def _value(term: RewardTermSettings, episode: Episode) -> float:
             return tool_use(episode.turns, episode.verdict)
         case ToolChainTerm():
             return tool_chain(term, episode)
-        case BrevityTerm():
+        case LengthTerm():
             return brevity(term, episode)
         case FormatTerm():
             return well_formed(episode)
         case EnvironmentTerm():
             return environment(episode)
-        case HonestyTerm():
+        case BrierScoreTerm():
             return honesty(episode)
 
 

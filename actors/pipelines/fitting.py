@@ -5,10 +5,10 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from ...configs.agent_settings import AgentSettings
+from ...configs.agents.pipelines import PIPELINE
+from ...configs.agents.references import references_of, substitute
+from ...configs.agents.settings import AgentSettings
 from ...configs.load import suggest
-from ...configs.pipelines import PIPELINE
-from ...configs.references import filled, references_of
 from ...messages.data import Param
 from ..environment import ACTIONS
 
@@ -55,7 +55,7 @@ def exact_inputs(action: str, inputs: Mapping[str, Param]) -> tuple[str, ...]:
 def check_values(action: str, inputs: Mapping[str, Param], variables: Mapping[str, Param]) -> str:
     """Check the values that are known before anything runs. Returns what is wrong; empty for nothing."""
     known = {
-        key: filled(value, lambda reference: variables[reference.key])
+        key: substitute(value, lambda reference: variables[reference.key])
         for key, value in inputs.items()
         if all(reference.owner == PIPELINE for reference in references_of(value))
     }

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from ...configs.agent_settings import AgentSettings, IngestorAgentSettings, RetrieverAgentSettings
+from ...configs.agents.pipelines import PIPELINE, BlueprintAgent, PipelineSpec, PipelineStep
+from ...configs.agents.references import Reference, substitute
+from ...configs.agents.settings import AgentSettings, IngestorAgentSettings, RetrieverAgentSettings
 from ...configs.errors import BadInput
 from ...configs.load import suggest
-from ...configs.pipelines import PIPELINE, BlueprintAgent, PipelineSpec, PipelineStep
-from ...configs.references import Reference, filled
 from ...messages.data import Action, Param
 from ...messages.pipelines import StepOutput
 from ..agents.specialists import INGESTOR, RETRIEVER
@@ -105,8 +105,8 @@ class Plan:
             return value
 
         if not step.action:
-            return Asked(None, str(filled(step.spec.instruction, value_of)))
-        values = {key: filled(value, value_of) for key, value in step.inputs.items()}
+            return Asked(None, str(substitute(step.spec.instruction, value_of)))
+        values = {key: substitute(value, value_of) for key, value in step.inputs.items()}
         values |= {key: glob.escape(str(values[key])) for key in step.exact}
         return Asked(Action.of(step.action, **values))
 

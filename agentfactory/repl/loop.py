@@ -15,14 +15,14 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from ..configs.blueprint_registry import BlueprintRegistry
+from ..cluster.agents.blueprint_registry import BlueprintRegistry
 from ..configs.data import DataSettings
 from ..configs.errors import AgentFactoryError
-from ..conversation import Conversation
-from ..workplace import Workplace
-from .reading import piped, typed
-from .replies import Line, Reply, colours_wanted, show
-from .words import Quit, Words
+from .commands import Quit, ReplCommands
+from .conversation import Conversation
+from .input_source import read_pipe, read_terminal
+from .replies import CommandReply, ReplyLine, colours_wanted, show
+from .session_manager import SessionManager
 
 WELCOME: Final = "{name}: {about}. `help` shows what can be said; `quit` ends."
 
@@ -40,11 +40,11 @@ def run(
     interactive = not commands and sys.stdin.isatty()
     if interactive and not as_json:
         about = blueprint.blueprint.description or blueprint.agent.type
-        show([Line(WELCOME.format(name=name, about=about), "dim")], colours=colours_wanted())
+        show([ReplyLine(WELCOME.format(name=name, about=about), "dim")], colours=colours_wanted())
     return asyncio.run(
         _run(
             name,
-            Workplace(registry, data, prepare=quiet_log),
+            SessionManager(registry, data, prepare=quiet_log),
             commands,
             folder if interactive else None,
             as_json,
@@ -60,18 +60,18 @@ def quiet_log() -> None:
 
 
 async def _run(
-    name: str, workplace: Workplace, commands: tuple[str, ...], prompt: Path | None, as_json: bool
+    name: str, manager: SessionManager, commands: tuple[str, ...], prompt: Path | None, as_json: bool
 ) -> int:
-    loop = Loop(Conversation(workplace, name), as_json=as_json, forgiving=prompt is not None)
+    loop = Loop(Conversation(manager, name), as_json=as_json, forgiving=prompt is not None)
     try:
-        workplace.warm(name)
+        manager.prefetch(name)
         if commands:
             lines = given(commands)
         else:
-            lines = typed(prompt, workplace.registry.names) if prompt is not None else piped()
+            lines = read_terminal(prompt, manager.registry.names) if prompt is not None else read_pipe()
         return await loop.work(lines)
     finally:
-        await workplace.aclose()
+        await manager.aclose()
 
 
 async def given(commands: Iterable[str]) -> AsyncGenerator[str, None]:
@@ -91,7 +91,7 @@ class Loop:
         `echo`: each line is shown before its answer.
         """
         self._echo = echo
-        self._words = Words(conversation)
+        self._words = ReplCommands(conversation)
         self._json = as_json
         self._forgiving = forgiving
         self._colours = colours_wanted()
@@ -121,9 +121,9 @@ class Loop:
                 self._failed(line, "interrupted; what was under way may have been done")
 
     async def _answer(self, line: str) -> None:
-        parts: list[Reply] = []
+        parts: list[CommandReply] = []
         if self._echo:
-            show([Line(f"agent> {line.strip()}", "bold")], colours=self._colours)
+            show([ReplyLine(f"agent> {line.strip()}", "bold")], colours=self._colours)
         try:
             async with aclosing(self._words.answer(line)) as replies:
                 async for reply in replies:
@@ -137,16 +137,16 @@ class Loop:
         if self._json:
             print(json.dumps({"input": line.strip(), "replies": _data(parts)}), flush=True)
 
-    def _failed(self, line: str, problem: str, parts: list[Reply] | None = None) -> None:
+    def _failed(self, line: str, problem: str, parts: list[CommandReply] | None = None) -> None:
         self._all_done = False
         if self._json:
             answer = {"input": line.strip(), "replies": _data(parts or []), "error": problem}
             print(json.dumps(answer), flush=True)
         else:
-            show([Line(f"  {problem}", "bad")], colours=self._colours)
+            show([ReplyLine(f"  {problem}", "bad")], colours=self._colours)
 
 
-def _data(parts: list[Reply]) -> list[JsonValue]:
+def _data(parts: list[CommandReply]) -> list[JsonValue]:
     return [dict(part.data) for part in parts if part.data]
 
 

@@ -22,64 +22,64 @@ _STYLES: Final = {"route": "36", "good": "32", "bad": "31", "dim": "2", "bold": 
 """ANSI colours, at a terminal."""
 
 
-class Line(NamedTuple):
+class ReplyLine(NamedTuple):
     """A line, or several with line breaks between them, and how it looks."""
 
     text: str
     style: str = ""
 
 
-class Reply(NamedTuple):
+class CommandReply(NamedTuple):
     """What came of one input."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[ReplyLine, ...]
     data: dict[str, JsonValue]
     ok: bool = True
 
 
-def of_routing(routing: Routing) -> tuple[Line, ...]:
+def of_routing(routing: Routing) -> tuple[ReplyLine, ...]:
     """Where a command went, or what is asked back."""
     if isinstance(routing, CommandUnclear):
-        return Line(f"  ? {routing.question}", "route"), Line(f"    ({routing.reason})", "dim")
+        return ReplyLine(f"  ? {routing.question}", "route"), ReplyLine(f"    ({routing.reason})", "dim")
     why = routing.reason if routing.score is None else f"{routing.reason}, {routing.score:.2f}"
-    return (Line(f"  → Coordinator routing to {routing.role!r} agent ({why})", "route"),)
+    return (ReplyLine(f"  → Coordinator routing to {routing.role!r} agent ({why})", "route"),)
 
 
-def of_said(said: Said) -> tuple[Line, ...]:
+def of_said(said: Said) -> tuple[ReplyLine, ...]:
     """What a command came to; nothing where a question was asked, which was shown already."""
     if said.result is None:
         return ()
     style = "good" if said.ok else "bad"
     return (
-        Line(f"  {said.result.observation.text}  [{said.result.reward:+.2f}]", style),
+        ReplyLine(f"  {said.result.observation.text}  [{said.result.reward:+.2f}]", style),
         *_content(said.result),
     )
 
 
-def of_statistics(agent: str, statistics: "SessionStatistics | None") -> Reply:
+def of_statistics(agent: str, statistics: "SessionStatistics | None") -> CommandReply:
     """`status`."""
     if statistics is None:
-        return Reply((Line(f"{agent}: no steps yet"),), {"agent": agent, "steps": 0})
+        return CommandReply((ReplyLine(f"{agent}: no steps yet"),), {"agent": agent, "steps": 0})
     asked = statistics.hits + statistics.misses
     rate = "none retrieved yet" if statistics.hit_rate is None else f"{statistics.hit_rate:.0%} of {asked}"
     lines = (
-        Line(f"agent           {agent}"),
-        Line(f"steps           {statistics.steps}"),
-        Line(f"total reward    {statistics.reward:+.2f}"),
-        Line(f"cache hit rate  {rate} ({statistics.hits} hits, {statistics.misses} misses)"),
-        Line(f"refused         {statistics.refused}"),
+        ReplyLine(f"agent           {agent}"),
+        ReplyLine(f"steps           {statistics.steps}"),
+        ReplyLine(f"total reward    {statistics.reward:+.2f}"),
+        ReplyLine(f"cache hit rate  {rate} ({statistics.hits} hits, {statistics.misses} misses)"),
+        ReplyLine(f"refused         {statistics.refused}"),
     )
     data: dict[str, JsonValue] = {"agent": agent, **statistics._asdict(), "hit_rate": statistics.hit_rate}
     del data["episodes"]
-    return Reply(lines, data)
+    return CommandReply(lines, data)
 
 
-def of_history(history: Iterable[Said]) -> Reply:
+def of_history(history: Iterable[Said]) -> CommandReply:
     """`history`."""
     steps = [said for said in history if said.result is not None]
-    lines = [Line(_step(number, said)) for number, said in enumerate(steps, start=1)]
+    lines = [ReplyLine(_step(number, said)) for number, said in enumerate(steps, start=1)]
     data: dict[str, JsonValue] = {"steps": [said.model_dump(mode="json") for said in steps]}
-    return Reply(tuple(lines) or (Line("no steps yet"),), data)
+    return CommandReply(tuple(lines) or (ReplyLine("no steps yet"),), data)
 
 
 def colours_wanted() -> bool:
@@ -87,14 +87,14 @@ def colours_wanted() -> bool:
     return sys.stdout.isatty()
 
 
-def show(lines: Iterable[Line], *, colours: bool) -> None:
+def show(lines: Iterable[ReplyLine], *, colours: bool) -> None:
     """Print them."""
     for line in lines:
         code = _STYLES.get(line.style) if colours else None
         print(f"\x1b[{code}m{line.text}\x1b[0m" if code else line.text, flush=True)
 
 
-def _content(result: StepResult) -> tuple[Line, ...]:
+def _content(result: StepResult) -> tuple[ReplyLine, ...]:
     match result.observation.data:
         case Retrieved(content=bytes() as content, tag=tag, blob_name=name):
             return _text(content, f"`agentfactory get {tag} {name}` has all of it")
@@ -105,21 +105,21 @@ def _content(result: StepResult) -> tuple[Line, ...]:
     return ()
 
 
-def _text(content: bytes, more: str) -> tuple[Line, ...]:
+def _text(content: bytes, more: str) -> tuple[ReplyLine, ...]:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        return (Line("  (no text)", "dim"),)
+        return (ReplyLine("  (no text)", "dim"),)
     shown = printable(text[:SHOWN_CHARACTERS], lines=True).strip()
     rest = len(text) - SHOWN_CHARACTERS
-    lines = (Line("\n".join(f"  | {line}".rstrip() for line in shown.splitlines())),)
-    return (*lines, Line(f"  … {rest:,} characters more; {more}", "dim")) if rest > 0 else lines
+    lines = (ReplyLine("\n".join(f"  | {line}".rstrip() for line in shown.splitlines())),)
+    return (*lines, ReplyLine(f"  … {rest:,} characters more; {more}", "dim")) if rest > 0 else lines
 
 
-def _rows(rows: list[str]) -> tuple[Line, ...]:
-    shown = [Line(f"    {printable(row)}") for row in rows[:SHOWN_ROWS]]
+def _rows(rows: list[str]) -> tuple[ReplyLine, ...]:
+    shown = [ReplyLine(f"    {printable(row)}") for row in rows[:SHOWN_ROWS]]
     rest = len(rows) - SHOWN_ROWS
-    return (*shown, Line(f"    … {rest:,} more", "dim")) if rest > 0 else tuple(shown)
+    return (*shown, ReplyLine(f"    … {rest:,} more", "dim")) if rest > 0 else tuple(shown)
 
 
 def _step(number: int, said: Said) -> str:

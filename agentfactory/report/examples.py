@@ -6,7 +6,7 @@ from ..messages.trajectories import Trajectory
 from ..messages.turns import Turn
 from ..runtime.tools.calls import parse_reply
 from .formats import count
-from .held_out import Change, Example
+from .held_out import Change, HeldOutExample
 
 MAX_CHARACTERS: Final = 700
 MAX_TURNS: Final = 6
@@ -19,7 +19,7 @@ HEADINGS: Final[dict[Change, str]] = {
 }
 
 
-class Line(NamedTuple):
+class ExampleLine(NamedTuple):
     """One labelled piece of an episode."""
 
     label: str
@@ -32,7 +32,7 @@ class ShownEpisode(NamedTuple):
     """One side of an example."""
 
     version: int
-    lines: tuple[Line, ...]
+    lines: tuple[ExampleLine, ...]
     correct: bool
     explanation: str
 
@@ -47,7 +47,7 @@ class ShownExample(NamedTuple):
     after: ShownEpisode
 
 
-def shown(example: Example) -> ShownExample:
+def shown(example: HeldOutExample) -> ShownExample:
     """An example in the words of the page."""
     task = example.before.task
     return ShownExample(
@@ -71,8 +71,8 @@ def cut(text: str, limit: int = MAX_CHARACTERS) -> str:
 def _episode(trajectory: Trajectory) -> ShownEpisode:
     lines = [line for turn in trajectory.turns[:MAX_TURNS] for line in _lines(turn)]
     if len(trajectory.turns) > MAX_TURNS:
-        lines.append(Line("", f"… {len(trajectory.turns) - MAX_TURNS} more turns", "note"))
-    lines.append(Line("Answer", cut(trajectory.answer) if trajectory.answer else "(none)", "answer"))
+        lines.append(ExampleLine("", f"… {len(trajectory.turns) - MAX_TURNS} more turns", "note"))
+    lines.append(ExampleLine("Answer", cut(trajectory.answer) if trajectory.answer else "(none)", "answer"))
     verdict = trajectory.verdict
     return ShownEpisode(
         version=max((turn.policy_version for turn in trajectory.turns), default=0),
@@ -82,14 +82,16 @@ def _episode(trajectory: Trajectory) -> ShownEpisode:
     )
 
 
-def _lines(turn: Turn) -> list[Line]:
+def _lines(turn: Turn) -> list[ExampleLine]:
     reply = parse_reply(turn.text)
     if not turn.calls and reply.answer is None:
-        return [Line("Wrote", cut(turn.text) or "(nothing)", "thought")]
-    lines = [Line("Thought", cut(reply.thought), "thought")] if reply.thought else []
+        return [ExampleLine("Wrote", cut(turn.text) or "(nothing)", "thought")]
+    lines = [ExampleLine("Thought", cut(reply.thought), "thought")] if reply.thought else []
     for call, result in turn.exchanges:
-        lines.append(Line(f"Call {call.tool}"[:40], cut(call.input), "call"))
+        lines.append(ExampleLine(f"Call {call.tool}"[:40], cut(call.input), "call"))
         if result is not None:
             label = "Observed" if result.ok else f"Failed: {result.failure}"
-            lines.append(Line(label, cut(result.output) or "(nothing)", "seen" if result.ok else "bad"))
+            lines.append(
+                ExampleLine(label, cut(result.output) or "(nothing)", "seen" if result.ok else "bad")
+            )
     return lines

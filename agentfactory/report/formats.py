@@ -1,6 +1,11 @@
 """Numbers as people read them, the same in the terminal and in the report."""
 
+from collections.abc import Iterable
 from typing import Final
+
+from ..messages.runs import DomainScore, RoundFinished, RoundSummary
+
+# MERGED agentfactory.report.formats: The domains of an evaluation, the same in the terminal, the charts and the page.
 
 THOUSANDS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -102,3 +107,14 @@ def plain(text: str, limit: int) -> str:
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def domain_names(rounds: Iterable[RoundFinished | RoundSummary]) -> list[str]:
+    """The domains that were evaluated; none where there is only one, which the whole says all about."""
+    names = list(dict.fromkeys(score.domain for one in rounds for score in one.domains))
+    return names if len(names) > 1 else []
+
+
+def score_of(one: RoundFinished | RoundSummary, domain: str) -> DomainScore | None:
+    """A domain's part of a round; None where nothing of it was judged."""
+    return next((score for score in one.domains if score.domain == domain), None)

@@ -7,10 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..configs.settings import Settings
+from .chart_style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, EndLabel, empty_chart, label_ends
 from .formats import percent
 from .history import GroupMeans, RunHistory
-from .labels import Label, label_ends
-from .theme import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, say_nothing
 
 PARTS: Final = (
     ("correctness", GREEN), ("tool use", BLUE), ("uncertainty", ORANGE), ("novelty", PURPLE),
@@ -22,18 +21,18 @@ def reward_parts(means: list[GroupMeans], axes: Axes) -> None:
     """The parts of the reward, and their weighted sum."""
     axes.set_title("What the reward is made of")
     if not means:
-        return say_nothing(axes, "no group has been judged yet")
+        return empty_chart(axes, "no group has been judged yet")
     xs = _group_numbers(means)
-    ends: list[Label] = []
+    ends: list[EndLabel] = []
     for name, colour in PARTS:
         values = [_part(mean, name) for mean in means]
         axes.plot(xs, values, color=colour, linewidth=1.7)
-        ends.append(Label(name, values[-1], colour))
+        ends.append(EndLabel(name, values[-1], colour))
     totals = [mean.total for mean in means]
     axes.plot(xs, totals, color=INK, linewidth=2.8)
     axes.set_ylim(0, 1)
     _group_axis(axes)
-    label_ends(axes, xs[-1], [*ends, Label("reward", totals[-1], INK)])
+    label_ends(axes, xs[-1], [*ends, EndLabel("reward", totals[-1], INK)])
 
 
 def _part(mean: GroupMeans, name: str) -> float:
@@ -50,7 +49,7 @@ def difficulty(means: list[GroupMeans], settings: Settings, axes: Axes) -> None:
     """Difficulty as asked for and as proposed, with the success that steers it."""
     axes.set_title("Difficulty and success")
     if not means:
-        return say_nothing(axes, "no group has been judged yet")
+        return empty_chart(axes, "no group has been judged yet")
     xs = _group_numbers(means)
     target, tolerance = settings.curriculum.target_success, settings.curriculum.tolerance
     axes.axhspan(target - tolerance, target + tolerance, color=MUTED, alpha=0.13, linewidth=0)
@@ -64,10 +63,10 @@ def difficulty(means: list[GroupMeans], settings: Settings, axes: Axes) -> None:
         axes,
         xs[-1],
         [
-            Label("asked for", last.curriculum, ORANGE),
-            Label("proposed", last.difficulty, ORANGE),
-            Label("success", last.success, GREEN),
-            Label("its target", target, MUTED),
+            EndLabel("asked for", last.curriculum, ORANGE),
+            EndLabel("proposed", last.difficulty, ORANGE),
+            EndLabel("success", last.success, GREEN),
+            EndLabel("its target", target, MUTED),
         ],
     )
 
@@ -76,7 +75,7 @@ def majority_shares(history: RunHistory, settings: Settings, axes: Axes) -> None
     """How many groups agreed how much, and which of them were trained on."""
     axes.set_title("Agreement within groups")
     if not history.shares:
-        return say_nothing(axes, "no group has been judged yet")
+        return empty_chart(axes, "no group has been judged yet")
     frontier = settings.curriculum.frontier
     bins = min(settings.loop.group_size, 20)
     accepted, filtered = [0] * (bins + 1), [0] * (bins + 1)

@@ -15,8 +15,10 @@ from typing import Final, Literal, NamedTuple
 from ..actors.sink.segments import parse, read_lines
 from ..configs.errors import BadInput
 from ..messages.trajectories import Trajectory
-from ..training.calibration import Judged
+from ..training.calibration import Calibration, Judged, calibrate
 from ..training.statistics import wilson_interval
+
+# MERGED agentfactory.report.held_out: How far the Student's confidence can be trusted, by version.
 
 SEED: Final = 2026
 SAMPLE: Final = 128
@@ -49,7 +51,7 @@ class Share(NamedTuple):
         return wilson_interval(self.right, self.n)
 
 
-class Example(NamedTuple):
+class HeldOutExample(NamedTuple):
     """One held-out task, before and after."""
 
     change: Change
@@ -58,7 +60,7 @@ class Example(NamedTuple):
 
 
 @dataclass(slots=True)
-class Side:
+class VersionScore:
     """One evaluation."""
 
     version: int
@@ -92,8 +94,8 @@ class Side:
 class HeldOut:
     """Both evaluations, and what lies between them."""
 
-    before: Side
-    after: Side
+    before: VersionScore
+    after: VersionScore
     unreadable: int = 0
     """Lines that could not be read."""
     problem: str = ""
@@ -114,11 +116,11 @@ class HeldOut:
         return counts
 
     @property
-    def examples(self) -> list[Example]:
+    def examples(self) -> list[HeldOutExample]:
         """A few tasks of each kind, in the order of their hashes."""
         after = {task_id: trajectory for _, task_id, trajectory in self.after.sample}
         pairs = [
-            Example(_change(_right(t), _right(after[task_id])), t, after[task_id])
+            HeldOutExample(_change(_right(t), _right(after[task_id])), t, after[task_id])
             for _, task_id, t in sorted(self.before.sample, reverse=True)
             if task_id in after
         ]
@@ -131,8 +133,8 @@ class HeldOut:
 
 def compare_held_out(folder: Path, before: int, after: int) -> HeldOut:
     """Read the evaluations of two versions; what is missing or damaged is said, not raised."""
-    first = Side(before)
-    found = HeldOut(first, first if after == before else Side(after))
+    first = VersionScore(before)
+    found = HeldOut(first, first if after == before else VersionScore(after))
     sides = {f"eval-v{side.version}": side for side in (found.before, found.after)}
     marks = tuple(f'"{name}"'.encode() for name in sides)
     if not folder.is_dir():
@@ -191,3 +193,11 @@ def _without_tokens(trajectory: Trajectory) -> Trajectory:
 def _hash(task_id: str) -> int:
     digest = hashlib.blake2b(f"{SEED}:{task_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
+
+
+def calibrations(held_out: HeldOut | None) -> list[tuple[int, Calibration]]:
+    """Of each of the two versions that has answers with a confidence."""
+    if held_out is None:
+        return []
+    sides = (held_out.before, held_out.after) if held_out.compares else (held_out.after,)
+    return [(side.version, calibrate(side.judged)) for side in sides if side.judged]

@@ -8,18 +8,17 @@ from typing import Final, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..configs.section import Section
+from ..configs.base_config import BaseConfig
 from ..configs.settings import Settings
 from ..messages.runs import DomainScore, RoundFinished, StepFinished
 from . import formats
-from .calibrations import calibrations
+from .chart_style import as_svg
 from .charts import Panel, bands_panel
 from .examples import ShownExample, shown
-from .findings import Findings
-from .held_out import HeldOut, band_names
+from .formats import domain_names, score_of
+from .held_out import HeldOut, band_names, calibrations
+from .report_data import ReportData
 from .round_charts import thin
-from .scores import domain_names, score_of
-from .theme import as_svg
 
 FOLDER: Final = Path(__file__).parent
 MAX_ROWS: Final = 500
@@ -43,7 +42,7 @@ class Chart(NamedTuple):
     svg: Markup
 
 
-class Row(NamedTuple):
+class RoundRow(NamedTuple):
     """One round, and the step that made its version."""
 
     round: RoundFinished
@@ -71,7 +70,7 @@ class Setting(NamedTuple):
     """Empty where the value is the default."""
 
 
-def headline(findings: Findings) -> str:
+def headline(findings: ReportData) -> str:
     """What the run came to, in one line."""
     rounds = findings.history.evaluated
     if not rounds:
@@ -83,7 +82,7 @@ def headline(findings: Findings) -> str:
     return f"pass@1 {before} → {after} in {steps}"
 
 
-def subtitle(findings: Findings) -> str:
+def subtitle(findings: ReportData) -> str:
     """What ran, and how it ended."""
     history, settings = findings.history, findings.settings
     tasks = f"{formats.count(history.evaluated[-1].n)} held-out episodes" if history.rounds else ""
@@ -98,7 +97,7 @@ def subtitle(findings: Findings) -> str:
     return "   ·   ".join(part for part in parts if part)
 
 
-def status(findings: Findings) -> str:
+def status(findings: ReportData) -> str:
     """How the run ended, if it has."""
     history = findings.history
     if history.finished is not None:
@@ -110,7 +109,7 @@ def status(findings: Findings) -> str:
     return "failed" if history.failures else "unfinished"
 
 
-def render_page(findings: Findings, panels: Sequence[Panel]) -> str:
+def render_page(findings: ReportData, panels: Sequence[Panel]) -> str:
     """The whole page."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -148,7 +147,7 @@ def render_page(findings: Findings, panels: Sequence[Panel]) -> str:
         ends=ends,
         domains=[_domain_row(name, ends) for name in domains],
         rows=[
-            Row(
+            RoundRow(
                 one,
                 findings.history.steps.get(one.version),
                 [score_of(one, name) for name in domains],
@@ -165,7 +164,7 @@ def _chart(panel: Panel) -> Chart:
     return Chart(panel.title, panel.caption, Markup(as_svg(panel.draw, panel.name, panel.title)))
 
 
-def _cards(findings: Findings) -> list[Card]:
+def _cards(findings: ReportData) -> list[Card]:
     history = findings.history
     rounds = history.evaluated
     cards: list[Card] = []
@@ -218,13 +217,13 @@ def _examples(held_out: HeldOut | None) -> list[ShownExample]:
     return [shown(example) for example in held_out.examples]
 
 
-def _flat(prefix: str, section: Section, defaults: Section | None) -> list[Setting]:
+def _flat(prefix: str, section: BaseConfig, defaults: BaseConfig | None) -> list[Setting]:
     """All values under dotted keys."""
     found: list[Setting] = []
     for name in type(section).model_fields:
         value = getattr(section, name)
         default = getattr(defaults, name, None)
-        if isinstance(value, Section):
+        if isinstance(value, BaseConfig):
             same = default if type(default) is type(value) else None
             found.extend(_flat(f"{prefix}{name}.", value, same))
         else:

@@ -8,12 +8,22 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from ..messages.runs import RoundFinished
-from .formats import percent, plain
+from .chart_style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    PURPLE,
+    RED,
+    EndLabel,
+    empty_chart,
+    label_ends,
+)
+from .formats import domain_names, percent, plain, score_of
 from .held_out import HeldOut, Share, band_names
 from .history import RunHistory
-from .labels import Label, label_ends
-from .scores import domain_names, score_of
-from .theme import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, RED, say_nothing
 
 MAX_POINTS: Final = 400
 MAX_BARS: Final = 24
@@ -41,7 +51,7 @@ def learning_curve(history: RunHistory, axes: Axes) -> None:
     axes.set_title("Held-out pass@1")
     rounds = thin(history.evaluated)
     if not rounds:
-        return say_nothing(axes, "no version has been evaluated yet")
+        return empty_chart(axes, "no version has been evaluated yet")
     versions = [r.version for r in rounds]
     low, high = [r.ci95[0] for r in rounds], [r.ci95[1] for r in rounds]
     axes.fill_between(versions, low, high, color=BLUE, alpha=0.18, linewidth=0)
@@ -57,20 +67,20 @@ def learning_curve(history: RunHistory, axes: Axes) -> None:
     if len(rounds) > 1:
         _point_out(axes, rounds)
         name = "all " if ends else ""
-        ends.append(Label(f"{name}{percent(shares[-1])}", shares[-1], BLUE))
+        ends.append(EndLabel(f"{name}{percent(shares[-1])}", shares[-1], BLUE))
         label_ends(axes, versions[-1], ends)
     else:
-        label_ends(axes, versions[0] + 0.1, [*ends, Label(percent(shares[0]), shares[0], INK)])
+        label_ends(axes, versions[0] + 0.1, [*ends, EndLabel(percent(shares[0]), shares[0], INK)])
 
 
-def _domain_curves(axes: Axes, rounds: Sequence[RoundFinished]) -> list[Label]:
+def _domain_curves(axes: Axes, rounds: Sequence[RoundFinished]) -> list[EndLabel]:
     """A thin line for each domain, where there are several; returns the names of their ends."""
-    ends: list[Label] = []
+    ends: list[EndLabel] = []
     for domain, colour in zip(domain_names(rounds), itertools.cycle(DOMAIN_COLOURS)):
         scores = [(one.version, score) for one in rounds if (score := score_of(one, domain))]
         xs, ys = [version for version, _ in scores], [score.pass_at_1 for _, score in scores]
         axes.plot(xs, ys, color=colour, linewidth=1.4, marker="o", markersize=2.5)
-        ends.append(Label(plain(domain, MAX_NAME), ys[-1], colour))
+        ends.append(EndLabel(plain(domain, MAX_NAME), ys[-1], colour))
     return ends
 
 
@@ -108,17 +118,17 @@ def tool_use(history: RunHistory, axes: Axes) -> None:
     rounds = thin(history.evaluated)
     sampled = thin(sorted(history.by_version.items()))
     if not rounds and not sampled:
-        return say_nothing(axes, "no episode has been judged yet")
-    ends: list[tuple[float, Label]] = []
+        return empty_chart(axes, "no episode has been judged yet")
+    ends: list[tuple[float, EndLabel]] = []
     marker = "o" if len(rounds) <= MAX_MARKERS else ""
     if rounds:
         xs, ys = [float(r.version) for r in rounds], [r.tool_use for r in rounds]
         axes.plot(xs, ys, color=BLUE, marker=marker, markersize=4.5, linewidth=_width(rounds))
-        ends.append((xs[-1], Label("share that call,\nheld out", ys[-1], BLUE)))
+        ends.append((xs[-1], EndLabel("share that call,\nheld out", ys[-1], BLUE)))
     if sampled:
         xs, ys = [float(v) for v, _ in sampled], [groups.mean_tool_calls for _, groups in sampled]
         axes.plot(xs, ys, color=ORANGE, marker=marker, markersize=4, linewidth=1.7)
-        ends.append((xs[-1], Label("calls an episode,\ntraining", ys[-1], ORANGE)))
+        ends.append((xs[-1], EndLabel("calls an episode,\ntraining", ys[-1], ORANGE)))
     axes.set_ylim(0, max(1.05, axes.get_ylim()[1]))
     _versions(axes, [x for x, _ in ends])
     label_ends(axes, max(x for x, _ in ends), [label for _, label in ends])
@@ -134,7 +144,7 @@ def timings(history: RunHistory, axes: Axes) -> None:
         ("evaluation", PURPLE, [r.eval_s for r in rounds]),
     )
     if not any(any(values) for _, _, values in parts):
-        return say_nothing(axes, "no time has been recorded yet")
+        return empty_chart(axes, "no time has been recorded yet")
     versions = [r.version for r in rounds]
     for number, (name, colour, values) in enumerate(parts):
         if len(rounds) <= MAX_BARS:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agentfactory.cluster.supervisor import read_state
+from agentfactory.cluster.data_plane.process_supervisor import read_state
 from agentfactory.configs.data import (
     BridgeSettings,
     CacheHost,

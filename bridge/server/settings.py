@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
+from ...configs.base_config import BaseConfig
 from ...configs.data import BridgeSettings, StoreSettings
-from ...configs.section import Section
 
 
-class ServerSettings(Section):
+class ServerSettings(BaseConfig):
     """One bridge server."""
 
     endpoint: str = "tcp://127.0.0.1:5560"

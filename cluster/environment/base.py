@@ -6,7 +6,7 @@ from ...messages.data import Action, ActionTrajectory, Observation, StepResult, 
 from ...messages.sessions import EnvironmentKind
 
 
-class Environment(Protocol):
+class ServedEnvironment(Protocol):
     """What one agent acts in. `actors.environment.DataEnvironment` is one, too.
 
     A worked example::
@@ -36,5 +36,5 @@ class Environment(Protocol):
 class Environments(Protocol):
     """Where environments come from: this process, or a server."""
 
-    async def open(self, kind: EnvironmentKind = "training") -> Environment:
+    async def open(self, kind: EnvironmentKind = "training") -> ServedEnvironment:
         """A new one. Raises BadInput for a kind that there is not here, and TooManySessions."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from ...messages.base import Done, Message
 from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
 from ...messages.sessions import EnvironmentKind, OpenSession, ResetSession, SessionInfo
-from .errors import NoSuchSession, ServerUnreachable, understood
+from .errors import NoSuchSession, ServerUnreachable, parse_error
 
 M = TypeVar("M", bound=Message)
 
@@ -57,7 +57,7 @@ class HttpEnvironments:
         try:
             if response.status >= 400:
                 said = _Failure.model_validate_json(text).error
-                raise understood(response.status, said.code, said.message)
+                raise parse_error(response.status, said.code, said.message)
             return answer.model_validate_json(text)
         except ValidationError as error:
             raise ServerUnreachable(
@@ -66,7 +66,7 @@ class HttpEnvironments:
 
 
 class HttpEnvironment:
-    """See `cluster.environment.base.Environment`. Raises ServerUnreachable besides."""
+    """See `cluster.environment.base.ServedEnvironment`. Raises ServerUnreachable besides."""
 
     def __init__(self, server: HttpEnvironments, info: SessionInfo) -> None:
         self.info = info

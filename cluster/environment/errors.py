@@ -39,7 +39,7 @@ _STATUS: Final[Mapping[type[AgentFactoryError], tuple[int, str]]] = {
 _BY_CODE: Final = {code: kind for kind, (_, code) in _STATUS.items()}
 
 
-def translate(error: AgentFactoryError | BadArguments) -> ApiError:
+def to_api_error(error: AgentFactoryError | BadArguments) -> ApiError:
     """What an error means to a client."""
     text = str(error)
     if isinstance(error, ApiError):
@@ -54,7 +54,7 @@ def translate(error: AgentFactoryError | BadArguments) -> ApiError:
     return ApiError(503, f"the data plane cannot do it now: {text}", kind=SERVER, code="unavailable")
 
 
-def understood(status: int, code: str | None, message: str) -> AgentFactoryError:
+def parse_error(status: int, code: str | None, message: str) -> AgentFactoryError:
     """The error that a server's answer stands for."""
     if code in _BY_CODE:
         return _BY_CODE[code](message)

@@ -22,7 +22,7 @@ SPACES = "served"
 
 
 class LiveEnvironment:
-    """See `cluster.environment.base.Environment`."""
+    """See `cluster.environment.base.ServedEnvironment`."""
 
     def __init__(
         self,

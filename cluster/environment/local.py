@@ -12,15 +12,15 @@ from ...actors.environment import EnvironmentOver
 from ...actors.spaces import DataAccess
 from ...configs.data import DataSettings
 from ...configs.errors import BadInput
+from ...configs.http_servers import EnvironmentServerSettings
 from ...configs.roles import EvaluationSettings
-from ...configs.serving import EnvironmentServerSettings
 from ...messages.sessions import EnvironmentKind
 from ...messages.tasks import Task
 from ...training.tasks import errands
 from ...training.tasks.library import Library, read_library
-from .base import Environment
+from .base import ServedEnvironment
 from .live import LiveEnvironment
-from .recorded import Recorded, RecordedEnvironment
+from .recorded import RecordedEnvironment, RecordedEpisode
 
 
 class LocalEnvironments:
@@ -37,7 +37,7 @@ class LocalEnvironments:
         access: DataAccess,
         data: DataSettings,
         settings: EnvironmentServerSettings,
-        episodes: Sequence[Recorded] = (),
+        episodes: Sequence[RecordedEpisode] = (),
         rng: random.Random | None = None,
     ) -> None:
         """`episodes` are served for fine-tuning; `rng` draws the tasks of training."""
@@ -47,7 +47,7 @@ class LocalEnvironments:
         self._episodes = episodes
         self._rng = rng or random.Random()
 
-    async def open(self, kind: EnvironmentKind = "training") -> Environment:
+    async def open(self, kind: EnvironmentKind = "training") -> ServedEnvironment:
         """A new environment. Raises BadInput where there are no recorded episodes for fine-tuning."""
         match kind:
             case "training":

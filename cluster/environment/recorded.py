@@ -16,7 +16,7 @@ from ...messages.data import Action, ActionTrajectory, Observation, StepResult, 
 from ...messages.trajectories import Trajectory
 
 
-class Recorded(NamedTuple):
+class RecordedEpisode(NamedTuple):
     """An episode as it can be walked through."""
 
     instruction: str
@@ -47,20 +47,20 @@ class Recorded(NamedTuple):
         return cls(trajectory.task.description, tuple(steps))
 
 
-def recorded_episodes(trajectories: Iterable[Trajectory]) -> tuple[Recorded, ...]:
+def recorded_episodes(trajectories: Iterable[Trajectory]) -> tuple[RecordedEpisode, ...]:
     """Those that can be walked through, in their order."""
-    found = (Recorded.of(trajectory) for trajectory in trajectories)
+    found = (RecordedEpisode.of(trajectory) for trajectory in trajectories)
     return tuple(episode for episode in found if episode is not None)
 
 
 class RecordedEnvironment:
-    """See `cluster.environment.base.Environment`. Each reset begins the next episode, in rotation."""
+    """See `cluster.environment.base.ServedEnvironment`. Each reset begins the next episode, in rotation."""
 
-    def __init__(self, episodes: Sequence[Recorded], error_reward: float) -> None:
+    def __init__(self, episodes: Sequence[RecordedEpisode], error_reward: float) -> None:
         self._episodes = episodes
         self._error_reward = error_reward
         self._next = 0
-        self._episode: Recorded | None = None
+        self._episode: RecordedEpisode | None = None
         self._at = 0
         """Steps of the episode that have been taken."""
         self._steps: list[StepTaken] = []
@@ -105,7 +105,7 @@ class RecordedEnvironment:
         """Take no more steps."""
         self._closed, self._episode = True, None
 
-    def _chosen(self, task: TaskSpec | None) -> Recorded:
+    def _chosen(self, task: TaskSpec | None) -> RecordedEpisode:
         if task is None:
             episode = self._episodes[self._next % len(self._episodes)]
             self._next += 1

@@ -14,9 +14,9 @@ import anyio
 import structlog
 
 from ...configs.errors import AgentFactoryError
-from ...configs.serving import EnvironmentServerSettings
+from ...configs.http_servers import EnvironmentServerSettings
 from ...messages.sessions import EnvironmentKind, SessionInfo
-from .base import Environment
+from .base import ServedEnvironment
 from .errors import NoSuchSession, SessionBusy, TooManySessions
 from .local import LocalEnvironments
 
@@ -26,7 +26,7 @@ log = structlog.get_logger("environment")
 @dataclass
 class _Session:
     info: SessionInfo
-    environment: Environment
+    environment: ServedEnvironment
     used_at: float
     busy: bool = False
 
@@ -75,7 +75,7 @@ class Sessions:
         return info
 
     @asynccontextmanager
-    async def using(self, session_id: str) -> AsyncIterator[Environment]:
+    async def using(self, session_id: str) -> AsyncIterator[ServedEnvironment]:
         """A session's environment, for one request. Raises NoSuchSession, SessionBusy."""
         session = self._idle(session_id)
         session.busy = True

@@ -44,7 +44,7 @@ def refused(message: str, param: str, code: str = "unsupported_parameter") -> Ap
     return ApiError(400, message, code=code, param=param)
 
 
-def translate(error: AgentFactoryError | BadArguments) -> ApiError:
+def to_api_error(error: AgentFactoryError | BadArguments) -> ApiError:
     """What a failure of ours means to a client."""
     text = str(error)
     match error:

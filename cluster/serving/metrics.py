@@ -10,7 +10,7 @@ PREFIX = "agentfactory_serving"
 Labels = tuple[tuple[str, str], ...]
 
 
-class Metrics:
+class ServingMetrics:
     """Counts since the start."""
 
     def __init__(self) -> None:

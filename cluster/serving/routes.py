@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Send
 
@@ -18,13 +18,15 @@ from ...configs.errors import AgentFactoryError
 from ...messages.chat import JsonObject
 from ...runtime.models.context import estimate_tokens
 from . import metrics
-from .chat import chat_chunks, chat_reply
-from .completion import completion_chunks, completion_reply
-from .errors import ApiError, refused, translate
+from .completions import chat_chunks, chat_reply, completion_chunks, completion_reply
+from .errors import ApiError, refused, to_api_error
+from .http_server import install_middleware
 from .json_body import JsonRoute
-from .replies import model_list, model_of
-from .service import Service
-from .wire import ChatBody, CompletionBody, EmbeddingBody
+from .request_schema import ChatBody, CompletionBody, EmbeddingBody
+from .response_schema import model_list, model_of
+from .served_model import ServedModel
+
+# MERGED cluster.serving.routes: The application: the routes behind the gate, every error in OpenAI's form.
 
 log = structlog.get_logger("serving")
 T = TypeVar("T")
@@ -35,7 +37,7 @@ CLIENT_GONE = 499
 class Routes:
     """One method a route."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ServedModel) -> None:
         self._service = service
 
     def router(self) -> APIRouter:
@@ -150,7 +152,7 @@ async def _events(first: JsonObject, chunks: AsyncGenerator[JsonObject, None]) -
                 yield _event(chunk)
         except AgentFactoryError as error:
             log.warning("stream broke", error=repr(error))
-            yield _event(translate(error).body)
+            yield _event(to_api_error(error).body)
         else:
             yield "data: [DONE]\n\n"
 
@@ -176,3 +178,11 @@ async def _while_connected(request: Request, work: Awaitable[T]) -> T:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def build(service: ServedModel, keys: tuple[str, ...]) -> FastAPI:
+    """An application that serves this; without keys, to this machine only."""
+    app = FastAPI(title="AgentFactory", docs_url=None, redoc_url=None)
+    app.include_router(Routes(service).router())
+    install_middleware(app, service.settings, keys, service.metrics, to_api_error)
+    return app

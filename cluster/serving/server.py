@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from ...actors.coordinator.journal import read_journal
 from ...configs.errors import SettingsError
+from ...configs.http_servers import ServingSettings
 from ...configs.models import EngineSettings, ModelSettings
-from ...configs.serving import ServingSettings
 from ...messages.adapters import AdapterRef, LoadAdapter, Policy
 from ...messages.runs import StepFinished
 from ...runtime.engines.actor import InferenceEngine
@@ -23,16 +23,16 @@ from ...runtime.engines.chat.format import ChatFormat
 from ...runtime.engines.pool import EnginePool
 from ...runtime.system import ActorSystem
 from ...training.adapter_files import WEIGHTS_FILE, adapter_folder, read_adapter
-from ..gpus import reserve_gpus
+from ..placement import reserve_gpus
 from ..run_folder import JOURNAL
-from .application import build
-from .context import fit_context
-from .door import bind, end_of, keys_of, running, url_of
-from .sampler import Sampler
-from .service import Service
+from .context_length import fit_context
+from .generation import Sampler
+from .http_server import bind, read_api_keys, running, url_of, wait_for_shutdown
+from .routes import build
+from .served_model import ServedModel
 
 
-class Plan(NamedTuple):
+class ServingPlan(NamedTuple):
     """What to serve, and where."""
 
     model: ModelSettings
@@ -60,7 +60,7 @@ def newest_versions(run_dir: Path, limit: int) -> tuple[AdapterRef, ...]:
 
 
 @asynccontextmanager
-async def opened(system: ActorSystem, plan: Plan) -> AsyncIterator[Service]:
+async def opened(system: ActorSystem, plan: ServingPlan) -> AsyncIterator[ServedModel]:
     """The engine with its adapters. Raises what a model or an adapter that cannot be loaded raises."""
     chat = await asyncio.to_thread(ChatFormat.load, plan.model.locate())
     files: dict[str, Callable[[], LoadAdapter]] = {}
@@ -83,12 +83,12 @@ async def opened(system: ActorSystem, plan: Plan) -> AsyncIterator[Service]:
     await sampler.load_all()
     models: dict[str, str | None] = {_name(plan.model): None}
     models |= {name: name for name in files}
-    yield Service(sampler, chat, models, plan.serving)
+    yield ServedModel(sampler, chat, models, plan.serving)
 
 
-async def serve(plan: Plan, watch: Callable[[str], None] = lambda _: None) -> None:
+async def serve(plan: ServingPlan, watch: Callable[[str], None] = lambda _: None) -> None:
     """Serve until a signal ends it. Raises BadInput, and ActorDown when the engine is gone for good."""
-    keys = keys_of(plan.serving)
+    keys = read_api_keys(plan.serving)
     with bind(plan.serving) as listening:
         watch(f"loading {_name(plan.model)}")
         plan = await _with_context(plan, watch)
@@ -99,10 +99,10 @@ async def serve(plan: Plan, watch: Callable[[str], None] = lambda _: None) -> No
             running(build(service, keys), plan.serving.drain_s, listening) as server,
         ):
             watch(f"serving {', '.join(service.names)} on {url_of(listening)}")
-            await end_of(server, system)
+            await wait_for_shutdown(server, system)
 
 
-async def _with_context(plan: Plan, watch: Callable[[str], None]) -> Plan:
+async def _with_context(plan: ServingPlan, watch: Callable[[str], None]) -> ServingPlan:
     """With the model's own context, where it is to have that. Raises SettingsError."""
     if not plan.own_context:
         return plan
@@ -118,7 +118,7 @@ async def _with_context(plan: Plan, watch: Callable[[str], None]) -> Plan:
 
 
 @asynccontextmanager
-async def _cluster(plan: Plan) -> AsyncIterator[None]:
+async def _cluster(plan: ServingPlan) -> AsyncIterator[None]:
     """Ray, started or joined, where the plan asks for it."""
     if plan.transport == "local":
         yield

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...configs.errors import AgentFactoryError
-from ...configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
-from ...configs.optional_packages import hide_unused_packages
+from ...configs.models import (
+    EngineSettings,
+    ModelSettings,
+    SimulatedEngineSettings,
+    VllmEngineSettings,
+    hide_unused_packages,
+)
 from ...messages.adapters import AdapterRef, LoadAdapter
 from ...messages.generation import Completion, EngineStatistics, Generate
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from ...configs.chat_models import ChatSection
+from ...configs.chat_models import BaseChatModelSettings
 from .backend import Backend
 from .deadline import Deadline
 from .errors import ClientFailure, ModelClosed, ModelError, RateLimited
@@ -24,7 +24,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 class Guard:
     """Holds every call to the settings. One for each model."""
 
-    def __init__(self, backend: Backend, settings: ChatSection) -> None:
+    def __init__(self, backend: Backend, settings: BaseChatModelSettings) -> None:
         self.name = backend.name
         self.retries = 0
         self._backend = backend

@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from ...configs.chat_models import ChatSection
+from ...configs.chat_models import BaseChatModelSettings
 from ...messages.chat import (
     Capabilities,
     Capability,
@@ -49,7 +49,7 @@ DEFAULT_SAMPLING = SamplingSettings()
 class ChatModel:
     """See `runtime.models`. Open it with `async with`, or with `start` and `aclose`."""
 
-    def __init__(self, settings: ChatSection, backend: Backend) -> None:
+    def __init__(self, settings: BaseChatModelSettings, backend: Backend) -> None:
         self.name = backend.name
         self._settings = settings
         self._backend = backend

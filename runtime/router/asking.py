@@ -3,7 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
-from ...configs.router import RoutedModelSettings
+from ...configs.chat_models import RoutedModelSettings
 from ...messages.chat import Capabilities, ChatReply, ChatRequest, Usage
 from ...messages.routing import Estimate
 from ..models import ChatModel

@@ -1,6 +1,6 @@
 """A model that keeps failing is left alone for a while, then one request tries it again."""
 
-from ...configs.router import CircuitSettings
+from ...configs.chat_models import CircuitSettings
 from ...messages.routing import CircuitState
 
 

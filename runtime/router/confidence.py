@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...configs.router import RoutedModelSettings
+from ...configs.chat_models import RoutedModelSettings
 from ...messages.chat import BadArguments, ChatReply, FunctionCall, TokenLogprob
 from ...messages.routing import Confidence
 from ..tools.calls import parse_reply

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+from ...configs.chat_models import CircuitSettings, RoutedModelSettings
 from ...configs.errors import SettingsError
-from ...configs.router import CircuitSettings, RoutedModelSettings
 from ..models import ChatModel, capabilities_of, open_model
 from .circuit import Circuit
 from .results import model_key

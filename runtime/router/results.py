@@ -16,16 +16,15 @@ import structlog
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from ...configs.chat_models import ChatSection
+from ...configs.chat_models import BaseChatModelSettings, RouterSettings
 from ...configs.errors import BadInput
-from ...configs.router import RouterSettings
 from ...messages.base import Message
 from ...messages.chat import ChatReply, ChatRequest
 from ...messages.routing import Confidence
 
 TAG = ".router"
 """Of the replies in the cache tier; the store behind it has none of them."""
-OPERATIONAL = frozenset(ChatSection.model_fields) - {"context_tokens"}
+OPERATIONAL = frozenset(BaseChatModelSettings.model_fields) - {"context_tokens"}
 """Settings of a model that do not touch what it answers."""
 T = TypeVar("T")
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -160,7 +159,7 @@ async def _nothing() -> None:
     """There is no store behind these."""
 
 
-def model_key(settings: ChatSection) -> str:
+def model_key(settings: BaseChatModelSettings) -> str:
     """What identifies a model to the router's memory: all settings that touch its answers."""
     return _sha256(settings.model_dump_json(exclude=set(OPERATIONAL)))
 

@@ -22,8 +22,8 @@ from uuid import uuid4
 
 import structlog
 
+from ...configs.chat_models import RouterSettings
 from ...configs.errors import SettingsError
-from ...configs.router import RouterSettings
 from ...messages.chat import ChatRequest, UserMessage
 from ...messages.routing import ModelReport, Routed, RouteDecision, RouterReport
 from .calibration import calibration_error

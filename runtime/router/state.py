@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from ...configs.chat_models import BudgetSettings
 from ...configs.errors import CannotWrite
-from ...configs.router import BudgetSettings
 from ...messages.routing import CalibrationBin, Estimate
 from .calibration import bin_of, bounds_of
 from .errors import RouterClosed, StateDamaged, UnknownDecision

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ...configs.router import RouterSettings
+from ...configs.chat_models import RouterSettings
 from ...messages.chat import ChatReply, ChatRequest, Usage
 from ...messages.routing import Confidence, Considered, Estimate, Outcome
 from ..models.errors import ContextTooLong, ModelError, ModelTimeout, RateLimited, RequestRefused, Unsupported

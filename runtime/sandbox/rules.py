@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ...configs.load import load_section
-from ...configs.safety import SHIPPED_RULES, CommandRule, PathRule, SafetyRuleSettings
+from ...configs.sandbox import SHIPPED_RULES, CommandRule, PathRule, SafetyRuleSettings
 from .errors import Refused
 from .shell_words import Unreadable, base_name, commands_in
 

@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 import anyio.to_thread
 
+from ...configs.base_config import BaseConfig
 from ...configs.roles import StudentSettings
-from ...configs.section import Section
 from ...configs.tools import TOOL_NAMES
 from ...messages.chat import JsonObject
 from ..groups import task_group
@@ -94,7 +94,7 @@ async def added_tools(settings: StudentSettings) -> tuple[tuple[Listed, ...], tu
 def limits_of(name: str, settings: StudentSettings) -> dict[str, float]:
     """The limits of one tool; empty for a tool that is not ours."""
     box = settings.toolbox
-    sections: dict[str, tuple[Section, ...]] = {
+    sections: dict[str, tuple[BaseConfig, ...]] = {
         "python": (settings.sandbox,),
         "pyexe": (box.sandbox,),
         "shell": (box.sandbox, box.shell),

@@ -22,8 +22,7 @@ import structlog
 
 from ...configs.errors import SettingsError
 from ...configs.roles import StudentSettings
-from ...configs.safety import SafetyRuleSettings
-from ...configs.sandbox import CommandSandboxSettings
+from ...configs.sandbox import CommandSandboxSettings, SafetyRuleSettings
 from ...configs.tools import TOOL_NAMES
 from ..ref import Ref
 from ..sandbox.commands import CommandSandbox

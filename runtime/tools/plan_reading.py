@@ -19,7 +19,7 @@ from typing import Final
 from pydantic import JsonValue, ValidationError
 
 from ...configs.errors import BadInput
-from ...configs.plans import PlanSettings
+from ...configs.tools import PlanSettings
 from ...messages.plans import Plan, PlanStep
 from .literals import read_literal, skip_space
 from .react import next_label, read_action

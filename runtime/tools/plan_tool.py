@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ...configs.plans import PlanSettings
+from ...configs.tools import PlanSettings
 from ...messages.chat import JsonObject
 from ...messages.plans import PlanOutcome
 from ...messages.turns import ToolResult

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 from pydantic import JsonValue
 
-from ...configs.plans import PlanSettings
+from ...configs.tools import PlanSettings
 from ...messages.plans import Plan, PlanOutcome, PlanStep, StepOutcome, StepStatus
 from ...messages.turns import ToolCall, ToolResult
 from ..groups import task_group

@@ -11,15 +11,17 @@ from agentfactory.actors.agents.rule_based import RuleBasedAgent
 from agentfactory.actors.agents.rules import Rules
 from agentfactory.actors.agents.specialists import INGESTOR, Specialist
 from agentfactory.actors.environment import ACTIONS
-from agentfactory.configs.agent_settings import Example
-from agentfactory.configs.agent_suite import AgentSuite, load_suite
+from agentfactory.configs.agents.evaluation import EvaluationSuite, load_suite
+from agentfactory.configs.agents.settings import CommandExample
 from agentfactory.configs.errors import BadInput, SettingsError
 from agentfactory.messages.data import Action, Observation
 from agentfactory.runtime.models.errors import ModelError
 
 ALL = tuple(ACTIONS)
-LOAD = Example(command="load file::a as docs", action="assimilate", params={"src": "file::a", "dst": "docs"})
-QUERY = Example(command="query docs", action="query", params={"tag_pattern": "docs"})
+LOAD = CommandExample(
+    command="load file::a as docs", action="assimilate", params={"src": "file::a", "dst": "docs"}
+)
+QUERY = CommandExample(command="query docs", action="query", params={"tag_pattern": "docs"})
 
 
 class Says:
@@ -45,11 +47,11 @@ class Hangs(Says):
         raise AssertionError
 
 
-def suite(*cases: Example, timeout_s: float = 10.0) -> AgentSuite:
-    return AgentSuite(name="mine", pass_score=0.5, cases=cases, timeout_s=timeout_s)
+def suite(*cases: CommandExample, timeout_s: float = 10.0) -> EvaluationSuite:
+    return EvaluationSuite(name="mine", pass_score=0.5, cases=cases, timeout_s=timeout_s)
 
 
-async def mistakes(agent: Says, case: Example, permitted: tuple[str, ...] = ALL) -> tuple[str, ...]:
+async def mistakes(agent: Says, case: CommandExample, permitted: tuple[str, ...] = ALL) -> tuple[str, ...]:
     return (await evaluate(agent, permitted, suite(case))).mistakes
 
 
@@ -96,7 +98,7 @@ async def test_a_wrong_action_is_a_mistake_that_says_what_was_right(
 
 @pytest.mark.parametrize("tag", ["docs", "other"])
 async def test_an_agent_that_would_destroy_what_nobody_asked_it_to_never_passes(tag: str) -> None:
-    right = Example(command="destroy docs", action="destroy", params={"tags": "docs"})
+    right = CommandExample(command="destroy docs", action="destroy", params={"tags": "docs"})
     agent = Says(Action.of("destroy", tags=tag))
     outcome = await evaluate(agent, ALL, suite(right, right, right, QUERY if tag == "docs" else right))
     assert (outcome.harmful, outcome.passed) == (1 if tag == "docs" else 4, False)
@@ -130,7 +132,7 @@ async def test_an_agent_that_hangs_is_given_up_and_named() -> None:
 
 
 async def test_a_case_that_no_action_could_meet_is_refused() -> None:
-    case = Example(command="load it", action="assimilate", params={"dst": "docs"})
+    case = CommandExample(command="load it", action="assimilate", params={"dst": "docs"})
     with pytest.raises(BadInput, match=r"mine: 'load it': assimilate: src: Field required"):
         await evaluate(Says(Action.of("query")), ALL, suite(case))
 

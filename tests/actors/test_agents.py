@@ -14,8 +14,8 @@ from agentfactory.actors.agents.json_dialect import SHAPES, JsonDialect
 from agentfactory.actors.agents.react_dialect import ReActDialect
 from agentfactory.actors.environment import ACTIONS
 from agentfactory.actors.student.data_tools import action_of
-from agentfactory.cluster.agents import open_agent
-from agentfactory.configs.blueprints import Blueprint
+from agentfactory.cluster.agents.loader import open_agent
+from agentfactory.configs.agents.blueprints import Blueprint
 from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.data import Action, Observation
 from agentfactory.runtime.models.errors import ModelError, ModelTimeout

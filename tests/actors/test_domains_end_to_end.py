@@ -13,7 +13,7 @@ from agentfactory.actors.domains import domain_named, names
 from agentfactory.actors.spaces import new_space
 from agentfactory.actors.student.actor import Student
 from agentfactory.actors.verifier.actor import Verifier
-from agentfactory.cluster.data_plane import spawn_data_access
+from agentfactory.cluster.data_plane.tiers import spawn_data_access
 from agentfactory.configs.data import LIBRARY, BridgeSettings, CacheSettings, DataSettings, StoreSettings
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import SandboxSettings, StudentSettings, TrialSettings, VerifierSettings

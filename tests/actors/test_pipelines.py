@@ -19,8 +19,8 @@ from agentfactory.actors.retriever.actor import Retriever
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.bridge.errors import BridgeDown
+from agentfactory.configs.agents.pipelines import PipelineSpec, find_pipeline, load_pipeline
 from agentfactory.configs.errors import BadInput
-from agentfactory.configs.pipelines import PipelineSpec, find_pipeline, load_pipeline
 from agentfactory.configs.roles import SinkSettings
 from agentfactory.messages.data import Matches, Observation, Param, StepResult
 from agentfactory.messages.pipelines import PipelineBegun, PipelineResult, StepChanged

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agentfactory.cli import main
-from agentfactory.configs.agent_suite import AgentSuite
-from agentfactory.configs.blueprint_registry import BlueprintRegistry
-from agentfactory.configs.blueprints import read_blueprint
+from agentfactory.cli.__init__ import main
+from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
+from agentfactory.configs.agents.blueprints import read_blueprint
+from agentfactory.configs.agents.evaluation import EvaluationSuite
 from tests.agentfactory.test_cli import call, refused
 from tests.agentfactory.test_documents import ROOT, blocks
 
@@ -153,7 +153,7 @@ def test_the_yaml_and_the_python_of_the_document_work() -> None:
     blueprint, suite = (yaml.safe_load(text) for text in blocks(document, "yaml"))
     agent = read_blueprint(blueprint, "the document").agent
     assert (agent.type, agent.default_tag) == ("llm", "docs")
-    assert AgentSuite.model_validate(suite).name == "fetching"
+    assert EvaluationSuite.model_validate(suite).name == "fetching"
     (text,) = blocks(document, "python")
     names: dict[str, object] = {}
     exec(text, names)

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentfactory import data_commands
+from agentfactory.cli import data_commands
 from agentfactory.configs.data import DataSettings
 from tests.cluster.test_data_plane import running, settings
 

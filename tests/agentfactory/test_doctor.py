@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.cluster import checkup
-from agentfactory.cluster.checkup import Check, Checkup, check_machine
-from agentfactory.doctor_commands import doctor
+from agentfactory.cli.doctor_commands import doctor
+from agentfactory.cluster import diagnostics as checkup
+from agentfactory.cluster.diagnostics import MachineCheck, MachineReport, check_machine
 
 ROOT = Path(__file__).parents[2]
 
 
-def check(found: Checkup, name: str) -> Check:
+def check(found: MachineReport, name: str) -> MachineCheck:
     return next(check for check in found.checks if check.name == name)
 
 
@@ -29,14 +29,14 @@ def test_doctor_prints_one_line_a_thing_and_a_verdict(capsys: pytest.CaptureFixt
 
 def test_doctor_json_is_one_object_and_imports_no_torch() -> None:
     code = (
-        "import sys; from agentfactory.cli import main; code = main(['doctor', '--json']);"
+        "import sys; from agentfactory.cli.__init__ import main; code = main(['doctor', '--json']);"
         "assert not {'torch', 'vllm', 'transformers', 'ray'} & set(sys.modules), 'heavy'; sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = Checkup.model_validate(json.loads(done.stdout))
+    found = MachineReport.model_validate(json.loads(done.stdout))
     assert found.ok
     assert check(found, "python").verdict == "ok"
     assert check(found, "python calls").found.startswith("seccomp")

@@ -6,7 +6,7 @@ import pytest
 
 from agentfactory import Factory
 from agentfactory.actors.sink.segments import read_trajectories
-from agentfactory.cluster.supervisor import held
+from agentfactory.cluster.data_plane.process_supervisor import is_supervised
 from agentfactory.configs.load import YamlValue
 from tests.agentfactory.test_cli import TINY
 from tests.free_ports import free_port
@@ -55,13 +55,13 @@ async def test_a_run_of_three_domains_brings_its_data_plane_along_and_stays_in_i
     async with Factory.open("laptop", transport="local", overrides=small) as factory:
         run = await factory.evolve(rounds=1, run_dir=folder)
         result = await run.result()
-        held_while_it_lasts = held(folder / "data")
+        held_while_it_lasts = is_supervised(folder / "data")
         errand = await factory.solve(
             "Load the folder samples as docs, then fetch setup_guide.md.", run_dir=folder
         )
         formula = await factory.solve("Let p=True, q=False. What is p and q?", run_dir=folder)
     assert held_while_it_lasts
-    assert not held(folder / "data")
+    assert not is_supervised(folder / "data")
     assert [[(score.domain, score.n) for score in one.domains] for one in result.rounds] == [
         [("math", 3), ("logic", 3), ("data", 3)]
     ] * 2

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from agentfactory.actors.agents.base import NotUnderstood
-from agentfactory.cli import main
-from agentfactory.cluster.agents import rules_of
-from agentfactory.configs.blueprint_registry import BlueprintRegistry
+from agentfactory.cli.__init__ import main
+from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
+from agentfactory.cluster.agents.loader import rules_of
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings, UriSettings
 from agentfactory.configs.errors import SettingsError
 from agentfactory.data import DataPlane
 from agentfactory.messages.data import Action, Matches
-from agentfactory.pipelines import Prepared, run_pipeline
+from agentfactory.pipelines import PipelineJob, run_pipeline
 from agentfactory.sessions import open_session
 from tests.cluster.test_data_plane import free_port
 
@@ -128,7 +128,7 @@ async def test_the_steps_of_the_overview_run_once_they_have_agents(tmp_path: Pat
         "  - {id: retrieve_data, agent: retriever, depends_on: [query_results]}\n"
     )
     given = {"src": f"folder::{tmp_path}/in", "dst": "docs"}
-    prepared = Prepared(str(whole), given, state=tmp_path / "states")
+    prepared = PipelineJob(str(whole), given, state=tmp_path / "states")
     async with DataPlane.open(settings(tmp_path)) as data:
         assert (await prepared.run(data)).complete
 

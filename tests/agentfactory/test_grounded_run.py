@@ -46,7 +46,7 @@ class ByTheBook(ScriptedInference):
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The laptop's, made small, with an engine that follows the script above and a trainer that waits."""
-    monkeypatch.setattr("agentfactory.cluster.crew.InferenceEngine", ByTheBook)
+    monkeypatch.setattr("agentfactory.cluster.launch.InferenceEngine", ByTheBook)
     monkeypatch.setattr("agentfactory.factory.InferenceEngine", ByTheBook)
     laptop = load_settings(
         "laptop",

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from agentfactory.actors.coordinator.journal import FILE, Journal
 from agentfactory.configs.load import load_settings
-from agentfactory.live import LiveView, show_result
 from agentfactory.messages.adapters import AdapterRef
 from agentfactory.messages.episodes import EpisodeFailed
 from agentfactory.messages.runs import (
@@ -25,11 +24,11 @@ from agentfactory.messages.runs import (
     StepFinished,
     TasksRewarded,
 )
-from agentfactory.report.rounds_table import rounds_table
 from agentfactory.runtime.cell import CellStatistics
 from agentfactory.runtime.topics import EventsMissed
 from agentfactory.runtime.transport import ProcessStatistics
-from agentfactory.starting import StartLine, show_start
+from agentfactory.terminal.live_view import LiveView, StartLine, show_result, show_start
+from agentfactory.terminal.rounds_table import rounds_table
 
 SETTINGS = load_settings("laptop")
 

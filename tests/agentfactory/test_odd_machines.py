@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from agentfactory.cli.process_setup import FEWEST_FILES
 from agentfactory.configs.load import load_settings
-from agentfactory.process_setup import FEWEST_FILES
-from agentfactory.question import task_of
+from agentfactory.factory import parse_task
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 200
@@ -94,7 +94,7 @@ def test_no_room_for_temporary_files_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["half \ud83d of one", "\udcff\udce9", "\udfff"])
 def test_half_a_character_in_a_task_is_replaced(text: str) -> None:
-    task_of(text, load_settings("laptop")).description.encode()
+    parse_task(text, load_settings("laptop")).description.encode()
 
 
 def test_too_few_descriptors_are_named_as_such(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from agentfactory.actors.pipelines.plan import Plan
 from agentfactory.actors.sink.segments import read_trajectories
-from agentfactory.cli import main
-from agentfactory.configs.pipelines import find_pipeline, load_pipeline
+from agentfactory.cli.__init__ import main
+from agentfactory.configs.agents.pipelines import find_pipeline, load_pipeline
 from agentfactory.messages.pipelines import PipelineResult, StepChanged, StepState
-from agentfactory.pipeline_view import PipelineView
+from agentfactory.terminal.pipeline_view import PipelineView
 from tests.agentfactory.test_cli import call
 from tests.agentfactory.test_documents import small_preset
 

@@ -6,8 +6,8 @@ import pytest
 
 import agentfactory
 from agentfactory.actors.coordinator.journal import read_journal
+from agentfactory.cluster.data_plane.services import down, make_plan, up
 from agentfactory.cluster.run_folder import JOURNAL
-from agentfactory.cluster.services import down, make_plan, up
 from agentfactory.configs.load import YamlValue, load_settings
 from agentfactory.messages.adapters import AdapterPublished
 from agentfactory.messages.runs import StepFinished

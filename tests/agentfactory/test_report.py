@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from agentfactory import run as result
 from agentfactory.actors.coordinator.journal import FILE, read_journal
 from agentfactory.actors.coordinator.state import RunState
 from agentfactory.configs.load import load_settings
-from agentfactory.report import formats, held_out, history, labels, result, round_charts, write_report
-from agentfactory.report.calibrations import calibrations
+from agentfactory.report import chart_style as labels
+from agentfactory.report import formats, held_out, history, round_charts, write_report
 from agentfactory.report.examples import cut, shown
-from agentfactory.report.findings import Findings, gather
+from agentfactory.report.held_out import calibrations
 from agentfactory.report.history import Bins, GroupMeans
+from agentfactory.report.report_data import ReportData, collect
 from tests.agentfactory.fake_run import write_fake_run
 
 
@@ -24,8 +26,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def findings(run: Path) -> Findings:
-    return gather(run)
+def findings(run: Path) -> ReportData:
+    return collect(run)
 
 
 @pytest.mark.parametrize("module", [formats, held_out, history, labels, round_charts])
@@ -46,7 +48,7 @@ def test_a_report_is_the_same_each_time_it_is_written(run: Path) -> None:
     assert write_report(run).html.read_text() == first
 
 
-def test_the_history_counts_what_the_replayed_state_counts(run: Path, findings: Findings) -> None:
+def test_the_history_counts_what_the_replayed_state_counts(run: Path, findings: ReportData) -> None:
     state = RunState(load_settings("laptop").curriculum)
     for entry in read_journal(run / FILE):
         state.apply(entry)
@@ -76,10 +78,10 @@ def test_the_result_of_an_unfinished_run_ends_where_its_journal_ends(run: Path) 
     for entry in read_journal(run / FILE):
         if entry.kind != "run_finished":
             state.apply(entry)
-    assert result.run_result(run, state).wall_s == pytest.approx(gather(run).history.wall_s, abs=1.0)
+    assert result.run_result(run, state).wall_s == pytest.approx(collect(run).history.wall_s, abs=1.0)
 
 
-def test_both_evaluations_are_compared_task_by_task(findings: Findings) -> None:
+def test_both_evaluations_are_compared_task_by_task(findings: ReportData) -> None:
     found = findings.held_out
     assert found is not None
     assert sum(found.changes.values()) == 300
@@ -88,7 +90,7 @@ def test_both_evaluations_are_compared_task_by_task(findings: Findings) -> None:
     assert sum(band.right for band in found.after.bands) == round(rounds[-1].pass_at_1 * 300)
 
 
-def test_examples_show_the_same_task_on_both_sides(findings: Findings) -> None:
+def test_examples_show_the_same_task_on_both_sides(findings: ReportData) -> None:
     found = findings.held_out
     assert found is not None
     examples = found.examples
@@ -99,7 +101,7 @@ def test_examples_show_the_same_task_on_both_sides(findings: Findings) -> None:
     assert (one.before.correct, one.after.correct) == (False, True)
 
 
-def test_examples_carry_no_tokens_so_that_memory_stays_small(findings: Findings) -> None:
+def test_examples_carry_no_tokens_so_that_memory_stays_small(findings: ReportData) -> None:
     assert findings.held_out is not None
     for example in findings.held_out.examples:
         assert all(turn.prompt_ids == turn.completion_ids == () for turn in example.before.turns)
@@ -130,7 +132,7 @@ def test_matplotlib_is_imported_only_when_a_report_is_written() -> None:
 
 
 def test_the_report_shows_how_far_the_confidence_of_each_version_can_be_trusted(
-    run: Path, findings: Findings
+    run: Path, findings: ReportData
 ) -> None:
     found = dict(calibrations(findings.held_out))
     assert list(found) == [0, 4]
@@ -143,7 +145,7 @@ def test_the_report_shows_how_far_the_confidence_of_each_version_can_be_trusted(
     assert '<h2 class="section">Confidence</h2>' in write_report(run).html.read_text()
 
 
-def test_a_run_that_was_stored_without_confidence_has_no_such_section(findings: Findings) -> None:
+def test_a_run_that_was_stored_without_confidence_has_no_such_section(findings: ReportData) -> None:
     assert findings.held_out is not None
     before = replace(findings.held_out.before, judged=[])
     assert calibrations(replace(findings.held_out, before=before, after=before)) == []

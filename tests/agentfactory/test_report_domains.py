@@ -13,9 +13,9 @@ from agentfactory.configs.load import load_settings
 from agentfactory.messages.runs import RoundFinished, RunResult
 from agentfactory.report import write_report
 from agentfactory.report.formats import percent
-from agentfactory.report.result import run_result
-from agentfactory.report.rounds_table import round_line, rounds_table
-from agentfactory.report.terminal import result_lines
+from agentfactory.run import run_result
+from agentfactory.terminal.rounds_table import round_line, rounds_table
+from agentfactory.terminal.run_summary import result_lines
 from tests.agentfactory.fake_run import write_fake_run
 
 DOMAINS = ("math", "logic", "data")

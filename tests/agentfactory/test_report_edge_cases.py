@@ -11,7 +11,7 @@ from agentfactory.configs.errors import BadInput
 from agentfactory.messages.runs import RunFailed
 from agentfactory.messages.trajectories import Trajectory
 from agentfactory.report import write_report
-from agentfactory.report.findings import gather
+from agentfactory.report.report_data import collect
 from tests.agentfactory.fake_run import write_fake_run
 
 
@@ -32,7 +32,7 @@ def page(folder: Path) -> str:
 
 
 def notes(folder: Path) -> str:
-    return "\n".join(gather(folder).notes)
+    return "\n".join(collect(folder).notes)
 
 
 def test_a_missing_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_torn_and_damaged_trajectories_are_left_out_and_counted(run: Path) -> No
     segment = sorted((run / "trajectories").iterdir())[0]
     lines = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(b"".join([lines[0][: len(lines[0]) // 2] + b"\n", *lines[1:50], lines[50][:99]]))
-    found = gather(run)
+    found = collect(run)
     assert found.held_out is not None
     assert found.held_out.unreadable == 1
     assert len(found.held_out.before.correct) == 49
@@ -99,7 +99,7 @@ def test_a_journal_damaged_in_the_middle_is_read_up_to_there(run: Path) -> None:
 def test_a_torn_last_line_of_the_journal_is_left_out_silently(run: Path) -> None:
     with (run / FILE).open("ab") as stream:
         stream.write(b'{"kind":"round_fin')
-    assert gather(run).notes == ()
+    assert collect(run).notes == ()
 
 
 def test_a_failed_run_says_why_and_when(run: Path) -> None:
@@ -149,7 +149,7 @@ def test_an_earlier_report_stays_whole_when_the_new_one_cannot_be_written(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agentfactory.report.write.write_atomically", full)
+    monkeypatch.setattr("agentfactory.report.report_data.write_atomically", full)
     with pytest.raises(BadInput, match="No space left on device"):
         write_report(run)
     assert (run / "report.html").read_text() == before

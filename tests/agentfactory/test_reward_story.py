@@ -1,8 +1,8 @@
 """The report's sentence on the reward: why it is as it is while pass@1 grows."""
 
 from agentfactory.configs.rewards import RewardWeights
+from agentfactory.report.charts import quarters, reward_story
 from agentfactory.report.history import GroupMeans
-from agentfactory.report.reward_story import quarters, reward_story
 
 WEIGHTS = RewardWeights()  # 0.3, 0.3, 0.2, 0.2
 

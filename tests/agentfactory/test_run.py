@@ -317,7 +317,7 @@ def test_the_demo_shows_both_ways(place: Path) -> None:
 def test_before_the_prompt_nothing_heavy_is_loaded() -> None:
     script = (
         "import sys\n"
-        "import agentfactory.repl.loop, agentfactory.repl.reading, prompt_toolkit\n"
+        "import agentfactory.repl.loop, agentfactory.repl.input_source, prompt_toolkit\n"
         "heavy = {'torch', 'ray', 'numpy', 'zmq', 'pyarrow', 'faiss', 'structlog', 'rich', 'anyio'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

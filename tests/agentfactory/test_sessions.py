@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agentfactory.configs.agent_settings import IngestorAgentSettings, LlmAgentSettings
-from agentfactory.configs.blueprints import Blueprint
+from agentfactory.configs.agents.blueprints import Blueprint
+from agentfactory.configs.agents.settings import IngestorAgentSettings, LlmAgentSettings
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings, UriSettings
 from agentfactory.data import DataPlane
 from agentfactory.sessions import RECORDS, open_session, recorded, settings_for

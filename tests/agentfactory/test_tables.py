@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentfactory.cli import main
+from agentfactory.cli.__init__ import main
+from agentfactory.cli.data_commands import _line
 from agentfactory.configs.printable import printable
-from agentfactory.configs.safety import SafetyRuleSettings
+from agentfactory.configs.sandbox import SafetyRuleSettings
 from agentfactory.configs.tools import FileToolSettings
-from agentfactory.data_commands import _line
 from agentfactory.messages.blobs import BlobInfo
 from agentfactory.runtime.sandbox.rules import SafetyRules
 from agentfactory.runtime.sandbox.workspace import Workspace
 from agentfactory.runtime.tools.files import FileTools
-from agentfactory.tables import show_rows
+from agentfactory.terminal.tables import show_rows
 
 ROWS = [
     ["a\nb", "first line\n\n  second\tline"],

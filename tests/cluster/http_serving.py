@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from openai import AsyncOpenAI
 
-from agentfactory.cluster.serving.application import build
-from agentfactory.cluster.serving.door import bind, running, url_of
-from agentfactory.cluster.serving.sampler import Sampler
-from agentfactory.cluster.serving.service import Service
+from agentfactory.cluster.serving.generation import Sampler
+from agentfactory.cluster.serving.http_server import bind, running, url_of
+from agentfactory.cluster.serving.routes import build
+from agentfactory.cluster.serving.served_model import ServedModel
+from agentfactory.configs.http_servers import ServingSettings
 from agentfactory.configs.models import SEED_MODEL, ModelSettings, SimulatedEngineSettings
-from agentfactory.configs.serving import ServingSettings
 from agentfactory.messages.generation import Completion, EngineStatistics, Generate
 from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.engines.base import Engine, EngineError, OnTokens
@@ -67,7 +67,7 @@ class Served(NamedTuple):
 
     url: str
     client: AsyncOpenAI
-    service: Service
+    service: ServedModel
     system: ActorSystem
 
 
@@ -83,7 +83,7 @@ async def served(
     serving = ServingSettings.model_validate({"port": 0, "embedder": "ngrams", "drain_s": 5, **settings})
     async with ActorSystem.open("local") as system:
         ref: ActorRef = await system.spawn(EngineOf, engine, name="engine")
-        service = Service(Sampler(ref, {}, serving.timeout_s), chat, models or {"seed": None}, serving)
+        service = ServedModel(Sampler(ref, {}, serving.timeout_s), chat, models or {"seed": None}, serving)
         with bind(serving) as listening:
             async with running(build(service, tuple(keys)), serving.drain_s, listening):
                 url = url_of(listening)

@@ -14,9 +14,9 @@ import pytest
 from agentfactory.actors.coordinator.publisher import PolicyPublisher
 from agentfactory.bridge.errors import BridgeDown
 from agentfactory.bridge.tiers import Tiers
-from agentfactory.cluster.adapters import StoredAdapters, blob_name, open_shelf, patiently
-from agentfactory.cluster.data_plane import open_tiers
-from agentfactory.cluster.services import down, make_plan, up
+from agentfactory.cluster.adapters import StoredAdapters, blob_name, open_adapter_store, retry_until_reachable
+from agentfactory.cluster.data_plane.services import down, make_plan, up
+from agentfactory.cluster.data_plane.tiers import open_tiers
 from agentfactory.configs.data import DataSettings
 from agentfactory.configs.models import SimulatedEngineSettings
 from agentfactory.messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter, UsePolicy
@@ -146,7 +146,7 @@ async def test_a_bridge_that_does_not_come_back_is_given_up(tmp_path: Path) -> N
             raise AssertionError("unreachable")
 
     with pytest.raises(BridgeDown):
-        await patiently(attempt, 0.05)
+        await retry_until_reachable(attempt, 0.05)
     assert attempts > 1
 
 
@@ -165,7 +165,7 @@ async def publishing(
         InferenceEngine,
         model_folder(folder / "model"),
         SimulatedEngineSettings(),
-        partial(open_shelf, plane),
+        partial(open_adapter_store, plane),
         name="engine",
         copies=2,
     )

@@ -5,25 +5,24 @@ from pathlib import Path
 import pytest
 
 from agentfactory.actors.agents.base import Agent
-from agentfactory.cluster.agent_lifecycle import makeup_of, promote, roll_back
-from agentfactory.cluster.agents import open_agent
-from agentfactory.configs.agent_settings import Example, LoraAgentSettings, RuleBasedAgentSettings
-from agentfactory.configs.agent_suite import AgentSuite, load_suite
-from agentfactory.configs.agent_versions import Evaluated
-from agentfactory.configs.blueprint_registry import BlueprintRegistry
-from agentfactory.configs.deployed import DeployedRegistry
+from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
+from agentfactory.cluster.agents.lifecycle import build_manifest, promote, roll_back
+from agentfactory.cluster.agents.loader import open_agent
+from agentfactory.cluster.agents.version_store import DeployedRegistry, VersionStore
+from agentfactory.configs.agents.evaluation import EvaluationSuite, load_suite
+from agentfactory.configs.agents.settings import CommandExample, LoraAgentSettings, RuleBasedAgentSettings
+from agentfactory.configs.agents.versions import EvaluationRecord
 from agentfactory.configs.errors import BadInput, SettingsError
-from agentfactory.configs.version_store import VersionStore
 from agentfactory.messages.data import Action, Observation
 from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder
 from tests.cluster.test_serving import make_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 FETCHED = {"tag": "docs", "blob_name": "a.md"}
-FETCH = AgentSuite(
-    name="fetch", cases=(Example(command="fetch a.md from docs", action="retrieve", params=FETCHED),)
+FETCH = EvaluationSuite(
+    name="fetch", cases=(CommandExample(command="fetch a.md from docs", action="retrieve", params=FETCHED),)
 )
-PASSED = Evaluated(suite="fetch", correct=1, n=1, pass_score=1.0)
+PASSED = EvaluationRecord(suite="fetch", correct=1, n=1, pass_score=1.0)
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ def test_the_prompt_and_the_adapter_of_a_version_are_settled(
     spelled = {"type": "ingestor", "backend": {"type": "lora", "run": str(run_dir), "version": 1}}
     registry.create("spelled", {"agent": spelled})
     for name, version in (("trained", 2), ("within", 2), ("spelled", 1)):
-        makeup = makeup_of(registry, name)
+        makeup = build_manifest(registry, name)
         agent = makeup.read().agent
         settled = agent if isinstance(agent, LoraAgentSettings) else getattr(agent, "backend", None)
         assert isinstance(settled, LoraAgentSettings)
@@ -156,7 +155,7 @@ def test_a_version_is_not_used_once_its_adapter_holds_other_weights(
     registry.create("mine", {"agent.type": "lora", "agent.run": str(run)})
     for version in (1, 2):
         registry.update("mine", {"agent.version": version})
-        store.add("mine", makeup_of(registry, "mine"))
+        store.add("mine", build_manifest(registry, "mine"))
         store.finish("mine", version, PASSED)
         store.deploy("mine", version)
     weights = adapter_folder(run, "student", 1) / WEIGHTS_FILE

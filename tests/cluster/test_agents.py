@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.cluster.agents import open_agent, policy_version
+from agentfactory.cluster.agents.loader import open_agent, policy_version
 from agentfactory.cluster.run_folder import JOURNAL, create_run_folder
-from agentfactory.configs.blueprints import Blueprint
+from agentfactory.configs.agents.blueprints import Blueprint
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.load import load_settings
 from agentfactory.messages.data import Action, Observation

@@ -17,8 +17,14 @@ import zmq
 
 from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.store.base import MAX_NAME_BYTES
-from agentfactory.cluster.services import CannotStart, down, make_plan, running_plan, up
-from agentfactory.cluster.supervisor import Service, State, Supervisor, held, read_state
+from agentfactory.cluster.data_plane.process_supervisor import (
+    ProcessSupervisor,
+    ServiceSpec,
+    SupervisorState,
+    is_supervised,
+    read_state,
+)
+from agentfactory.cluster.data_plane.services import CannotStart, down, make_plan, running_plan, up
 from agentfactory.configs.data import (
     BridgeSettings,
     CacheHost,
@@ -239,7 +245,7 @@ async def test_a_killed_supervisor_leaves_no_process_behind(cache: str, tmp_path
         os.kill(state.pid, signal.SIGKILL)
         _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=LIMIT_S)
         assert alive == []
-        assert not held(folder)
+        assert not is_supervised(folder)
         assert running_plan(folder) is None
 
 
@@ -274,7 +280,7 @@ async def test_a_data_plane_of_a_block_ends_with_its_process_and_the_next_block_
         assert await data.get("t", "note") == b"kept"
         _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=LIMIT_S)
         assert alive == []
-    assert not held(Path(chosen.folder))
+    assert not is_supervised(Path(chosen.folder))
 
 
 async def test_a_second_up_is_refused(tmp_path: Path) -> None:
@@ -293,7 +299,7 @@ async def test_a_port_that_is_taken_after_the_plan_is_named_and_nothing_stays(tm
         taken.listen()
         with pytest.raises(CannotStart, match=r"bridge said: .*in use"):
             await up(plan, folder)
-        assert not held(folder)
+        assert not is_supervised(folder)
 
 
 async def test_a_data_plane_that_is_not_up_is_started_for_the_block(tmp_path: Path) -> None:
@@ -301,7 +307,7 @@ async def test_a_data_plane_that_is_not_up_is_started_for_the_block(tmp_path: Pa
     chosen = settings(tmp_path)
     async with DataPlane.open(chosen) as data:
         await data.ingest(f"folder::{docs}", tag="docs")
-    assert not held(Path(chosen.folder))
+    assert not is_supervised(Path(chosen.folder))
     async with DataPlane.open(chosen) as data:
         assert await data.get("docs", "setup_guide.md") == b"# Setup\nRun make.\n"
 
@@ -319,10 +325,10 @@ def test_asking_for_what_is_not_installed_is_a_clear_error(
 async def test_a_service_that_keeps_dying_young_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentfactory.cluster.supervisor.BACKOFF_S", 0.001)
-    service = Service(name="mayfly", argv=("/bin/sh", "-c", "exit 7"), about="it dies")
-    state = State(pid=os.getpid(), endpoint="", store="", cache="")
+    monkeypatch.setattr("agentfactory.cluster.data_plane.process_supervisor.BACKOFF_S", 0.001)
+    service = ServiceSpec(name="mayfly", argv=("/bin/sh", "-c", "exit 7"), about="it dies")
+    state = SupervisorState(pid=os.getpid(), endpoint="", store="", cache="")
     async with asyncio.timeout(LIMIT_S):
-        await Supervisor(tmp_path, state, [service]).run()
-    (ended,) = State.model_validate_json((tmp_path / "services.json").read_bytes()).services
+        await ProcessSupervisor(tmp_path, state, [service]).run()
+    (ended,) = SupervisorState.model_validate_json((tmp_path / "services.json").read_bytes()).services
     assert (ended.state, ended.last_exit, ended.pid) == ("failed", "exit code 7", 0)

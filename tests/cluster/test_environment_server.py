@@ -14,7 +14,6 @@ import pytest
 from agentfactory.actors.environment import EnvironmentOver
 from agentfactory.actors.spaces import DataAccess
 from agentfactory.bridge.errors import BlobDamaged
-from agentfactory.cluster.environment.application import build
 from agentfactory.cluster.environment.base import Environments
 from agentfactory.cluster.environment.client import HttpEnvironments
 from agentfactory.cluster.environment.errors import (
@@ -25,13 +24,13 @@ from agentfactory.cluster.environment.errors import (
     TooManySessions,
 )
 from agentfactory.cluster.environment.local import LocalEnvironments
-from agentfactory.cluster.environment.recorded import Recorded, recorded_episodes
-from agentfactory.cluster.environment.server import opened
+from agentfactory.cluster.environment.recorded import RecordedEpisode, recorded_episodes
+from agentfactory.cluster.environment.server import build, opened
 from agentfactory.cluster.environment.sessions import Sessions
-from agentfactory.cluster.serving.door import bind, running, url_of
+from agentfactory.cluster.serving.http_server import bind, running, url_of
 from agentfactory.configs.data import LIBRARY, DataSettings
 from agentfactory.configs.errors import AgentFactoryError, BadInput
-from agentfactory.configs.serving import EnvironmentServerSettings
+from agentfactory.configs.http_servers import EnvironmentServerSettings
 from agentfactory.messages.data import Action, TaskSpec
 from agentfactory.messages.judging import Rewards
 from agentfactory.messages.tasks import Task
@@ -102,7 +101,7 @@ async def served(
 
 
 @asynccontextmanager
-async def made(way: str, episodes: tuple[Recorded, ...] = RECORDS) -> AsyncIterator[Made]:
+async def made(way: str, episodes: tuple[RecordedEpisode, ...] = RECORDS) -> AsyncIterator[Made]:
     plane = Plane()
     async with ActorSystem.open("local") as system:
         data = await access(system, plane)

@@ -14,13 +14,14 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from agentfactory.cluster import capacity, checkup, services
-from agentfactory.cluster.ports import is_free, listener
-from agentfactory.cluster.services import bring_up, down, make_plan
-from agentfactory.configs.blueprint_registry import BlueprintRegistry
+from agentfactory.cluster import diagnostics as checkup
+from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
+from agentfactory.cluster.data_plane import capacity, services
+from agentfactory.cluster.data_plane.ports import is_free, listener
+from agentfactory.cluster.data_plane.services import bring_up, down, make_plan
 from agentfactory.configs.data import CacheHost, CacheSettings, DataSettings, StoreSettings
 from agentfactory.data import DataPlane
-from agentfactory.workplace import Workplace
+from agentfactory.repl.session_manager import SessionManager
 from tests.cluster.test_data_plane import LIMIT_S, settings
 from tests.free_ports import free_port
 
@@ -96,7 +97,7 @@ async def test_a_data_plane_of_a_session_says_what_it_found(
     with foreign_listener() as port:
         chosen = settings(tmp_path)
         bridge = chosen.bridge.model_copy(update={"endpoints": (f"tcp://127.0.0.1:{port}",)})
-        workplace = Workplace(BlueprintRegistry(), chosen.model_copy(update={"bridge": bridge}))
+        workplace = SessionManager(BlueprintRegistry(), chosen.model_copy(update={"bridge": bridge}))
         try:
             plane = await workplace._plane(workplace.blueprint("iowarp_agent")).get()
             assert plane.settings.bridge.endpoints != bridge.endpoints
@@ -217,7 +218,7 @@ def test_what_is_taken_is_bounded_by_what_the_machine_has_and_said(
     assert not [note for note in plan.state.notes if " takes " in note]
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(400 << 20))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(1 << 30))
-    fitted = capacity.fit(chosen)
+    fitted = capacity.fit_to_machine(chosen)
     assert (fitted.data.cache.memory_mb, fitted.data.store.max_gb) == (100, 0.9)
     assert fitted.notes == (
         "the cache takes 100 MB, not 512: a quarter of what is free",
@@ -225,4 +226,4 @@ def test_what_is_taken_is_bounded_by_what_the_machine_has_and_said(
     )
     (tmp_path / "memory.max").write_text(f"{200 << 20}\n")
     (tmp_path / "memory.current").write_text(f"{100 << 20}\n")
-    assert capacity.fit(chosen).data.cache.memory_mb == 25
+    assert capacity.fit_to_machine(chosen).data.cache.memory_mb == 25

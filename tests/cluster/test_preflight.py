@@ -10,10 +10,10 @@ from huggingface_hub import constants
 import agentfactory.cluster.preflight as preflight
 from agentfactory.cluster.preflight import check_model, check_run
 from agentfactory.cluster.run_folder import JOURNAL, check_resumable, create_run_folder
+from agentfactory.configs.base_config import with_absolute_places
 from agentfactory.configs.errors import AgentFactoryError, BadInput
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.models import ModelSettings, TransformersEngineSettings, VllmEngineSettings
-from agentfactory.configs.paths import with_absolute_places
 from agentfactory.factory import Factory
 
 ENGINE = TransformersEngineSettings()

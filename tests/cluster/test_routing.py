@@ -5,8 +5,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from agentfactory.cluster.routing import cards_of
-from agentfactory.configs.blueprint_registry import BlueprintRegistry
+from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
+from agentfactory.cluster.agents.routing import cards_of
 from agentfactory.configs.data import DataSettings
 from agentfactory.configs.errors import SettingsError
 
@@ -26,7 +26,7 @@ def test_agents_are_found_while_it_runs_and_one_that_does_not_fit_is_left_out_an
     registry.create("mine", {"agent.type": "rule_based"})
     registry.create("broken", {"agent.type": "rule_based", "iowarp.bridge_endpoint": "nowhere"})
     log = Mock()
-    monkeypatch.setattr("agentfactory.cluster.routing.log", log)
+    monkeypatch.setattr("agentfactory.cluster.agents.routing.log", log)
     assert {card.name for card in discover()} == before | {"mine"}
     assert {card.name for card in discover()} == before | {"mine"}
     (said,) = log.warning.call_args_list

@@ -10,7 +10,7 @@ from agentfactory.bridge.client import BridgeClient
 from agentfactory.bridge.errors import NoSuchBlob
 from agentfactory.bridge.search.search import PassageSearch
 from agentfactory.bridge.store.iowarp.runtime import installed
-from agentfactory.cluster.data_plane import spawn_data_actors, spawn_searcher
+from agentfactory.cluster.data_plane.tiers import spawn_data_actors, spawn_searcher
 from agentfactory.configs.data import SearchSettings
 from agentfactory.configs.errors import BadInput
 from agentfactory.data import DataPlane

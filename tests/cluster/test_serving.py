@@ -17,11 +17,11 @@ from transformers import Qwen2ForCausalLM
 
 from agentfactory.actors.coordinator.journal import Journal
 from agentfactory.cluster.run_folder import JOURNAL, create_run_folder
-from agentfactory.cluster.serving.server import Plan, newest_versions, opened
-from agentfactory.cluster.serving.wire import CompletionBody
+from agentfactory.cluster.serving.request_schema import CompletionBody
+from agentfactory.cluster.serving.server import ServingPlan, newest_versions, opened
+from agentfactory.configs.http_servers import ServingSettings
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
-from agentfactory.configs.serving import ServingSettings
 from agentfactory.messages.adapters import AdapterRef
 from agentfactory.messages.runs import StepFinished
 from agentfactory.runtime.system import ActorSystem
@@ -269,7 +269,7 @@ def test_only_versions_that_the_journal_knows_and_the_folder_has_are_served(run_
 
 def test_an_engine_that_was_restarted_gets_its_adapters_again(run_dir: Path) -> None:
     async def main() -> tuple[str, str]:
-        plan = Plan(
+        plan = ServingPlan(
             ModelSettings(), TransformersEngineSettings(), ServingSettings(embedder="ngrams"), run_dir
         )
         body = CompletionBody.model_validate({"model": "student-v3", "prompt": "Task: 1+1\n", **PLAIN})

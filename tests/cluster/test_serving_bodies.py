@@ -9,7 +9,7 @@ import openai
 import pytest
 import pytest_asyncio
 
-from agentfactory.cluster.serving.choices import interleave
+from agentfactory.cluster.serving.completions import interleave
 from agentfactory.cluster.serving.json_body import MAX_DEPTH
 from agentfactory.messages.generation import Completion, Generate
 from agentfactory.runtime.engines.base import EngineError, OnTokens

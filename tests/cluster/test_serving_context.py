@@ -7,8 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agentfactory.cluster.serving import context
-from agentfactory.cluster.serving.context import fit_context
+from agentfactory.cli.servers import _plan
+from agentfactory.cluster.serving import context_length as context
+from agentfactory.cluster.serving.context_length import fit_context
 from agentfactory.configs.models import (
     SEED_MODEL,
     ModelSettings,
@@ -17,7 +18,6 @@ from agentfactory.configs.models import (
     VllmEngineSettings,
 )
 from agentfactory.runtime.engines.batching.kv_cache import FIRST_ROWS
-from agentfactory.serving_cli import _plan
 
 PER_TOKEN = 2 * 4 * 4 * 32 * 4
 """Of the seed model: keys and values of 4 layers, 4 heads of 32, four bytes each."""

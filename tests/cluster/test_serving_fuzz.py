@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentfactory.cluster.serving.application import build
-from agentfactory.cluster.serving.sampler import Sampler
-from agentfactory.cluster.serving.service import Service
+from agentfactory.cluster.serving.generation import Sampler
+from agentfactory.cluster.serving.routes import build
+from agentfactory.cluster.serving.served_model import ServedModel
+from agentfactory.configs.http_servers import ServingSettings
 from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
-from agentfactory.configs.serving import ServingSettings
 from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.engines.chat.format import ChatFormat
 from agentfactory.runtime.system import ActorSystem
@@ -121,7 +121,7 @@ async def test_no_body_makes_the_server_fail() -> None:
         engine = await system.spawn(
             InferenceEngine, ModelSettings(), TransformersEngineSettings(), name="engine"
         )
-        app = build(Service(Sampler(engine, {}, 30.0), CHAT, {"seed": None}, serving), ())
+        app = build(ServedModel(Sampler(engine, {}, 30.0), CHAT, {"seed": None}, serving), ())
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for path, body in found:

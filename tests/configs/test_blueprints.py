@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agentfactory.configs.agent_settings import (
+from agentfactory.configs.agents.blueprints import Blueprint, read_blueprint
+from agentfactory.configs.agents.settings import (
     ClaudeAgentSettings,
     CoordinatorAgentSettings,
     IngestorAgentSettings,
@@ -14,7 +15,6 @@ from agentfactory.configs.agent_settings import (
     RuleBasedAgentSettings,
     check_models,
 )
-from agentfactory.configs.blueprints import Blueprint, read_blueprint
 from agentfactory.configs.chat_models import EngineModelSettings, OllamaModelSettings, OpenAIModelSettings
 from agentfactory.configs.data import DataSettings
 from agentfactory.configs.errors import SettingsError

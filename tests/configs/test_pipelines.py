@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from agentfactory.actors.pipelines.plan import BadPipeline, Plan
+from agentfactory.configs.agents.pipelines import PIPELINES, load_pipeline
 from agentfactory.configs.errors import SettingsError
-from agentfactory.configs.pipelines import PIPELINES, load_pipeline
 from agentfactory.messages.data import Param
 
 HEAD = """

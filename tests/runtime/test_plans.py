@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentfactory.configs.plans import PlanSettings
+from agentfactory.configs.tools import PlanSettings
 from agentfactory.messages.plans import PlanOutcome
 from agentfactory.messages.turns import ToolResult
 from agentfactory.runtime.sandbox.workspace import Workspace

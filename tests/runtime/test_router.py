@@ -13,10 +13,15 @@ from model_server import KEY, KEY_ENV, Act, Json, ModelServer, OpenAIWire, servi
 
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.tier import CacheTier
-from agentfactory.configs.chat_models import CommandModelSettings, EngineModelSettings, OpenAIModelSettings
+from agentfactory.configs.chat_models import (
+    CommandModelSettings,
+    EngineModelSettings,
+    OpenAIModelSettings,
+    RoutedModelSettings,
+    RouterSettings,
+)
 from agentfactory.configs.data import CacheSettings
 from agentfactory.configs.errors import SettingsError
-from agentfactory.configs.router import RoutedModelSettings, RouterSettings
 from agentfactory.messages.chat import ChatRequest, FunctionSpec, UserMessage
 from agentfactory.messages.generation import SamplingSettings
 from agentfactory.messages.routing import Considered

@@ -11,9 +11,16 @@ from types import ModuleType
 
 import pytest
 
-from agentfactory.configs.chat_models import EngineModelSettings, OpenAIModelSettings, Prices
+from agentfactory.configs.chat_models import (
+    BudgetSettings,
+    CircuitSettings,
+    EngineModelSettings,
+    OpenAIModelSettings,
+    Prices,
+    RoutedModelSettings,
+    RouterSettings,
+)
 from agentfactory.configs.errors import CannotWrite
-from agentfactory.configs.router import BudgetSettings, CircuitSettings, RoutedModelSettings, RouterSettings
 from agentfactory.messages.chat import (
     ChatReply,
     ChatRequest,
@@ -263,7 +270,7 @@ def test_the_days_budget_holds_whatever_two_processes_do_and_in_whatever_order(
 GREEDY_PROCESS = """
 import sys
 from pathlib import Path
-from agentfactory.configs.router import BudgetSettings
+from agentfactory.configs.chat_models import BudgetSettings
 from agentfactory.messages.routing import Estimate
 from agentfactory.runtime.router.state import State
 with State(Path(sys.argv[1])) as state:

@@ -280,7 +280,7 @@ async def test_what_a_call_in_a_thread_returns_or_raises_comes_back() -> None:
 def test_a_process_ends_although_a_call_in_a_thread_never_returns(call: str) -> None:
     program = f"""
 import asyncio, sys
-from agentfactory.repl.reading import piped
+from agentfactory.repl.input_source import piped
 from agentfactory.runtime.daemon_thread import in_daemon_thread
 async def main():
     async with asyncio.timeout(0.1):

@@ -1,0 +1,130 @@
+"""What `versions`, `promote` and `rollback` do, once their arguments are read."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from ..cluster.agents.blueprint_registry import BlueprintRegistry
+from ..cluster.agents.lifecycle import PromotionResult, roll_back
+from ..cluster.agents.lifecycle import promote as make_and_evaluate
+from ..cluster.agents.version_store import VersionStore
+from ..configs.agents.evaluation import SHIPPED_SUITE, load_suite
+from ..configs.agents.versions import AgentRecord, AgentVersion, EvaluationRecord
+from ..configs.load import load_settings
+from ..configs.printable import printable
+from ..runtime.telemetry import LogSettings, configure_logging
+from ..terminal.tables import show_rows
+
+COLUMNS = ("version", "state", "evaluation", "made", "works with", "adapter")
+COLOURS = {"deploy": "green", "evaluate": "yellow", "train": ""}
+
+
+def versions(name: str, *, preset: str, as_json: bool) -> int:
+    """`versions`."""
+    registry, store = _opened(preset)
+    record = store.record(name)
+    if not record.versions:
+        registry.get(name)  # raises what is wrong with a name that is none
+    if as_json:
+        print(json.dumps(_summary(record)))
+    elif not record.versions:
+        print(f"{name} has no versions yet; `agentfactory promote {name}` makes the first")
+    else:
+        rows = [_row(each) for each in record.versions]
+        show_rows(Console(), COLUMNS, rows, [COLOURS[each.state] for each in record.versions])
+    return 0
+
+
+def promote(name: str, *, preset: str, suite: Path | None, as_json: bool) -> int:
+    """`promote`: 0 if the agent as it stands is in use now, 1 if it did not pass."""
+    configure_logging(LogSettings(level="error", format="console"))
+    registry, store = _opened(preset)
+    questions = load_suite(suite or SHIPPED_SUITE)
+    console = Console(stderr=True)
+
+    async def run() -> PromotionResult:
+        with console.status(f"evaluating {name} ...") as spinner:
+
+            def watch(done: int) -> None:
+                spinner.update(f"evaluating {name}: {done} of {len(questions.cases)} ...")
+
+            return await make_and_evaluate(store, registry, name, questions, watch)
+
+    done = asyncio.run(run())
+    if as_json:
+        print(json.dumps({**_summary(done.record), "version": done.number, "deployed": done.deployed}))
+        return 0 if done.deployed else 1
+    again = "" if done.evaluated else ", as it did before"
+    print(f"{name} version {done.number}: {_score(done.outcome)}{again}")
+    for mistake in done.outcome.mistakes:
+        print(f"  {printable(str(mistake))}")
+    print(_use(done.record))
+    return 0 if done.deployed else 1
+
+
+def rollback(name: str, *, to: int | None, preset: str, as_json: bool) -> int:
+    """`rollback`."""
+    registry, store = _opened(preset)
+    if not store.record(name).versions:
+        registry.get(name)  # raises what is wrong with a name that is none
+    record = roll_back(store, name, to)
+    print(json.dumps(_summary(record)) if as_json else _use(record))
+    return 0
+
+
+def _opened(preset: str) -> tuple[BlueprintRegistry, VersionStore]:
+    agents = load_settings(preset).agents
+    return BlueprintRegistry(own=agents.blueprints), VersionStore(agents.versions)
+
+
+def _use(record: AgentRecord) -> str:
+    in_use = record.in_use
+    return f"{record.agent}: " + (f"version {in_use.number} is in use" if in_use else "no version is in use")
+
+
+def _score(outcome: EvaluationRecord) -> str:
+    verdict = "passed" if outcome.passed else "failed"
+    harm = f", {outcome.harmful} harmful" if outcome.harmful else ""
+    needed = f"{outcome.pass_score:.0%} needed"
+    return f"{outcome.correct}/{outcome.n} of {outcome.suite} right, {needed}{harm}: {verdict}"
+
+
+def _row(version: AgentVersion) -> list[str]:
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(version.made_at))
+    adapter = version.makeup.adapter
+    return [
+        str(version.number),
+        version.state,
+        _score(version.evaluations[-1]) if version.evaluations else "none yet",
+        made,
+        version.makeup.model,
+        adapter.name or "base model" if adapter is not None else "",
+    ]
+
+
+def _summary(record: AgentRecord) -> dict[str, object]:
+    in_use = record.in_use
+    return {
+        "agent": record.agent,
+        "state": record.state,
+        "in_use": in_use.number if in_use is not None else None,
+        "versions": [
+            {
+                "version": each.number,
+                "state": each.state,
+                "made_at": each.made_at,
+                "model": each.makeup.model,
+                "adapter": each.makeup.adapter.name if each.makeup.adapter is not None else None,
+                "prompt": each.makeup.prompt,
+                "blueprint": each.makeup.blueprint,
+                "sha256": each.makeup.sha256(),
+                "evaluations": [
+                    {**outcome.model_dump(), "passed": outcome.passed} for outcome in each.evaluations
+                ],
+            }
+            for each in record.versions
+        ],
+    }

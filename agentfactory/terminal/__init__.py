@@ -1,0 +1,1 @@
+"""terminal: say what is in here."""

@@ -1,0 +1,1 @@
+"""agents: say what is in here."""

@@ -1,0 +1,1 @@
+"""data_plane: say what is in here."""

@@ -1,6 +1,6 @@
 """`python -m agentfactory` is the command line."""
 
-from .cli.__init__ import main
+from .cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -39,8 +39,6 @@ from .training.adapter_files import read_adapter
 if TYPE_CHECKING:
     from .runtime.on_ray.session import RaySession
 
-# MERGED agentfactory.factory: What a person asks a Student: a text, made into a task of one of the domains.
-
 SOLVE_TIMEOUT_S = 600.0
 Transport = Literal["ray", "local"]
 

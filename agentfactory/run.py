@@ -1,4 +1,4 @@
-"""A run under way, and what a run has come to."""
+"""A run under way, and the content of its `run.json`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,8 +25,6 @@ from .runtime.errors import ActorDown
 from .runtime.ref import ActorRef
 from .runtime.system import ActorSystem
 from .runtime.topics import Subscription
-
-# MERGED agentfactory.run: The content of `run.json` and of `--json`, from a replayed state.
 
 
 class RunError(AgentFactoryError):

@@ -1,13 +1,13 @@
-"""What every part of the settings is."""
+"""Base of all settings, and the fields that name places.
+
+Places are relative to where a command was given, and absolute where they are kept.
+"""
 
 from pathlib import Path
 from typing import Annotated, Final, LiteralString, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
-
-# MERGED configs.base_config: Settings that name places: relative to where a command was given, absolute where they are kept.
-# MERGED configs.base_config: Where agents are kept.
 
 IMPLAUSIBLE: Final = "implausible"
 """The type of an error whose context has the `field` and its `input`."""

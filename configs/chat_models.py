@@ -1,4 +1,5 @@
-"""Models that answer messages with text: servers, providers, programs. One class a kind.
+"""Settings of models that answer messages with text (servers, providers, programs), and of the router between
+them. One class a kind.
 
 Secrets never stand here: `api_key_env` is the name of the environment variable that holds the key.
 """
@@ -10,8 +11,6 @@ from pydantic import Field, model_validator
 from ..messages.generation import SamplingSettings
 from .base_config import BaseConfig
 from .models import EngineSettings, ModelSettings, TransformersEngineSettings
-
-# MERGED configs.chat_models: The model router's settings: a chain of chat models, when a reply is good enough, and what may be spent.
 
 URL = r"^https?://[^/@\s]+(/\S*)?$"
 """No user and password: a URL is shown in errors."""

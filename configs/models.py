@@ -1,4 +1,4 @@
-"""Which model, and which engine runs it."""
+"""Settings of the model and of the engine that runs it, and how transformers is loaded."""
 
 from pathlib import Path
 from threading import Lock
@@ -8,8 +8,6 @@ from pydantic import Field
 
 from .base_config import BaseConfig, PlaceOrName
 from .errors import SettingsError
-
-# MERGED configs.models: Packages that transformers would load although nothing here uses them.
 
 LOADING = Lock()
 """Hold it around `from_pretrained`: transformers loads through state that all threads share, and the

@@ -1,4 +1,4 @@
-"""Settings of the command sandbox, and of what is written down about every call."""
+"""Settings of the command sandbox, its audit log, and its rules of what agents must not run or touch."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,6 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from .base_config import PLACE, BaseConfig, PlaceText
-
-# MERGED configs.sandbox: Rules of what agents must not run or touch: their shape, and where the shipped ones are.
 
 Level = Literal["bubblewrap", "landlock", "limits"]
 """What stands between a program and this machine, the strongest first."""

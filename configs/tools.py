@@ -1,4 +1,4 @@
-"""Limits of plans."""
+"""Settings of the tools that a Student may have, and their limits."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from .base_config import BaseConfig, PlaceOrName, PlaceText
 from .sandbox import CommandSandboxSettings
-
-# MERGED configs.tools: The tools that a Student may have, and their limits.
 
 
 class PlanSettings(BaseConfig):

@@ -1,12 +1,19 @@
-"""`KEY=VALUE` as it is said on a command line."""
+"""Arguments as all commands have them: what adds a command, and `KEY=VALUE` as it is said."""
 
+import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..configs.errors import BadInput
 
 if TYPE_CHECKING:
     from ..configs.load import YamlValue
+
+
+class AddParser(Protocol):
+    """`add_parser` of the command line's subparsers."""
+
+    def __call__(self, name: str, *, help: str) -> argparse.ArgumentParser: ...  # noqa: D102
 
 
 def assignment(text: str, example: str, option: str = "") -> "tuple[str, YamlValue]":

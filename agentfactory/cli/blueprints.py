@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..configs.errors import BadInput
-from .data import AddParser
+from .arguments import AddParser
 
 if TYPE_CHECKING:
     from ..cluster.agents.blueprint_registry import BlueprintRegistry

@@ -2,16 +2,12 @@
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from .arguments import AddParser
 
 if TYPE_CHECKING:
     from ..configs.data import DataSettings
-
-
-class AddParser(Protocol):
-    """`add_parser` of the command line's subparsers."""
-
-    def __call__(self, name: str, *, help: str) -> argparse.ArgumentParser: ...  # noqa: D102
 
 
 def add_data_commands(add_parser: AddParser) -> None:

@@ -1,4 +1,4 @@
-"""What the data plane's commands do; the command line's parser is in `agentfactory.cli.__init__`."""
+"""What the data plane's commands do; the command line's parser is in `agentfactory.cli`."""
 
 import json
 import sys

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .data import AddParser
+from .arguments import AddParser
 
 
 def add_pipeline_command(add_parser: AddParser) -> None:

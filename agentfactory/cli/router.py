@@ -2,7 +2,7 @@
 
 import argparse
 
-from .data import AddParser
+from .arguments import AddParser
 
 
 def add_router_commands(add_parser: AddParser) -> None:

@@ -1,4 +1,4 @@
-"""What the commands do, once their arguments are read."""
+"""Work of `evolve`, `resume`, `solve` and `report`, once their arguments are read."""
 
 import asyncio
 import shlex
@@ -21,8 +21,6 @@ from ..run import Run, extended, open_run, run_result
 from ..runtime.telemetry import LogSettings, configure_logging
 from ..terminal.live_view import LiveView, show_result, show_start
 from ..training.tasks import arithmetic
-
-# MERGED agentfactory.cli.run_commands: What Ctrl-C and SIGTERM do to a command that watches a run.
 
 
 def evolve(

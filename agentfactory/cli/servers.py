@@ -1,18 +1,16 @@
-"""`agentfactory serve`: its part of the command line, and what it does."""
+"""`agentfactory serve` and `agentfactory environment`: servers over HTTP."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .data import AddParser
+from .arguments import AddParser
 
 if TYPE_CHECKING:
     from ..cluster.environment.recorded import RecordedEpisode
     from ..cluster.serving.server import ServingPlan
     from ..configs.data import DataSettings
     from ..configs.http_servers import EnvironmentServerSettings
-
-# MERGED agentfactory.cli.servers: `agentfactory environment`: its part of the command line, and what it does.
 
 
 def add_serve_command(add_parser: AddParser) -> None:

@@ -1,4 +1,4 @@
-"""What `agentfactory tools`, `tool` and `mcp` do, once their arguments are read."""
+"""Work of `agentfactory tools`, `tool`, `plan` and `mcp`, once their arguments are read."""
 
 import asyncio
 import difflib
@@ -34,8 +34,6 @@ from ..runtime.tools.plan_tool import NAME, PlanTool, show_outcome
 from ..runtime.tools.plan_tool import NAME as PLAN
 from ..runtime.tools.toolbox import ToolBox
 from ..terminal.tables import show_rows
-
-# MERGED agentfactory.cli.tool_commands: What `agentfactory plan` does, once its arguments are read.
 
 COLUMNS: Final = ("tool", "on", "takes", "what it does")
 _ERROR: Final = "Error: "

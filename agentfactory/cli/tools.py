@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from .data import AddParser
+from .arguments import AddParser
 
 if TYPE_CHECKING:
     from ..configs.settings import Settings

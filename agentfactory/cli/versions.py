@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from .data import AddParser
+from .arguments import AddParser
 
 
 def add_version_commands(add_parser: AddParser) -> None:

@@ -14,7 +14,7 @@ from .replies import ReplyLine, colours_wanted, show
 from .session_manager import SessionManager
 
 SAMPLES: Final = (
-    Path(__file__).parents[1] / "data" / "sample_docs",
+    Path(__file__).parents[2] / "data" / "sample_docs",
     Path(sys.prefix) / "share" / "agentfactory" / "sample_docs",
 )
 """In a checkout, and where the project is installed."""

@@ -1,7 +1,8 @@
-"""How charts look: one drawing, in fixed colours for the PNG and in the page's own colours as SVG.
+"""Style of the charts: one drawing, in fixed colours for the PNG and in the page's own colours as SVG.
 
 The colours are Okabe and Ito's, which colour-blind people can tell apart. In the SVG each becomes a
-CSS variable, so that the charts follow the page into dark mode.
+CSS variable, so that the charts follow the page into dark mode. Lines have their names beside their ends,
+in place of a legend; names are kept apart where the lines end close together.
 """
 
 import io
@@ -15,8 +16,6 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-# MERGED agentfactory.report.chart_style: Names beside the ends of lines, in place of a legend; kept apart where the lines end close together.
 
 INK: Final = "#1b1f24"
 MUTED: Final = "#636c76"

@@ -1,4 +1,7 @@
-"""The report's charts, with the words around them."""
+"""The report's charts with the words around them, and `report.png`: all of them on one sheet.
+
+One sentence of those words says what became of the reward in training; it is computed from the groups.
+"""
 
 import io
 from collections.abc import Callable, Sequence
@@ -15,9 +18,6 @@ from .chart_style import INK, MUTED
 from .formats import percent
 from .held_out import HeldOut
 from .history import GroupMeans, RunHistory
-
-# MERGED agentfactory.report.charts: One sentence on what became of the reward in training, computed from the groups.
-# MERGED agentfactory.report.charts: `report.png`: all charts on one sheet, in the proportions of a slide.
 
 QUARTER: Final = 4
 LEAST_GROUPS: Final = 8

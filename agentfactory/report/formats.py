@@ -1,11 +1,9 @@
-"""Numbers as people read them, the same in the terminal and in the report."""
+"""Formats of numbers and domains, the same in the terminal, the charts and the page."""
 
 from collections.abc import Iterable
 from typing import Final
 
 from ..messages.runs import DomainScore, RoundFinished, RoundSummary
-
-# MERGED agentfactory.report.formats: The domains of an evaluation, the same in the terminal, the charts and the page.
 
 THOUSANDS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 

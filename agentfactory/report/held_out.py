@@ -18,8 +18,6 @@ from ..messages.trajectories import Trajectory
 from ..training.calibration import Calibration, Judged, calibrate
 from ..training.statistics import wilson_interval
 
-# MERGED agentfactory.report.held_out: How far the Student's confidence can be trusted, by version.
-
 SEED: Final = 2026
 SAMPLE: Final = 128
 BANDS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)

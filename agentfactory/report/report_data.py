@@ -1,4 +1,7 @@
-"""All that a report is made of, read from a run's folder in whatever state it is."""
+"""The data of a report, read from a run's folder in whatever state it is, and the writing of its files.
+
+Matplotlib and jinja2 are imported only when a report is written.
+"""
 
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,8 +14,6 @@ from ..configs.settings import Settings
 from .formats import plural
 from .held_out import HeldOut, compare_held_out
 from .history import RunHistory, read_history
-
-# MERGED agentfactory.report.report_data: Writing a run's report. Matplotlib and jinja2 are imported only when one is written.
 
 TRAJECTORIES: Final = "trajectories"
 

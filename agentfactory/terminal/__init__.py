@@ -1,1 +1,1 @@
-"""terminal: say what is in here."""
+"""Views at a terminal: a run and a pipeline while they go on, and tables."""

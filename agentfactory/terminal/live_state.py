@@ -1,4 +1,4 @@
-"""What a live view knows of a run: changed by its events alone, drawn by `agentfactory.live`."""
+"""State of a live view: changed by a run's events alone, drawn by `live_view` and `live_panels`."""
 
 from collections import Counter, deque
 from pathlib import Path
@@ -24,8 +24,6 @@ from ..report.formats import count, duration, plain, plural
 from ..runtime.topics import EventsMissed
 from ..runtime.transport import ProcessStatistics
 from .rounds_table import round_line
-
-# MERGED agentfactory.terminal.live_state: Estimate of the time that a run still takes, from the steps that it has made.
 
 NOTICES: Final = 5
 RECENT_GROUPS: Final = 64

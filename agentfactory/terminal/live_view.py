@@ -1,8 +1,9 @@
-"""The live view of a run: a screen for people at a terminal, plain lines for logs.
+"""Live view of a run: a screen for people at a terminal, plain lines for logs.
 
 On a terminal the screen is repainted a few times a second. Elsewhere (CI, `ray job submit`) each
 round and each notable event is one line, without escape codes, and a long silence is broken by a
 line that says how the run stands. Everything goes to one console, stderr unless told otherwise.
+While a run starts, one line says what is being started, and for how long (`show_start`).
 """
 
 import math
@@ -29,8 +30,6 @@ from .live_panels import progress_panel
 from .live_state import MAX_NOTICE, LiveState, RemainingTime
 from .rounds_table import rounds_table
 from .run_summary import show_result
-
-# MERGED agentfactory.terminal.live_view: What is being started, and for how long: a line that ticks at a terminal, a line each elsewhere.
 
 __all__ = ["LiveView", "show_result"]
 

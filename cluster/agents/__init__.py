@@ -1,1 +1,1 @@
-"""agents: say what is in here."""
+"""Agents: their blueprints by name, their versions, opening them, and routing commands to them."""

@@ -1,4 +1,7 @@
-"""The blueprints that lie in a folder, and the files there that are none."""
+"""Files of a blueprint folder, also those that are no blueprint, and the history of each.
+
+Each content that a file ever had is kept under a number that only grows: `.versions/<name>/0001.yaml`.
+"""
 
 import stat
 from pathlib import Path
@@ -9,7 +12,6 @@ from ...configs.errors import BadInput, CannotWrite, SettingsError
 from ...configs.files import write_atomically
 from ...configs.load import YamlValue, read_yaml
 
-# MERGED cluster.agents.blueprint_files: What a file was before: each content that it ever had, under a number that only grows.
 #
 # .versions/<name>/0001.yaml
 #

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ...configs.agents.blueprints import FIRST_VERSION, NAME, Blueprint, read_blueprint
+from ...configs.agents.blueprints import FIRST_VERSION, NAME, SHIPPED, Blueprint, read_blueprint
 from ...configs.agents.settings import BaseAgentSettings, check_models
 from ...configs.base_config import AgentPaths
 from ...configs.errors import BadInput, CannotWrite, SettingsError
@@ -21,7 +21,6 @@ from ...configs.load import YamlValue, expand_dotted_key, suggest
 from ...configs.yaml_core import format_yaml
 from .blueprint_files import BlueprintFile, BlueprintFolder, InvalidBlueprint, RevisionHistory, read_file
 
-SHIPPED: Final = Path(__file__).parent / "blueprints"
 OWN: Final = AgentPaths().blueprints
 _TAGS: Final = (".type", ".kind", ".backend")
 _COMMON: Final = frozenset(BaseAgentSettings.model_fields)

@@ -1,4 +1,7 @@
-"""Each agent's record on disk: one file an agent, replaced whole under the folder's lock."""
+"""Stores of agents' versions: a record a file, and the blueprints as they are deployed.
+
+A record is replaced whole under the folder's lock.
+"""
 
 import re
 import time
@@ -8,15 +11,13 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from ...configs.agents.blueprints import NAME, Blueprint
+from ...configs.agents.blueprints import NAME, SHIPPED, Blueprint
 from ...configs.agents.versions import AgentManifest, AgentRecord, AgentVersion, EvaluationRecord
 from ...configs.base_config import AgentPaths
 from ...configs.errors import BadInput, SettingsError
 from ...configs.files import locked, write_atomically
 from ...configs.load import format_validation_error
-from .blueprint_registry import OWN, SHIPPED, BlueprintRegistry, RegistryEntry
-
-# MERGED cluster.agents.version_store: The blueprints as they are deployed.
+from .blueprint_registry import OWN, BlueprintRegistry, RegistryEntry
 
 FOLDER: Final = AgentPaths().versions
 

@@ -1,1 +1,1 @@
-"""data_plane: say what is in here."""
+"""The data plane: its background processes, and the tiers as every process reaches them."""

@@ -1,4 +1,6 @@
-"""The bridge server of a data plane as a process: `python -m agentfactory.cluster.data_plane.bridge_server FOLDER`.
+"""The bridge server of a data plane as a process.
+
+`python -m agentfactory.cluster.data_plane.bridge_server FOLDER`
 
 It owns the store, hosts the embedded cache where there is no memcached, and reads URIs for plain
 clients through both tiers, so that what they bring in is never behind what the cache says.

@@ -1,4 +1,4 @@
-"""From settings to an environment server that answers, and its end."""
+"""Environment server: its routes, from settings to a server that answers, and its end."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ from .errors import to_api_error
 from .local import LocalEnvironments
 from .recorded import RecordedEpisode
 from .sessions import Sessions
-
-# MERGED cluster.environment.server: The HTTP side: sessions, and the four words of an environment.
 
 
 def build(sessions: Sessions, settings: EnvironmentServerSettings, keys: tuple[str, ...]) -> FastAPI:

@@ -1,4 +1,7 @@
-"""Several replies to one request: each prompt `n` times, all at the same time."""
+"""Replies to chat and completion requests, whole or in chunks.
+
+A request may want several: each prompt `n` times, all at the same time.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,6 @@ from ...runtime.groups import task_group
 from .request_schema import ChatBody, CompletionBody
 from .response_schema import ResponseHead, calls_of, characters, chat_logprobs, completion_logprobs
 from .served_model import ServedModel, TextDelta
-
-# MERGED cluster.serving.completions: A chat's replies, whole or in chunks.
-# MERGED cluster.serving.completions: Continued prompts, whole or in chunks.
 
 T = TypeVar("T")
 

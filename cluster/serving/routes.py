@@ -1,4 +1,7 @@
-"""The routes: a request is read, asked of the engine, and written back, whole or in pieces."""
+"""Routes of the model server: a request is read, asked of the engine, and written back, whole or in chunks.
+
+Access is checked in front of them, and every error has OpenAI's form.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,6 @@ from .json_body import JsonRoute
 from .request_schema import ChatBody, CompletionBody, EmbeddingBody
 from .response_schema import model_list, model_of
 from .served_model import ServedModel
-
-# MERGED cluster.serving.routes: The application: the routes behind the gate, every error in OpenAI's form.
 
 log = structlog.get_logger("serving")
 T = TypeVar("T")

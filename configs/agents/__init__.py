@@ -1,1 +1,1 @@
-"""agents: say what is in here."""
+"""Settings of agents: blueprints, versions, evaluations and pipelines."""

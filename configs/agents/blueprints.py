@@ -5,6 +5,7 @@ Of the data plane a blueprint says only what is its own; the rest is as the data
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -16,6 +17,7 @@ from ..errors import SettingsError
 from ..load import YamlValue, format_validation_error
 from .settings import AgentSettings, RuleBasedAgentSettings
 
+SHIPPED: Final = Path(__file__).parents[1] / "blueprints"
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 FIRST_VERSION: Final = "0.1.0"
 _OTHER_NAMES: Final = {"iowarp_agent": "rule_based"}

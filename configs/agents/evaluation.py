@@ -10,7 +10,7 @@ from ..base_config import BaseConfig
 from ..load import load_section
 from .settings import CommandExample
 
-SHIPPED_SUITE: Final = Path(__file__).parent / "evaluations" / "commands.yaml"
+SHIPPED_SUITE: Final = Path(__file__).parents[1] / "evaluations" / "commands.yaml"
 
 
 class EvaluationSuite(BaseConfig):

@@ -18,7 +18,7 @@ from ..load import format_validation_error, read_yaml, suggest
 from .references import BadReference, Reference, references_of
 from .settings import AgentSettings
 
-PIPELINES: Final = Path(__file__).parent / "pipelines"
+PIPELINES: Final = Path(__file__).parents[1] / "pipelines"
 """Those that ship with the project."""
 PIPELINE: Final = "pipeline"
 """The owner of the variables, in `${pipeline.x}`; no step may bear the name."""

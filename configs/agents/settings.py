@@ -26,8 +26,6 @@ from ..chat_models import (
 from ..errors import SettingsError
 from ..models import SEEDS
 
-# MERGED configs.agents.settings: The models that agents work with, in a few words.
-
 CONDITION: Final = "task_contains_"
 """What a rule's condition begins with; then the word follows, with `_` for a blank."""
 ActionName = Literal["assimilate", "query", "retrieve", "prune", "destroy", "list_blobs"]

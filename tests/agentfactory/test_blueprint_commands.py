@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agentfactory.cli.__init__ import main
+from agentfactory.cli import main
 from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
 from agentfactory.configs.agents.blueprints import read_blueprint
 from agentfactory.configs.agents.evaluation import EvaluationSuite

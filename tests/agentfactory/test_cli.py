@@ -73,7 +73,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]
 
 def test_help_answers_without_loading_torch_ray_or_transformers() -> None:
     script = (
-        "import sys, agentfactory.cli.__init__ as cli\n"
+        "import sys, agentfactory.cli as cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'ray', 'transformers', 'vllm', 'matplotlib', 'faiss', 'sentence_transformers'}\n"

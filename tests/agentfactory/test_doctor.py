@@ -29,7 +29,7 @@ def test_doctor_prints_one_line_a_thing_and_a_verdict(capsys: pytest.CaptureFixt
 
 def test_doctor_json_is_one_object_and_imports_no_torch() -> None:
     code = (
-        "import sys; from agentfactory.cli.__init__ import main; code = main(['doctor', '--json']);"
+        "import sys; from agentfactory.cli import main; code = main(['doctor', '--json']);"
         "assert not {'torch', 'vllm', 'transformers', 'ray'} & set(sys.modules), 'heavy'; sys.exit(code)"
     )
     done = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentfactory.actors.agents.base import NotUnderstood
-from agentfactory.cli.__init__ import main
+from agentfactory.cli import main
 from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
 from agentfactory.cluster.agents.loader import rules_of
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings, UriSettings

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from agentfactory.actors.pipelines.plan import Plan
 from agentfactory.actors.sink.segments import read_trajectories
-from agentfactory.cli.__init__ import main
+from agentfactory.cli import main
 from agentfactory.configs.agents.pipelines import find_pipeline, load_pipeline
 from agentfactory.messages.pipelines import PipelineResult, StepChanged, StepState
 from agentfactory.terminal.pipeline_view import PipelineView

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.cli.__init__ import main
+from agentfactory.cli import main
 
 PLAN = {
     "roll_back": True,

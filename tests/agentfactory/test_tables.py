@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentfactory.cli.__init__ import main
+from agentfactory.cli import main
 from agentfactory.cli.data_commands import _line
 from agentfactory.configs.printable import printable
 from agentfactory.configs.sandbox import SafetyRuleSettings

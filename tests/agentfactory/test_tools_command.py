@@ -149,9 +149,7 @@ def test_a_workspace_that_cannot_be_made_is_one_sentence(command: tuple[str, ...
 def test_a_working_directory_that_is_gone_is_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
-    script = (
-        "import os, sys; os.rmdir(os.getcwd()); from agentfactory.cli.__init__ import main; sys.exit(main())"
-    )
+    script = "import os, sys; os.rmdir(os.getcwd()); from agentfactory.cli import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", script, *command, *WEAK],
         cwd=folder,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agentfactory.cluster.agents.blueprint_registry import SHIPPED, BlueprintRegistry
+from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
+from agentfactory.configs.agents.blueprints import SHIPPED
 from agentfactory.configs.agents.settings import ClaudeAgentSettings, LlmAgentSettings
 from agentfactory.configs.errors import BadInput, CannotWrite, SettingsError
 from agentfactory.configs.load import YamlValue

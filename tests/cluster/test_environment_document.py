@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.cli.__init__ import main
+from agentfactory.cli import main
 from tests.agentfactory.test_cli import command
 from tests.agentfactory.test_documents import small_preset
 

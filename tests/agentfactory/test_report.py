@@ -124,7 +124,10 @@ def test_a_long_text_says_how_much_is_left_out() -> None:
 def test_matplotlib_is_imported_only_when_a_report_is_written() -> None:
     import subprocess
 
-    code = "import sys, agentfactory.report, agentfactory.live; sys.exit('matplotlib' in sys.modules)"
+    code = (
+        "import sys, agentfactory.report, agentfactory.terminal.live_view; "
+        "sys.exit('matplotlib' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": ":".join(filter(None, sys.path))}, timeout=60
     )

@@ -26,6 +26,8 @@ from .frames import DELETE, FIND, GET, PUT, SEARCH, Head, receive, send
 
 CORE_POOL: Final = 512
 INDEX_POOL: Final = 564
+START_LIMIT_S: Final = 30.0
+"""For a runtime, and for its client."""
 _WINDOW: Final = 64
 
 Answer = Callable[[], tuple[Head, bytes]]

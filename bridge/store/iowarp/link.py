@@ -9,11 +9,14 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...errors import StoreError
+from .client import START_LIMIT_S
 from .frames import Head, receive, send
-from .runtime import START_LIMIT_S, IOWarpRuntime
+
+if TYPE_CHECKING:
+    from .runtime import IOWarpRuntime
 
 _WINDOW: Final = 64
 _BOOTSTRAP: Final = (
@@ -32,7 +35,7 @@ class LinkBroken(StoreError):
 class Link:
     """A client process. Threads may share it; it ends with the thread that made it."""
 
-    def __init__(self, runtime: IOWarpRuntime, limit_s: float) -> None:
+    def __init__(self, runtime: "IOWarpRuntime", limit_s: float) -> None:
         """`limit_s`: a request that the runtime does not complete in that time ends the process."""
         self._limit_s = limit_s
         ours, theirs = socket.socketpair()

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from ...errors import StoreError
-from .client import CORE_POOL, INDEX_POOL
+from .client import CORE_POOL, INDEX_POOL, START_LIMIT_S
 
-START_LIMIT_S: Final = 30.0
 _STOP_LIMIT_S: Final = 15.0
 _TRIES: Final = 5
 _PORTS: Final = range(20_000, 32_000)

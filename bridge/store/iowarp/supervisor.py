@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import StoreError
+from .client import START_LIMIT_S
 from .frames import Head
 from .link import Answer, Link, LinkBroken
-from .runtime import START_LIMIT_S, IOWarpRuntime
+from .runtime import IOWarpRuntime
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE: Final = 32

@@ -20,8 +20,8 @@ from ...messages.chat import (
 )
 from ...messages.data import Action, Observation
 from ...messages.generation import SamplingSettings
-from ...runtime.models.errors import BrokenReply
-from ...runtime.models.model import ChatModel
+from ...runtime.llm.chat_model import ChatModel
+from ...runtime.llm.errors import BrokenReply
 from .base import DecidingAgent, Decision, NotUnderstood
 from .dialect import Dialect, Unreadable
 from .rules import Rules

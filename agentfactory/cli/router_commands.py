@@ -14,7 +14,7 @@ from ..configs.errors import BadInput
 from ..configs.load import load_section, load_settings
 from ..configs.printable import printable
 from ..messages.routing import Considered, Routed, RouteDecision
-from ..runtime.router import NoAnswer, Router
+from ..runtime.llm.routing import NoAnswer, Router
 from ..runtime.telemetry import LogSettings, configure_logging
 from ..terminal.tables import show_rows
 

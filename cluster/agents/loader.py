@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ...actors.agents.dialect import Dialect
     from ...configs.chat_models import ChatModelSettings
     from ...messages.adapters import AdapterRef, LoadAdapter
-    from ...runtime.models import ChatModel
+    from ...runtime.llm import ChatModel
 
 
 _PERMITTED: Final = {"ingestor": INGESTOR, "retriever": RETRIEVER}
@@ -116,7 +116,7 @@ async def _opened(
         async with _adapted(settings) as (model, adapter):
             yield ModelAgent(model, dialect, options._replace(adapter=adapter), rules)
         return
-    from ...runtime.models import open_model
+    from ...runtime.llm import open_model
 
     async with open_model(model_of(settings)) as model:
         yield ModelAgent(model, dialect, options, rules)
@@ -171,8 +171,8 @@ def _is_seed(settings: BaseModelAgentSettings) -> bool:
 async def _adapted(settings: LoraAgentSettings) -> AsyncIterator[tuple[ChatModel, str | None]]:
     """The run's base model on the run's engine, and the name of the loaded adapter."""
     from ...runtime.engines.base import open_engine
-    from ...runtime.models import ChatModel
-    from ...runtime.models.engine_backend import EngineBackend, capabilities
+    from ...runtime.llm import ChatModel
+    from ...runtime.llm.backends.engine import EngineBackend, capabilities
     from ..run_folder import open_run_folder
 
     folder, _ = settings.locate()

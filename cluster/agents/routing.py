@@ -35,7 +35,7 @@ async def open_router(blueprint: Blueprint, rules: RuleRouter, embedder: str) ->
         yield EmbeddingRouter(rules, partial(local_embedder, embedder))
     else:
         from ...actors.agents.routing.by_model import ModelRouter
-        from ...runtime.models import open_model
+        from ...runtime.llm import open_model
 
         backend = agent.backend
         if isinstance(backend, RuleBasedAgentSettings | LoraAgentSettings):

@@ -19,7 +19,7 @@ from starlette.types import Send
 
 from ...configs.errors import AgentFactoryError
 from ...messages.chat import JsonObject
-from ...runtime.models.context import estimate_tokens
+from ...runtime.llm.context_window import estimate_tokens
 from . import metrics
 from .completions import chat_chunks, chat_reply, completion_chunks, completion_reply
 from .errors import ApiError, refused, to_api_error

@@ -15,7 +15,7 @@ from agentfactory.configs.agents.evaluation import EvaluationSuite, load_suite
 from agentfactory.configs.agents.settings import CommandExample
 from agentfactory.configs.errors import BadInput, SettingsError
 from agentfactory.messages.data import Action, Observation
-from agentfactory.runtime.models.errors import ModelError
+from agentfactory.runtime.llm.errors import ModelError
 
 ALL = tuple(ACTIONS)
 LOAD = CommandExample(

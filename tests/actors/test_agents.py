@@ -18,8 +18,17 @@ from agentfactory.cluster.agents.loader import open_agent
 from agentfactory.configs.agents.blueprints import Blueprint
 from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.data import Action, Observation
-from agentfactory.runtime.models.errors import ModelError, ModelTimeout
-from tests.runtime.model_server import KEY, KEY_ENV, Act, ModelServer, OllamaWire, OpenAIWire, Wire, serving
+from agentfactory.runtime.llm.errors import ModelError, ModelTimeout
+from tests.runtime.llm.model_server import (
+    KEY,
+    KEY_ENV,
+    Act,
+    ModelServer,
+    OllamaWire,
+    OpenAIWire,
+    Wire,
+    serving,
+)
 
 GET = Observation(text="get a.md from docs")
 GOT = Action.of("retrieve", tag="docs", blob_name="a.md")

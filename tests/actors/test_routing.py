@@ -14,8 +14,8 @@ from agentfactory.actors.agents.rules import VERBS
 from agentfactory.bridge.search.embedding import NgramEmbedder
 from agentfactory.configs.chat_models import OpenAIModelSettings, RetrySettings
 from agentfactory.messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
-from agentfactory.runtime.models import open_model
-from tests.runtime.model_server import Act, OpenAIWire, serving
+from agentfactory.runtime.llm import open_model
+from tests.runtime.llm.model_server import Act, OpenAIWire, serving
 
 ALL = ("assimilate", "query", "retrieve", "prune", "destroy", "list_blobs")
 INGESTOR = AgentCard(name="ingestor_agent", actions=("assimilate",))

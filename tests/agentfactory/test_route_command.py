@@ -10,7 +10,7 @@ import yaml
 
 from agentfactory.messages.routing import Routed
 from tests.agentfactory.test_cli import call, refused
-from tests.runtime.model_server import Act, ModelServer, OpenAIWire, serving
+from tests.runtime.llm.model_server import Act, ModelServer, OpenAIWire, serving
 
 pytestmark = pytest.mark.slow
 

@@ -25,9 +25,10 @@ from agentfactory.runtime.engines.batching.engine import TransformersEngine
 from agentfactory.runtime.engines.vllm import engine as vllm_engine
 from agentfactory.runtime.envelope import Envelope
 from agentfactory.runtime.errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
+from agentfactory.runtime.llm import open_model
+from agentfactory.runtime.llm.backends import llama_cpp as llama_cpp_backend
+from agentfactory.runtime.llm.errors import ModelTimeout
 from agentfactory.runtime.mailbox import Mailbox
-from agentfactory.runtime.models import llama_cpp_backend, open_model
-from agentfactory.runtime.models.errors import ModelTimeout
 from agentfactory.runtime.on_ray import channel, transport
 from agentfactory.runtime.on_ray.channel import Channel
 from agentfactory.runtime.on_ray.transport import RayTransport

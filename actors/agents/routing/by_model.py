@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ....messages.chat import JsonObject, SystemMessage, UserMessage
 from ....messages.dispatch import AgentCard, CommandUnclear, Routing
 from ....messages.generation import SamplingSettings
-from ....runtime.models.errors import ModelError
-from ....runtime.models.model import ChatModel
+from ....runtime.llm.chat_model import ChatModel
+from ....runtime.llm.errors import ModelError
 from .base import Why, routed, which
 from .by_rules import RuleRouter
 

@@ -1,0 +1,1 @@
+"""backends: say what is in here."""

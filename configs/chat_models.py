@@ -183,7 +183,7 @@ ChatModelSettings = Annotated[
 
 
 class RoutedModelSettings(BaseConfig):
-    """One model of the chain, and how sure its replies are taken to be (see `runtime.llm.routing.confidence`)."""
+    """One model of the chain, and its confidence (see `runtime.llm.routing.confidence`)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")
     """In decisions and reports."""

@@ -1,12 +1,12 @@
-"""Models that answer messages with text, whoever runs them, behind one interface.
+"""Chat models: messages in, text out, behind one interface whoever runs them.
 
     async with open_model(OllamaModelSettings()) as model:
         reply = await model.chat([UserMessage(text="hi")])
         async with model.stream([UserMessage(text="hi")]) as pieces:
             async for piece in pieces: ...
 
-`model` holds what all share (limits, retries, deadlines, truncation, usage and cost); each file
-that ends in `_backend` speaks one language and is imported only when it is asked for.
+`chat_model` and `call_policy` hold what all share (rate limits, retries, deadlines, truncation, usage and
+cost); each module of `backends` speaks one language; `routing` chooses between several models.
 """
 
 from .chat_model import ChatModel, ReplyStream

@@ -1,4 +1,7 @@
-"""What stands between a call and a backend: deadlines, rate limits, retries, and errors made plain."""
+"""The policy of calls to a chat model: rate limits, a budget of waiting, retries with backoff.
+
+Rate limits are those that we keep by ourselves. They are decided synchronously; the caller waits.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,6 @@ from .backends.base import Backend
 from .backends.client import redact
 from .errors import ClientFailure, ModelClosed, ModelError, ModelTimeout, RateLimited
 
-# MERGED runtime.llm.call_policy: Rate limits that we keep by ourselves. Decided synchronously; the caller does the waiting.
-# MERGED runtime.llm.call_policy: How long a call may still wait.
-# MERGED runtime.llm.call_policy: How long to wait before asking again.
-
 MINUTE_S = 60.0
 
 
@@ -27,7 +26,7 @@ class TokenBucket:
 
     It may be drawn below zero: whoever comes later waits longer, in the order of arrival.
 
-        bucket = Bucket(60, now=0.0)      # one a second
+        bucket = TokenBucket(60, now=0.0)      # one a second
         bucket.take(60, now=0.0)          # 0.0: no wait
         bucket.take(2, now=0.0)           # 2.0: seconds to wait
     """

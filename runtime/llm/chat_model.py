@@ -1,4 +1,4 @@
-"""A chat model: one backend, and what all of them share.
+"""A chat model and its streamed reply: one backend, and what all of them share.
 
 Each call is checked against what the backend can do, cut to the context, held to the rate limits,
 asked again when that can help, bounded in time, counted and priced. Errors are ModelErrors without
@@ -38,8 +38,6 @@ from .context_window import estimate_tokens
 from .errors import BrokenReply, ModelError, Unsupported
 from .request_prep import PreparedRequest, check_form, prepare, usage_of
 from .usage import UsageMeter
-
-# MERGED runtime.llm.chat_model: A reply while it is written.
 
 EMBED_BATCH = 96
 """Texts of one request; no provider takes fewer."""

@@ -1,11 +1,9 @@
-"""What can go wrong with a chat model, named by what it means to the caller. No message holds a key."""
+"""Errors of chat models and of their router, by their meaning to the caller. No message holds a key."""
 
 from typing import ClassVar
 
 from ...configs.errors import AgentFactoryError, BadInput
 from ...messages.routing import RouteDecision
-
-# MERGED runtime.llm.errors: What a router raises beside the errors of its settings.
 
 
 class ModelError(AgentFactoryError):

@@ -1,4 +1,4 @@
-"""From settings to a chat model; what it cannot do is said here, before anything starts."""
+"""Factory of chat models: from settings to a model, refused early where it cannot do what is needed."""
 
 from __future__ import annotations
 

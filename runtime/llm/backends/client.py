@@ -12,8 +12,6 @@ from ....configs.errors import SettingsError
 from ..errors import BrokenReply, ModelError, ModelUnavailable
 from .base import error_for_status
 
-# MERGED runtime.llm.backends.client: What the errors of `openai` and `anthropic` mean: the two libraries are built alike.
-
 SHORTEST = 4
 """A shorter value is not looked for in texts: it would be found everywhere."""
 

@@ -1,4 +1,4 @@
-"""A model of the chain with what the router keeps beside it, and whether its settings make sense there."""
+"""One model of a routing chain: its settings checked, its calls sampled, and what they are charged."""
 
 import asyncio
 from typing import NamedTuple
@@ -11,8 +11,6 @@ from .. import ChatModel, capabilities_of, open_model
 from ..errors import BrokenReply, ModelError, ModelTimeout
 from .circuit_breaker import CircuitBreaker
 from .response_cache import model_key
-
-# MERGED runtime.llm.routing.chain_model: Asking one model of the chain: once, or for the samples that are compared; and what that costs.
 
 
 class ChainModel(NamedTuple):

@@ -1,4 +1,4 @@
-"""How sure a reply is taken to be: a number from 0 to 1, by the best means that a model has.
+"""Confidence of a reply: a number from 0 to 1, by the best means that a model has; and its calibration.
 
 1. Log-probabilities: the geometric mean of the probabilities of the answer's tokens,
    exp(mean(log p)). The answer is what stands behind `Answer:` where the reply has that form, else all
@@ -25,8 +25,6 @@ from ....messages.chat import BadArguments, ChatReply, FunctionCall, TokenLogpro
 from ....messages.routing import CalibrationBin, Confidence
 from ...tools.calls import parse_reply
 
-# MERGED runtime.llm.routing.confidence: Whether confidence means what it says: answers sorted into ten intervals of confidence.
-
 
 class ScoredReply(NamedTuple):
     """The reply of several that stands for them, and how sure it is."""
@@ -52,7 +50,8 @@ def logprob_confidence(reply: ChatReply) -> float:
 
     >>> four = TokenLogprob(text="4", logprob=math.log(0.9))
     >>> two = TokenLogprob(text="2", logprob=math.log(0.4))
-    >>> round(sureness(ChatReply(text="42", finish_reason="stop", model="m", tokens=(four, two))), 6)
+    >>> reply = ChatReply(text="42", finish_reason="stop", model="m", tokens=(four, two))
+    >>> round(logprob_confidence(reply), 6)
     0.6
     """
     tokens = _answer_tokens(reply)

@@ -1,4 +1,7 @@
-"""Which models may be asked, and in which order: a function of what is known, without any waiting."""
+"""Route planning: estimates of cost and latency, and the order of the models that fit time and budgets.
+
+Functions of what is known, without any waiting.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +14,6 @@ from ....messages.base import Message
 from ....messages.chat import Usage
 from ....messages.routing import Estimate
 from ..usage import cost_of
-
-# MERGED runtime.llm.routing.planning: What asking a model will take, learned from what it took before.
 
 
 class PlanCandidate(NamedTuple):
@@ -156,7 +157,8 @@ def estimate(measured: Usage, prices: Prices | None, history: ModelHistory, samp
     The most is a bound as long as the prompt is not counted higher than ever before: a tokenizer of
     ours counts exactly, else a token is three bytes, corrected by the highest count of the past.
 
-    >>> estimate(Usage(prompt_tokens=100, completion_tokens=50), Prices(prompt=1, completion=2), History(), 1)
+    >>> expected = Usage(prompt_tokens=100, completion_tokens=50)
+    >>> estimate(expected, Prices(prompt=1, completion=2), ModelHistory(), 1)
     Estimate(cost=0.0002, max_cost=0.0002, tokens=150, max_tokens=150, latency_s=None)
     """
     prompt = math.ceil(measured.prompt_tokens * history.prompt_excess)

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
-from model_server import KEY, KEY_ENV, WIRES, Act, Call, Wire, serving
 
 from agentfactory.configs.chat_models import ChatModelSettings, CohereModelSettings, GoogleModelSettings
 from agentfactory.configs.errors import SettingsError
@@ -14,6 +13,7 @@ from agentfactory.messages.chat import ChatRequest, FunctionSpec, ToolMessage, U
 from agentfactory.messages.generation import SamplingSettings
 from agentfactory.runtime.llm import open_model
 from agentfactory.runtime.llm.errors import BrokenReply, ModelTimeout, ModelUnavailable, RateLimited
+from tests.runtime.llm.model_server import KEY, KEY_ENV, WIRES, Act, Call, Wire, serving
 
 HI = [UserMessage(text="hi")]
 OPENAI, OLLAMA, ANTHROPIC, GOOGLE, COHERE = WIRES

@@ -6,9 +6,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from model_server import WIRES, Act, Call, serving
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
+from tests.runtime.llm.model_server import WIRES, Act, Call, serving
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "models.md"
 CLAUDE = """#!{python}
 import json, sys
 assert sys.argv[1:] == ["-p", "--output-format", "json", "--system-prompt", "Be brief."], sys.argv

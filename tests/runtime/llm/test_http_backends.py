@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from model_server import KEY, KEY_ENV, WIRES, Act, Call, ModelServer, OpenAIWire, serving
 
 from agentfactory.messages.chat import AssistantMessage, FunctionSpec, SystemMessage, ToolMessage, UserMessage
 from agentfactory.messages.generation import SamplingSettings
@@ -24,6 +23,7 @@ from agentfactory.runtime.llm.errors import (
     RequestRefused,
     Unsupported,
 )
+from tests.runtime.llm.model_server import KEY, KEY_ENV, WIRES, Act, Call, ModelServer, OpenAIWire, serving
 
 HI = [SystemMessage(text="Be brief."), UserMessage(text="hi")]
 QUICK = {"retry": {"pause_s": 0.001}}

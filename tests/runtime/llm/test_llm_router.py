@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from model_server import KEY, KEY_ENV, Act, Json, ModelServer, OpenAIWire, serving, sse
 
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.tier import CacheTier
@@ -30,6 +29,7 @@ from agentfactory.runtime.llm.routing import NoAnswer, Router, RouterClosed, Unk
 from agentfactory.runtime.llm.routing.confidence import logprob_confidence
 from agentfactory.runtime.llm.routing.response_cache import TAG
 from agentfactory.runtime.llm.routing.state import RouterState
+from tests.runtime.llm.model_server import KEY, KEY_ENV, Act, Json, ModelServer, OpenAIWire, serving, sse
 
 GREEDY = SamplingSettings(temperature=0.0, max_tokens=100)
 PRICES = {"prompt": 0.0, "completion": 10_000.0}

@@ -53,7 +53,7 @@ from agentfactory.runtime.llm.routing.planning import (
 from agentfactory.runtime.llm.routing.response_cache import chain_key, task_key
 from agentfactory.runtime.llm.routing.state import FILE, PendingDecision, RouterState
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DAY = "2026-01-31"
 
 
@@ -299,8 +299,8 @@ import sys
 from pathlib import Path
 from agentfactory.configs.chat_models import BudgetSettings
 from agentfactory.messages.routing import Estimate
-from agentfactory.runtime.llm.routing.state import State
-with State(Path(sys.argv[1])) as state:
+from agentfactory.runtime.llm.routing.state import RouterState
+with RouterState(Path(sys.argv[1])) as state:
     budget, most = BudgetSettings(day_cost=1.0), Estimate(max_cost=0.001)
     print("ready", flush=True)
     sys.stdin.readline()

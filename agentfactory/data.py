@@ -14,14 +14,13 @@ from typing import Self, TypeVar
 import anyio
 import structlog
 
+from .bridge.client.tiered_store import TieredStore, WriteThroughStore, original_tag
 from .bridge.errors import NoSuchBlob
-from .bridge.formats import is_table
-from .bridge.ingest import Ingest
-from .bridge.originals import original_tag
-from .bridge.tally import Watch
-from .bridge.tiers import Tiers, WriteThrough
-from .bridge.uris.content import ARROW_FILE
-from .bridge.uris.resolver import UriResolver
+from .bridge.ingest.content_types import ARROW_FILE
+from .bridge.ingest.conversion import is_table_name
+from .bridge.ingest.ingest import Ingest
+from .bridge.ingest.progress import IngestProgressCallback
+from .bridge.ingest.resolver import UriResolver
 from .cluster.data_plane.services import bring_up, choose_cache, down, running_plan
 from .cluster.data_plane.tiers import open_tiers, spawn_data_actors, spawn_searcher
 from .configs.data import DataSettings
@@ -67,7 +66,7 @@ class DataPlane:
     """Blobs in the store, with the cache in front of them. Make it with `open`."""
 
     def __init__(
-        self, settings: DataSettings, tiers: Tiers, system: ActorSystem, ingestor: Ref, retriever: Ref
+        self, settings: DataSettings, tiers: TieredStore, system: ActorSystem, ingestor: Ref, retriever: Ref
     ) -> None:
         self.settings = settings
         self.notes: tuple[str, ...] = ()
@@ -134,7 +133,7 @@ class DataPlane:
         *,
         tag: str,
         format: Format = "arrow",
-        watch: Watch | None = None,
+        watch: IngestProgressCallback | None = None,
     ) -> IngestReport:
         """Store what URIs name under a tag, in both tiers. The report says what went in and what did not.
 
@@ -145,7 +144,10 @@ class DataPlane:
         uris = self.settings.uris
         blobs = await UriResolver(uris, self._tiers.store).resolve(sources)
         ingest = Ingest(
-            WriteThrough(self._tiers), uris.concurrency, self.settings.cache.max_value_size, uris.temp_folder
+            WriteThroughStore(self._tiers),
+            uris.concurrency,
+            self.settings.cache.max_value_size,
+            uris.temp_folder,
         )
         return await ingest.put(tag, blobs, format, watch)
 
@@ -253,7 +255,7 @@ class DataPlane:
 
 def _is_converted(info: BlobInfo) -> bool:
     """Whether it was made of a table; before originals were kept, nothing else says so."""
-    return info.meta.content_type == ARROW_FILE and is_table(info.name)
+    return info.meta.content_type == ARROW_FILE and is_table_name(info.name)
 
 
 def data_folder(settings: DataSettings) -> Path:

@@ -26,8 +26,8 @@ from agentfactory.actors.retriever.actor import Retriever
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.tier import CacheTier
-from agentfactory.bridge.client import BridgeClient
-from agentfactory.bridge.tiers import OpenTiers, Tiers
+from agentfactory.bridge.client.client import BridgeClient
+from agentfactory.bridge.client.tiered_store import OpenTieredStore, TieredStore
 from agentfactory.cluster.data_plane.tiers import open_tiers
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings
 from agentfactory.configs.roles import SinkSettings
@@ -88,7 +88,7 @@ class Office:
         self._settings = settings
 
     async def people(
-        self, name: str, open_plane: OpenTiers, *, count: int, records: bool
+        self, name: str, open_plane: OpenTieredStore, *, count: int, records: bool
     ) -> list[AgentSession]:
         """Sessions that share their actors; the blob that they ask for is there."""
         settings, system = self._settings, self._system
@@ -115,9 +115,9 @@ async def measure(folder: Path, figures: Figures) -> None:
     near = EmbeddedCache(64 << 20)
 
     @asynccontextmanager
-    async def cached_here(plane: DataSettings) -> AsyncIterator[Tiers]:
+    async def cached_here(plane: DataSettings) -> AsyncIterator[TieredStore]:
         async with BridgeClient(plane.bridge) as client:
-            yield Tiers(client, CacheTier(plane.cache, [near]))
+            yield TieredStore(client, CacheTier(plane.cache, [near]))
 
     async with DataPlane.open(settings) as data, ActorSystem.open("local") as system:
         office = Office(folder, system, data.settings)

@@ -4,25 +4,31 @@ A socket whose descriptor the loop watches costs a third of a `zmq.asyncio` one.
 sent in one turn of the loop go as one frame: each frame costs about as much as all else about a message.
 """
 
+import os
+import sys
 from collections.abc import Iterable
 
-from .zeromq import zmq
+# MERGED bridge.frames: ZeroMQ, pyzmq's own. The bridge imports all of it from here, and nowhere `zmq` itself.
+#
+# Where `iowarp-core` is installed, every Python process loads its libraries at the start, for all to see,
+# and a ZeroMQ without CURVE is among them: pyzmq would run on that one. Bound to its own, it does not.
+#
 
 Buffer = bytes | memoryview
-Packed = tuple[bytes] | tuple[bytes, Buffer]
+Packet = tuple[bytes] | tuple[bytes, Buffer]
 """A message of ours: one frame, and another for a large body."""
-APART_BYTES = 16 << 10
+SEPARATE_FRAME_BYTES = 16 << 10
 """A body from this size on travels in a frame of its own, and is not copied."""
-TOGETHER = 128
+MAX_COALESCED = 128
 """Messages that travel in one frame, at most."""
-TOGETHER_BYTES = 64 << 10
-EAGER = 32
+MAX_COALESCED_BYTES = 64 << 10
+FLUSH_AT = 32
 """As many are sent before their turn of the loop has ended: the other side can begin with them."""
 MAX_FRAMES = 256
 """Of a ZeroMQ message that are looked at; ours have one or two."""
 
 
-def send_all(socket: zmq.Socket[bytes], messages: Iterable[Packed], client: bytes | None = None) -> None:
+def send_all(socket: zmq.Socket[bytes], messages: Iterable[Packet], client: bytes | None = None) -> None:
     """Send as few frames as may be, to one client. Never waits.
 
     Raises ZMQError (EAGAIN, EHOSTUNREACH); what follows is not sent then.
@@ -32,7 +38,7 @@ def send_all(socket: zmq.Socket[bytes], messages: Iterable[Packed], client: byte
     for message in messages:
         held.append(message[0])
         size += len(message[0])
-        if len(message) == 2 or size >= TOGETHER_BYTES or len(held) == TOGETHER:
+        if len(message) == 2 or size >= MAX_COALESCED_BYTES or len(held) == MAX_COALESCED:
             joined = b"".join(held)
             _send(socket, (joined, message[1]) if len(message) == 2 else (joined,), client)
             held.clear()
@@ -41,7 +47,7 @@ def send_all(socket: zmq.Socket[bytes], messages: Iterable[Packed], client: byte
         _send(socket, (b"".join(held),), client)
 
 
-def _send(socket: zmq.Socket[bytes], message: Packed, client: bytes | None) -> None:
+def _send(socket: zmq.Socket[bytes], message: Packet, client: bytes | None) -> None:
     if client is not None:
         socket.send(client, zmq.SNDMORE | zmq.NOBLOCK)
     if len(message) == 1:
@@ -59,5 +65,19 @@ def receive(socket: zmq.Socket[bytes]) -> list[Buffer]:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
         more = frame.more
         if len(frames) < MAX_FRAMES:
-            frames.append(frame.bytes if len(frame) < APART_BYTES else frame.buffer)
+            frames.append(frame.bytes if len(frame) < SEPARATE_FRAME_BYTES else frame.buffer)
     return frames
+
+
+_flags = sys.getdlopenflags()
+if "iowarp_core" in sys.modules:
+    sys.setdlopenflags(_flags | os.RTLD_DEEPBIND)
+try:
+    import zmq
+    from zmq.auth import CURVE_ALLOW_ANY
+    from zmq.auth.asyncio import AsyncioAuthenticator
+    from zmq.utils.monitor import recv_monitor_message
+finally:
+    sys.setdlopenflags(_flags)
+
+__all__ = ["CURVE_ALLOW_ANY", "AsyncioAuthenticator", "recv_monitor_message", "zmq"]

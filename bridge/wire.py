@@ -28,7 +28,7 @@ from ..messages.base import Message
 from ..messages.blobs import BlobMatch, BlobMeta
 from .cache.base import CacheUnavailable
 from .errors import BadName, BlobDamaged, BridgeError, NoSuchBlob, StoreError, StoreFull, URIResolveError
-from .frames import APART_BYTES, TOGETHER, Buffer, Packed
+from .frames import MAX_COALESCED, SEPARATE_FRAME_BYTES, Buffer, Packet
 
 MAGIC = b"\xaaFWB"
 VERSION = 1
@@ -37,13 +37,13 @@ INLINE_BYTES = 64 << 10
 
 _HEADER = struct.Struct("!4sBBHQIQ")
 """Magic, version, kind, flags, correlation, bytes of words, bytes of body."""
-APART = 1
+BODY_IN_NEXT_FRAME = 1
 """The body is the next frame; else it follows the words in this one."""
-LAST = 2
+LAST_CHUNK = 2
 """The last chunk of a get."""
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """What a message is."""
 
     HELLO = 1
@@ -67,7 +67,7 @@ class Kind(IntEnum):
     ERROR = 65
 
 
-_KINDS = {int(kind): kind for kind in Kind}
+_KINDS = {int(kind): kind for kind in MessageKind}
 
 
 class BadFrames(BridgeError):
@@ -85,16 +85,16 @@ class Closing(BridgeError):
     """The bridge is about to end and takes no more requests. Nothing was done."""
 
 
-class Head(NamedTuple):
+class Header(NamedTuple):
     """A message without its body."""
 
-    kind: Kind
+    kind: MessageKind
     flags: int
     correlation: int
     words: bytes
 
 
-class Hello(Message):
+class HelloRequest(Message):
     """A client's first message."""
 
     client: str = Field(max_length=64)
@@ -114,7 +114,7 @@ class Welcome(Message):
     """A stream of which nothing is heard for this long is aborted."""
 
 
-class PutWords(Message):
+class PutRequest(Message):
     """Of PUT and PUT_OPEN."""
 
     tag: str
@@ -126,7 +126,7 @@ class PutWords(Message):
     """Bytes to come; -1 where the sender does not know."""
 
 
-class GetWords(Message):
+class GetRequest(Message):
     """Of GET."""
 
     tag: str
@@ -138,14 +138,14 @@ class GetWords(Message):
     """With an offset: the version that the first part was of."""
 
 
-class NameWords(Message):
+class StatRequest(Message):
     """Of STAT."""
 
     tag: str
     name: str
 
 
-class ListWords(Message):
+class ListRequest(Message):
     """Of LIST."""
 
     tag_pattern: str
@@ -154,7 +154,7 @@ class ListWords(Message):
     limit: int = Field(default=1000, ge=1, le=10_000)
 
 
-class SearchWords(Message):
+class SearchRequest(Message):
     """Of SEARCH."""
 
     tag: str
@@ -162,32 +162,32 @@ class SearchWords(Message):
     k: int = Field(default=10, ge=1, le=100)
 
 
-class Found(Message):
+class SearchReply(Message):
     """What the store's own search found, the best first; None if this store has no search."""
 
     matches: tuple[BlobMatch, ...] | None
 
 
-class DeleteWords(Message):
+class DeleteRequest(Message):
     """Of DELETE."""
 
     tag: str
     names: tuple[str, ...]
 
 
-class DestroyWords(Message):
+class DestroyRequest(Message):
     """Of DESTROY."""
 
     tags: tuple[str, ...]
 
 
-class Count(Message):
+class CountReply(Message):
     """How many blobs there were."""
 
     count: int
 
 
-class CacheWords(Message):
+class CacheRequest(Message):
     """Of CACHE; the value to store is the body."""
 
     word: Literal["get", "get_many", "lengths", "gets", "set", "add", "compare_and_set", "delete", "flush"]
@@ -197,7 +197,7 @@ class CacheWords(Message):
     token: int = 0
 
 
-class CacheAnswer(Message):
+class CacheReply(Message):
     """The answer of a cache word; the values found are the body, one after another."""
 
     sizes: tuple[int, ...] = ()
@@ -208,7 +208,7 @@ class CacheAnswer(Message):
     """Why the cache, which is well, does not take this item."""
 
 
-class Credit(Message):
+class ChunkCredit(Message):
     """So many chunks more may be sent."""
 
     chunks: int = Field(ge=1, le=1 << 16)
@@ -246,7 +246,7 @@ class ServerStatistics(Message):
     draining: bool
 
 
-class Failed(Message):
+class ErrorReply(Message):
     """Of ERROR."""
 
     error: str
@@ -262,10 +262,10 @@ _ERRORS: dict[str, type[Exception]] = {
     )
 }  # fmt: skip
 
-WordsT = TypeVar("WordsT", bound=Message)
+MessageT = TypeVar("WordsT", bound=Message)
 
 
-def text(words: Message) -> bytes:
+def encode_json(words: Message) -> bytes:
     """Words as they travel. Raises BadName for text that has no UTF-8."""
     try:
         return words.model_dump_json().encode()
@@ -273,34 +273,34 @@ def text(words: Message) -> bytes:
         raise BadName(f"a tag or a name cannot be written in UTF-8: {error}") from error
 
 
-def pack(kind: Kind, correlation: int, words: Message | None = None, body: Buffer = b"") -> Packed:
+def pack(kind: MessageKind, correlation: int, words: Message | None = None, body: Buffer = b"") -> Packet:
     """A message as it travels. Raises BadName."""
-    return pack_raw(kind, correlation, b"" if words is None else text(words), body)
+    return pack_raw(kind, correlation, b"" if words is None else encode_json(words), body)
 
 
-def pack_raw(kind: Kind, correlation: int, words: bytes, body: Buffer = b"", flags: int = 0) -> Packed:
+def pack_raw(kind: MessageKind, correlation: int, words: bytes, body: Buffer = b"", flags: int = 0) -> Packet:
     """The same for words that are JSON already."""
     size = len(body)
-    if size >= APART_BYTES:
-        header = _HEADER.pack(MAGIC, VERSION, kind, flags | APART, correlation, len(words), size)
+    if size >= SEPARATE_FRAME_BYTES:
+        header = _HEADER.pack(MAGIC, VERSION, kind, flags | BODY_IN_NEXT_FRAME, correlation, len(words), size)
         return header + words, body
     header = _HEADER.pack(MAGIC, VERSION, kind, flags, correlation, len(words), size)
     return (b"".join((header, words, body)),)
 
 
-def unpack(frames: Sequence[Buffer]) -> Iterator[tuple[Head, Buffer]]:
+def unpack(frames: Sequence[Buffer]) -> Iterator[tuple[Header, Buffer]]:
     """The messages, with their bodies, in frames that came together, one by one.
 
     Raises BadFrames where the next message cannot be told; what follows it is lost.
     """
     rest = iter(frames)
-    room = 2 * TOGETHER
+    room = 2 * MAX_COALESCED
     for frame in rest:
         data, at = bytes(frame), 0
         while at < len(data) or not data:
             try:
                 if not room:
-                    raise BadFrames(f"more than {2 * TOGETHER} messages came together")
+                    raise BadFrames(f"more than {2 * MAX_COALESCED} messages came together")
                 head, body, end = _message(data, at, rest)
             except BadFrames as error:
                 if len(data) - at >= _HEADER.size:
@@ -311,12 +311,12 @@ def unpack(frames: Sequence[Buffer]) -> Iterator[tuple[Head, Buffer]]:
             room -= 1
 
 
-def _message(data: bytes, at: int, rest: Iterator[Buffer]) -> tuple[Head, Buffer, int]:
+def _message(data: bytes, at: int, rest: Iterator[Buffer]) -> tuple[Header, Buffer, int]:
     """The message that begins there, its body, and where the next begins."""
-    head, begin, size = _head(data, at)
+    head, begin, size = _header(data, at)
     end = begin
     body: Buffer | None
-    if head.flags & APART:
+    if head.flags & BODY_IN_NEXT_FRAME:
         body = next(rest, None)
         if body is None or begin < len(data):
             raise BadFrames("the header promises a frame for the body, there is none")
@@ -328,7 +328,7 @@ def _message(data: bytes, at: int, rest: Iterator[Buffer]) -> tuple[Head, Buffer
     return head, body, end
 
 
-def _head(data: bytes, at: int) -> tuple[Head, int, int]:
+def _header(data: bytes, at: int) -> tuple[Header, int, int]:
     """The message's head, where it ends, and how many bytes its body has."""
     if len(data) - at < _HEADER.size:
         raise BadFrames(f"a header has {_HEADER.size} bytes, there are {len(data) - at}")
@@ -346,10 +346,10 @@ def _head(data: bytes, at: int) -> tuple[Head, int, int]:
     end = begin + words_size
     if end > len(data):
         raise BadFrames(f"the header promises {words_size} bytes of words, there are {len(data) - begin}")
-    return Head(kind, flags, correlation, data[begin:end]), end, body_size
+    return Header(kind, flags, correlation, data[begin:end]), end, body_size
 
 
-def read_words(model: type[WordsT], words: bytes) -> WordsT:
+def decode_json(model: type[MessageT], words: bytes) -> MessageT:
     """The words of a message. Raises BadFrames, which names the field."""
     try:
         return model.model_validate_json(words)
@@ -359,18 +359,18 @@ def read_words(model: type[WordsT], words: bytes) -> WordsT:
         raise BadFrames(f"{model.__name__}: {where or 'words'}: {first['msg']}") from error
 
 
-def failed(error: Exception) -> Failed:
+def error_reply(error: Exception) -> ErrorReply:
     """An error as it travels: the nearest class that the other side knows."""
     name = next((cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _ERRORS), "")
     if not name:
-        return Failed(error="BridgeError", message=f"the bridge failed at this: {type(error).__name__}")
-    return Failed(error=name, message=str(error))
+        return ErrorReply(error="BridgeError", message=f"the bridge failed at this: {type(error).__name__}")
+    return ErrorReply(error=name, message=str(error))
 
 
-def error_of(words: bytes) -> Exception:
+def error_from(words: bytes) -> Exception:
     """The error that an ERROR carries."""
     try:
-        said = read_words(Failed, words)
+        said = decode_json(ErrorReply, words)
     except BadFrames as error:
         return error
     return _ERRORS.get(said.error, BridgeError)(said.message)

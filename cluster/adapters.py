@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import anyio
 
+from ..bridge.client.tiered_store import TieredStore, WriteThroughStore, delete_blobs, delete_tags
 from ..bridge.errors import BlobDamaged, BridgeDown, NoSuchBlob
-from ..bridge.tiers import Tiers, WriteThrough, delete_in_both, destroy_in_both
 from ..configs.data import DataSettings
 from ..messages.adapters import AdapterRef, LoadAdapter
 from ..messages.blobs import BlobMeta
@@ -35,9 +35,9 @@ class StoredAdapters:
     Raises BridgeDown after that, and StoreError for a store that cannot do it.
     """
 
-    def __init__(self, tiers: Tiers, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, tiers: TieredStore, patience_s: float = PATIENCE_S) -> None:
         self._tiers = tiers
-        self._through = WriteThrough(tiers)
+        self._through = WriteThroughStore(tiers)
         self._patience_s = patience_s
 
     async def put(self, adapter: LoadAdapter) -> None:
@@ -56,13 +56,11 @@ class StoredAdapters:
     async def remove(self, adapter: AdapterRef) -> None:
         """Remove one version from both tiers."""
         names = [blob_name(adapter, file) for file in (CONFIG_FILE, WEIGHTS_FILE)]
-        await retry_until_reachable(
-            partial(delete_in_both, self._tiers, adapter.tag, names), self._patience_s
-        )
+        await retry_until_reachable(partial(delete_blobs, self._tiers, adapter.tag, names), self._patience_s)
 
     async def clear(self, tag: str) -> None:
         """Remove a run's tag from both tiers."""
-        await retry_until_reachable(partial(destroy_in_both, self._tiers, (tag,)), self._patience_s)
+        await retry_until_reachable(partial(delete_tags, self._tiers, (tag,)), self._patience_s)
 
     async def _fetch(self, adapter: AdapterRef) -> LoadAdapter:
         return LoadAdapter(

@@ -29,7 +29,7 @@ Content = Annotated[
 """Bytes; base64 in JSON."""
 Param = str | int | float | bool | tuple[str, ...] | None
 Format = Literal["arrow", "binary", "text", "csv", "json", "markdown", "parquet"]
-"""What is made of a blob's bytes; all but `arrow` keep them (see `bridge.formats`)."""
+"""What is made of a blob's bytes; all but `arrow` keep them (see `bridge.ingest.conversion`)."""
 
 
 class Action(Message):

@@ -10,11 +10,17 @@ blobs are under way than the settings allow.
 
 from contextlib import AsyncExitStack
 
+from ...bridge.client.tiered_store import (
+    CLIENT_ERRORS,
+    OpenTieredStore,
+    TieredStore,
+    WriteThroughStore,
+    delete_tags,
+)
 from ...bridge.errors import NoSuchBlob
-from ...bridge.ingest import Ingest
-from ...bridge.tiers import ASKERS_ERRORS, OpenTiers, Tiers, WriteThrough, destroy_in_both
-from ...bridge.uris.resolver import UriResolver
-from ...bridge.uris.uri import shown
+from ...bridge.ingest.ingest import Ingest
+from ...bridge.ingest.resolver import UriResolver
+from ...bridge.ingest.uri import printable_uri
 from ...configs.data import DataSettings
 from ...messages.data import Assimilate, Destroy, Destroyed, IngestReport, Observation, StepResult
 from ...runtime.actor import Actor
@@ -28,11 +34,11 @@ class Ingestor(Actor):
 
     concurrency = 64  # what costs something is bounded by `UriSettings.concurrency`
 
-    def __init__(self, settings: DataSettings, open_tiers: OpenTiers) -> None:
+    def __init__(self, settings: DataSettings, open_tiers: OpenTieredStore) -> None:
         self._settings = settings
         self._open_tiers = open_tiers
         self._open = AsyncExitStack()
-        self._tiers: Tiers
+        self._tiers: TieredStore
         self._resolver: UriResolver
         self._ingest: Ingest
 
@@ -42,7 +48,10 @@ class Ingestor(Actor):
         self._tiers = await self._open.enter_async_context(self._open_tiers(self._settings))
         self._resolver = UriResolver(uris, self._tiers.store)
         self._ingest = Ingest(
-            WriteThrough(self._tiers), uris.concurrency, self._settings.cache.max_value_size, uris.temp_folder
+            WriteThroughStore(self._tiers),
+            uris.concurrency,
+            self._settings.cache.max_value_size,
+            uris.temp_folder,
         )
 
     async def aclose(self) -> None:
@@ -56,7 +65,7 @@ class Ingestor(Actor):
         try:
             blobs = await self._resolver.resolve(message.src)
             report = await self._ingest.put(tag, blobs, message.format)
-        except ASKERS_ERRORS as error:
+        except CLIENT_ERRORS as error:
             return StepResult.refused(type(error).__name__, str(error), rewards.error)
         reward = rewards.assimilate_success if report.complete else rewards.error
         return StepResult(observation=Observation(text=_in_words(report), data=report), reward=reward)
@@ -64,12 +73,12 @@ class Ingestor(Actor):
     async def destroy(self, message: Destroy) -> StepResult:
         """Remove tags from both tiers, for good. Nothing under any of them is an error."""
         tags = tuple(dict.fromkeys(message.tags))
-        named = ", ".join(shown(tag) for tag in tags)
+        named = ", ".join(printable_uri(tag) for tag in tags)
         try:
-            removed = await destroy_in_both(self._tiers, tags)
+            removed = await delete_tags(self._tiers, tags)
             if not removed:
                 raise NoSuchBlob(f"there is nothing under {named}")
-        except ASKERS_ERRORS as error:
+        except CLIENT_ERRORS as error:
             return StepResult.refused(type(error).__name__, str(error), self._settings.rewards.error)
         return StepResult(
             observation=Observation(
@@ -83,14 +92,14 @@ class Ingestor(Actor):
 def _in_words(report: IngestReport) -> str:
     parts = [
         f"stored {_count(len(report.stored), 'blob')} ({_count(report.stored_bytes, 'byte')}) "
-        f"under {shown(report.tag)}"
+        f"under {printable_uri(report.tag)}"
     ]
     if report.unchanged:
         parts.append(f"{len(report.unchanged)} unchanged")
     if report.failed:
         parts.append(f"{len(report.failed)} failed")
         first = report.failed[:NAMED_FAILURES]
-        parts += (f"{shown(blob.name)} because {blob.reason}" for blob in first)
+        parts += (f"{printable_uri(blob.name)} because {blob.reason}" for blob in first)
         parts.append("doing it again completes it")
     return "; ".join(parts)
 

@@ -10,9 +10,9 @@ an answer.
 
 from contextlib import AsyncExitStack
 
+from ...bridge.client.tiered_store import CLIENT_ERRORS, OpenTieredStore, TieredStore
 from ...bridge.errors import NoSuchBlob
-from ...bridge.tiers import ASKERS_ERRORS, OpenTiers, Tiers
-from ...bridge.uris.uri import shown
+from ...bridge.ingest.uri import printable_uri
 from ...configs.data import DataSettings
 from ...messages.data import (
     ActionData,
@@ -44,13 +44,13 @@ class Retriever(Actor):
 
     concurrency = 1024
 
-    def __init__(self, settings: DataSettings, open_tiers: OpenTiers) -> None:
+    def __init__(self, settings: DataSettings, open_tiers: OpenTieredStore) -> None:
         self._settings = settings
         self._rewards = settings.rewards
         self._max_answer = settings.actions.max_answer_mb << 20
         self._open_tiers = open_tiers
         self._open = AsyncExitStack()
-        self._tiers: Tiers
+        self._tiers: TieredStore
 
     async def start(self) -> None:
         """Connect to both tiers."""
@@ -84,10 +84,10 @@ class Retriever(Actor):
         try:
             value, hit = await cache.read_through(tag, name, load, message.force)
             if value is None:
-                raise NoSuchBlob(f"there is no blob {shown(name)} under {shown(tag)}")
+                raise NoSuchBlob(f"there is no blob {printable_uri(name)} under {printable_uri(tag)}")
         except _TooLarge as error:
             return self._retrieved(message, None, error.size, hit=False)
-        except ASKERS_ERRORS as error:
+        except CLIENT_ERRORS as error:
             return StepResult.refused(type(error).__name__, str(error), self._rewards.error)
         return self._retrieved(message, value, len(value), hit)
 
@@ -95,7 +95,7 @@ class Retriever(Actor):
         """Let the cache forget blobs; the store keeps them."""
         count = await self._tiers.cache.prune(message.tag, message.blob_names)
         return _result(
-            f"the cache forgot {count:,} of {len(message.blob_names):,} under {shown(message.tag)}; "
+            f"the cache forgot {count:,} of {len(message.blob_names):,} under {printable_uri(message.tag)}; "
             "the store keeps what it has",
             Pruned(tag=message.tag, blob_names=message.blob_names),
             self._rewards.prune_success,
@@ -107,7 +107,7 @@ class Retriever(Actor):
             page = await self._tiers.store.list(
                 message.tag_pattern, message.blob_pattern, message.after, message.limit
             )
-        except ASKERS_ERRORS as error:
+        except CLIENT_ERRORS as error:
             return StepResult.refused(type(error).__name__, str(error), self._rewards.error)
         more = ", and there are more" if page.next else ""
         return _result(
@@ -120,7 +120,7 @@ class Retriever(Actor):
         content = value if size <= self._max_answer else None
         origin = "the cache" if hit else "the store"
         amount = "1 byte" if size == 1 else f"{size:,} bytes"
-        text = f"{shown(asked.blob_name)} under {shown(asked.tag)}: {amount} from {origin}"
+        text = f"{printable_uri(asked.blob_name)} under {printable_uri(asked.tag)}: {amount} from {origin}"
         if content is None:
             text += ", too large for an answer: stream it from the bridge"
         data = Retrieved(tag=asked.tag, blob_name=asked.blob_name, size=size, hit=hit, content=content)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.table import Table
 
 from ..bridge.errors import BridgeError
-from ..bridge.tally import Progress as Tally
+from ..bridge.ingest.progress import IngestProgress as Tally
 from ..cluster.data_plane.capacity import measure_costs
 from ..cluster.data_plane.process_supervisor import ServiceState, read_state
 from ..cluster.data_plane.services import ServicePlan, bring_up, down, ping, running_plan

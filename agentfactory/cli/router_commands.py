@@ -19,7 +19,7 @@ from ..runtime.telemetry import LogSettings, configure_logging
 from ..terminal.tables import show_rows
 
 if TYPE_CHECKING:
-    from ..bridge.tiers import BlobCache
+    from ..bridge.client.tiered_store import BlobCache
 
 COLOURS = {"taken": "green", "unsure": "yellow", "failed": "red", "skipped": "dim", "not_needed": "dim"}
 COLUMNS = ("model", "outcome", "confidence", "expected", "cost", "seconds", "why")

@@ -201,7 +201,7 @@ def _load(prepare: Callable[[], None]) -> None:
 
 
 async def _answers(wanted: DataSettings) -> bool:
-    from ..bridge.client import BridgeClient
+    from ..bridge.client.client import BridgeClient
     from ..bridge.errors import BridgeDown
 
     brief = wanted.bridge.model_copy(update={"connect_timeout_ms": LOOK_MS})

@@ -23,7 +23,7 @@ import aiomcache
 
 from agentfactory.bridge.cache.base import CacheBackend
 from agentfactory.bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
-from agentfactory.bridge.cache.keys import key_of
+from agentfactory.bridge.cache.items import cache_key
 from agentfactory.bridge.cache.memcached import CONNECTIONS, MemcachedBackend
 from agentfactory.bridge.cache.tier import CacheTier
 from agentfactory.configs.data import CacheSettings
@@ -104,7 +104,7 @@ async def gets_vs_raw(port: int, tasks: int) -> float:
     raw = aiomcache.Client("127.0.0.1", port, pool_size=CONNECTIONS)
     tier = CacheTier(CacheSettings(), [MemcachedBackend("127.0.0.1", port, TIMEOUT_S)])
     await filled(tier)
-    keys = [key_of("iowarp", TAG, str(number)) for number in range(BLOBS)]
+    keys = [cache_key("iowarp", TAG, str(number)) for number in range(BLOBS)]
 
     async def ours(number: int) -> None:
         assert await tier.get(TAG, names[number]) == VALUE
@@ -159,7 +159,7 @@ async def filled(tier: CacheTier) -> None:
 async def zipf_hit_rate_embedded() -> HitRate:
     """Through a tier over an embedded cache of 2,000 items."""
     capacity = 2000
-    key = key_of("iowarp", TAG, "00000")
+    key = cache_key("iowarp", TAG, "00000")
     room = capacity * (len(key) + len(VALUE) + 4 + ITEM_OVERHEAD)
     return await zipf_hit_rate(EmbeddedCache(room), capacity)
 
@@ -171,8 +171,8 @@ async def zipf_hit_rate_memcached() -> HitRate:
         tier = CacheTier(CacheSettings(), [backend])
         flood = 4 * MEMCACHED_MB * 1024
         for number in range(flood):
-            await backend.set(key_of("iowarp", TAG, f"{number:05}"), b"af1=" + VALUE, 3600)
-        keys = [key_of("iowarp", TAG, f"{number:05}") for number in range(flood)]
+            await backend.set(cache_key("iowarp", TAG, f"{number:05}"), b"af1=" + VALUE, 3600)
+        keys = [cache_key("iowarp", TAG, f"{number:05}") for number in range(flood)]
         capacity = 0
         for at in range(0, flood, 128):
             capacity += len(await backend.lengths(keys[at : at + 128]))

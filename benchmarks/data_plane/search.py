@@ -1,5 +1,5 @@
 """How often a search finds the passage that answers: recall@k by vectors, by words, and by both, with the
-two rankings weighted equally (`plain`) and as a search does it (`fused`).
+two rankings weighted equally (`plain`) and as a search does it (`fuse_rankings`).
 
 `python -m benchmarks.data_plane.search`. Both embedders are measured where both are there.
 """
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from agentfactory.bridge.search.base import Hit
+from agentfactory.bridge.search.chunking import split_passages
 from agentfactory.bridge.search.embedding import MINILM, NGRAMS, Embedder, find_local, local_embedder
-from agentfactory.bridge.search.passages import cut
-from agentfactory.bridge.search.table import MIN_DEPTH, Row, Table, fused
+from agentfactory.bridge.search.table import MIN_DEPTH, PassageRow, PassageTable, fuse_rankings
 from benchmarks.data_plane.search_set import DOCUMENTS, IN_OWN_WORDS, QUESTIONS, Question
 from benchmarks.figures import Figures
 
@@ -22,21 +22,21 @@ KS = (1, 3, 5)
 Ranking = Callable[[Question], Sequence[Hit]]
 
 
-def library() -> list[Row]:
+def library() -> list[PassageRow]:
     """All passages of the documents."""
     return [
-        Row(name, span.start, span.end, span.heading, text[span.start : span.end])
+        PassageRow(name, span.start, span.end, span.heading, text[span.start : span.end])
         for name, text in DOCUMENTS.items()
-        for span in cut(text, SIZE, OVERLAP, markdown=name.endswith(".md"))
+        for span in split_passages(text, SIZE, OVERLAP, markdown=name.endswith(".md"))
     ]
 
 
-def answers(row: Row, question: Question) -> bool:
+def answers(row: PassageRow, question: Question) -> bool:
     """Whether a passage holds the words that answer."""
     return row.blob == question.blob and question.answer in " ".join(row.text.split())
 
 
-def recall(table: Table, ranking: Ranking, questions: Sequence[Question], k: int) -> float:
+def recall(table: PassageTable, ranking: Ranking, questions: Sequence[Question], k: int) -> float:
     """The share of questions with an answer among the first k passages."""
     found = [any(answers(table.rows[hit.row], q) for hit in ranking(q)[:k]) for q in questions]
     return sum(found) / len(found)
@@ -48,12 +48,12 @@ def measure(embedder: Embedder) -> dict[tuple[str, str, int], float]:
     began = time.perf_counter()
     vectors = embedder.embed([row.indexed for row in rows])
     embedded_s = time.perf_counter() - began
-    table = Table.empty(embedder.dimensions).replaced((), rows, vectors)
+    table = PassageTable.empty(embedder.dimensions).replaced((), rows, vectors)
     asked = {question.text: embedder.embed([question.text]) for question in QUESTIONS}
     rankings: dict[str, Ranking] = {
         "dense": lambda q: table.dense(asked[q.text], max(KS)),
         "lexical": lambda q: table.lexical(q.text, max(KS)),
-        "plain": lambda q: fused(
+        "plain": lambda q: fuse_rankings(
             (
                 table.dense(asked[q.text], MIN_DEPTH),
                 [hit._replace(share=1.0) for hit in table.lexical(q.text, MIN_DEPTH)],
@@ -68,7 +68,7 @@ def measure(embedder: Embedder) -> dict[tuple[str, str, int], float]:
     }
     began = time.perf_counter()
     for question in QUESTIONS:
-        rankings["fused"](question)
+        rankings["fuse_rankings"](question)
     search_ms = (time.perf_counter() - began) / len(QUESTIONS) * 1000
     print(
         f"\n{embedder.name}: {len(rows)} passages of {len(DOCUMENTS)} texts, {len(QUESTIONS)} questions; "
@@ -95,8 +95,10 @@ def main() -> int:
             continue
         results = measure(local_embedder(name))
         better_half = max(results["dense", "all", 5], results["lexical", "all", 5])
-        figures.add(f"search_{short}_recall_at_5", results["fused", "all", 5], "", ">=", better_half)
-        figures.add(f"search_{short}_own_words_recall_at_3", results["fused", "own words", 3], "", ">=", 0.95)
+        figures.add(f"search_{short}_recall_at_5", results["fuse_rankings", "all", 5], "", ">=", better_half)
+        figures.add(
+            f"search_{short}_own_words_recall_at_3", results["fuse_rankings", "own words", 3], "", ">=", 0.95
+        )
     return figures.exit_code()
 
 

@@ -2,9 +2,9 @@
 
 import sys
 
-from agentfactory.bridge.server.process import run
+from agentfactory.bridge.server.server import run
 from agentfactory.bridge.server.settings import ServerSettings
-from agentfactory.bridge.store.opening import open_store
+from agentfactory.bridge.store.factory import open_store
 
 if __name__ == "__main__":
     settings = ServerSettings.model_validate_json(sys.argv[1])

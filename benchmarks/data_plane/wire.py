@@ -14,10 +14,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.client.client import BridgeClient
+from agentfactory.bridge.frames import zmq
 from agentfactory.bridge.server.settings import ServerSettings
 from agentfactory.bridge.store.base import Store
-from agentfactory.bridge.zeromq import zmq
 from agentfactory.configs.data import BridgeSettings, StoreSettings
 from agentfactory.messages.blobs import BlobMeta
 from benchmarks.figures import Figures, median
@@ -236,11 +236,11 @@ def main() -> int:
     if sys.argv[1:] == ["echo"]:
         asyncio.run(echo())
         return 0
-    from tests.bridge.memory_store import MemoryStore
+    from tests.bridge.fake_store import FakeStore
 
     figures = Figures()
     settings = ServerSettings(endpoint="tcp://127.0.0.1:*", store=StoreSettings(kind="embedded"))
-    for ratio in asyncio.run(ratios(["tests.bridge.memory_server"], settings, MemoryStore())):
+    for ratio in asyncio.run(ratios(["tests.bridge.memory_server"], settings, FakeStore())):
         figures.add(ratio.name, ratio.value, "x", ">=", ratio.target)
     return figures.exit_code()
 

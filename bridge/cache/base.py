@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
-class Held(NamedTuple):
+class CasValue(NamedTuple):
     """A value with the token that `compare_and_set` wants."""
 
     value: bytes
@@ -37,10 +37,10 @@ class CacheBackend(Protocol):
     async def lengths(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """Bytes of those that are there, in one round trip that does not carry them."""
 
-    async def gets(self, key: bytes) -> Held | None:
+    async def gets(self, key: bytes) -> CasValue | None:
         """The value and its token, or None."""
 
-    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, CasValue]:
         """Those that are there, with their tokens, in one round trip."""
 
     async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
@@ -55,7 +55,7 @@ class CacheBackend(Protocol):
     async def compare_and_set(self, key: bytes, value: bytes, token: int, ttl_s: int) -> bool:
         """Only if nobody has changed it since `gets`; whether it was stored."""
 
-    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+    async def compare_and_set_many(self, items: Mapping[bytes, CasValue], ttl_s: int) -> frozenset[bytes]:
         """The same for new values with the tokens that they want, sent together; the keys that were stored.
 
         One that is refused is not.

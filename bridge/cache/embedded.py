@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from .base import Held, ItemRefused
+from .base import CasValue, ItemRefused
 
 ITEM_OVERHEAD = 320
 """Bytes that an item costs beside its key and value: two bytes objects, a tuple, its numbers, a place
 in an ordered dictionary (297 measured with tracemalloc, rounded up)."""
 
 
-class Item(NamedTuple):
+class CachedItem(NamedTuple):
     """One entry."""
 
     value: bytes
@@ -49,7 +49,7 @@ class EmbeddedCache:
         self.name = name
         self.capacity_bytes = capacity_bytes
         self._clock = clock
-        self._items: OrderedDict[bytes, Item] = OrderedDict()
+        self._items: OrderedDict[bytes, CachedItem] = OrderedDict()
         self._bytes = 0
         self._tokens = 0
         self._hits = self._misses = self._evictions = 0
@@ -85,12 +85,12 @@ class EmbeddedCache:
         """Bytes of those that are there. Not counted, nor is it a use of them."""
         return {key: len(item.value) for key in keys if (item := self._live(key)) is not None}
 
-    async def gets(self, key: bytes) -> Held | None:
+    async def gets(self, key: bytes) -> CasValue | None:
         """The value and its token, or None."""
         item = self._read(key)
-        return item and Held(item.value, item.token)
+        return item and CasValue(item.value, item.token)
 
-    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, CasValue]:
         """Those that are there, with their tokens."""
         return {key: held for key in dict.fromkeys(keys) if (held := await self.gets(key)) is not None}
 
@@ -122,7 +122,7 @@ class EmbeddedCache:
         self._write(key, value, ttl_s)
         return True
 
-    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+    async def compare_and_set_many(self, items: Mapping[bytes, CasValue], ttl_s: int) -> frozenset[bytes]:
         """`compare_and_set` for each; the keys that were stored."""
         stored = []
         for key, (value, token) in items.items():
@@ -144,7 +144,7 @@ class EmbeddedCache:
         """Let go of the memory."""
         await self.flush()
 
-    def _read(self, key: bytes) -> Item | None:
+    def _read(self, key: bytes) -> CachedItem | None:
         item = self._live(key)
         if item is None:
             self._misses += 1
@@ -153,7 +153,7 @@ class EmbeddedCache:
             self._items.move_to_end(key)
         return item
 
-    def _live(self, key: bytes) -> Item | None:
+    def _live(self, key: bytes) -> CachedItem | None:
         item = self._items.get(key)
         if item is not None and item.expires <= self._clock():
             self._forget(key)
@@ -165,7 +165,7 @@ class EmbeddedCache:
         if _cost(key, value) > self.capacity_bytes:
             raise ItemRefused(f"{len(value)} bytes do not fit into {self.name} ({self.capacity_bytes} bytes)")
         self._tokens += 1
-        self._items[key] = Item(value, self._tokens, self._clock() + ttl_s)
+        self._items[key] = CachedItem(value, self._tokens, self._clock() + ttl_s)
         self._bytes += _cost(key, value)
         while self._bytes > self.capacity_bytes:
             oldest, item = self._items.popitem(last=False)

@@ -19,11 +19,11 @@ from zlib import crc32
 from ...configs.data import CacheSettings
 from .base import CacheUnavailable
 from .items import ITEM_SPARE
-from .servers import Server, Servers, Slot
+from .servers import CacheServer, CacheServers, KeyRoute
 
 SHARDS = 64
 REMEMBERED_S = 60.0
-TOGETHER = 16
+FLUSH_AT = 16
 """Names of one shard that wait in this process at most."""
 _ATTEMPTS = 8
 """To write a shard that other processes write too."""
@@ -33,7 +33,7 @@ Blob = tuple[str, str]
 """Tag and name."""
 
 
-class Entry(NamedTuple):
+class IndexEntry(NamedTuple):
     """A line of a shard."""
 
     tag: str
@@ -42,24 +42,24 @@ class Entry(NamedTuple):
     """Seconds since the epoch; a line that nobody renews goes."""
 
 
-class Shard:
+class IndexShard:
     """One of the items. What several tasks add at a time is written at once."""
 
-    def __init__(self, slot: Slot) -> None:
-        self.slot = slot
+    def __init__(self, route: KeyRoute) -> None:
+        self.route = route
         self.lock = asyncio.Lock()
         self.waiting: set[Blob] = set()
 
 
-class Index:
+class CacheIndex:
     """The names of one key prefix."""
 
     def __init__(
-        self, settings: CacheSettings, servers: Servers, clock: Callable[[], float] = time.time
+        self, settings: CacheSettings, servers: CacheServers, clock: Callable[[], float] = time.time
     ) -> None:
         self._prefix = settings.key_prefix
         self._servers = servers
-        self._shards: dict[int, Shard] = {}
+        self._shards: dict[int, IndexShard] = {}
         self._known: dict[Blob, float] = {}
         self._ttl_s = settings.default_ttl
         self._room = settings.item_limit - ITEM_SPARE
@@ -67,20 +67,20 @@ class Index:
 
     async def add(self, blob: Blob) -> None:
         """Name it."""
-        shard = self._put_down(blob)
+        shard = self._enqueue(blob)
         if shard is not None:
-            await self._write_down(shard)
+            await self._flush_shard(shard)
 
     async def add_later(self, blob: Blob) -> None:
-        """Name it at the next `settle`, or when `TOGETHER` names of its shard wait."""
-        shard = self._put_down(blob)
-        if shard is not None and len(shard.waiting) >= TOGETHER:
-            await self._write_down(shard)
+        """Name it at the next `settle`, or when `FLUSH_AT` names of its shard wait."""
+        shard = self._enqueue(blob)
+        if shard is not None and len(shard.waiting) >= FLUSH_AT:
+            await self._flush_shard(shard)
 
     async def settle(self) -> None:
         """Name what waits for it."""
         if waiting := [shard for shard in self._shards.values() if shard.waiting]:
-            await asyncio.gather(*map(self._write_down, waiting))
+            await asyncio.gather(*map(self._flush_shard, waiting))
 
     async def named(self) -> list[Blob]:
         """All names, of blobs that are cached and of some that are not any more."""
@@ -99,22 +99,22 @@ class Index:
         return named
 
     @cached_property
-    def _keys(self) -> dict[Server, list[bytes]]:
+    def _keys(self) -> dict[CacheServer, list[bytes]]:
         """Of all shards, by their homes."""
-        keys: dict[Server, list[bytes]] = {}
+        keys: dict[CacheServer, list[bytes]] = {}
         for number in range(SHARDS):
-            slot = self._shard(number).slot
-            keys.setdefault(slot.server, []).append(slot.key)
+            route = self._shard(number).route
+            keys.setdefault(route.server, []).append(route.key)
         return keys
 
-    def _shard(self, number: int) -> Shard:
+    def _shard(self, number: int) -> IndexShard:
         shard = self._shards.get(number)
         if shard is None:
             key = f"{self._prefix}:@{number}".encode()
-            shard = self._shards[number] = Shard(Slot(key, self._servers.home(key)))
+            shard = self._shards[number] = IndexShard(KeyRoute(key, self._servers.home(key)))
         return shard
 
-    def _put_down(self, blob: Blob) -> Shard | None:
+    def _enqueue(self, blob: Blob) -> IndexShard | None:
         """The shard where its name waits now; None if it is known to be there."""
         if self._known.get(blob, 0.0) > self._clock():
             return None
@@ -122,27 +122,27 @@ class Index:
         shard.waiting.add(blob)
         return shard
 
-    async def _write_down(self, shard: Shard) -> None:
+    async def _flush_shard(self, shard: IndexShard) -> None:
         async with shard.lock:
             blobs, shard.waiting = shard.waiting, set()
-            if blobs and await self._write(shard.slot, blobs):
+            if blobs and await self._write(shard.route, blobs):
                 self._remember(blobs)
 
-    async def _write(self, slot: Slot, blobs: set[Blob]) -> bool:
+    async def _write(self, route: KeyRoute, blobs: set[Blob]) -> bool:
         """Whether they are there."""
-        backend = slot.server.backend
-        for _ in range(_ATTEMPTS if slot.server.may_read() else 0):
+        backend = route.server.backend
+        for _ in range(_ATTEMPTS if route.server.may_read() else 0):
             try:
-                held = await backend.gets(slot.key)
+                held = await backend.gets(route.key)
                 item = self._with(held.value if held else b"", blobs)
                 if held is None:
-                    stored = await backend.add(slot.key, item, 2 * self._ttl_s)
+                    stored = await backend.add(route.key, item, 2 * self._ttl_s)
                 else:
-                    stored = await backend.compare_and_set(slot.key, item, held.token, 2 * self._ttl_s)
+                    stored = await backend.compare_and_set(route.key, item, held.token, 2 * self._ttl_s)
             except CacheUnavailable:
-                slot.server.failed()
+                route.server.failed()
                 return False
-            slot.server.answered()
+            route.server.answered()
             if stored:
                 return True
         return False
@@ -151,7 +151,7 @@ class Index:
         now = self._clock()
         until = int(now + self._ttl_s + REMEMBERED_S) + 1
         kept = [e for e in _read(item) if e.until > now and (e.tag, e.name) not in blobs]
-        entries = [*kept, *(Entry(tag, name, until) for tag, name in sorted(blobs))]
+        entries = [*kept, *(IndexEntry(tag, name, until) for tag, name in sorted(blobs))]
         while len(packed := json.dumps(entries).encode()) > self._room:
             del entries[: len(entries) // 4 + 1]
         return packed
@@ -166,9 +166,9 @@ def _shard_of(blob: Blob) -> int:
     return crc32("\0".join(blob).encode("utf-8", "surrogatepass")) % SHARDS
 
 
-def _read(item: bytes) -> list[Entry]:
+def _read(item: bytes) -> list[IndexEntry]:
     """Nothing of what somebody else wrote under our key."""
     try:
-        return [Entry(str(tag), str(name), int(until)) for tag, name, until in json.loads(item or b"[]")]
+        return [IndexEntry(str(tag), str(name), int(until)) for tag, name, until in json.loads(item or b"[]")]
     except (ValueError, TypeError):
         return []

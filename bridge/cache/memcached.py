@@ -23,24 +23,24 @@ from aiomcache.client import acquire
 from aiomcache.exceptions import ClientException
 from aiomcache.pool import Connection, MemcachePool
 
-from .base import CacheUnavailable, Held, ItemRefused
+from .base import CacheUnavailable, CasValue, ItemRefused
 
 CONNECTIONS = 8
 TICKS = 4
 """Of the limit."""
 READ_AHEAD = 1 << 18
 """Bytes that a connection buffers before it stops reading."""
-TOGETHER_BYTES = 1 << 18
+MAX_PIPELINED_BYTES = 1 << 18
 """Of what is stored together before its answers are read."""
 LONGEST_RELATIVE_S = 30 * 24 * 3600
 """memcached takes a larger time to live for a date."""
 
 T = TypeVar("T")
-Turn = asyncio.Future[Connection | None]
+Waiter = asyncio.Future[Connection | None]
 _NOT_STORED = {b"NOT_STORED", b"EXISTS", b"NOT_FOUND"}
 
 
-class Connections(MemcachePool):
+class ConnectionPool(MemcachePool):
     """At most `size` connections: lent to one operation each, handed on in the order of asking."""
 
     def __init__(self, host: str, port: int, size: int, timeout_s: float) -> None:
@@ -50,18 +50,18 @@ class Connections(MemcachePool):
         self._idle: list[Connection] = []
         self._busy: dict[Connection, int] = {}
         """Ticks since it was lent."""
-        self._line: dict[Turn, int] = {}
+        self._waiters: dict[Waiter, int] = {}
         """Those who wait for a connection (None: for room to open one), and for how many ticks."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Connections: {len(self._busy)} busy, {len(self._idle)} idle, {len(self._line)} waiting>"
+        return f"<Connections: {len(self._busy)} busy, {len(self._idle)} idle, {len(self._waiters)} waiting>"
 
     async def acquire(self) -> Connection:
         """A connection without an unread reply. Raises OSError, TimeoutError."""
         while self._idle:
             conn = self._idle.pop()
-            if _sound(conn):
+            if _is_reusable(conn):
                 return self._lend(conn)
             self._drop(conn)
         if self._open < self._maxsize:
@@ -77,7 +77,7 @@ class Connections(MemcachePool):
         """
         del self._busy[conn]
         cancelled = isinstance(sys.exc_info()[1], asyncio.CancelledError | GeneratorExit)
-        if _sound(conn) and not cancelled:
+        if _is_reusable(conn) and not cancelled:
             self._give_on(conn)
         else:
             self._drop(conn)
@@ -101,28 +101,28 @@ class Connections(MemcachePool):
 
     def _give_on(self, conn: Connection | None) -> None:
         """To the first in line; None is room for a new one."""
-        while self._line:
-            turn = next(iter(self._line))
-            del self._line[turn]
-            if not turn.done():
+        while self._waiters:
+            waiter = next(iter(self._waiters))
+            del self._waiters[waiter]
+            if not waiter.done():
                 if conn is None:
                     self._open += 1
-                turn.set_result(conn and self._lend(conn))
+                waiter.set_result(conn and self._lend(conn))
                 return
         if conn is not None:
             self._idle.append(conn)
 
     async def _wait(self) -> Connection | None:
-        turn: Turn = asyncio.get_running_loop().create_future()
-        self._line[turn] = 0
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = 0
         if self._timer is None:
             self._arm()
         try:
-            return await turn
+            return await waiter
         except asyncio.CancelledError:
-            self._line.pop(turn, None)
-            if turn.done() and not turn.cancelled():  # cancelled in the moment in which its turn came
-                if (conn := turn.result()) is None:
+            self._waiters.pop(waiter, None)
+            if waiter.done() and not waiter.cancelled():  # cancelled in the moment in which its turn came
+                if (conn := waiter.result()) is None:
                     self._open -= 1
                 else:
                     del self._busy[conn]
@@ -154,30 +154,30 @@ class Connections(MemcachePool):
             if ticks == TICKS:
                 conn.reader.set_exception(TimeoutError(f"no answer within {self._timeout_s} s"))
                 conn.writer.transport.abort()
-        for turn, ticks in list(self._line.items()):
-            self._line[turn] = ticks + 1
-            if ticks == TICKS and not turn.done():
-                del self._line[turn]
-                turn.set_exception(TimeoutError(f"no free connection within {self._timeout_s} s"))
-        if self._busy or self._line:
+        for waiter, ticks in list(self._waiters.items()):
+            self._waiters[waiter] = ticks + 1
+            if ticks == TICKS and not waiter.done():
+                del self._waiters[waiter]
+                waiter.set_exception(TimeoutError(f"no free connection within {self._timeout_s} s"))
+        if self._busy or self._waiters:
             self._arm()
 
 
-def _sound(conn: Connection) -> bool:
+def _is_reusable(conn: Connection) -> bool:
     return not conn.reader.at_eof() and conn.reader.exception() is None
 
 
-class Client(aiomcache.Client):
+class MemcachedClient(aiomcache.Client):
     """aiomcache's client over our connections."""
 
     def __init__(self, host: str, port: int, size: int, timeout_s: float) -> None:
         super().__init__(host, port, pool_size=size)
-        self._pool = Connections(host, port, size, timeout_s)
+        self._pool = ConnectionPool(host, port, size, timeout_s)
 
     async def _execute_simple_command(self, conn: Connection, raw_command: bytes) -> bytes:
         conn.writer.write(raw_command)
         await conn.writer.drain()
-        return await _line(conn)
+        return await _read_line(conn)
 
     @acquire
     async def lengths(self, conn: Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
@@ -185,7 +185,7 @@ class Client(aiomcache.Client):
         conn.writer.write(b"".join([b"mg %b s k q\r\n" % key for key in keys]) + b"mn\r\n")
         await conn.writer.drain()
         found: dict[bytes, int] = {}
-        while (line := await _line(conn)) != b"MN":
+        while (line := await _read_line(conn)) != b"MN":
             match line.split():
                 case [b"HD", size, key]:
                     found[key[1:]] = int(size[1:])
@@ -194,17 +194,17 @@ class Client(aiomcache.Client):
         return found
 
     @acquire
-    async def gets_many(self, conn: Connection, keys: Sequence[bytes]) -> dict[bytes, Held]:
+    async def gets_many(self, conn: Connection, keys: Sequence[bytes]) -> dict[bytes, CasValue]:
         """Those that are there, with their tokens."""
         values, tokens = await self._multi_get(conn, *keys)
-        return {key: Held(value, tokens[key]) for key, value in values.items()}
+        return {key: CasValue(value, tokens[key]) for key, value in values.items()}
 
     @acquire
     async def store(self, conn: Connection, commands: Sequence[bytes]) -> list[bool]:
         """Storage commands, sent without waiting for the answers between them; which of them stored."""
         conn.writer.writelines(commands)
         await conn.writer.drain()
-        return [_is_stored(await _line(conn)) for _ in commands]
+        return [_is_stored(await _read_line(conn)) for _ in commands]
 
 
 def _is_stored(answer: bytes) -> bool:
@@ -215,7 +215,7 @@ def _is_stored(answer: bytes) -> bool:
     raise ClientException("storing failed", answer)
 
 
-async def _line(conn: Connection) -> bytes:
+async def _read_line(conn: Connection) -> bytes:
     line = await conn.reader.readline()
     if not line.endswith(b"\r\n"):
         raise ConnectionResetError("the server closed the connection before its answer")
@@ -227,7 +227,7 @@ class MemcachedBackend:
 
     def __init__(self, host: str, port: int, timeout_s: float, connections: int = CONNECTIONS) -> None:
         self.name = f"{host}:{port}"
-        self._client = Client(host, port, connections, timeout_s)
+        self._client = MemcachedClient(host, port, connections, timeout_s)
 
     def __repr__(self) -> str:
         return f"<MemcachedBackend {self.name} {self._client._pool!r}>"
@@ -249,12 +249,12 @@ class MemcachedBackend:
         """Bytes of those that are there."""
         return await self._try(self._client.lengths(tuple(dict.fromkeys(keys)))) if keys else {}
 
-    async def gets(self, key: bytes) -> Held | None:
+    async def gets(self, key: bytes) -> CasValue | None:
         """The value and its token, or None."""
         value, token = await self._try(self._client.gets(key))
-        return None if value is None or token is None else Held(value, token)
+        return None if value is None or token is None else CasValue(value, token)
 
-    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, CasValue]:
         """Those that are there, with their tokens."""
         return await self._try(self._client.gets_many(tuple(dict.fromkeys(keys)))) if keys else {}
 
@@ -278,7 +278,7 @@ class MemcachedBackend:
         """Only if nobody has changed it since `gets`; whether it was stored."""
         return await self._try(self._client.cas(key, value, token, _expiry(ttl_s)))
 
-    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+    async def compare_and_set_many(self, items: Mapping[bytes, CasValue], ttl_s: int) -> frozenset[bytes]:
         """`compare_and_set` for each; the keys that were stored."""
         until = _expiry(ttl_s)
         return await self._store(
@@ -304,7 +304,7 @@ class MemcachedBackend:
     async def _store(self, keys: Iterable[bytes], commands: Iterable[bytes]) -> frozenset[bytes]:
         """The keys whose commands stored."""
         stored: list[bool] = []
-        for some in _together(commands):
+        for some in _batches(commands):
             stored += await self._try(self._client.store(some))
         return frozenset(key for key, done in zip(keys, stored, strict=True) if done)
 
@@ -320,12 +320,12 @@ class MemcachedBackend:
         return kind(f"memcached {self.name}: {error or type(error).__name__}")
 
 
-def _together(commands: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Runs of at most `TOGETHER_BYTES`, or of one."""
+def _batches(commands: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Runs of at most `MAX_PIPELINED_BYTES`, or of one."""
     held: list[bytes] = []
     size = 0
     for command in commands:
-        if held and size + len(command) > TOGETHER_BYTES:
+        if held and size + len(command) > MAX_PIPELINED_BYTES:
             yield held
             held, size = [], 0
         held.append(command)

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 from .base import CacheBackend, CacheUnavailable, ItemRefused
 
+# MERGED bridge.cache.servers: What a cache tier says of itself.
+
 
 class Rendezvous:
     """Highest random weight. Names in any order give the same homes."""
@@ -47,7 +49,7 @@ class Rendezvous:
         return max(draws)[2]
 
 
-class ServerStatistics(NamedTuple):
+class CacheServerStatistics(NamedTuple):
     """How one server did for this process."""
 
     name: str
@@ -61,15 +63,15 @@ class ServerStatistics(NamedTuple):
     flushes: int
     """How often it was made to forget everything since a write had not reached it."""
     state: str
-    """`well`, `resting` or `owing`."""
+    """`well`, `resting` or `needs_flush`."""
 
 
-class Server:
+class CacheServer:
     """A backend and what is known of its health. Decisions are synchronous."""
 
     def __init__(self, backend: CacheBackend, retry_s: float, clock: Callable[[], float]) -> None:
         self.backend = backend
-        self.trouble = False
+        self.unhealthy = False
         """Not well. Readers look at this first, and at nothing else while it is False."""
         self.hits = self.misses = self.errors = self.bytes = 0
         self._retry_s = retry_s
@@ -84,23 +86,23 @@ class Server:
 
     @property
     def state(self) -> str:
-        """`well`, `resting` or `owing`."""
-        return "owing" if self._owed else "resting" if self.trouble else "well"
+        """`well`, `resting` or `needs_flush`."""
+        return "owing" if self._owed else "resting" if self.unhealthy else "well"
 
     @property
-    def owing(self) -> bool:
+    def needs_flush(self) -> bool:
         """Whether it holds what a write could not invalidate."""
         return self._owed > 0
 
-    def statistics(self) -> ServerStatistics:
+    def statistics(self) -> CacheServerStatistics:
         """How it did."""
-        return ServerStatistics(
+        return CacheServerStatistics(
             self.backend.name, self.hits, self.misses, self.errors, self.bytes, self._flushes, self.state
         )
 
     def may_read(self) -> bool:
         """Whether to ask it. When its rest is over, the first who asks is the one who tries."""
-        if not self.trouble:
+        if not self.unhealthy:
             return True
         now = self._clock()
         if self._owed or now < self._rests_until:
@@ -111,22 +113,22 @@ class Server:
     def failed(self, error: CacheUnavailable | None = None) -> None:
         """An operation found it down, slow or wrong. One that it refused an item to says nothing of that."""
         if not isinstance(error, ItemRefused):
-            self.trouble = True
+            self.unhealthy = True
             self._rests_until = self._clock() + self._retry_s
 
     def answered(self) -> None:
         """An operation went well."""
         if not self._owed:
-            self.trouble = False
+            self.unhealthy = False
 
-    def owe(self) -> None:
+    def mark_dirty(self) -> None:
         """A write may have left an old value there."""
         self._owed += 1
         self.failed()
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush(), name=f"flush {self.backend.name}")
 
-    async def settled(self) -> None:
+    async def wait_flushed(self) -> None:
         """Wait until nothing is owed."""
         while self._flushing is not None:
             await asyncio.wait((self._flushing,))
@@ -152,26 +154,26 @@ class Server:
                 else:
                     self._flushes += 1
                     self._owed -= owed
-            self.trouble = False
+            self.unhealthy = False
         finally:
             self._flushing = None
 
 
-class Slot(NamedTuple):
+class KeyRoute(NamedTuple):
     """A key and its home."""
 
     key: bytes
-    server: Server
+    server: CacheServer
 
 
-class Servers:
+class CacheServers:
     """All servers of the tier."""
 
     def __init__(self, backends: Sequence[CacheBackend], retry_s: float, clock: Callable[[], float]) -> None:
-        self.all = tuple(Server(backend, retry_s, clock) for backend in backends)
+        self.all = tuple(CacheServer(backend, retry_s, clock) for backend in backends)
         self._homes = Rendezvous([backend.name for backend in backends])
 
-    def home(self, key: bytes) -> Server:
+    def home(self, key: bytes) -> CacheServer:
         """The one server that may hold this key."""
         return self.all[self._homes.home(key)]
 
@@ -179,3 +181,22 @@ class Servers:
         """Close every connection."""
         for server in self.all:
             await server.aclose()
+
+
+class TierStatistics(NamedTuple):
+    """How the tier did for this process."""
+
+    hits: int
+    misses: int
+    """With `errors`."""
+    errors: int
+    """Reads that found their server down, slow or wrong, or skipped it."""
+    bytes: int
+    """Of values, read."""
+    fills: int
+    """Values stored."""
+    lost_fills: int
+    """Values not stored: the key had changed meanwhile, or the server did not take them."""
+    shared_loads: int
+    """Misses that waited for the load of another one."""
+    servers: tuple[CacheServerStatistics, ...]

@@ -52,22 +52,19 @@ from typing import NamedTuple, TypeVar
 from ...configs.data import CacheSettings
 from ...configs.errors import AgentFactoryError
 from .base import CacheBackend, CacheUnavailable
-from .index import Blob, Index
-from .items import HEAD, PARTS, VALUE, reader_mark
-from .keys import key_of
-from .leases import Lease, Leases, Load
-from .servers import Server, Servers, Slot
-from .statistics import TierStatistics
-from .values import Values, batches
-from .writing import RELEASED_S, Claim, Claims
+from .fill_leases import FillLease, FillLeases, Load
+from .index import Blob, CacheIndex
+from .items import HEAD, PARTS, VALUE, ValueCodec, batches, cache_key, fill_lease
+from .servers import CacheServer, CacheServers, KeyRoute, TierStatistics
+from .write_leases import RELEASED_S, WriteLease, WriteLeases
 
 T = TypeVar("T")
 R = TypeVar("R")
-MARK_S = 60
+LEASE_S = 60
 """Life of a mark: twice the time that the bridge gives a request."""
-_SLOTS = 1 << 16
+_MAX_ROUTES = 1 << 16
 """Keys that are remembered with their homes."""
-_AT_ONCE = 64
+_KEYS_PER_TRIP = 64
 """Keys that are asked for at a time."""
 
 
@@ -95,29 +92,29 @@ class CacheTier:
         settings: CacheSettings,
         backends: Sequence[CacheBackend],
         *,
-        mark_s: int = MARK_S,
+        mark_s: int = LEASE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prefix = settings.key_prefix
         self._ttl_s = settings.default_ttl
-        self._servers = Servers(backends, settings.retry_s, clock)
-        self._values = Values(settings)
-        self._claims = Claims(mark_s)
-        self._leases = Leases(self._values, mark_s)
-        self._index = Index(settings, self._servers)
-        self._slots: dict[Blob, Slot] = {}
+        self._servers = CacheServers(backends, settings.retry_s, clock)
+        self._values = ValueCodec(settings)
+        self._write_leases = WriteLeases(mark_s)
+        self._fill_leases = FillLeases(self._values, mark_s)
+        self._index = CacheIndex(settings, self._servers)
+        self._routes: dict[Blob, KeyRoute] = {}
         self._fills = self._lost_fills = 0
 
     async def get(self, tag: str, name: str) -> bytes | None:
         """The cached bytes; None is a miss, also when the cache is down, slow or wrong."""
-        slot = self._slots.get((tag, name)) or self._slot(tag, name)
-        server = slot.server
-        if not server.trouble or server.may_read():
+        route = self._routes.get((tag, name)) or self._route(tag, name)
+        server = route.server
+        if not server.unhealthy or server.may_read():
             try:
-                item = await server.backend.get(slot.key)
-                if server.trouble:
+                item = await server.backend.get(route.key)
+                if server.unhealthy:
                     server.answered()
-                return self._whole(server, item) or await self._rest_of(slot, item)
+                return self._whole(server, item) or await self._rest_of(route, item)
             except CacheUnavailable:
                 server.failed()
         server.errors += 1
@@ -126,10 +123,10 @@ class CacheTier:
 
     async def get_many(self, blobs: Iterable[Blob]) -> dict[Blob, bytes]:
         """Those that are cached: a round trip for every 64 of one server, the servers at the same time."""
-        wanted: dict[Server, list[tuple[Blob, Slot]]] = {}
+        wanted: dict[CacheServer, list[tuple[Blob, KeyRoute]]] = {}
         for blob in dict.fromkeys(blobs):
-            slot = self._slots.get(blob) or self._slot(*blob)
-            wanted.setdefault(slot.server, []).append((blob, slot))
+            route = self._routes.get(blob) or self._route(*blob)
+            wanted.setdefault(route.server, []).append((blob, route))
         found: dict[Blob, bytes] = {}
         await asyncio.gather(*(self._get_from(server, some, found) for server, some in wanted.items()))
         return found
@@ -147,20 +144,20 @@ class CacheTier:
         value = await self.get(tag, name)
         if value is not None:
             return value, True
-        slot = self._slot(tag, name)
-        lease = await self._leases.take(slot)
+        route = self._route(tag, name)
+        lease = await self._fill_leases.take(route)
         if isinstance(lease, bytes):
             return lease, True
         if lease is None:
-            return await self._leases.load_without_lease(slot, load), False
+            return await self._fill_leases.load_without_lease(route, load), False
 
         async def load_and_fill() -> bytes | None:
             loaded = await load()
             if loaded is not None:
-                await self._fill((tag, name), slot, lease, loaded)
+                await self._fill((tag, name), route, lease, loaded)
             return loaded
 
-        return await self._leases.load(slot, lease, load_and_fill), False
+        return await self._fill_leases.load(route, lease, load_and_fill), False
 
     async def write_through(
         self,
@@ -176,9 +173,9 @@ class CacheTier:
         Of `one_of_many` other processes may find the name only after `name_all`. Raises what `put` raises;
         the key stays uncached for `mark_s` then, since nobody knows whether the store has taken it.
         """
-        (claim,) = await self._claims.take([self._slot(tag, name)])
-        done = await self._claims.during([claim], put)
-        for blob in await self._settle([((tag, name), claim, value)]):
+        (lease,) = await self._write_leases.take([self._route(tag, name)])
+        done = await self._write_leases.during([lease], put)
+        for blob in await self._settle([((tag, name), lease, value)]):
             await (self._index.add_later if one_of_many else self._index.add)(blob)
         return done
 
@@ -190,14 +187,14 @@ class CacheTier:
         `put` says what came of each, in their order; with its error a blob's key stays uncached for
         `mark_s`. Other processes may find the names only after `name_all`. Raises what `put` raises.
         """
-        claims = await self._claims.take(self._slot(*blob) for blob in values)
-        outcomes = await self._claims.during(claims, put)
-        done: list[tuple[Blob, Claim, bytes | None]] = []
-        for (blob, value), claim, outcome in zip(values.items(), claims, outcomes, strict=True):
+        leases = await self._write_leases.take(self._route(*blob) for blob in values)
+        outcomes = await self._write_leases.during(leases, put)
+        done: list[tuple[Blob, WriteLease, bytes | None]] = []
+        for (blob, value), lease, outcome in zip(values.items(), leases, outcomes, strict=True):
             if isinstance(outcome, AgentFactoryError):
-                self._claims.abandon([claim])
+                self._write_leases.abandon([lease])
             else:
-                done.append((blob, claim, value))
+                done.append((blob, lease, value))
         for blob in await self._settle(done):
             await self._index.add_later(blob)
         return outcomes
@@ -211,22 +208,22 @@ class CacheTier:
         `delete` names it. Raises what `delete` raises.
         """
         expected = dict.fromkeys(blobs)
-        claims: list[Claim] = []
-        for some in batches(list(expected), _AT_ONCE):
-            claims += await self._claims.take(self._slot(*blob) for blob in some)
-        removed = list(await self._claims.during(claims, delete))
-        late = [self._claims.unmarked(self._slot(*blob)) for blob in removed if blob not in expected]
-        with self._claims.settling([*claims, *late]):
-            await self._each(late, self._claims.invalidate)
-            for held in batches(claims, _AT_ONCE):
-                await self._claims.release(held)
+        leases: list[WriteLease] = []
+        for some in batches(list(expected), _KEYS_PER_TRIP):
+            leases += await self._write_leases.take(self._route(*blob) for blob in some)
+        removed = list(await self._write_leases.during(leases, delete))
+        late = [self._write_leases.unmarked(self._route(*blob)) for blob in removed if blob not in expected]
+        with self._write_leases.settling([*leases, *late]):
+            await self._each(late, self._write_leases.invalidate)
+            for held in batches(leases, _KEYS_PER_TRIP):
+                await self._write_leases.release(held)
         return removed
 
     async def prune(self, tag: str, names: Iterable[str] | None = None) -> int:
         """Forget blobs (None: all of the tag that `query` would find); how many. The store keeps them."""
         if names is None:
             names = [blob.name for blob in await self.query(tag_is=tag)]
-        return sum(await self._each(dict.fromkeys(names), lambda name: self._prune(self._slot(tag, name))))
+        return sum(await self._each(dict.fromkeys(names), lambda name: self._prune(self._route(tag, name))))
 
     async def query(
         self, tag_pattern: str = "*", name_pattern: str = "*", *, tag_is: str | None = None
@@ -236,11 +233,11 @@ class CacheTier:
         Patterns are globs; `tag_is` asks for one tag to the letter.
         """
         tags, names = _pattern(tag_pattern), _pattern(name_pattern)
-        wanted: dict[Server, dict[bytes, Blob]] = {}
+        wanted: dict[CacheServer, dict[bytes, Blob]] = {}
         for tag, name in await self._index.named():
             if names.match(name) and (tag == tag_is if tag_is is not None else tags.match(tag)):
-                slot = self._slot(tag, name)
-                wanted.setdefault(slot.server, {})[slot.key] = (tag, name)
+                route = self._route(tag, name)
+                wanted.setdefault(route.server, {})[route.key] = (tag, name)
         found: list[CachedBlob] = []
         for server, blobs in wanted.items():
             if not server.may_read():
@@ -263,7 +260,7 @@ class CacheTier:
             bytes=sum(server.bytes for server in servers),
             fills=self._fills,
             lost_fills=self._lost_fills,
-            shared_loads=self._leases.shared,
+            shared_loads=self._fill_leases.shared,
             servers=servers,
         )
 
@@ -271,27 +268,27 @@ class CacheTier:
         """Let everybody find what was written as one of many."""
         await self._index.settle()
 
-    async def settled(self) -> None:
+    async def wait_flushed(self) -> None:
         """Wait until no server has to be flushed."""
         for server in self._servers.all:
-            await server.settled()
+            await server.wait_flushed()
 
     async def aclose(self) -> None:
         """Give up what is under way, and close the connections. The servers keep what they hold."""
         await self._index.settle()
-        await self._leases.aclose()
+        await self._fill_leases.aclose()
         await self._servers.aclose()
 
-    def _slot(self, tag: str, name: str) -> Slot:
-        slot = self._slots.get((tag, name))
-        if slot is None:
-            if len(self._slots) >= _SLOTS:
-                self._slots.clear()
-            key = key_of(self._prefix, tag, name)
-            slot = self._slots[tag, name] = Slot(key, self._servers.home(key))
-        return slot
+    def _route(self, tag: str, name: str) -> KeyRoute:
+        route = self._routes.get((tag, name))
+        if route is None:
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            key = cache_key(self._prefix, tag, name)
+            route = self._routes[tag, name] = KeyRoute(key, self._servers.home(key))
+        return route
 
-    def _whole(self, server: Server, item: bytes | None) -> bytes | None:
+    def _whole(self, server: CacheServer, item: bytes | None) -> bytes | None:
         """The value of an item that is one by itself and not empty, counted as a hit."""
         if item is None or len(item) == HEAD or not item.startswith(VALUE):
             return None
@@ -299,31 +296,31 @@ class CacheTier:
         server.bytes += len(item) - HEAD
         return item[HEAD:]
 
-    async def _rest_of(self, slot: Slot, item: bytes | None) -> bytes | None:
+    async def _rest_of(self, route: KeyRoute, item: bytes | None) -> bytes | None:
         """The value behind any other item. Raises CacheUnavailable."""
-        value = await self._values.join(slot, item) if item is not None else None
+        value = await self._values.join(route, item) if item is not None else None
         if value is None:
-            slot.server.misses += 1
+            route.server.misses += 1
         else:
-            slot.server.hits += 1
-            slot.server.bytes += len(value)
+            route.server.hits += 1
+            route.server.bytes += len(value)
         return value
 
     async def _get_from(
-        self, server: Server, wanted: Sequence[tuple[Blob, Slot]], found: dict[Blob, bytes]
+        self, server: CacheServer, wanted: Sequence[tuple[Blob, KeyRoute]], found: dict[Blob, bytes]
     ) -> None:
-        for some in batches(wanted, _AT_ONCE):
+        for some in batches(wanted, _KEYS_PER_TRIP):
             if not server.may_read():
                 server.errors += len(some)
                 server.misses += len(some)
                 continue
             done = 0
             try:
-                items = await server.backend.get_many([slot.key for _, slot in some])
+                items = await server.backend.get_many([route.key for _, route in some])
                 server.answered()
-                for blob, slot in some:
-                    item = items.get(slot.key)
-                    value = self._whole(server, item) or await self._rest_of(slot, item)
+                for blob, route in some:
+                    item = items.get(route.key)
+                    value = self._whole(server, item) or await self._rest_of(route, item)
                     done += 1
                     if value is not None:
                         found[blob] = value
@@ -332,34 +329,34 @@ class CacheTier:
                 server.errors += len(some) - done
                 server.misses += len(some) - done
 
-    async def _settle(self, writes: Sequence[tuple[Blob, Claim, bytes | None]]) -> list[Blob]:
+    async def _settle(self, writes: Sequence[tuple[Blob, WriteLease, bytes | None]]) -> list[Blob]:
         """Cache what was put, where no other writer was; the blobs that are cached now."""
-        kept: list[tuple[Blob, Claim, bytes]] = []
-        left: list[Claim] = []
-        with self._claims.settling([claim for _, claim, _ in writes]):
-            for blob, claim, value in writes:
-                item = await self._packed(claim.slot, value) if claim.token is not None else None
+        kept: list[tuple[Blob, WriteLease, bytes]] = []
+        left: list[WriteLease] = []
+        with self._write_leases.settling([lease for _, lease, _ in writes]):
+            for blob, lease, value in writes:
+                item = await self._packed(lease.route, value) if lease.token is not None else None
                 if item is None:
-                    left.append(claim)
+                    left.append(lease)
                 else:
-                    kept.append((blob, claim, item))
-            stored = await self._claims.settle([(claim, item) for _, claim, item in kept], self._ttl_s)
-            await self._claims.release(left)
+                    kept.append((blob, lease, item))
+            stored = await self._write_leases.settle([(lease, item) for _, lease, item in kept], self._ttl_s)
+            await self._write_leases.release(left)
         cached = [blob for (blob, _, _), done in zip(kept, stored, strict=True) if done]
         self._fills += len(cached)
         wanted = sum(value is not None and self._values.cacheable(value) for _, _, value in writes)
         self._lost_fills += wanted - len(cached)
         return cached
 
-    async def _fill(self, blob: Blob, slot: Slot, lease: Lease, value: bytes) -> None:
+    async def _fill(self, blob: Blob, route: KeyRoute, lease: FillLease, value: bytes) -> None:
         """Store what was loaded under a lease."""
-        item = await self._packed(slot, value)
+        item = await self._packed(route, value)
         if item is None:
             return
         try:
-            stored = await slot.server.backend.compare_and_set(slot.key, item, lease.token, self._ttl_s)
+            stored = await route.server.backend.compare_and_set(route.key, item, lease.token, self._ttl_s)
         except CacheUnavailable as error:
-            slot.server.failed(error)
+            route.server.failed(error)
             stored = False
         if stored:
             self._fills += 1
@@ -367,26 +364,26 @@ class CacheTier:
         else:
             self._lost_fills += 1
 
-    async def _packed(self, slot: Slot, value: bytes | None) -> bytes | None:
+    async def _packed(self, route: KeyRoute, value: bytes | None) -> bytes | None:
         """The item for a value; None if there is none, it is too large, or its parts found no room."""
         if value is None or not self._values.cacheable(value):
             return None
         try:
-            return await self._values.pack(slot, value)
+            return await self._values.pack(route, value)
         except CacheUnavailable as error:
-            slot.server.failed(error)
+            route.server.failed(error)
             return None
 
-    async def _prune(self, slot: Slot) -> bool:
+    async def _prune(self, route: KeyRoute) -> bool:
         """Whether there was a value. If the key changes meanwhile, that came after the pruning."""
-        server = slot.server
+        server = route.server
         if not server.may_read():
             return False
         try:
-            held = await server.backend.gets(slot.key)
+            held = await server.backend.gets(route.key)
             if held is None or not held.value.startswith((VALUE, PARTS)):
                 return False
-            await server.backend.compare_and_set(slot.key, reader_mark(), held.token, RELEASED_S)
+            await server.backend.compare_and_set(route.key, fill_lease(), held.token, RELEASED_S)
         except CacheUnavailable:
             server.failed()
             return False
@@ -395,6 +392,6 @@ class CacheTier:
     async def _each(self, items: Iterable[T], do: Callable[[T], Awaitable[R]]) -> list[R]:
         """`do` for all, some at a time."""
         done: list[R] = []
-        for some in batches(list(items), _AT_ONCE):
+        for some in batches(list(items), _KEYS_PER_TRIP):
             done += await asyncio.gather(*(do(item) for item in some))
         return done

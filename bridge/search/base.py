@@ -37,7 +37,7 @@ class Blobs(Protocol):
         """Remove blobs; how many there were."""
 
 
-class Progress(NamedTuple):
+class IndexProgress(NamedTuple):
     """How far making an index is."""
 
     texts: int
@@ -46,7 +46,7 @@ class Progress(NamedTuple):
     """Embedded so far."""
 
 
-Watch = Callable[[Progress], None]
+IndexProgressCallback = Callable[[IndexProgress], None]
 
 
 class Hit(NamedTuple):

@@ -4,7 +4,8 @@ Parts and manifests are written as it goes on, so an update that is cut off is n
 on where the last manifest was written. Memory: one part's passages, beside the table.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -16,11 +17,24 @@ from ...configs.data import SearchSettings
 from ...messages.blobs import BlobInfo
 from ...messages.search import IndexReport
 from ..errors import IndexFull, NoSuchBlob
-from .base import Blobs, Hit, Progress, Watch
+from .base import Blobs, Hit, IndexProgress, IndexProgressCallback
+from .chunking import split_passages
 from .embedding import Embedder, Vectors
-from .planning import Plan, difference, make_plan, rows_in, without
-from .shelf import Content, Covered, IndexDamaged, Manifest, Part, Recipe, Shelf, listed, pack, unpack
-from .table import Row, Table
+from .index_store import (
+    IndexConfig,
+    IndexDamaged,
+    IndexedBlob,
+    IndexManifest,
+    IndexPart,
+    IndexSegment,
+    IndexStore,
+    listed,
+    pack,
+    unpack,
+)
+from .table import PassageRow, PassageTable
+
+# MERGED bridge.search.indexing: What an update of an index has to do. Pure: decided from the manifest and the listing alone.
 
 T = TypeVar("T")
 
@@ -33,13 +47,13 @@ EMBED_PASSAGES: Final = 16
 log = structlog.get_logger("search")
 
 
-class Opened(NamedTuple):
+class LoadedIndex(NamedTuple):
     """An index in memory, and what the store had of it then."""
 
-    manifest: Manifest
+    manifest: IndexManifest
     version: str
     """Of the manifest; empty if none is stored yet."""
-    table: Table
+    table: PassageTable
 
 
 class Indexer:
@@ -52,7 +66,7 @@ class Indexer:
         self._settings = settings
         self._embedder = embedder
         self._limiter = limiter
-        self._recipe = Recipe(
+        self._recipe = IndexConfig(
             embedder=embedder.name,
             dimensions=embedder.dimensions,
             passage_chars=settings.passage_chars,
@@ -60,28 +74,32 @@ class Indexer:
         )
 
     async def update(
-        self, tag: str, opened: Opened | None, publish: Callable[[Opened], None], watch: Watch | None
+        self,
+        tag: str,
+        opened: LoadedIndex | None,
+        publish: Callable[[LoadedIndex], None],
+        watch: IndexProgressCallback | None,
     ) -> IndexReport:
         """Make the index cover the tag as it is now; `publish` is told each state that can be searched.
 
         Raises NoSuchBlob for a tag without blobs, IndexFull.
         """
-        shelf = Shelf(self._blobs, tag)
+        store = IndexStore(self._blobs, tag)
         infos = await listed(self._blobs, tag)
         if not infos:
-            await shelf.sweep(None)
+            await store.sweep(None)
             raise NoSuchBlob(f"there are no blobs under the tag {tag!r}: nothing to search")
         useless: frozenset[str] = frozenset()
         if opened is None or (
-            self._plan(opened, infos).is_needed(opened.manifest) and opened.version != await shelf.version()
+            self._plan(opened, infos).is_needed(opened.manifest) and opened.version != await store.version()
         ):
-            opened, useless = await self._open(shelf, tag)
+            opened, useless = await self._open(store, tag)
         plan = self._plan(opened, infos)
-        work = _Update(self, tag, shelf, plan, publish, watch)
+        work = _Update(self, tag, store, plan, publish, watch)
         if plan.is_needed(opened.manifest) or not opened.version:
             before = {part.name for part in opened.manifest.parts}
             opened = await work.run(opened)
-            await shelf.sweep(opened.manifest, before | useless)
+            await store.sweep(opened.manifest, before | useless)
         publish(opened)
         return IndexReport(
             tag=tag,
@@ -99,7 +117,7 @@ class Indexer:
         """Run it in a thread."""
         return await anyio.to_thread.run_sync(function, limiter=self._limiter)
 
-    async def rows_of(self, info: BlobInfo) -> list[Row] | None:
+    async def rows_of(self, info: BlobInfo) -> list[PassageRow] | None:
         """The passages of a text; None if it is no longer the one that was listed."""
         try:
             data = await self._blobs.get(info.tag, info.name)
@@ -107,7 +125,7 @@ class Indexer:
             return None
         return await self.thread(partial(rows_in, data, info, self._settings))
 
-    async def embed(self, rows: Sequence[Row], told: Callable[[int], None]) -> Vectors:
+    async def embed(self, rows: Sequence[PassageRow], told: Callable[[int], None]) -> Vectors:
         """Their vectors; `told` hears how many more there are."""
         pieces = [np.zeros((0, self._embedder.dimensions), dtype=np.float32)]
         for begin in range(0, len(rows), EMBED_PASSAGES):
@@ -116,8 +134,8 @@ class Indexer:
             told(len(texts))
         return np.concatenate(pieces)
 
-    def search(self, table: Table, question: str, k: int, blobs: Mapping[str, float]) -> list[Hit]:
-        """The passages of a table that fit a question best (see `Table.search`). Blocks."""
+    def search(self, table: PassageTable, question: str, k: int, blobs: Mapping[str, float]) -> list[Hit]:
+        """The passages of a table that fit a question best (see `PassageTable.search`). Blocks."""
         return table.search(question, self._embedder.embed([question]), k, blobs)
 
     def check_size(self, tag: str, passages: int) -> None:
@@ -128,37 +146,37 @@ class Indexer:
                 "(data.search.max_passages): spread them over several tags, or allow more"
             )
 
-    async def _open(self, shelf: Shelf, tag: str) -> tuple[Opened, frozenset[str]]:
+    async def _open(self, store: IndexStore, tag: str) -> tuple[LoadedIndex, frozenset[str]]:
         """What the store has; else an empty index, and the names of what is of no use there."""
         useless: frozenset[str] = frozenset()
         try:
-            manifest = await shelf.read_manifest()
+            manifest = await store.read_manifest()
             if manifest is not None and manifest.recipe != self._recipe:
-                raise IndexDamaged(difference(manifest.recipe, self._recipe))
+                raise IndexDamaged(config_changes(manifest.recipe, self._recipe))
             if manifest is not None:
-                return await self._read(shelf, manifest), useless
+                return await self._read(store, manifest), useless
         except IndexDamaged as error:
-            useless = await shelf.names()
+            useless = await store.names()
             log.warning("search index made anew", tag=tag, reason=str(error))
-        table = await self.thread(partial(Table.empty, self._embedder.dimensions))
-        return Opened(Manifest(recipe=self._recipe), "", table), useless
+        table = await self.thread(partial(PassageTable.empty, self._embedder.dimensions))
+        return LoadedIndex(IndexManifest(recipe=self._recipe), "", table), useless
 
-    async def _read(self, shelf: Shelf, manifest: Manifest) -> Opened:
-        version = await shelf.version()
-        contents = [Content([], np.zeros((0, self._embedder.dimensions), dtype=np.float32))]
+    async def _read(self, store: IndexStore, manifest: IndexManifest) -> LoadedIndex:
+        version = await store.version()
+        contents = [IndexSegment([], np.zeros((0, self._embedder.dimensions), dtype=np.float32))]
         for part in manifest.parts:
-            data = await shelf.read_part(part)
+            data = await store.read_part(part)
             contents.append(await self.thread(partial(unpack, data, part, self._embedder.dimensions)))
         rows = [row for content in contents for row in content.rows]
         table = await self.thread(
-            lambda: Table.empty(self._embedder.dimensions).replaced(
+            lambda: PassageTable.empty(self._embedder.dimensions).replaced(
                 (), rows, np.concatenate([content.vectors for content in contents])
             )
         )
-        return Opened(manifest, version, table)
+        return LoadedIndex(manifest, version, table)
 
-    def _plan(self, opened: Opened, infos: Sequence[BlobInfo]) -> Plan:
-        return make_plan(opened.manifest, infos, self._settings.max_blob_mb << 20)
+    def _plan(self, opened: LoadedIndex, infos: Sequence[BlobInfo]) -> IndexDiff:
+        return diff_index(opened.manifest, infos, self._settings.max_blob_mb << 20)
 
 
 class _Update:
@@ -168,14 +186,14 @@ class _Update:
         self,
         indexer: Indexer,
         tag: str,
-        shelf: Shelf,
-        plan: Plan,
-        publish: Callable[[Opened], None],
-        watch: Watch | None,
+        store: IndexStore,
+        plan: IndexDiff,
+        publish: Callable[[LoadedIndex], None],
+        watch: IndexProgressCallback | None,
     ) -> None:
         self._indexer = indexer
         self._tag = tag
-        self._shelf = shelf
+        self._store = store
         self._plan = plan
         self._publish = publish
         self._watch = watch
@@ -184,17 +202,17 @@ class _Update:
         self.covered = 0
         """Texts that the index has taken in."""
 
-    async def run(self, opened: Opened) -> Opened:
+    async def run(self, opened: LoadedIndex) -> LoadedIndex:
         """Do what is planned, part after part."""
-        covered: list[Covered] = []
-        rows: list[Row] = []
+        covered: list[IndexedBlob] = []
+        rows: list[PassageRow] = []
         gone = self._plan.removed
         for info in self._plan.texts:
             found = await self._indexer.rows_of(info)
             self._texts += 1
             if found is None:
                 continue
-            covered.append(Covered(name=info.name, version=info.version, passages=len(found)))
+            covered.append(IndexedBlob(name=info.name, version=info.version, passages=len(found)))
             rows += found
             if len(rows) >= PART_PASSAGES:
                 opened = await self._flush(opened, covered, rows, gone)
@@ -204,8 +222,8 @@ class _Update:
         return await self._merge(opened)
 
     async def _flush(
-        self, opened: Opened, covered: list[Covered], rows: list[Row], removed: frozenset[str]
-    ) -> Opened:
+        self, opened: LoadedIndex, covered: list[IndexedBlob], rows: list[PassageRow], removed: frozenset[str]
+    ) -> LoadedIndex:
         """Write a part of these and a manifest that names it."""
         gone = removed | {blob.name for blob in covered}
         staying = sum(row.blob not in gone for row in opened.table.rows)
@@ -218,12 +236,12 @@ class _Update:
             update={"parts": parts, "not_text": self._plan.not_text, "too_large": self._plan.too_large}
         )
         table = await self._indexer.thread(partial(opened.table.replaced, gone, rows, vectors))
-        opened = Opened(manifest, await self._shelf.write_manifest(manifest), table)
+        opened = LoadedIndex(manifest, await self._store.write_manifest(manifest), table)
         self._publish(opened)
         self.covered += len(covered)
         return opened
 
-    async def _merge(self, opened: Opened) -> Opened:
+    async def _merge(self, opened: LoadedIndex) -> LoadedIndex:
         """Make the small parts one, if there are many."""
         small = [part for part in opened.manifest.parts if part.live < PART_PASSAGES // 2]
         if len(small) <= MAX_SMALL_PARTS:
@@ -234,13 +252,97 @@ class _Update:
         large = tuple(part for part in opened.manifest.parts if part not in small)
         merged = await self._write(covered, rows, vectors)
         manifest = opened.manifest.model_copy(update={"parts": (*large, merged)})
-        return Opened(manifest, await self._shelf.write_manifest(manifest), opened.table)
+        return LoadedIndex(manifest, await self._store.write_manifest(manifest), opened.table)
 
-    async def _write(self, covered: Sequence[Covered], rows: list[Row], vectors: Vectors) -> Part:
-        data = await self._indexer.thread(partial(pack, Content(rows, vectors)))
-        return Part(name=await self._shelf.write_part(data), blobs=tuple(covered), rows=len(rows))
+    async def _write(
+        self, covered: Sequence[IndexedBlob], rows: list[PassageRow], vectors: Vectors
+    ) -> IndexPart:
+        data = await self._indexer.thread(partial(pack, IndexSegment(rows, vectors)))
+        return IndexPart(name=await self._store.write_part(data), blobs=tuple(covered), rows=len(rows))
 
     def _tell(self, passages: int) -> None:
         self._embedded += passages
         if self._watch is not None:
-            self._watch(Progress(self._texts, len(self._plan.texts), self._embedded))
+            self._watch(IndexProgress(self._texts, len(self._plan.texts), self._embedded))
+
+
+_TEXT_TYPES: Final = frozenset(
+    {"javascript", "json", "sql", "toml", "x-ndjson", "x-python", "x-sh", "x-tex", "x-yaml", "xml", "yaml"}
+)
+"""Under `application/`."""
+_MARKDOWN: Final = (".md", ".markdown", ".mdown")
+
+
+class IndexDiff(NamedTuple):
+    """What there is to do."""
+
+    texts: tuple[BlobInfo, ...]
+    """New or changed: to be read and embedded."""
+    removed: frozenset[str]
+    """Texts that are covered and no more there."""
+    not_text: tuple[IndexedBlob, ...]
+    """All blobs that are no text, done with."""
+    too_large: tuple[IndexedBlob, ...]
+
+    def is_needed(self, manifest: IndexManifest) -> bool:
+        """Whether the manifest says anything else."""
+        skipped = (manifest.not_text, manifest.too_large)
+        return bool(self.texts or self.removed or (self.not_text, self.too_large) != skipped)
+
+
+def diff_index(manifest: IndexManifest, infos: Sequence[BlobInfo], max_bytes: int) -> IndexDiff:
+    """How to get from what the manifest covers to the blobs that are there."""
+    texts = [info for info in infos if is_text(info)]
+    fitting = {info.name: info for info in texts if info.size <= max_bytes}
+    covered = {blob.name: blob.version for part in manifest.parts for blob in part.blobs}
+    return IndexDiff(
+        texts=tuple(info for name, info in fitting.items() if covered.get(name) != info.version),
+        removed=frozenset(covered.keys() - fitting.keys()),
+        not_text=_as_covered(info for info in infos if not is_text(info)),
+        too_large=_as_covered(info for info in texts if info.name not in fitting),
+    )
+
+
+def is_text(info: BlobInfo) -> bool:
+    """Whether its content type says that it is text."""
+    kind = info.meta.content_type.partition(";")[0].strip().lower()
+    family, _, name = kind.partition("/")
+    return family == "text" or (
+        family == "application" and (name in _TEXT_TYPES or name.endswith(("+json", "+xml")))
+    )
+
+
+def rows_in(data: bytes, info: BlobInfo, settings: SearchSettings) -> list[PassageRow] | None:
+    """The passages of a text; None if these are not the bytes that were listed.
+
+    Bytes that are no UTF-8 become U+FFFD. Blocks.
+    """
+    if hashlib.sha256(data).hexdigest() != info.sha256:
+        return None
+    text = data.decode("utf-8", errors="replace")
+    markdown = "markdown" in info.meta.content_type or info.name.lower().endswith(_MARKDOWN)
+    spans = split_passages(text, settings.passage_chars, settings.overlap_chars, markdown=markdown)
+    return [
+        PassageRow(info.name, span.start, span.end, span.heading, text[span.start : span.end])
+        for span in spans
+    ]
+
+
+def without(parts: Iterable[IndexPart], gone: Collection[str]) -> tuple[IndexPart, ...]:
+    """The parts in which these blobs no longer count; a part in which none counts is left out."""
+    left = (
+        part.model_copy(update={"blobs": tuple(blob for blob in part.blobs if blob.name not in gone)})
+        for part in parts
+    )
+    return tuple(part for part in left if part.blobs)
+
+
+def config_changes(was: IndexConfig, wanted: IndexConfig) -> str:
+    """What of two recipes is not the same, in words."""
+    old, new = was.model_dump(), wanted.model_dump()
+    changes = (f"{key} was {old[key]!r} and is {new[key]!r}" for key in old if old[key] != new[key])
+    return ", ".join(changes)
+
+
+def _as_covered(infos: Iterable[BlobInfo]) -> tuple[IndexedBlob, ...]:
+    return tuple(IndexedBlob(name=info.name, version=info.version) for info in infos)

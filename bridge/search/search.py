@@ -20,10 +20,10 @@ from ...configs.data import SearchSettings
 from ...configs.errors import BadInput
 from ...messages.search import IndexReport, Passage
 from ..errors import BadName, NoSuchBlob
-from .base import INDEX_PREFIX, Blobs, Watch
+from .base import INDEX_PREFIX, Blobs, IndexProgressCallback
 from .embedding import local_embedder
-from .indexing import Indexer, Opened
-from .table import Row
+from .indexing import Indexer, LoadedIndex
+from .table import PassageRow
 
 MAX_QUESTION: Final = 4000
 """Characters of a question that count."""
@@ -34,7 +34,7 @@ RANKED_BLOBS: Final = 20
 class _Known(NamedTuple):
     """An index in memory, and when its tag was last looked at."""
 
-    opened: Opened
+    opened: LoadedIndex
     looked_at: float
 
 
@@ -79,12 +79,12 @@ class PassageSearch:
         drawn = random.Random(seed).sample(range(len(rows)), min(count, len(rows)))
         return tuple(_passage(tag, rows[number], 0.0) for number in drawn)
 
-    async def update(self, tag: str, watch: Watch | None = None) -> IndexReport:
+    async def update(self, tag: str, watch: IndexProgressCallback | None = None) -> IndexReport:
         """Bring the index up to date now. Raises NoSuchBlob, BadName, IndexFull."""
         async with self._lock(tag):
             return await self._update(tag, watch)
 
-    async def _current(self, tag: str) -> Opened:
+    async def _current(self, tag: str) -> LoadedIndex:
         """The index to search in; the one there is, while another task brings it up to date."""
         lock = self._lock(tag)
         known = self._known.get(tag)
@@ -98,7 +98,7 @@ class PassageSearch:
                     known = self._known[tag]
         return known.opened
 
-    async def _update(self, tag: str, watch: Watch | None = None) -> IndexReport:
+    async def _update(self, tag: str, watch: IndexProgressCallback | None = None) -> IndexReport:
         """For who holds the tag's lock. What is known when it fails still holds."""
         if tag.startswith(INDEX_PREFIX):
             raise BadName(f"the tag {tag!r} holds an index, not texts; search {tag[len(INDEX_PREFIX) :]!r}")
@@ -114,7 +114,7 @@ class PassageSearch:
     def _is_fresh(self, known: _Known) -> bool:
         return time.monotonic() - known.looked_at <= self._settings.max_age_s
 
-    def _publish(self, tag: str, looked_at: float, opened: Opened) -> None:
+    def _publish(self, tag: str, looked_at: float, opened: LoadedIndex) -> None:
         self._known[tag] = _Known(opened, looked_at)
         self._known.move_to_end(tag)
         while len(self._known) > self._settings.open_tags:
@@ -145,7 +145,7 @@ def _checked(question: str) -> str:
     return question[:MAX_QUESTION]
 
 
-def _passage(tag: str, row: Row, score: float) -> Passage:
+def _passage(tag: str, row: PassageRow, score: float) -> Passage:
     return Passage(
         tag=tag,
         blob=row.blob,

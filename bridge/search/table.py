@@ -25,7 +25,7 @@ BLOB_WEIGHT: Final = 0.5
 _NAME_PARTS: Final = re.compile(r"[/_.\-]+")
 
 
-class Row(NamedTuple):
+class PassageRow(NamedTuple):
     """One passage."""
 
     blob: str
@@ -40,22 +40,22 @@ class Row(NamedTuple):
         return f"{_NAME_PARTS.sub(' ', self.blob)}: {self.heading}\n{self.text}"
 
 
-class Table:
+class PassageTable:
     """Passages that can be searched. All of it blocks."""
 
-    def __init__(self, rows: tuple[Row, ...], index: "faiss.IndexFlatIP", words: Bm25) -> None:
+    def __init__(self, rows: tuple[PassageRow, ...], index: "faiss.IndexFlatIP", words: Bm25) -> None:
         self.rows = rows
         self._index = index
         self._words = words
 
     @classmethod
-    def empty(cls, dimensions: int) -> "Table":
+    def empty(cls, dimensions: int) -> "PassageTable":
         """No passages yet."""
         import faiss
 
         return cls((), faiss.IndexFlatIP(dimensions), Bm25.of(()))
 
-    def replaced(self, gone: Collection[str], rows: Sequence[Row], vectors: Vectors) -> "Table":
+    def replaced(self, gone: Collection[str], rows: Sequence[PassageRow], vectors: Vectors) -> "PassageTable":
         """Without the passages of the blobs that are gone, and with these, whose vectors are given."""
         import faiss
 
@@ -68,9 +68,9 @@ class Table:
             index.add(vectors)
         kept = tuple(row for row, stays in zip(self.rows, keep, strict=True) if stays)
         words = self._words.replaced(keep, (row.indexed for row in rows))
-        return Table((*kept, *rows), index, words)
+        return PassageTable((*kept, *rows), index, words)
 
-    def vectors_of(self, blobs: Collection[str]) -> tuple[list[Row], Vectors]:
+    def vectors_of(self, blobs: Collection[str]) -> tuple[list[PassageRow], Vectors]:
         """The passages of these blobs with their vectors."""
         numbers = [number for number, row in enumerate(self.rows) if row.blob in blobs]
         vectors = np.zeros((len(numbers), self._index.d), dtype=np.float32)
@@ -95,7 +95,7 @@ class Table:
             return []
         depth = max(MIN_DEPTH, 2 * k)
         lexical = self._words.rank(question, depth, self._factors(blobs) if blobs else None)
-        return fused((self.dense(vector, depth), lexical))[:k]
+        return fuse_rankings((self.dense(vector, depth), lexical))[:k]
 
     def _factors(self, blobs: Mapping[str, float]) -> Floats:
         """`[rows]`: 1 + weight · (blob's score / the best blob's); 1 for a blob without a score.
@@ -108,7 +108,7 @@ class Table:
         return 1.0 + BLOB_WEIGHT * scores / best
 
 
-def fused(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+def fuse_rankings(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
     """Reciprocal rank fusion: Σ share/(60 + rank) over the rankings that hold a row.
 
     Source: Cormack, Clarke & Büttcher, SIGIR 2009, where all shares are 1. Here a passage that shares few of

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...configs.errors import BadInput
-from ..zeromq import CURVE_ALLOW_ANY, AsyncioAuthenticator, zmq
+from ..frames import CURVE_ALLOW_ANY, AsyncioAuthenticator, zmq
 from .settings import ServerSettings
 
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
@@ -51,7 +51,7 @@ def check_endpoint(endpoint: str, encrypted: bool) -> None:
         )
 
 
-def protect(
+def configure_curve(
     context: "zmq.Context[zmq.Socket[bytes]]",
     socket: zmq.Socket[bytes],
     secret: bytes,
@@ -63,7 +63,7 @@ def protect(
     authenticator = AsyncioAuthenticator(context)
     authenticator.start()
     if allowed:
-        authenticator.configure_curve_callback(domain="*", credentials_provider=_Known(allowed))
+        authenticator.configure_curve_callback(domain="*", credentials_provider=_KnownClients(allowed))
     else:
         authenticator.configure_curve(domain="*", location=CURVE_ALLOW_ANY)
     socket.curve_secretkey = secret
@@ -72,7 +72,7 @@ def protect(
     return authenticator
 
 
-class _Known:
+class _KnownClients:
     """The clients that may connect."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Values in pieces: from a client into the store (`Incoming`), and from the store to a client (`Outgoing`).
+"""Values in pieces: from a client into the store (`UploadStream`), and from the store to a client (`DownloadStream`).
 
 Invariants:
   - every chunk that is on its way is reserved in the budget: from before it is granted (Incoming) or read
@@ -18,20 +18,20 @@ from ...messages.blobs import BlobInfo
 from .. import wire
 from ..frames import Buffer
 from ..store.base import BlobReader, BlobWriter
-from .budget import Budget
-from .lanes import Job, Lanes
-from .peers import Ticket
+from .memory_budget import MemoryBudget
+from .serial_executor import SerialExecutors, StoreJob
+from .sessions import PendingReply
 
 READ_AHEAD = 2
 """Chunks of one stream that are being read while others are being sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class StreamConfig:
     """What all streams of a server share."""
 
-    lanes: Lanes
-    budget: Budget
+    executors: SerialExecutors
+    budget: MemoryBudget
     chunk: int
     """Bytes."""
     window: int
@@ -41,28 +41,28 @@ class Flow:
 class _Stream(ABC):
     """What both directions have in common. Raises BadFrames if the client has one of this number."""
 
-    def __init__(self, ticket: Ticket, flow: Flow) -> None:
+    def __init__(self, reply: PendingReply, config: StreamConfig) -> None:
         self.heard_at = time.monotonic()
-        self._ticket = ticket
-        self._flow = flow
-        self._lane = flow.lanes.lane()
+        self._reply = reply
+        self._config = config
+        self._executor = config.executors.executor()
         self._under_way: deque[int] = deque()
         """Sizes of the chunks that are reserved, oldest first."""
         self._waiting = False
         self._ended = False
-        if ticket.correlation in ticket.peer.streams:
-            raise wire.BadFrames(f"stream {ticket.correlation} is open already")
-        ticket.peer.streams[ticket.correlation] = self
+        if reply.correlation in reply.session.streams:
+            raise wire.BadFrames(f"stream {reply.correlation} is open already")
+        reply.session.streams[reply.correlation] = self
 
     def abort(self) -> None:
         """Forget it, and tell nobody."""
         if self._end():
-            self._ticket.end()
+            self._reply.end()
 
     def fail(self, error: Exception) -> None:
         """Forget it, and tell the client why."""
         if self._end():
-            self._ticket.fail(error)
+            self._reply.fail(error)
 
     @abstractmethod
     def _wanted(self) -> int:
@@ -78,14 +78,14 @@ class _Stream(ABC):
 
     def _advance(self) -> None:
         """Reserve what is wanted, as far as there is room."""
-        budget = self._flow.budget
+        budget = self._config.budget
         while not (self._ended or self._waiting) and (size := self._wanted()):
             if self._under_way:
-                if not budget.take_spare(size):
+                if not budget.try_acquire_spare(size):
                     return  # the next chunk that is done asks again
-            elif not budget.take_now(size):
+            elif not budget.try_acquire(size):
                 self._waiting = True
-                budget.line_up(size, partial(self._reserved, size))
+                budget.acquire_later(size, partial(self._reserved, size))
                 return
             self._under_way.append(size)
             self._use(size)
@@ -94,7 +94,7 @@ class _Stream(ABC):
         """What was waited for has been reserved."""
         self._waiting = False
         if self._ended:
-            self._flow.budget.give_back(size)
+            self._config.budget.release(size)
             return
         self._under_way.append(size)
         self._use(size)
@@ -102,36 +102,36 @@ class _Stream(ABC):
 
     def _release(self) -> None:
         """The oldest chunk is done."""
-        self._flow.budget.give_back(self._under_way.popleft())
+        self._config.budget.release(self._under_way.popleft())
 
     def _end(self) -> bool:
         """Let go of all; whether it had not ended before."""
         if self._ended:
             return False
         self._ended = True
-        del self._ticket.peer.streams[self._ticket.correlation]
-        self._lane.submit(Job(self._let_go, self._gone, self._gone))
+        del self._reply.session.streams[self._reply.correlation]
+        self._executor.submit(StoreJob(self._let_go, self._gone, self._gone))
         return True
 
     def _gone(self, outcome: Exception | None) -> None:
         if outcome is not None:
-            self._ticket.note(outcome)
+            self._reply.note(outcome)
         while self._under_way:
             self._release()
 
 
-class Incoming(_Stream):
+class UploadStream(_Stream):
     """A put in pieces."""
 
     def __init__(
         self,
-        ticket: Ticket,
-        flow: Flow,
+        reply: PendingReply,
+        config: StreamConfig,
         size: int,
         begin: Callable[[], BlobWriter],
         committed: Callable[[BlobInfo], object],
     ) -> None:
-        super().__init__(ticket, flow)
+        super().__init__(reply, config)
         self._size = size
         self._ungranted = size
         self._unreceived: deque[int] = deque()
@@ -143,7 +143,7 @@ class Incoming(_Stream):
         """Used in the lane only. None before the blob is begun, and after a write has failed."""
         self._begin = begin
         self._committed = committed
-        self._lane.submit(Job(self._open, self._opened, self.fail))
+        self._executor.submit(StoreJob(self._open, self._opened, self.fail))
 
     def chunk(self, body: Buffer) -> None:
         """The next piece has come."""
@@ -152,7 +152,7 @@ class Incoming(_Stream):
             return
         self._unreceived.popleft()
         self._received += len(body)
-        self._lane.submit(Job(partial(self._write, body), self._written, self.fail))
+        self._executor.submit(StoreJob(partial(self._write, body), self._written, self.fail))
 
     def finish(self) -> None:
         """All pieces have come."""
@@ -162,25 +162,27 @@ class Incoming(_Stream):
         if self._size not in {-1, self._received}:
             self.fail(wire.BadFrames(f"{self._received} bytes have come, {self._size} were announced"))
             return
-        self._lane.submit(Job(self._commit, self._done, self.fail))
+        self._executor.submit(StoreJob(self._commit, self._done, self.fail))
 
     def _wanted(self) -> int:
-        if self._complete or len(self._under_way) >= self._flow.window:
+        if self._complete or len(self._under_way) >= self._config.window:
             return 0
-        return self._flow.chunk if self._size < 0 else min(self._flow.chunk, self._ungranted)
+        return self._config.chunk if self._size < 0 else min(self._config.chunk, self._ungranted)
 
     def _use(self, size: int) -> None:
         self._ungranted -= size
         self._unreceived.append(size)
         if not self._fresh:
-            self._flow.lanes.loop.call_soon(self._grant)
+            self._config.executors.loop.call_soon(self._grant)
         self._fresh += 1
 
     def _grant(self) -> None:
         """One message for all that was granted in this turn of the loop."""
         fresh, self._fresh = self._fresh, 0
         if not self._ended:
-            self._ticket.send(wire.Kind.CREDIT, wire.Credit(chunks=fresh).model_dump_json().encode())
+            self._reply.send(
+                wire.MessageKind.CREDIT, wire.ChunkCredit(chunks=fresh).model_dump_json().encode()
+            )
 
     def _open(self) -> None:
         self._writer = self._begin()
@@ -209,7 +211,7 @@ class Incoming(_Stream):
             return
         self._committed(info)
         if self._end():
-            self._ticket.answer(info)
+            self._reply.answer(info)
 
     def _let_go(self) -> None:
         writer, self._writer = self._writer, None
@@ -217,15 +219,17 @@ class Incoming(_Stream):
             writer.abort()
 
 
-class Outgoing(_Stream):
+class DownloadStream(_Stream):
     """A get in pieces."""
 
-    def __init__(self, ticket: Ticket, flow: Flow, reader: BlobReader, offset: int, credit: int) -> None:
-        super().__init__(ticket, flow)
+    def __init__(
+        self, reply: PendingReply, config: StreamConfig, reader: BlobReader, offset: int, credit: int
+    ) -> None:
+        super().__init__(reply, config)
         self._reader = reader
         self._offset = offset
         self._end_at = reader.info.size
-        self._credit = min(credit, flow.window)
+        self._credit = min(credit, config.window)
         self._reading = 0
         self._info = reader.info.model_dump_json().encode()
         self._advance()
@@ -246,7 +250,7 @@ class Outgoing(_Stream):
     def _wanted(self) -> int:
         if self._credit <= 0 or self._reading >= READ_AHEAD:
             return 0
-        return min(self._flow.chunk, self._end_at - self._offset)
+        return min(self._config.chunk, self._end_at - self._offset)
 
     def _use(self, size: int) -> None:
         self._credit -= 1
@@ -254,14 +258,14 @@ class Outgoing(_Stream):
         read = partial(self._reader.read, self._offset, size)
         self._offset += size
         last = self._offset >= self._end_at
-        self._lane.submit(Job(read, partial(self._send, last), self.fail))
+        self._executor.submit(StoreJob(read, partial(self._send, last), self.fail))
 
     def _send(self, last: bool, data: bytes) -> None:
         self._reading -= 1
         if self._ended:
             return
         words, self._info = self._info, b""
-        self._ticket.send(wire.Kind.CHUNK, words, data, wire.LAST if last else 0)
+        self._reply.send(wire.MessageKind.CHUNK, words, data, wire.LAST_CHUNK if last else 0)
         self._advance()
 
     def _let_go(self) -> None:

@@ -6,70 +6,70 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from .blobs import CatalogStore
-from .ledger import Ledger, Txn, fetch
-from .shelf import Bundle, Label, Settle
+from .catalog_store import CatalogStore
+from .chunk_store import ChunkKey, ChunkSet, CommitHook
+from .lmdb_writer import GroupCommitWriter, Txn, fetch
 
 _PAGE: Final = 4096
 _HEADER: Final = 16
 _CHUNK_BYTES: Final = (256 << 10) - _HEADER
 """LMDB's header and a chunk fill whole pages, and all full chunks are alike, so freed pages fit the next."""
-_HOLD: Final = 32
+_CHUNKS_PER_WRITE: Final = 32
 """Chunks of one upload that go into one transaction."""
-_DROP: Final = 2048
+_CHUNKS_PER_DELETE: Final = 2048
 """Chunks that are removed in one transaction: others need not wait long."""
 
 
-class LedgerShelf:
+class LmdbChunkStore:
     """Chunks in a ledger. A small blob is written in the transaction that commits it, and in no other."""
 
     chunk_bytes: int = _CHUNK_BYTES
     put_threads: int = 4
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._chunks = ledger.tables["chunks"]
+    def __init__(self, writer: GroupCommitWriter) -> None:
+        self._writer = writer
+        self._chunks = writer.tables["chunks"]
         self._held: dict[str, list[tuple[bytes, bytes]]] = {}
         self._guard = threading.Lock()
 
-    def put(self, label: Label, number: int, data: bytes) -> None:
+    def put(self, key: ChunkKey, number: int, data: bytes) -> None:
         """Hold a chunk; with enough of them, write them."""
-        row = (_key(label.version, number), data)
+        row = (_key(key.version, number), data)
         with self._guard:
-            held = self._held.setdefault(label.version, [])
+            held = self._held.setdefault(key.version, [])
             held.append(row)
-            if len(held) < _HOLD:
+            if len(held) < _CHUNKS_PER_WRITE:
                 return
-            del self._held[label.version]
-        self._ledger.run(lambda txn: self._write(txn, held))
+            del self._held[key.version]
+        self._writer.run(lambda txn: self._write(txn, held))
 
-    def settle(self, label: Label) -> Settle:
+    def commit_hook(self, key: ChunkKey) -> CommitHook:
         """Write what is held."""
         with self._guard:
-            held = self._held.pop(label.version, [])
+            held = self._held.pop(key.version, [])
         return lambda txn: self._write(txn, held)
 
-    def get(self, label: Label, number: int, size: int) -> bytes:
+    def get(self, key: ChunkKey, number: int, size: int) -> bytes:
         """A chunk; nothing if it is not there."""
-        with self._ledger.read() as txn:
-            return fetch(txn, self._chunks, _key(label.version, number)) or b""
+        with self._writer.read() as txn:
+            return fetch(txn, self._chunks, _key(key.version, number)) or b""
 
-    def drop(self, bundles: Iterable[Bundle]) -> None:
+    def drop(self, chunk_sets: Iterable[ChunkSet]) -> None:
         """Remove uploads, a number of chunks at a time."""
         keys: list[bytes] = []
-        for bundle in bundles:
+        for chunk_set in chunk_sets:
             with self._guard:
-                self._held.pop(bundle.label.version, None)
-            keys += (_key(bundle.label.version, number) for number in range(bundle.chunks))
-        for at in range(0, len(keys), _DROP):
-            self._ledger.run(partial(self._remove, keys=keys[at : at + _DROP]))
+                self._held.pop(chunk_set.key.version, None)
+            keys += (_key(chunk_set.key.version, number) for number in range(chunk_set.chunks))
+        for at in range(0, len(keys), _CHUNKS_PER_DELETE):
+            self._writer.run(partial(self._remove, keys=keys[at : at + _CHUNKS_PER_DELETE]))
 
     def drop_orphans(self, lease: str, is_live: Callable[[str], bool]) -> int:
         """Remove uploads of a lease that no record knows."""
-        with self._ledger.read() as txn:
+        with self._writer.read() as txn:
             counts = dict(self._uploads(txn, bytes.fromhex(lease)))
         orphans = [
-            Bundle(Label("", "", version, ""), count, 0)
+            ChunkSet(ChunkKey("", "", version, ""), count, 0)
             for version, count in counts.items()
             if not is_live(version)
         ]
@@ -90,7 +90,7 @@ class LedgerShelf:
             found = cursor.next()
 
     def _write(self, txn: Txn, rows: list[tuple[bytes, bytes]]) -> None:
-        self._ledger.require(txn, sum(_pages(len(data)) for _, data in rows))
+        self._writer.require(txn, sum(_pages(len(data)) for _, data in rows))
         for key, data in rows:
             txn.put(key, data, db=self._chunks)
 
@@ -101,11 +101,11 @@ class LedgerShelf:
 
 def open_embedded(folder: Path, max_gb: float) -> CatalogStore:
     """Open the embedded store in `folder`, which is made. Raises StoreError."""
-    ledger = Ledger(folder, int(max_gb * (1 << 30)))
+    writer = GroupCommitWriter(folder, int(max_gb * (1 << 30)))
     try:
-        return CatalogStore("embedded", ledger, LedgerShelf(ledger))
+        return CatalogStore("embedded", writer, LmdbChunkStore(writer))
     except BaseException:
-        ledger.close()
+        writer.close()
         raise
 
 

@@ -32,13 +32,13 @@ def check_name(what: str, text: str) -> None:
     _encoded(what, text)
 
 
-def key_of(tag: str, name: str) -> bytes:
+def blob_key(tag: str, name: str) -> bytes:
     """The key of a blob. Raises BadName."""
     whole = _part(_encoded("tag", tag)) + b"\0" + _part(_encoded("name", name)) + b"\0"
     return whole if len(whole) <= _WHOLE else whole[:HEAD] + hashlib.sha256(whole).digest()
 
 
-def prefix_of(tag: str) -> bytes:
+def tag_prefix(tag: str) -> bytes:
     """What the keys of all blobs under a tag begin with; for a long tag others may begin so too."""
     return (_part(_encoded("tag", tag)) + b"\0")[:HEAD]
 
@@ -52,7 +52,7 @@ def names_in(key: bytes) -> tuple[str, str] | None:
     return tag.replace(b"\0\xff", b"\0").decode(), name.replace(b"\0\xff", b"\0").decode()
 
 
-class Pattern:
+class NamePattern:
     """Glob patterns for a tag and a name: `*`, `?`, `[abc]`, `[!abc]`; case matters.
 
     Tags that begin with a dot are hidden, as files are: only a pattern that begins so matches them.

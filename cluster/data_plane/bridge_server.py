@@ -14,13 +14,13 @@ from typing import Final, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from ...bridge.cache.embedded import EmbeddedCache
-from ...bridge.ingest import Ingest
-from ...bridge.server.plain import Bundled
-from ...bridge.server.process import run
+from ...bridge.client.tiered_store import WriteThroughStore, delete_tags
+from ...bridge.ingest.ingest import Ingest
+from ...bridge.ingest.resolver import UriResolver
+from ...bridge.server.json_api import BundleResult
+from ...bridge.server.server import run
 from ...bridge.server.settings import ServerSettings
-from ...bridge.store.opening import open_store
-from ...bridge.tiers import WriteThrough, destroy_in_both
-from ...bridge.uris.resolver import UriResolver
+from ...bridge.store.factory import open_store
 from ...configs.data import DataSettings
 from ...configs.errors import AgentFactoryError, BadInput
 from ...messages.data import Format
@@ -39,21 +39,21 @@ class TieredDataPlane:
     async def destroy(self, tags: Sequence[str]) -> int:
         """Remove tags for good; how many blobs there were."""
         async with open_tiers(self._settings) as tiers:
-            return await destroy_in_both(tiers, tags)
+            return await delete_tags(tiers, tags)
 
-    async def assimilate(self, sources: Sequence[str], tag: str, form: str) -> Bundled:
+    async def assimilate(self, sources: Sequence[str], tag: str, form: str) -> BundleResult:
         """Store what URIs name. Raises BadInput, and whatever kept a blob from being stored."""
         uris = self._settings.uris
         async with open_tiers(self._settings) as tiers:
             blobs = await UriResolver(uris, tiers.store).resolve(sources)
-            ingest = Ingest(WriteThrough(tiers), uris.concurrency, self._settings.cache.max_value_size)
+            ingest = Ingest(WriteThroughStore(tiers), uris.concurrency, self._settings.cache.max_value_size)
             report = await ingest.put(tag, blobs, _format(form))
         if report.failed:
             first = report.failed[0]
             raise AgentFactoryError(
                 f"{len(report.failed)} blobs were not stored: {first.name}: {first.reason}"
             )
-        return Bundled(tag=tag, stored=len(report.stored) + len(report.unchanged))
+        return BundleResult(tag=tag, stored=len(report.stored) + len(report.unchanged))
 
 
 def _format(form: str) -> Format:

@@ -18,9 +18,9 @@ import psutil
 
 import agentfactory
 
-from ...bridge.client import BridgeClient
+from ...bridge.client.client import BridgeClient
 from ...bridge.errors import BridgeError
-from ...bridge.store.opening import choose_store, store_id
+from ...bridge.store.factory import choose_store, store_id
 from ...configs.base_config import BaseConfig
 from ...configs.data import CacheHost, CacheSettings, DataSettings
 from ...configs.errors import AgentFactoryError, BadInput

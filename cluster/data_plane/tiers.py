@@ -11,9 +11,9 @@ from ...actors.spaces import DataAccess
 from ...bridge.cache.base import CacheBackend
 from ...bridge.cache.memcached import MemcachedBackend
 from ...bridge.cache.tier import CacheTier
-from ...bridge.client import BridgeClient
-from ...bridge.remote_cache import RemoteCache
-from ...bridge.tiers import Tiers
+from ...bridge.client.client import BridgeClient
+from ...bridge.client.remote_cache import RemoteCache
+from ...bridge.client.tiered_store import TieredStore
 from ...configs.data import CacheSettings, DataSettings
 from ...runtime.groups import task_group
 from ...runtime.ref import ActorRef, PoolRef
@@ -24,7 +24,7 @@ LIBRARY_SCHEMES = ("file", "folder", "mem", "string")
 
 
 @asynccontextmanager
-async def open_tiers(settings: DataSettings) -> AsyncIterator[Tiers]:
+async def open_tiers(settings: DataSettings) -> AsyncIterator[TieredStore]:
     """Connect to the bridge and to the caches. Raises BridgeDown.
 
     Without memcached the cache is the one that the bridge server hosts, so that all processes share it. Its
@@ -35,7 +35,7 @@ async def open_tiers(settings: DataSettings) -> AsyncIterator[Tiers]:
         keyed = settings.cache.model_copy(update={"key_prefix": prefix})
         cache = CacheTier(keyed, cache_backends(keyed, client))
         try:
-            yield Tiers(client, cache)
+            yield TieredStore(client, cache)
         finally:
             await cache.aclose()
 

@@ -17,30 +17,14 @@ from ...configs.chat_models import (
 )
 from ...configs.errors import SettingsError
 from ...messages.chat import Capabilities, Capability
-from .backends import (
-    anthropic as anthropic_backend,
-)
-from .backends import (
-    cohere as cohere_backend,
-)
-from .backends import (
-    command as command_backend,
-)
-from .backends import (
-    engine as engine_backend,
-)
-from .backends import (
-    google as google_backend,
-)
-from .backends import (
-    llama_cpp as llama_cpp_backend,
-)
-from .backends import (
-    ollama as ollama_backend,
-)
-from .backends import (
-    openai as openai_backend,
-)
+from .backends import anthropic as anthropic_backend
+from .backends import cohere as cohere_backend
+from .backends import command as command_backend
+from .backends import engine as engine_backend
+from .backends import google as google_backend
+from .backends import llama_cpp as llama_cpp_backend
+from .backends import ollama as ollama_backend
+from .backends import openai as openai_backend
 from .backends.base import Backend
 from .chat_model import ChatModel
 

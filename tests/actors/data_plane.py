@@ -7,11 +7,11 @@ from pathlib import Path
 from agentfactory.actors.ingestor.actor import Ingestor
 from agentfactory.actors.retriever.actor import Retriever
 from agentfactory.actors.spaces import DataAccess
-from agentfactory.bridge.tiers import Tiers
+from agentfactory.bridge.client.tiered_store import TieredStore
 from agentfactory.configs.data import LIBRARY, ActionSettings, CacheSettings, DataSettings, UriSettings
 from agentfactory.messages.data import StepResult
 from agentfactory.runtime.system import ActorSystem
-from tests.bridge.memory import MemoryCache, MemoryStore
+from tests.bridge.fake_blobs import FakeBlobCache, FakeBlobStore
 
 TIMEOUT_S = 180
 
@@ -20,15 +20,15 @@ class Plane:
     """The tiers, and how an actor opens them."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore()
-        self.cache = MemoryCache()
+        self.store = FakeBlobStore()
+        self.cache = FakeBlobCache()
         self.open_now = 0
 
     @asynccontextmanager
-    async def open(self, settings: DataSettings) -> AsyncIterator[Tiers]:
+    async def open(self, settings: DataSettings) -> AsyncIterator[TieredStore]:
         self.open_now += 1
         try:
-            yield Tiers(self.store, self.cache)
+            yield TieredStore(self.store, self.cache)
         finally:
             self.open_now -= 1
 

@@ -20,7 +20,7 @@ from agentfactory.messages.tasks import ProposeTasks, Task
 from agentfactory.runtime.ref import ActorRef
 from agentfactory.runtime.system import ActorSystem
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder
-from tests.bridge.blobs_in_memory import MemoryBlobs
+from tests.bridge.fake_blobs import FakeBlobs
 
 TIMEOUT_S = 180
 TEACHER = TeacherSettings(grounding_tag="docs", require_reference=True, max_attempts=2, oversample=1.0)
@@ -38,8 +38,8 @@ def model(tmp_path: Path) -> ModelSettings:
 
 
 @pytest.fixture
-async def blobs() -> MemoryBlobs:
-    store = MemoryBlobs()
+async def blobs() -> FakeBlobs:
+    store = FakeBlobs()
     await store.text("ports.md", "The bridge listens on 5560.")
     await store.text("sizes.md", "The cache holds 512 megabytes.")
     return store
@@ -47,7 +47,7 @@ async def blobs() -> MemoryBlobs:
 
 @asynccontextmanager
 async def library(
-    model: ModelSettings, blobs: MemoryBlobs, script: Script
+    model: ModelSettings, blobs: FakeBlobs, script: Script
 ) -> AsyncIterator[tuple[ActorSystem, ActorRef, ActorRef]]:
     async with ActorSystem.open("local") as system:
         engine = await system.spawn(ScriptedInference, model, script, name="engine")
@@ -62,7 +62,7 @@ def number_at_hand(prompt: str, adapter: str | None) -> str:
 
 
 async def test_a_grounded_task_remembers_the_passage_it_was_made_from(
-    model: ModelSettings, blobs: MemoryBlobs
+    model: ModelSettings, blobs: FakeBlobs
 ) -> None:
     async with library(model, blobs, number_at_hand) as (system, engine, searcher):
         teacher = await system.spawn(Teacher, TEACHER, model, engine, None, searcher, name="teacher")
@@ -74,7 +74,7 @@ async def test_a_grounded_task_remembers_the_passage_it_was_made_from(
     }
 
 
-async def test_without_grounding_the_prompt_is_what_it_was(model: ModelSettings, blobs: MemoryBlobs) -> None:
+async def test_without_grounding_the_prompt_is_what_it_was(model: ModelSettings, blobs: FakeBlobs) -> None:
     settings = TEACHER.model_copy(update={"grounding_tag": ""})
     seen: list[str] = []
 
@@ -90,7 +90,7 @@ async def test_without_grounding_the_prompt_is_what_it_was(model: ModelSettings,
     assert "passage" not in seen[0]
 
 
-async def test_grounding_without_texts_says_so(model: ModelSettings, blobs: MemoryBlobs) -> None:
+async def test_grounding_without_texts_says_so(model: ModelSettings, blobs: FakeBlobs) -> None:
     settings = TEACHER.model_copy(update={"grounding_tag": "pictures"})
     await blobs.put("pictures", "a.png", b"...")
     async with library(model, blobs, number_at_hand) as (system, engine, searcher):
@@ -108,9 +108,7 @@ async def test_a_role_that_needs_a_searcher_and_has_none_is_refused(model: Model
         Student(STUDENT, model, engine)
 
 
-async def test_a_student_looks_a_fact_up_and_answers_with_it(
-    model: ModelSettings, blobs: MemoryBlobs
-) -> None:
+async def test_a_student_looks_a_fact_up_and_answers_with_it(model: ModelSettings, blobs: FakeBlobs) -> None:
     def script(prompt: str, adapter: str | None) -> str:
         found = re.search(r"Observation: \[1\] docs/ports.md\s+The bridge listens on (\d+)", prompt)
         return f"Answer: {found[1]}" if found else "Action: retrieve\nInput: On which port does it listen?"
@@ -124,7 +122,7 @@ async def test_a_student_looks_a_fact_up_and_answers_with_it(
     assert len(seen.requests) == 2
 
 
-async def test_the_searcher_searches_samples_and_updates(model: ModelSettings, blobs: MemoryBlobs) -> None:
+async def test_the_searcher_searches_samples_and_updates(model: ModelSettings, blobs: FakeBlobs) -> None:
     async with library(model, blobs, number_at_hand) as (_, _, searcher):
         report = await searcher.ask(UpdateIndex(tag="docs"), timeout_s=TIMEOUT_S)
         found = await searcher.ask(Search(tag="docs", question="megabytes", k=1), timeout_s=TIMEOUT_S)
@@ -136,7 +134,7 @@ async def test_the_searcher_searches_samples_and_updates(model: ModelSettings, b
     assert len(drawn.passages) == 2
 
 
-async def test_a_tag_that_cannot_be_warmed_stops_nobody(model: ModelSettings, blobs: MemoryBlobs) -> None:
+async def test_a_tag_that_cannot_be_warmed_stops_nobody(model: ModelSettings, blobs: FakeBlobs) -> None:
     settings = SearchSettings(embedder="ngrams")
     async with ActorSystem.open("local") as system:
         warm = ("nowhere", "docs")

@@ -8,8 +8,8 @@ import pytest
 
 from agentfactory.actors.coordinator.napping import asleep
 from agentfactory.actors.coordinator.publisher import PolicyPublisher
+from agentfactory.bridge.client.tiered_store import TieredStore
 from agentfactory.bridge.errors import StoreError
-from agentfactory.bridge.tiers import Tiers
 from agentfactory.cluster.adapters import StoredAdapters
 from agentfactory.configs.data import DataSettings
 from agentfactory.messages.adapters import (
@@ -95,7 +95,7 @@ def scene() -> Scene:
 
 
 @pytest.fixture
-async def tiers() -> AsyncIterator[Tiers]:
+async def tiers() -> AsyncIterator[TieredStore]:
     async with Plane().open(DataSettings()) as opened:
         yield opened
 
@@ -215,7 +215,7 @@ async def test_other_versions_of_a_policy_are_retired_and_those_of_the_other_one
 
 
 async def test_versions_lie_on_the_shelf_until_they_are_retired_or_the_run_ends(
-    scene: Scene, tiers: Tiers
+    scene: Scene, tiers: TieredStore
 ) -> None:
     scene.publisher.use_shelf(StoredAdapters(tiers, 0.0), TAG)
     for number in (1, 2):

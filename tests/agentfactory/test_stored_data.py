@@ -12,11 +12,11 @@ import pytest
 
 from agentfactory.actors.coordinator.journal import FILE, read_journal
 from agentfactory.actors.sink.segments import read_trajectories
-from agentfactory.bridge.store.opening import open_store
+from agentfactory.bridge.store.factory import open_store
 from agentfactory.configs.data import StoreSettings
 from agentfactory.factory import Factory
 from agentfactory.messages.runs import StepFinished
-from tests.bridge.blob_words import get, names
+from tests.bridge.fake_store import get, names
 
 ARCHIVE = Path(__file__).parents[1] / "stored" / "version-0.1.tar.xz"
 

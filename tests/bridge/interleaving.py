@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from functools import partial
 from random import Random
 
-from agentfactory.bridge.cache.base import Held
+from agentfactory.bridge.cache.base import CasValue
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.items import VALUE
 from agentfactory.bridge.cache.tier import CacheTier
@@ -179,7 +179,7 @@ class Stepped:
     async def lengths(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         return await self._cache.lengths(keys)
 
-    async def gets(self, key: bytes) -> Held | None:
+    async def gets(self, key: bytes) -> CasValue | None:
         await self._step("gets", key)
         return await self._cache.gets(key)
 
@@ -191,7 +191,7 @@ class Stepped:
         await self._step("add", key)
         return await self._cache.add(key, value, ttl_s)
 
-    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, CasValue]:
         for key in keys:
             await self._step("gets", key)
         return await self._cache.gets_many(keys)
@@ -201,7 +201,7 @@ class Stepped:
             await self._step("add", key)
         return await self._cache.add_many(items, ttl_s)
 
-    async def compare_and_set_many(self, items: Mapping[bytes, Held], ttl_s: int) -> frozenset[bytes]:
+    async def compare_and_set_many(self, items: Mapping[bytes, CasValue], ttl_s: int) -> frozenset[bytes]:
         for key in items:
             await self._step("cas", key)
         return await self._cache.compare_and_set_many(items, ttl_s)

@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from agentfactory.bridge.cache.base import CacheBackend, CacheUnavailable, Held, ItemRefused
+from agentfactory.bridge.cache.base import CacheBackend, CacheUnavailable, CasValue, ItemRefused
 from agentfactory.bridge.cache.embedded import ITEM_OVERHEAD, EmbeddedCache
-from agentfactory.bridge.cache.memcached import Connections, MemcachedBackend
+from agentfactory.bridge.cache.memcached import ConnectionPool, MemcachedBackend
 from tests.bridge.memcached_server import StartMemcached
 from tests.free_ports import free_port
 
@@ -84,7 +84,7 @@ async def test_many_are_stored_at_once_where_each_by_itself_would_be(backend: Ca
     assert {key: value for key, (value, _) in held.items()} == {b"a": b"1", **many}
     await backend.set(b"007", b"changed", 100)
     await backend.delete(b"008")
-    wanted = {key: Held(b"new", token) for key, (_, token) in held.items()}
+    wanted = {key: CasValue(b"new", token) for key, (_, token) in held.items()}
     assert await backend.compare_and_set_many(wanted, 100) == {b"a", *many} - {b"007", b"008"}
     left = dict.fromkeys(wanted, b"new") | {b"007": b"changed"}
     del left[b"008"]
@@ -97,7 +97,9 @@ async def test_one_of_many_that_is_refused_is_not_stored_and_the_others_are(back
     items = {b"a": b"1", b"large": bytes(2 << 20), b"b": b"2"}
     assert await backend.add_many(items, 100) == {b"a", b"b"}
     held = await backend.gets_many(list(items))
-    wanted = {key: Held(items[b"large"] if key == b"a" else b"3", token) for key, (_, token) in held.items()}
+    wanted = {
+        key: CasValue(items[b"large"] if key == b"a" else b"3", token) for key, (_, token) in held.items()
+    }
     assert await backend.compare_and_set_many(wanted, 100) == {b"b"}
     assert await backend.get(b"b") == b"3"
 
@@ -225,7 +227,7 @@ OPERATIONS: dict[str, Callable[[MemcachedBackend], Awaitable[object]]] = {
     "add": lambda backend: backend.add(b"a", b"1", 10),
     "gets_many": lambda backend: backend.gets_many([b"a", b"b"]),
     "add_many": lambda backend: backend.add_many({b"a": b"1", b"b": bytes(1 << 20)}, 10),
-    "compare_and_set_many": lambda backend: backend.compare_and_set_many({b"a": Held(b"1", 7)}, 10),
+    "compare_and_set_many": lambda backend: backend.compare_and_set_many({b"a": CasValue(b"1", 7)}, 10),
     "compare_and_set": lambda backend: backend.compare_and_set(b"a", b"1", 7, 10),
     "delete": lambda backend: backend.delete(b"a"),
     "flush": lambda backend: backend.flush(),
@@ -328,7 +330,7 @@ async def test_a_cancelled_asker_in_line_leaves_its_turn_to_the_next(start_memca
 async def test_an_asker_cancelled_in_the_moment_in_which_its_turn_comes_passes_it_on(
     start_memcached: StartMemcached,
 ) -> None:
-    pool = Connections("127.0.0.1", start_memcached().port, 1, PATIENT_S)
+    pool = ConnectionPool("127.0.0.1", start_memcached().port, 1, PATIENT_S)
     for sound in (True, False):
         conn = await pool.acquire()
         asker = asyncio.create_task(pool.acquire())

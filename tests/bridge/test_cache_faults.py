@@ -11,12 +11,12 @@ from typing import Protocol
 
 import pytest
 
-from agentfactory.bridge.cache.base import CacheUnavailable, Held
+from agentfactory.bridge.cache.base import CacheUnavailable, CasValue
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.memcached import MemcachedBackend
-from agentfactory.bridge.cache.servers import Server, Slot
+from agentfactory.bridge.cache.servers import CacheServer, KeyRoute
 from agentfactory.bridge.cache.tier import CacheTier
-from agentfactory.bridge.cache.writing import Claims
+from agentfactory.bridge.cache.write_leases import WriteLeases
 from agentfactory.configs.data import CacheSettings
 from tests.bridge import racing
 from tests.bridge.memcached_server import Memcached, StartMemcached
@@ -104,8 +104,8 @@ async def test_a_dead_server_is_skipped_for_a_while_and_then_one_reader_tries_it
 
 async def test_the_name_of_a_dead_writer_goes_although_others_write_all_the_time() -> None:
     clock = Clock()
-    server = Server(EmbeddedCache(1 << 20, clock=clock), 1.0, clock)
-    slot, claims = Slot(b"key", server), Claims(mark_s=60, clock=clock)
+    server = CacheServer(EmbeddedCache(1 << 20, clock=clock), 1.0, clock)
+    slot, claims = KeyRoute(b"key", server), WriteLeases(mark_s=60, clock=clock)
     (died,) = await claims.take([slot])
     assert died.token is not None
     for clock.now in (50.0, 100.0):
@@ -120,7 +120,7 @@ async def test_the_name_of_a_dead_writer_goes_although_others_write_all_the_time
 async def test_a_claim_is_renewed_as_long_as_the_put_lasts() -> None:
     clock = Clock()
     cache = EmbeddedCache(1 << 20, clock=clock)
-    slot, claims = Slot(b"key", Server(cache, 1.0, clock)), Claims(mark_s=1, clock=clock)
+    slot, claims = KeyRoute(b"key", CacheServer(cache, 1.0, clock)), WriteLeases(mark_s=1, clock=clock)
     (claim,) = await claims.take([slot])
 
     async def put() -> None:
@@ -140,7 +140,7 @@ async def test_a_write_that_fails_while_the_server_is_flushed_has_it_flushed_aga
     class Unwilling(EmbeddedCache):
         flushes = 0
 
-        async def gets(self, key: bytes) -> Held | None:
+        async def gets(self, key: bytes) -> CasValue | None:
             raise CacheUnavailable("down")
 
         async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
@@ -157,7 +157,7 @@ async def test_a_write_that_fails_while_the_server_is_flushed_has_it_flushed_aga
     await begun.wait()
     await write(tier, "n", b"2")
     let_go.set()
-    await tier.settled()
+    await tier.wait_flushed()
     assert cache.flushes == 2
     await tier.aclose()
 
@@ -180,23 +180,23 @@ class Flushed(EmbeddedCache):
 
 async def test_a_server_that_owes_is_not_asked_before_it_was_flushed() -> None:
     clock, cache = Clock(), Flushed()
-    server = Server(cache, 0.01, clock)
-    server.owe()
-    assert (server.trouble, server.owing) == (True, True), "readers look at trouble alone"
+    server = CacheServer(cache, 0.01, clock)
+    server.mark_dirty()
+    assert (server.unhealthy, server.needs_flush) == (True, True), "readers look at trouble alone"
     server.answered()
     clock.now = 100.0
     assert not server.may_read()
     assert repr(server) == f"<Server {cache.name}: owing>"
-    await server.settled()
+    await server.wait_flushed()
     assert cache.flushes == ["failed", "done"]
-    assert (server.may_read(), server.owing, server.trouble) == (True, False, False)
+    assert (server.may_read(), server.needs_flush, server.unhealthy) == (True, False, False)
     assert server.statistics().flushes == 1
 
 
 async def test_a_server_that_owes_is_flushed_once_more_before_it_is_closed() -> None:
     cache = Flushed()
-    server = Server(cache, 1000.0, Clock())
-    server.owe()
+    server = CacheServer(cache, 1000.0, Clock())
+    server.mark_dirty()
     while not cache.flushes:  # noqa: ASYNC110 - the flush is a task of the server's own
         await asyncio.sleep(0)
     await server.aclose()
@@ -266,7 +266,7 @@ async def test_a_write_while_the_server_is_frozen_leaves_no_old_value_there(
     assert await writer.get("t", "n") is None
     assert await writer.read_through("t", "n", stored) == (b"stored", False)
     server.thaw()
-    await writer.settled()
+    await writer.wait_flushed()
     assert await reader.get("t", "n") is None
     assert await writer.get("t", "n") is None
     assert writer.statistics().servers[0].flushes >= 1
@@ -288,7 +288,7 @@ async def test_a_server_that_is_killed_in_the_middle_of_a_write_and_comes_back_h
     await tier.write_through("t", "n", put, b"new")
     assert await tier.get("t", "n") is None
     server.start()
-    await tier.settled()
+    await tier.wait_flushed()
     assert await tier.read_through("t", "n", stored) == (b"stored", False)
     assert await tier.read_through("t", "n", stored) == (b"stored", True)
 

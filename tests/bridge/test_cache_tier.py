@@ -6,8 +6,8 @@ import pytest
 
 from agentfactory.bridge.cache.base import CacheBackend, CacheUnavailable
 from agentfactory.bridge.cache.embedded import EmbeddedCache
-from agentfactory.bridge.cache.index import Index
-from agentfactory.bridge.cache.keys import MAX_KEY_BYTES, key_of
+from agentfactory.bridge.cache.index import CacheIndex
+from agentfactory.bridge.cache.items import MAX_KEY_BYTES, cache_key
 from agentfactory.bridge.cache.memcached import MemcachedBackend
 from agentfactory.bridge.cache.tier import CachedBlob, CacheTier
 from agentfactory.configs.data import CacheSettings
@@ -257,12 +257,12 @@ async def test_parts_of_two_writes_never_mix(tier: CacheTier) -> None:
     await store.write(tier, "t", "n", b"a" * 3 * MB)
     first = await _raw(tier, "n")
     await store.write(tier, "t", "n", b"b" * 3 * MB)
-    await _server(tier, "n").set(key_of("iowarp", "t", "n"), first, 100)
+    await _server(tier, "n").set(cache_key("iowarp", "t", "n"), first, 100)
     assert await tier.get("t", "n") == b"a" * 3 * MB, "the old list has the old parts only"
 
 
 async def _raw(tier: CacheTier, name: str) -> bytes:
-    item = await _server(tier, name).get(key_of("iowarp", "t", name))
+    item = await _server(tier, name).get(cache_key("iowarp", "t", name))
     assert item is not None
     return item
 
@@ -274,7 +274,7 @@ def _server(tier: CacheTier, name: str) -> CacheBackend:
 async def test_somebody_elses_item_under_our_key_is_a_miss_and_is_replaced(tier: CacheTier) -> None:
     store = Store()
     store.blobs["t", "n"] = b"stored"
-    await _server(tier, "n").set(key_of("iowarp", "t", "n"), b"not ours", 100)
+    await _server(tier, "n").set(cache_key("iowarp", "t", "n"), b"not ours", 100)
     assert await store.read(tier, "t", "n") == (b"stored", False)
     assert await store.read(tier, "t", "n") == (b"stored", True)
 
@@ -316,7 +316,7 @@ async def test_query_finds_what_is_cached_now_by_glob(backends: list[CacheBacken
     ]  # fmt: skip
     assert await other.query("data", "[[]x]*") == [CachedBlob("data", "[x]:*\n", 6)]
     for backend in backends:
-        await backend.delete(key_of("iowarp", "docs", "a.md"))
+        await backend.delete(cache_key("iowarp", "docs", "a.md"))
     assert [blob.name for blob in await other.query("docs", "*.md")] == ["b.md"], (
         "what was evicted is left out"
     )
@@ -344,11 +344,11 @@ async def test_several_processes_name_their_blobs_at_the_same_time(backends: lis
 
 
 async def test_the_index_lets_the_oldest_names_go_when_an_item_is_full() -> None:
-    from agentfactory.bridge.cache.servers import Servers
+    from agentfactory.bridge.cache.servers import CacheServers
 
     now = 0.0
-    servers = Servers([EmbeddedCache(MB)], 1.0, lambda: now)
-    index = Index(CacheSettings(item_limit=4096), servers, clock=lambda: now)
+    servers = CacheServers([EmbeddedCache(MB)], 1.0, lambda: now)
+    index = CacheIndex(CacheSettings(item_limit=4096), servers, clock=lambda: now)
     for number in range(3000):
         await index.add(("t" * 100, f"{number:05}"))
     named = {name for _, name in await index.named()}
@@ -384,10 +384,10 @@ def awkward() -> Iterator[str]:
 
 def test_no_two_blobs_have_one_key_and_every_key_is_one_that_memcached_takes() -> None:
     blobs = list(product(("iowarp", "p:q", "p"), awkward(), awkward()))
-    keys = {key_of(*blob) for blob in blobs}
+    keys = {cache_key(*blob) for blob in blobs}
     assert len(keys) == len(blobs)
     assert all(len(key) <= MAX_KEY_BYTES and all(33 <= byte <= 126 for byte in key) for key in keys)
-    assert key_of("iowarp", "docs", "guides/set-up_1.md") == b"iowarp:docs:guides/set-up_1.md"
+    assert cache_key("iowarp", "docs", "guides/set-up_1.md") == b"iowarp:docs:guides/set-up_1.md"
 
 
 async def test_awkward_names_are_read_back(tier: CacheTier) -> None:

@@ -7,13 +7,13 @@ import pytest
 from agentfactory.bridge.cache import index as index_module
 from agentfactory.bridge.cache import tier as tier_module
 from agentfactory.bridge.cache.embedded import EmbeddedCache
-from agentfactory.bridge.cache.index import REMEMBERED_S, Index
+from agentfactory.bridge.cache.index import REMEMBERED_S, CacheIndex
 from agentfactory.bridge.cache.items import VALUE
-from agentfactory.bridge.cache.servers import Servers
+from agentfactory.bridge.cache.servers import CacheServers
 from agentfactory.bridge.cache.tier import CachedBlob, CacheTier
 from agentfactory.configs.data import CacheSettings
 from agentfactory.configs.errors import AgentFactoryError
-from tests.bridge.unwilling_cache import UnwillingCache
+from tests.bridge.fake_cache_server import FakeCacheServer
 
 SMALL_ITEMS = CacheSettings(item_limit=4096, retry_s=1.0)
 LARGE = bytes(10_000)
@@ -24,7 +24,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.cache, self.well = UnwillingCache("unwilling"), UnwillingCache("well")
+        self.cache, self.well = FakeCacheServer("unwilling"), FakeCacheServer("well")
         self.tier = CacheTier(SMALL_ITEMS, [self.cache, self.well], clock=lambda: self.now)
         self.names = [f"n{n}" for n in range(99) if self.home(f"n{n}") is self.cache]
         self.name = self.names[0]
@@ -45,12 +45,12 @@ class Scene:
 
     async def put_old(self) -> None:
         """What another process does that still reaches the server, once it was flushed."""
-        await self.tier.settled()
+        await self.tier.wait_flushed()
         self.cache.fails = set()
         await self.cache.cache.set(self.key(self.name), VALUE + b"old", 100)
 
     async def is_flushed(self) -> bool:
-        await self.tier.settled()
+        await self.tier.wait_flushed()
         return await self.cache.cache.get(self.key(self.name)) is None
 
 
@@ -229,7 +229,7 @@ async def test_a_destroy_that_is_cancelled_after_its_delete_leaves_nothing_old(
     assert scene.tier.statistics().servers[1].state == "owing"
     if expected:
         assert await scene.is_flushed()
-    await scene.tier.settled()
+    await scene.tier.wait_flushed()
 
 
 class Named:
@@ -237,9 +237,9 @@ class Named:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.cache = UnwillingCache()
-        self.servers = Servers([self.cache], 1.0, lambda: self.now)
-        self.index = Index(CacheSettings(), self.servers, clock=lambda: self.now)
+        self.cache = FakeCacheServer()
+        self.servers = CacheServers([self.cache], 1.0, lambda: self.now)
+        self.index = CacheIndex(CacheSettings(), self.servers, clock=lambda: self.now)
 
     @property
     def state(self) -> str:

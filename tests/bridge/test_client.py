@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.bridge.cache.base import CacheUnavailable, Held
-from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.cache.base import CacheUnavailable, CasValue
+from agentfactory.bridge.client.client import BridgeClient
+from agentfactory.bridge.client.remote_cache import RemoteCache
 from agentfactory.bridge.errors import BadName, BlobDamaged, BridgeDown, BridgeError, NoSuchBlob, StoreError
-from agentfactory.bridge.remote_cache import RemoteCache
-from agentfactory.bridge.server.service import BridgeServer
+from agentfactory.bridge.server.server import BridgeServer
 from agentfactory.bridge.store.embedded import open_embedded
 from agentfactory.bridge.wire import BadFrames
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.messages.blobs import BlobMeta, NewBlob
-from tests.bridge.serving import SMALL, connected, serving, told, until
+from tests.bridge.bridge_process import SMALL, connected, serving, told, until
 from tests.free_ports import free_port
 
 BIG = os.urandom(3_000_000)
@@ -339,7 +339,7 @@ class DictCache:
     name = "dict"
 
     def __init__(self) -> None:
-        self.held: dict[bytes, Held] = {}
+        self.held: dict[bytes, CasValue] = {}
         self.down = False
         self._tokens = 0
 
@@ -350,14 +350,14 @@ class DictCache:
     async def get_many(self, keys: list[bytes]) -> dict[bytes, bytes]:
         return {key: self.held[key].value for key in keys if key in self.held}
 
-    async def gets(self, key: bytes) -> Held | None:
+    async def gets(self, key: bytes) -> CasValue | None:
         if self.down:
             raise CacheUnavailable("the cache is down")
         return self.held.get(key)
 
     async def set(self, key: bytes, value: bytes, ttl_s: int) -> None:
         self._tokens += 1
-        self.held[key] = Held(value, self._tokens)
+        self.held[key] = CasValue(value, self._tokens)
 
     async def add(self, key: bytes, value: bytes, ttl_s: int) -> bool:
         if key in self.held:
@@ -394,7 +394,7 @@ async def test_a_process_without_a_cache_uses_the_bridges() -> None:
         await cache.set(b"b", b"", 10)
         assert await cache.add_many({b"a": b"", b"c": b"one", b"d": b"one"}, 10) == {b"c", b"d"}
         some = await cache.gets_many([b"c", b"d", b"none"])
-        wanted = {b"c": Held(b"two", some[b"c"].token), b"d": Held(b"two", some[b"c"].token)}
+        wanted = {b"c": CasValue(b"two", some[b"c"].token), b"d": CasValue(b"two", some[b"c"].token)}
         assert await cache.compare_and_set_many(wanted, 10) == {b"c"}
         backend.down = True
         with pytest.raises(CacheUnavailable, match="down"):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.client.client import BridgeClient
 from agentfactory.bridge.errors import BridgeDown, BridgeError
+from agentfactory.bridge.frames import zmq
 from agentfactory.bridge.server.curve import server_secret
 from agentfactory.bridge.server.settings import ServerSettings
-from agentfactory.bridge.zeromq import zmq
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.configs.errors import BadInput
-from tests.bridge.serving import SMALL, serving
+from tests.bridge.bridge_process import SMALL, serving
 
 with_curve = pytest.mark.skipif(not zmq.has("curve"), reason="this build of pyzmq has no CURVE")
 without_curve = pytest.mark.skipif(zmq.has("curve"), reason="this build of pyzmq has CURVE")
@@ -101,7 +101,7 @@ async def test_without_a_list_whoever_knows_the_servers_key_is_served(tmp_path: 
 
 def test_pyzmq_runs_on_its_own_zeromq_beside_iowarp() -> None:
     said = subprocess.run(
-        [sys.executable, "-c", "from agentfactory.bridge.zeromq import zmq; print(zmq.has('curve'))"],
+        [sys.executable, "-c", "from agentfactory.bridge.frames import zmq; print(zmq.has('curve'))"],
         check=True, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     alone = subprocess.run(

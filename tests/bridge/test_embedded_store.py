@@ -15,13 +15,13 @@ import pytest
 
 from agentfactory.bridge.errors import BlobDamaged, StoreError, StoreFull
 from agentfactory.bridge.store.base import Store
-from agentfactory.bridge.store.blobs import CatalogStore
-from agentfactory.bridge.store.catalog import Record
+from agentfactory.bridge.store.catalog import BlobRecord
+from agentfactory.bridge.store.catalog_store import CatalogStore
 from agentfactory.bridge.store.embedded import open_embedded
-from agentfactory.bridge.store.ledger import Ledger, Txn
-from agentfactory.bridge.store.names import key_of
+from agentfactory.bridge.store.lmdb_writer import GroupCommitWriter, Txn
+from agentfactory.bridge.store.names import blob_key
 from agentfactory.messages.blobs import BlobInfo, BlobMeta, BlobPage
-from tests.bridge.blob_words import digest, get, put
+from tests.bridge.fake_store import digest, get, put
 
 MB = 1 << 20
 
@@ -138,7 +138,7 @@ def test_bytes_that_changed_on_disk_are_found(tmp_path: Path) -> None:
 
 
 def test_a_hundred_thousand_blobs_are_listed_by_pages(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, 1 << 30)
+    ledger = GroupCommitWriter(tmp_path, 1 << 30)
     for number in range(10):
         ledger.run(partial(_write_many, ledger=ledger, tag=f"t{number}"))
     ledger.close()
@@ -156,13 +156,13 @@ def test_a_hundred_thousand_blobs_are_listed_by_pages(tmp_path: Path) -> None:
     store.close()
 
 
-def _write_many(txn: Txn, ledger: Ledger, tag: str) -> None:
+def _write_many(txn: Txn, ledger: GroupCommitWriter, tag: str) -> None:
     """Ten thousand records at once, as the catalog writes them one by one."""
     info = BlobInfo(tag=tag, name="-", size=0, sha256=digest(b""), version="00" * 12, stored_at=0.0)
-    row = Record(info=info, chunk_bytes=1).model_dump_json()
+    row = BlobRecord(info=info, chunk_bytes=1).model_dump_json()
     for number in range(10_000):
         name = f"{number:05}"
-        txn.put(key_of(tag, name), row.replace('"-"', f'"{name}"').encode(), db=ledger.tables["blobs"])
+        txn.put(blob_key(tag, name), row.replace('"-"', f'"{name}"').encode(), db=ledger.tables["blobs"])
 
 
 @pytest.mark.slow

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.client.client import BridgeClient
 from agentfactory.bridge.errors import BridgeDown, NoSuchBlob
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.messages.blobs import BlobInfo
-from tests.bridge.serving import SMALL, Process, process, until
+from tests.bridge.bridge_process import SMALL, Process, process, until
 from tests.free_ports import free_port
 
 LARGE = os.urandom(2_000_000)

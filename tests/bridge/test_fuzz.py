@@ -6,11 +6,11 @@ import os
 import random
 
 from agentfactory.bridge import wire
-from agentfactory.bridge.client import BridgeClient
-from agentfactory.bridge.wire import Kind
-from agentfactory.bridge.zeromq import zmq
+from agentfactory.bridge.client.client import BridgeClient
+from agentfactory.bridge.frames import zmq
+from agentfactory.bridge.wire import MessageKind
 from agentfactory.messages.base import Message
-from tests.bridge.serving import SMALL, Process, process
+from tests.bridge.bridge_process import SMALL, Process, process
 
 FRAMES = 50_000
 SEED = 20_240_607
@@ -19,25 +19,25 @@ BURST = 2500
 GROWTH_MB = 48
 """Of the server's memory over the second half: buffers are reused, so it should be next to nothing."""
 
-WORDS: list[tuple[Kind, Message | None, bytes]] = [
-    (Kind.HELLO, wire.Hello(client="fuzz"), b""),
-    (Kind.PING, None, b"body"),
-    (Kind.PUT, wire.PutWords(tag="fuzz", name="a", put_id="p"), b"value" * 100),
-    (Kind.PUT_OPEN, wire.PutWords(tag="fuzz", name="b", put_id="q", size=100_000), b""),
-    (Kind.GET, wire.GetWords(tag="docs", name="large", credit=3), b""),
-    (Kind.STAT, wire.NameWords(tag="fuzz", name="a"), b""),
-    (Kind.LIST, wire.ListWords(tag_pattern="f*"), b""),
-    (Kind.DELETE, wire.DeleteWords(tag="fuzz", names=("a",)), b""),
-    (Kind.DESTROY, wire.DestroyWords(tags=("fuzz",)), b""),
-    (Kind.STATISTICS, None, b""),
-    (Kind.CACHE, wire.CacheWords(word="get", keys=("k",)), b""),
-    (Kind.CHUNK, None, b"chunk" * 1000),
-    (Kind.PING, None, b"large" * 5000),
-    (Kind.END, None, b""),
-    (Kind.CREDIT, wire.Credit(chunks=2), b""),
-    (Kind.ABORT, None, b""),
-    (Kind.KEEPALIVE, wire.KeepAlive(streams=(1, 2, 3)), b""),
-    (Kind.REPLY, None, b""),
+WORDS: list[tuple[MessageKind, Message | None, bytes]] = [
+    (MessageKind.HELLO, wire.HelloRequest(client="fuzz"), b""),
+    (MessageKind.PING, None, b"body"),
+    (MessageKind.PUT, wire.PutRequest(tag="fuzz", name="a", put_id="p"), b"value" * 100),
+    (MessageKind.PUT_OPEN, wire.PutRequest(tag="fuzz", name="b", put_id="q", size=100_000), b""),
+    (MessageKind.GET, wire.GetRequest(tag="docs", name="large", credit=3), b""),
+    (MessageKind.STAT, wire.StatRequest(tag="fuzz", name="a"), b""),
+    (MessageKind.LIST, wire.ListRequest(tag_pattern="f*"), b""),
+    (MessageKind.DELETE, wire.DeleteRequest(tag="fuzz", names=("a",)), b""),
+    (MessageKind.DESTROY, wire.DestroyRequest(tags=("fuzz",)), b""),
+    (MessageKind.STATISTICS, None, b""),
+    (MessageKind.CACHE, wire.CacheRequest(word="get", keys=("k",)), b""),
+    (MessageKind.CHUNK, None, b"chunk" * 1000),
+    (MessageKind.PING, None, b"large" * 5000),
+    (MessageKind.END, None, b""),
+    (MessageKind.CREDIT, wire.ChunkCredit(chunks=2), b""),
+    (MessageKind.ABORT, None, b""),
+    (MessageKind.KEEPALIVE, wire.KeepAlive(streams=(1, 2, 3)), b""),
+    (MessageKind.REPLY, None, b""),
 ]
 METHODS = ("ping", "context_bundle", "context_query", "context_retrieve", "context_destroy", "nope")
 

@@ -12,24 +12,24 @@ import pyarrow as pa
 import pytest
 
 from agentfactory.bridge.errors import BadName, BridgeDown, StoreFull
-from agentfactory.bridge.formats import BadContent
-from agentfactory.bridge.ingest import BATCH_BLOBS, Ingest
-from agentfactory.bridge.tally import Progress
-from agentfactory.bridge.uris.resolver import UriResolver
-from agentfactory.bridge.uris.sources import PlannedBlob, SourceChanged
+from agentfactory.bridge.ingest.conversion import BadContent
+from agentfactory.bridge.ingest.ingest import BATCH_BLOBS, Ingest
+from agentfactory.bridge.ingest.progress import IngestProgress
+from agentfactory.bridge.ingest.resolver import UriResolver
+from agentfactory.bridge.ingest.sources import PendingBlob, SourceChanged
 from agentfactory.configs.data import UriSettings
 from agentfactory.configs.errors import CannotWrite
 from agentfactory.messages.blobs import BlobInfo, BlobMeta
 from agentfactory.messages.data import Format
-from tests.bridge.memory import MemoryStore
+from tests.bridge.fake_blobs import FakeBlobStore
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+def store() -> FakeBlobStore:
+    return FakeBlobStore()
 
 
-async def blobs(root: Path, store: MemoryStore, *uris: str) -> list[PlannedBlob]:
+async def blobs(root: Path, store: FakeBlobStore, *uris: str) -> list[PendingBlob]:
     return await UriResolver(UriSettings(roots=(str(root),)), store).resolve(uris or [f"folder::{root}"])
 
 
@@ -40,7 +40,7 @@ def write(root: Path, count: int, size: int = 40) -> dict[str, bytes]:
     return made
 
 
-async def test_all_files_of_a_folder_are_stored_byte_for_byte(tmp_path: Path, store: MemoryStore) -> None:
+async def test_all_files_of_a_folder_are_stored_byte_for_byte(tmp_path: Path, store: FakeBlobStore) -> None:
     made = write(tmp_path, 100) | {"empty": b"", "large": os.urandom((5 << 20) + 3)}
     (tmp_path / "empty").touch()
     (tmp_path / "large").write_bytes(made["large"])
@@ -51,7 +51,7 @@ async def test_all_files_of_a_folder_are_stored_byte_for_byte(tmp_path: Path, st
     assert report.stored_bytes == sum(map(len, made.values()))
 
 
-async def test_what_is_there_already_is_not_sent_again(tmp_path: Path, store: MemoryStore) -> None:
+async def test_what_is_there_already_is_not_sent_again(tmp_path: Path, store: FakeBlobStore) -> None:
     write(tmp_path, 10)
     ingest = Ingest(store, 4)
     await ingest.put("tag", await blobs(tmp_path, store))
@@ -66,7 +66,7 @@ async def test_what_is_there_already_is_not_sent_again(tmp_path: Path, store: Me
 
 
 async def test_a_large_file_that_is_there_already_is_not_sent_again(
-    tmp_path: Path, store: MemoryStore
+    tmp_path: Path, store: FakeBlobStore
 ) -> None:
     write(tmp_path, 2, 3 << 20)
     ingest = Ingest(store, 2)
@@ -76,7 +76,7 @@ async def test_a_large_file_that_is_there_already_is_not_sent_again(
 
 
 async def test_a_tag_is_listed_once_instead_of_asking_for_each_of_many(
-    tmp_path: Path, store: MemoryStore
+    tmp_path: Path, store: FakeBlobStore
 ) -> None:
     write(tmp_path, 2500, 4)
     ingest = Ingest(store, 16)
@@ -89,7 +89,7 @@ async def test_a_tag_is_listed_once_instead_of_asking_for_each_of_many(
 
 
 async def test_bytes_that_are_called_something_else_now_are_sent_again(
-    tmp_path: Path, store: MemoryStore
+    tmp_path: Path, store: FakeBlobStore
 ) -> None:
     (tmp_path / "notes").write_bytes(b"text")
     ingest = Ingest(store, 2)
@@ -99,7 +99,9 @@ async def test_bytes_that_are_called_something_else_now_are_sent_again(
     assert store.blobs["tag", "notes"][0].meta.content_type == "text/plain"
 
 
-async def test_no_more_are_under_way_than_allowed_over_all_calls(tmp_path: Path, store: MemoryStore) -> None:
+async def test_no_more_are_under_way_than_allowed_over_all_calls(
+    tmp_path: Path, store: FakeBlobStore
+) -> None:
     write(tmp_path, 60, 100 << 10)
     ingest = Ingest(store, 3)
     planned = await blobs(tmp_path, store)
@@ -108,7 +110,9 @@ async def test_no_more_are_under_way_than_allowed_over_all_calls(tmp_path: Path,
     assert 1 < store.most_at_once <= 3
 
 
-async def test_one_that_fails_is_named_and_the_others_are_stored(tmp_path: Path, store: MemoryStore) -> None:
+async def test_one_that_fails_is_named_and_the_others_are_stored(
+    tmp_path: Path, store: FakeBlobStore
+) -> None:
     write(tmp_path, 50)
     store.fail = lambda name: BadName("not this one") if name == "f0007" else None
     report = await Ingest(store, 4).put("tag", await blobs(tmp_path, store))
@@ -119,7 +123,7 @@ async def test_one_that_fails_is_named_and_the_others_are_stored(tmp_path: Path,
 
 @pytest.mark.parametrize("error", [BridgeDown("nobody answers"), StoreFull("full")])
 async def test_a_store_that_takes_no_more_ends_it_and_a_second_run_completes_it(
-    tmp_path: Path, store: MemoryStore, error: BridgeDown | StoreFull
+    tmp_path: Path, store: FakeBlobStore, error: BridgeDown | StoreFull
 ) -> None:
     made = write(tmp_path, 300)
     store.fail = lambda name: error if len(store.blobs) >= 100 else None
@@ -139,7 +143,7 @@ async def test_a_store_that_takes_no_more_ends_it_and_a_second_run_completes_it(
 @pytest.mark.parametrize("size", [10, 3 << 20])
 @pytest.mark.parametrize("change", ["write", "unlink"])
 async def test_a_file_that_changed_is_reported_and_the_old_blob_stays(
-    tmp_path: Path, store: MemoryStore, size: int, change: str
+    tmp_path: Path, store: FakeBlobStore, size: int, change: str
 ) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(size))
@@ -157,7 +161,7 @@ async def test_a_file_that_changed_is_reported_and_the_old_blob_stays(
     assert store.named("tag") == {"x": bytes(size)}
 
 
-class Wrapping(MemoryStore):
+class Wrapping(FakeBlobStore):
     """Says in its own words that the bytes did not come."""
 
     async def put(
@@ -182,7 +186,7 @@ async def test_the_reason_is_the_change_whatever_the_way_to_the_store_makes_of_i
     assert "it had 3145728 bytes and has 5 now" in report.failed[0].reason
 
 
-async def test_a_broken_table_among_many_leaves_no_trace(tmp_path: Path, store: MemoryStore) -> None:
+async def test_a_broken_table_among_many_leaves_no_trace(tmp_path: Path, store: FakeBlobStore) -> None:
     write(tmp_path, 100)
     (tmp_path / "good.csv").write_bytes(b"a\n1\n")
     (tmp_path / "z.csv").write_bytes(b"a,b\n1\n")
@@ -191,7 +195,7 @@ async def test_a_broken_table_among_many_leaves_no_trace(tmp_path: Path, store: 
     assert not store.puts
 
 
-async def test_what_is_not_text_among_many_leaves_no_trace(tmp_path: Path, store: MemoryStore) -> None:
+async def test_what_is_not_text_among_many_leaves_no_trace(tmp_path: Path, store: FakeBlobStore) -> None:
     for n in range(100):
         (tmp_path / str(n)).write_bytes(b"\xff" if n == 80 else b"a")
     await store.put("other", "blob", b"\xff")
@@ -202,7 +206,7 @@ async def test_what_is_not_text_among_many_leaves_no_trace(tmp_path: Path, store
 
 
 async def test_tables_from_everywhere_become_arrow_and_the_rest_keeps_its_bytes(
-    tmp_path: Path, store: MemoryStore
+    tmp_path: Path, store: FakeBlobStore
 ) -> None:
     (tmp_path / "a.csv").write_bytes(b"a\n1\n")
     (tmp_path / "b.md").write_bytes(b"# b")
@@ -221,14 +225,14 @@ async def test_tables_from_everywhere_become_arrow_and_the_rest_keeps_its_bytes(
     assert not list(tmp_path.glob("agentfactory-*"))
 
 
-async def test_an_arrow_blob_is_not_converted_again(tmp_path: Path, store: MemoryStore) -> None:
+async def test_an_arrow_blob_is_not_converted_again(tmp_path: Path, store: FakeBlobStore) -> None:
     await Ingest(store, 4).put("a", await blobs(tmp_path, store, "string:x.csv::x\n1\n"), "arrow")
     await Ingest(store, 4).put("b", await blobs(tmp_path, store, "mem::a/x.csv"), "arrow")
     assert store.named("a") == store.named("b")
 
 
 async def test_a_table_is_kept_byte_for_byte_beside_its_arrow_file_and_goes_with_it_where_it_is_copied(
-    tmp_path: Path, store: MemoryStore
+    tmp_path: Path, store: FakeBlobStore
 ) -> None:
     table = b'id,"x"\r\n007,"a"\r\n'
     (tmp_path / "x.csv").write_bytes(table)
@@ -248,7 +252,7 @@ async def test_a_table_is_kept_byte_for_byte_beside_its_arrow_file_and_goes_with
 
 @pytest.mark.parametrize("form", ["binary", "text", "csv"])
 async def test_an_original_goes_once_its_name_holds_other_bytes(
-    tmp_path: Path, store: MemoryStore, form: Format
+    tmp_path: Path, store: FakeBlobStore, form: Format
 ) -> None:
     (tmp_path / "x.csv").write_bytes(b"a\n007\n")
     (tmp_path / "y.csv").write_bytes(b"a\n1\n")
@@ -260,7 +264,7 @@ async def test_an_original_goes_once_its_name_holds_other_bytes(
 
 
 async def test_an_original_stays_while_what_was_to_replace_it_is_not_stored(
-    tmp_path: Path, store: MemoryStore
+    tmp_path: Path, store: FakeBlobStore
 ) -> None:
     (tmp_path / "x.csv").write_bytes(b"a\n007\n")
     ingest = Ingest(store, 4)
@@ -270,7 +274,7 @@ async def test_an_original_stays_while_what_was_to_replace_it_is_not_stored(
     assert store.named(".original/a") == {"x.csv": b"a\n007\n"}
 
 
-class NoOriginals(MemoryStore):
+class NoOriginals(FakeBlobStore):
     """Has no room for originals."""
 
     async def put(
@@ -297,7 +301,7 @@ async def test_no_arrow_file_is_stored_without_its_original(tmp_path: Path) -> N
 
 
 async def test_a_blob_of_the_store_is_copied_without_being_fetched_if_it_is_there(
-    tmp_path: Path, store: MemoryStore
+    tmp_path: Path, store: FakeBlobStore
 ) -> None:
     await store.put("other", "x", b"abc" * 1000)
     ingest = Ingest(store, 4)
@@ -307,24 +311,24 @@ async def test_a_blob_of_the_store_is_copied_without_being_fetched_if_it_is_ther
     assert store.named("tag") == {"x": b"abc" * 1000}
 
 
-async def test_no_room_for_temporary_files_is_said(tmp_path: Path, store: MemoryStore) -> None:
+async def test_no_room_for_temporary_files_is_said(tmp_path: Path, store: FakeBlobStore) -> None:
     planned = await blobs(tmp_path, store, "string:x.csv::x\n1\n")
     with pytest.raises(CannotWrite, match="no temporary folder can be made"):
         await Ingest(store, 1, temp_folder=str(tmp_path / "nowhere")).put("tag", planned, "arrow")
 
 
-async def test_progress_is_told_and_ends_with_the_totals(tmp_path: Path, store: MemoryStore) -> None:
+async def test_progress_is_told_and_ends_with_the_totals(tmp_path: Path, store: FakeBlobStore) -> None:
     write(tmp_path, 5)
     (tmp_path / "large").write_bytes(bytes(3 << 20))
-    seen: list[Progress] = []
+    seen: list[IngestProgress] = []
     await Ingest(store, 2).put("tag", await blobs(tmp_path, store), "binary", seen.append)
     total = 200 + (3 << 20)
-    assert seen[-1] == Progress(6, 6, total, total)
+    assert seen[-1] == IngestProgress(6, 6, total, total)
     assert [step.bytes for step in seen] == sorted(step.bytes for step in seen)
     assert [step.blobs for step in seen] == sorted(step.blobs for step in seen)
 
 
-async def test_who_gives_up_stops_it(tmp_path: Path, store: MemoryStore) -> None:
+async def test_who_gives_up_stops_it(tmp_path: Path, store: FakeBlobStore) -> None:
     write(tmp_path, 50)
     store.hold = asyncio.Event()
     ingest = Ingest(store, 4)
@@ -339,7 +343,7 @@ async def test_who_gives_up_stops_it(tmp_path: Path, store: MemoryStore) -> None
     assert (await ingest.put("tag", planned)).complete
 
 
-class Counting(MemoryStore):
+class Counting(FakeBlobStore):
     """Keeps digests only."""
 
     async def put(

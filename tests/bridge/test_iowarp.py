@@ -14,15 +14,15 @@ import psutil
 import pytest
 
 from agentfactory.bridge.errors import BadName, BlobDamaged, StoreError, StoreFull
-from agentfactory.bridge.store.iowarp.frames import DELETE, FIND, PUT
+from agentfactory.bridge.store.factory import choose_store, open_store
+from agentfactory.bridge.store.iowarp.client import DELETE, FIND, PUT
 from agentfactory.bridge.store.iowarp.runtime import installed
 from agentfactory.bridge.store.iowarp.store import IOWarpStore, open_iowarp
-from agentfactory.bridge.store.opening import choose_store, open_store
 from agentfactory.configs.data import StoreSettings
 from agentfactory.configs.errors import BadInput
 from agentfactory.messages.blobs import BlobMeta
-from tests.bridge.blob_maker import LIMIT_S, ROOT, Maker
-from tests.bridge.blob_words import TEXT, get, put
+from tests.bridge.fake_store import TEXT, get, put
+from tests.bridge.store_writer_process import LIMIT_S, ROOT, WriterProcess
 
 pytestmark = pytest.mark.skipif(installed() is None, reason="iowarp-core is not installed")
 MB = 1 << 20
@@ -159,7 +159,7 @@ def test_bytes_that_iowarp_lost_are_found(store: IOWarpStore, harm: str) -> None
 
 
 def test_iowarp_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    maker = Maker("iowarp", tmp_path, 1)
+    maker = WriterProcess("iowarp", tmp_path, 1)
     runtime = os.pidfd_open(maker.runtime_pid)
     maker.kill()
     assert select.select([runtime], [], [], LIMIT_S)[0], "the runtime lives on"

@@ -15,9 +15,16 @@ from agentfactory.bridge.search.embedding import (
     find_local,
     local_embedder,
 )
+from agentfactory.bridge.search.index_store import (
+    IndexDamaged,
+    IndexedBlob,
+    IndexPart,
+    IndexSegment,
+    pack,
+    unpack,
+)
 from agentfactory.bridge.search.lexical import K1, B, Bm25, words
-from agentfactory.bridge.search.shelf import Content, Covered, IndexDamaged, Part, pack, unpack
-from agentfactory.bridge.search.table import Row, Table, fused
+from agentfactory.bridge.search.table import PassageRow, PassageTable, fuse_rankings
 from agentfactory.configs.errors import SettingsError
 
 TEXTS = [
@@ -28,14 +35,16 @@ TEXTS = [
 ]
 
 
-def rows(*texts: str) -> list[Row]:
-    return [Row(f"b{n}.md", 0, len(text), "", text) for n, text in enumerate(texts)]
+def rows(*texts: str) -> list[PassageRow]:
+    return [PassageRow(f"b{n}.md", 0, len(text), "", text) for n, text in enumerate(texts)]
 
 
-def table(*texts: str) -> Table:
+def table(*texts: str) -> PassageTable:
     embedder = NgramEmbedder()
     made = rows(*texts)
-    return Table.empty(embedder.dimensions).replaced((), made, embedder.embed([r.indexed for r in made]))
+    return PassageTable.empty(embedder.dimensions).replaced(
+        (), made, embedder.embed([r.indexed for r in made])
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +114,7 @@ def test_factors_weigh_scores_and_bring_nothing_in_that_shares_no_word() -> None
 
 
 def test_fusion_prefers_what_both_rankings_hold() -> None:
-    both = fused(([Hit(1, 9.0), Hit(2, 8.0)], [Hit(3, 5.0), Hit(2, 4.0)]))
+    both = fuse_rankings(([Hit(1, 9.0), Hit(2, 8.0)], [Hit(3, 5.0), Hit(2, 4.0)]))
     assert [hit.row for hit in both] == [2, 1, 3]
     assert both[0].score == pytest.approx(1 / 62 + 1 / 62)
 
@@ -116,13 +125,13 @@ def test_a_passage_that_shares_little_of_the_question_weighs_little() -> None:
     assert 0 < shares[1] < shares[0] < 1
     assert index.rank("pear", 1)[0].share == pytest.approx(1.0)
     near, alike = [Hit(n, 1.0) for n in range(9)], [Hit(7, 9.0, share=0.05)]
-    assert fused((near, alike))[0].row == 0
-    assert fused((near, [Hit(7, 9.0)]))[0].row == 7
+    assert fuse_rankings((near, alike))[0].row == 0
+    assert fuse_rankings((near, [Hit(7, 9.0)]))[0].row == 7
 
 
 def test_a_table_without_some_blobs_finds_the_others_and_the_new() -> None:
     embedder = NgramEmbedder()
-    new = [Row("new.md", 0, 6, "", "zebras")]
+    new = [PassageRow("new.md", 0, 6, "", "zebras")]
     after = table(*TEXTS).replaced({"b0.md", "b3.md"}, new, embedder.embed([r.indexed for r in new]))
     assert [row.blob for row in after.rows] == ["b1.md", "b2.md", "new.md"]
     for question, blob in (("zebras", "new.md"), ("large store", "b1.md"), ("timeout", "b2.md")):
@@ -132,22 +141,26 @@ def test_a_table_without_some_blobs_finds_the_others_and_the_new() -> None:
 
 
 def test_an_empty_table_finds_nothing() -> None:
-    assert Table.empty(512).search("anything", NgramEmbedder().embed(["anything"]), 5) == []
+    assert PassageTable.empty(512).search("anything", NgramEmbedder().embed(["anything"]), 5) == []
 
 
 def test_a_part_comes_back_as_it_was_without_its_dead_rows() -> None:
-    made = [Row("a.md", 0, 4, "H > I", "tëxt"), Row("b.md", 5, 9, "", "more"), Row("a.md", 9, 12, "", "end")]
+    made = [
+        PassageRow("a.md", 0, 4, "H > I", "tëxt"),
+        PassageRow("b.md", 5, 9, "", "more"),
+        PassageRow("a.md", 9, 12, "", "end"),
+    ]
     vectors = NgramEmbedder().embed([row.text for row in made])
-    part = Part(name="part-1", blobs=(Covered(name="a.md", version="1", passages=2),), rows=3)
-    back = unpack(pack(Content(made, vectors)), part, 512)
+    part = IndexPart(name="part-1", blobs=(IndexedBlob(name="a.md", version="1", passages=2),), rows=3)
+    back = unpack(pack(IndexSegment(made, vectors)), part, 512)
     assert back.rows == [made[0], made[2]]
     assert np.array_equal(back.vectors, vectors[[0, 2]])
 
 
 def test_a_part_with_rows_missing_is_damaged() -> None:
     made = rows("one")
-    data = pack(Content(made, NgramEmbedder().embed(["one"])))
-    part = Part(name="part-1", blobs=(Covered(name="b0.md", version="1", passages=2),), rows=2)
+    data = pack(IndexSegment(made, NgramEmbedder().embed(["one"])))
+    part = IndexPart(name="part-1", blobs=(IndexedBlob(name="b0.md", version="1", passages=2),), rows=2)
     with pytest.raises(IndexDamaged, match="1 rows that count, not 2"):
         unpack(data, part, 512)
     with pytest.raises(IndexDamaged, match="cannot be read"):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.client.client import BridgeClient
 from agentfactory.bridge.errors import BridgeDown, SeparateStores
-from agentfactory.bridge.server.service import BridgeServer
-from agentfactory.bridge.store.blobs import CatalogStore
-from agentfactory.bridge.store.opening import open_store
+from agentfactory.bridge.server.server import BridgeServer
+from agentfactory.bridge.store.catalog_store import CatalogStore
+from agentfactory.bridge.store.factory import open_store
 from agentfactory.configs.data import StoreSettings
-from tests.bridge.serving import SMALL, serving, told
+from tests.bridge.bridge_process import SMALL, serving, told
 from tests.free_ports import free_port
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from agentfactory.bridge.store.base import Store
+from agentfactory.bridge.store.factory import open_store
 from agentfactory.bridge.store.iowarp.runtime import installed
 from agentfactory.bridge.store.iowarp.store import IOWarpStore
-from agentfactory.bridge.store.opening import open_store
 from agentfactory.configs.data import StoreSettings
 from agentfactory.messages.blobs import BlobMeta
-from tests.bridge.blob_maker import LIMIT_S, ROOT, Maker, deeds
-from tests.bridge.blob_words import get, names
+from tests.bridge.fake_store import get, names
+from tests.bridge.store_writer_process import LIMIT_S, ROOT, WriterProcess, deeds
 
 needs_iowarp = pytest.mark.skipif(installed() is None, reason="iowarp-core is not installed")
 
@@ -44,7 +44,7 @@ def settings(kind: str, folder: Path) -> StoreSettings:
 def test_what_was_acknowledged_survives_the_death_of_the_process(tmp_path: Path, kind: str) -> None:
     acknowledged: dict[int, int] = {}
     for seed, count in [(1, 3), (2, 25)]:
-        maker = Maker(kind, tmp_path, seed)
+        maker = WriterProcess(kind, tmp_path, seed)
         maker.wait_for(count)
         acknowledged[seed] = count + maker.kill()
     store = open_store(settings(kind, tmp_path))
@@ -55,7 +55,7 @@ def test_what_was_acknowledged_survives_the_death_of_the_process(tmp_path: Path,
 
 @needs_iowarp
 def test_what_was_acknowledged_survives_the_death_of_iowarp(tmp_path: Path) -> None:
-    maker = Maker("iowarp", tmp_path, 4)
+    maker = WriterProcess("iowarp", tmp_path, 4)
     maker.wait_for(20)
     os.kill(maker.runtime_pid, signal.SIGKILL)
     count = 20 + maker.kill()
@@ -66,7 +66,7 @@ def test_what_was_acknowledged_survives_the_death_of_iowarp(tmp_path: Path) -> N
 
 @needs_iowarp
 def test_puts_go_on_after_iowarp_was_killed_under_them(tmp_path: Path) -> None:
-    maker = Maker("iowarp", tmp_path, 5)
+    maker = WriterProcess("iowarp", tmp_path, 5)
     maker.wait_for(7)
     os.kill(maker.runtime_pid, signal.SIGKILL)
     maker.wait_for(23)
@@ -79,7 +79,7 @@ def test_puts_go_on_after_iowarp_was_killed_under_them(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_half_done_is_cleared_away(tmp_path: Path) -> None:
     half_done = (
-        "from agentfactory.bridge.store.opening import open_store\n"
+        "from agentfactory.bridge.store.factory import open_store\n"
         "from agentfactory.configs.data import StoreSettings\n"
         "from agentfactory.messages.blobs import BlobMeta; from tests.bridge.blob_words import put\n"
         f"store = open_store(StoreSettings(kind='embedded', folder={str(tmp_path)!r}, max_gb=0.1))\n"

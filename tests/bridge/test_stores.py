@@ -11,12 +11,12 @@ import pytest
 
 from agentfactory.bridge.errors import BadName, NoSuchBlob, StoreError
 from agentfactory.bridge.store.base import MAX_NAME_BYTES, Store
+from agentfactory.bridge.store.factory import open_store
 from agentfactory.bridge.store.iowarp.runtime import installed
-from agentfactory.bridge.store.opening import open_store
 from agentfactory.configs.data import StoreSettings
 from agentfactory.configs.errors import BadInput
 from agentfactory.messages.blobs import BlobMeta
-from tests.bridge.blob_words import digest, get, names, put
+from tests.bridge.fake_store import digest, get, names, put
 
 _NUMBERS = itertools.count()
 iowarp = pytest.param(

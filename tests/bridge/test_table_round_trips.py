@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentfactory.bridge import formats
-from agentfactory.bridge.formats import BadContent, to_arrow
-from agentfactory.bridge.json_tables import MISSING, NULL_MEANS
+from agentfactory.bridge.ingest import conversion as formats
+from agentfactory.bridge.ingest.conversion import BadContent, to_arrow
+from agentfactory.bridge.ingest.json_tables import MISSING, NULL_MEANS
 
 
 def arrow(name: str, data: bytes) -> pa.Table:

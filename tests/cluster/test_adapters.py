@@ -12,8 +12,8 @@ from typing import Literal
 import pytest
 
 from agentfactory.actors.coordinator.publisher import PolicyPublisher
+from agentfactory.bridge.client.tiered_store import TieredStore
 from agentfactory.bridge.errors import BridgeDown
-from agentfactory.bridge.tiers import Tiers
 from agentfactory.cluster.adapters import StoredAdapters, blob_name, open_adapter_store, retry_until_reachable
 from agentfactory.cluster.data_plane.services import down, make_plan, up
 from agentfactory.cluster.data_plane.tiers import open_tiers
@@ -50,13 +50,13 @@ def tag(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def tiers(plane: DataSettings) -> AsyncIterator[Tiers]:
+async def tiers(plane: DataSettings) -> AsyncIterator[TieredStore]:
     async with open_tiers(plane) as opened:
         yield opened
 
 
 @pytest.fixture
-def shelf(tiers: Tiers) -> StoredAdapters:
+def shelf(tiers: TieredStore) -> StoredAdapters:
     return StoredAdapters(tiers)
 
 
@@ -66,7 +66,7 @@ def adapter(tag: str, version: int, size: int = 1000) -> LoadAdapter:
     return under_tag(files, tag)
 
 
-async def names_under(tiers: Tiers, tag: str) -> list[str]:
+async def names_under(tiers: TieredStore, tag: str) -> list[str]:
     return [blob.name for blob in (await tiers.store.list(tag)).blobs]
 
 
@@ -76,7 +76,9 @@ async def test_what_is_put_is_fetched_with_both_its_files(shelf: StoredAdapters,
     assert await shelf.fetch(put.adapter) == put
 
 
-async def test_what_is_there_already_is_not_put_again(shelf: StoredAdapters, tiers: Tiers, tag: str) -> None:
+async def test_what_is_there_already_is_not_put_again(
+    shelf: StoredAdapters, tiers: TieredStore, tag: str
+) -> None:
     put = adapter(tag, 1)
     await shelf.put(put)
     first = (await tiers.store.list(tag)).blobs
@@ -88,7 +90,7 @@ async def test_what_is_there_already_is_not_put_again(shelf: StoredAdapters, tie
 
 @pytest.mark.parametrize("file", [CONFIG_FILE, WEIGHTS_FILE])
 async def test_a_blob_that_was_altered_in_the_store_is_rejected(
-    shelf: StoredAdapters, tiers: Tiers, tag: str, file: str
+    shelf: StoredAdapters, tiers: TieredStore, tag: str, file: str
 ) -> None:
     put = adapter(tag, 1)
     await shelf.put(put)
@@ -101,7 +103,7 @@ async def test_a_blob_that_was_altered_in_the_store_is_rejected(
 
 
 async def test_a_blob_that_was_altered_in_the_cache_is_fetched_from_the_store(
-    shelf: StoredAdapters, tiers: Tiers, tag: str
+    shelf: StoredAdapters, tiers: TieredStore, tag: str
 ) -> None:
     put = adapter(tag, 1)
     await shelf.put(put)
@@ -120,7 +122,7 @@ async def test_a_version_that_is_not_there_is_rejected(shelf: StoredAdapters, ta
 
 
 async def test_what_is_removed_is_gone_from_both_tiers_and_others_stay(
-    shelf: StoredAdapters, tiers: Tiers, tag: str
+    shelf: StoredAdapters, tiers: TieredStore, tag: str
 ) -> None:
     first, second = adapter(tag, 1), adapter(tag, 2)
     await shelf.put(first)
@@ -195,7 +197,12 @@ async def system(transport: Literal["local", "ray"]) -> AsyncIterator[ActorSyste
 
 
 async def test_a_refused_version_leaves_the_old_one_in_use(
-    system: ActorSystem, tmp_path: Path, plane: DataSettings, shelf: StoredAdapters, tiers: Tiers, tag: str
+    system: ActorSystem,
+    tmp_path: Path,
+    plane: DataSettings,
+    shelf: StoredAdapters,
+    tiers: TieredStore,
+    tag: str,
 ) -> None:
     async with publishing(system, tmp_path, plane, shelf, tag) as (publisher, engines):
         first, second = adapter(tag, 1), adapter(tag, 2)
@@ -215,7 +222,12 @@ async def test_a_refused_version_leaves_the_old_one_in_use(
 
 
 async def test_a_version_is_published_though_the_bridge_is_killed_meanwhile(
-    system: ActorSystem, tmp_path: Path, plane: DataSettings, shelf: StoredAdapters, tiers: Tiers, tag: str
+    system: ActorSystem,
+    tmp_path: Path,
+    plane: DataSettings,
+    shelf: StoredAdapters,
+    tiers: TieredStore,
+    tag: str,
 ) -> None:
     folder = Path(plane.folder)
     async with publishing(system, tmp_path, plane, shelf, tag) as (publisher, engines):
@@ -232,7 +244,12 @@ async def test_a_version_is_published_though_the_bridge_is_killed_meanwhile(
 
 
 async def test_a_replica_that_was_restarted_fetches_again_and_a_retired_version_is_removed(
-    system: ActorSystem, tmp_path: Path, plane: DataSettings, shelf: StoredAdapters, tiers: Tiers, tag: str
+    system: ActorSystem,
+    tmp_path: Path,
+    plane: DataSettings,
+    shelf: StoredAdapters,
+    tiers: TieredStore,
+    tag: str,
 ) -> None:
     async with publishing(system, tmp_path, plane, shelf, tag) as (publisher, engines):
         for version in (1, 2):

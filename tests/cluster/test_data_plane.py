@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import zmq
 
-from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.client.client import BridgeClient
 from agentfactory.bridge.store.base import MAX_NAME_BYTES
 from agentfactory.cluster.data_plane.process_supervisor import (
     ProcessSupervisor,

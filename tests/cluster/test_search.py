@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from agentfactory.bridge.client import BridgeClient
+from agentfactory.bridge.client.client import BridgeClient
 from agentfactory.bridge.errors import NoSuchBlob
 from agentfactory.bridge.search.search import PassageSearch
 from agentfactory.bridge.store.iowarp.runtime import installed

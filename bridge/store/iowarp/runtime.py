@@ -31,7 +31,7 @@ _PORTS: Final = range(20_000, 32_000)
 """Below the ephemeral range; one runtime takes four, from a base on."""
 _LOG_KEPT: Final = 4 << 20
 _LOG_SHOWN: Final = 2000
-_THEIRS: Final = ("CLIO_", "CTP_", "CTE_", "CHI_")
+_FOREIGN_SETTINGS: Final = ("CLIO_", "CTP_", "CTE_", "CHI_")
 """What configures another runtime of this machine must not configure ours."""
 SEARCHABLE: Final = ".txt"
 """Names of the chunks that are indexed end so."""
@@ -117,7 +117,7 @@ class IOWarpRuntime:
     def environment(self) -> dict[str, str]:
         """For the runtime and its clients."""
         return {
-            **{key: value for key, value in os.environ.items() if not key.startswith(_THEIRS)},
+            **{key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN_SETTINGS)},
             "CLIO_SERVER_CONF": str(self._folder / "config.yaml"),
             "CLIO_STORAGE_ROOT": str(self._folder),
             "CLIO_PORT": str(self._port),

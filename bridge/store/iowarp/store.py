@@ -6,12 +6,11 @@ from pathlib import Path
 
 from ....configs.errors import BadInput
 from ....messages.blobs import BlobInfo, BlobMatch
-from ..blobs import CatalogStore
 from ..catalog import Catalog
-from ..ledger import Ledger
+from ..catalog_store import CatalogStore
+from ..lmdb_writer import GroupCommitWriter
 from ..names import check_name
-from .shelf import IOWarpShelf, shown
-from .supervisor import IOWarp
+from .chunk_store import IOWarpChunkStore, IOWarpProcess, display_name
 
 _CATALOG_SHARE = 8
 _MOST = 1000
@@ -20,10 +19,10 @@ _MOST = 1000
 class IOWarpStore(CatalogStore):
     """A `Store` that can also search the text it holds."""
 
-    def __init__(self, ledger: Ledger, shelf: IOWarpShelf, warp: IOWarp) -> None:
+    def __init__(self, writer: GroupCommitWriter, chunk_store: IOWarpChunkStore, warp: IOWarpProcess) -> None:
         self.warp = warp
-        self._shelf = shelf
-        super().__init__("iowarp", ledger, shelf)
+        self._chunk_store = chunk_store
+        super().__init__("iowarp", writer, chunk_store)
 
     def search(self, tag: str, query: str, k: int = 10) -> Sequence[BlobMatch]:
         """Blobs of text (content type `text/…`) under a tag that hold words of the query, the best first.
@@ -35,7 +34,9 @@ class IOWarpStore(CatalogStore):
         check_name("tag", tag)
         check_name("query", query)
         found: dict[str, BlobMatch] = {}
-        for name, version, score in self._shelf.search(tag, query, 4 * k):  # versions may be on their way out
+        for name, version, score in self._chunk_store.search(
+            tag, query, 4 * k
+        ):  # versions may be on their way out
             info = next((info for info in self._named(tag, name) if info.version == version), None)
             if info is not None and version not in found:
                 found[version] = BlobMatch(info=info, score=score)
@@ -49,7 +50,7 @@ class IOWarpStore(CatalogStore):
         yield from (
             info
             for info in self.list(glob.escape(tag), glob.escape(name.partition("?")[0]) + "*").blobs
-            if shown(info.name) == name
+            if display_name(info.name) == name
         )
 
 
@@ -59,18 +60,18 @@ def open_iowarp(folder: Path, max_gb: float, outage_s: float = 20.0) -> IOWarpSt
     `outage_s`: how long requests wait for an IOWarp that went away.
     """
     max_bytes = int(max_gb * (1 << 30))
-    ledger = Ledger(folder, max(64 << 20, max_bytes // _CATALOG_SHARE))
+    writer = GroupCommitWriter(folder, max(64 << 20, max_bytes // _CATALOG_SHARE))
     try:
-        warp = IOWarp(folder / "iowarp", max_gb, outage_s)
+        warp = IOWarpProcess(folder / "iowarp", max_gb, outage_s)
         warp.start()
     except BaseException:
-        ledger.close()
+        writer.close()
         raise
     try:
-        shelf = IOWarpShelf(warp, Catalog(ledger).total_bytes(), max_bytes)
-        ledger.settle = shelf.sync
-        return IOWarpStore(ledger, shelf, warp)
+        chunk_store = IOWarpChunkStore(warp, Catalog(writer).total_bytes(), max_bytes)
+        writer.before_commit = chunk_store.sync
+        return IOWarpStore(writer, chunk_store, warp)
     except BaseException:
-        ledger.close()
+        writer.close()
         warp.stop()
         raise

@@ -1,0 +1,1 @@
+"""client: say what is in here."""

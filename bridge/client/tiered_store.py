@@ -1,0 +1,240 @@
+"""The two tiers as their users see them: the store behind the bridge, and the cache in front of it."""
+
+import glob
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+from ...configs.data import DataSettings
+from ...configs.errors import AgentFactoryError, BadInput
+from ...messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
+from ..errors import BadName, NoSuchBlob
+from ..search.base import index_tag
+
+# MERGED bridge.client.tiered_store: Where the files lie that were stored as Arrow files: byte for byte, under a hidden tag beside theirs.
+#
+# `docs/x.csv` is an Arrow file; the CSV is `.original/docs/x.csv`, and the SHA-256 of it stands in the Arrow
+# file's meta data. It costs the store as much again as the file has, and the cache nothing.
+#
+
+T = TypeVar("T")
+Blob = tuple[str, str]
+"""Tag and name."""
+
+CLIENT_ERRORS = (BadInput, NoSuchBlob)
+"""What whoever asked got wrong. Anything else is a failure of ours, and nobody's score."""
+
+
+class BlobSink(Protocol):
+    """Where blobs go: what putting them asks of the bridge's client."""
+
+    async def put(
+        self,
+        tag: str,
+        name: str,
+        data: bytes | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
+    ) -> BlobInfo:
+        """Store a blob. If the iterator raises, nothing is stored and that is raised."""
+
+    def stream(self, tag: str, name: str) -> AbstractAsyncContextManager[AsyncIterable[bytes | memoryview]]:
+        """The bytes of a blob, in pieces. Raises NoSuchBlob."""
+
+    async def stat(self, tag: str, name: str) -> BlobInfo | None:
+        """What is known of a blob; None if there is none."""
+
+    async def list(
+        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
+    ) -> BlobPage:
+        """Blobs that match (glob), ordered by tag and name, a page at a time."""
+
+
+class IngestSink(BlobSink, Protocol):
+    """Where what is ingested goes."""
+
+    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+        """Store small blobs of different names; what came of each, in their order."""
+
+    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """A value that the store has already, by its digest, is wanted again."""
+
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs for good; how many there were."""
+
+    async def settle(self) -> None:
+        """All that was put can be found. Called at the end, however it ends."""
+
+
+class BlobStore(BlobSink, Protocol):
+    """The store, as the bridge's client offers it."""
+
+    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+        """Store small blobs that are sent together; what came of each, in their order."""
+
+    async def get(self, tag: str, name: str) -> bytes:
+        """All bytes of a blob. Raises NoSuchBlob."""
+
+    async def delete(self, tag: str, names: Sequence[str]) -> int:
+        """Remove blobs for good; how many there were."""
+
+
+class CachedBlobInfo(Protocol):
+    """A blob that is cached."""
+
+    @property
+    def tag(self) -> str: ...  # noqa: D102
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+
+class BlobCache(Protocol):
+    """The cache. No error of its own leaves it: a cache that is down has nothing and keeps nothing."""
+
+    async def read_through(
+        self, tag: str, name: str, load: Callable[[], Awaitable[bytes | None]], force: bool = False
+    ) -> tuple[bytes | None, bool]:
+        """The bytes, and whether they were cached; if not, they come from `load` and are cached now."""
+
+    async def write_through(
+        self,
+        tag: str,
+        name: str,
+        put: Callable[[], Awaitable[T]],
+        value: bytes | None,
+        *,
+        one_of_many: bool = False,
+    ) -> T:
+        """Put, then cache the value (None: leave it to the store)."""
+
+    async def write_many_through(
+        self, values: Mapping[Blob, bytes], put: Callable[[], Awaitable[Sequence[T | AgentFactoryError]]]
+    ) -> Sequence[T | AgentFactoryError]:
+        """Put many, each as one of many, then cache the values of those that the store took."""
+
+    async def name_all(self) -> None:
+        """Let everybody find by `query` what was written as one of many."""
+
+    async def delete_through(
+        self, blobs: Iterable[Blob], delete: Callable[[], Awaitable[Iterable[Blob]]]
+    ) -> Sequence[Blob]:
+        """Delete, and forget `blobs` and what `delete` says it removed."""
+
+    async def prune(self, tag: str, names: Iterable[str]) -> int:
+        """Forget blobs; how many were cached."""
+
+    async def query(self, tag_pattern: str = "*", name_pattern: str = "*") -> Sequence[CachedBlobInfo]:
+        """The blobs that are cached and match (glob)."""
+
+
+class TieredStore(NamedTuple):
+    """Both."""
+
+    store: BlobStore
+    cache: BlobCache
+
+
+OpenTieredStore = Callable[[DataSettings], AbstractAsyncContextManager[TieredStore]]
+"""Connects to both, for as long as the block lasts. An actor takes it to its own process."""
+
+
+class WriteThroughStore:
+    """The store, with everything that is put cached on the way, unless it comes as a stream.
+
+    What was put is found by a query of the cache once `settle` has returned.
+    """
+
+    def __init__(self, tiers: TieredStore) -> None:
+        self._store, self._cache = tiers
+        self.delete = partial(delete_blobs, tiers)
+        self.stat = self._store.stat
+        self.list = self._store.list
+        self.stream = self._store.stream
+        self.settle = self._cache.name_all
+
+    async def put(
+        self,
+        tag: str,
+        name: str,
+        data: bytes | AsyncIterator[bytes | memoryview],
+        meta: BlobMeta | None = None,
+    ) -> BlobInfo:
+        """Put to the store, then to the cache."""
+        put = partial(self._store.put, tag, name, data, meta)
+        value = data if isinstance(data, bytes) else None
+        return await self._cache.write_through(tag, name, put, value, one_of_many=True)
+
+    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+        """Put to the store, then to the cache, all together; what came of each, in their order."""
+        values = {(tag, blob.name): blob.data for blob in blobs}
+        return await self._cache.write_many_through(values, partial(self._store.put_many, tag, blobs))
+
+    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """Cache a value that the store has already, if the cache has forgotten it."""
+        store, cache = self._store, self._cache
+
+        async def load() -> bytes | None:
+            """Asked for only now, so that it is what the store has, whoever puts meanwhile."""
+            info = await store.stat(tag, name)
+            return data if info is not None and info.sha256 == sha256 else None
+
+        await cache.read_through(tag, name, load)
+
+
+async def delete_tags(tiers: TieredStore, tags: Sequence[str]) -> int:
+    """Remove tags from the store and from the cache, for good, with their search indexes and originals.
+
+    Page by page, each blob by its name, so that the cache knows of every one before it goes (see
+    `delete_through`), however many there are: nothing that is gone stays cached, and nothing else is
+    forgotten. What was put before this began is gone when it returns; what is put meanwhile may stay.
+    Returns how many blobs there were, without those of search indexes and originals.
+    """
+    removed = 0
+    for tag in tags:
+        async for names in pages_under(tiers.store, tag):
+            removed += await delete_blobs(tiers, tag, names)
+        for beside in (index_tag(tag), original_tag(tag)):
+            with suppress(BadName):  # so long a tag has nothing beside it
+                async for names in pages_under(tiers.store, beside):
+                    await delete_blobs(tiers, beside, names)
+    return removed
+
+
+async def delete_blobs(tiers: TieredStore, tag: str, names: Sequence[str]) -> int:
+    """Remove blobs from the store and from the cache, for good; how many there were."""
+    store, cache = tiers
+    removed = 0
+    blobs = [(tag, name) for name in names]
+
+    async def delete() -> list[Blob]:
+        nonlocal removed
+        removed = await store.delete(tag, names)
+        return blobs
+
+    await cache.delete_through(blobs, delete)
+    return removed
+
+
+async def pages_under(store: BlobSink, tag: str) -> AsyncIterator[list[str]]:
+    """The names of all blobs of a tag, a page at a time."""
+    after = ""
+    while True:
+        page = await store.list(glob.escape(tag), "*", after)
+        if page.blobs:
+            yield [blob.name for blob in page.blobs]
+        after = page.next
+        if not after:
+            return
+
+
+ORIGINAL_PREFIX: Final = ".original/"
+
+
+def original_tag(tag: str) -> str:
+    """Under which tag the originals of a tag lie."""
+    return ORIGINAL_PREFIX + tag

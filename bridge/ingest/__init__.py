@@ -1,0 +1,1 @@
+"""ingest: say what is in here."""

@@ -1,0 +1,54 @@
+"""Where chunks of bytes lie. A shelf knows nothing of names that move from one upload to the next."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from .lmdb_writer import Txn
+
+CommitHook = Callable[[Txn], None]
+
+
+class ChunkKey(NamedTuple):
+    """What is written on the chunks of one upload."""
+
+    tag: str
+    name: str
+    version: str
+    """Hexadecimal; never used for another upload."""
+    content_type: str
+
+
+class ChunkSet(NamedTuple):
+    """The chunks of one upload: numbers 0 to `chunks` − 1."""
+
+    key: ChunkKey
+    chunks: int
+    size: int
+    """Bytes of all of them."""
+
+
+class ChunkStore(Protocol):
+    """Keeps chunks. Threads may share one."""
+
+    chunk_bytes: int
+    """How much goes into one chunk."""
+    put_threads: int
+    """Threads that put at the same time to some purpose."""
+
+    def put(self, key: ChunkKey, number: int, data: bytes) -> None:
+        """Keep a chunk, not yet for good. Raises StoreFull, StoreError."""
+
+    def commit_hook(self, key: ChunkKey) -> CommitHook:
+        """What has to run in the transaction that commits the upload: then its chunks are there for good."""
+
+    def get(self, key: ChunkKey, number: int, size: int) -> bytes:
+        """A chunk of `size` bytes; whatever came back, if that is another number. Raises StoreError."""
+
+    def drop(self, chunk_sets: Iterable[ChunkSet]) -> None:
+        """Remove uploads, whole or half done; those that are not there do not matter."""
+
+    def drop_orphans(self, lease: str, is_live: Callable[[str], bool]) -> int:
+        """Remove uploads whose version begins with `lease` and is not live; how many there were."""
+
+    def close(self) -> None:
+        """Let go of it."""

@@ -1,1 +1,1 @@
-"""The way to stored bytes."""
+"""The data plane: durable blob stores behind a server, its client, a cache tier, search and ingestion."""

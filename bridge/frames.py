@@ -1,18 +1,40 @@
-"""How both ends write and read frames on a plain ZeroMQ socket.
+"""Framing of the binary dialect, frames on a plain ZeroMQ socket, and ZeroMQ itself.
 
-A socket whose descriptor the loop watches costs a third of a `zmq.asyncio` one. Small messages that are
-sent in one turn of the loop go as one frame: each frame costs about as much as all else about a message.
+A message is a fixed header, the operation's words (JSON of the models in `bridge.wire`) and a body of raw
+bytes; nothing is base64. A large body is a frame of its own, after that of its header. Small messages that
+are sent in one turn of the loop are coalesced into one frame: each frame costs about as much as all else
+about a message. A socket whose descriptor the loop watches costs a third of a `zmq.asyncio` one.
+
+Invariant: what cannot be decoded is a BadFrames, which names what was wrong.
+
+All of ZeroMQ is imported from here, and `zmq` itself nowhere else: where `iowarp-core` is installed, every
+Python process loads its libraries at the start with global symbols, and a ZeroMQ without CURVE is among
+them. pyzmq would bind to that one; with RTLD_DEEPBIND it binds to its own.
 """
 
 import os
+import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
+from typing import NamedTuple, TypeVar
 
-# MERGED bridge.frames: ZeroMQ, pyzmq's own. The bridge imports all of it from here, and nowhere `zmq` itself.
-#
-# Where `iowarp-core` is installed, every Python process loads its libraries at the start, for all to see,
-# and a ZeroMQ without CURVE is among them: pyzmq would run on that one. Bound to its own, it does not.
-#
+from pydantic import ValidationError
+
+from ..messages.base import Message
+from .errors import BadName, BridgeError
+
+_flags = sys.getdlopenflags()
+if "iowarp_core" in sys.modules:
+    sys.setdlopenflags(_flags | os.RTLD_DEEPBIND)
+try:
+    import zmq as zmq
+    from zmq.auth import CURVE_ALLOW_ANY as CURVE_ALLOW_ANY
+    from zmq.auth.asyncio import AsyncioAuthenticator as AsyncioAuthenticator
+    from zmq.utils.monitor import recv_monitor_message as recv_monitor_message
+finally:
+    sys.setdlopenflags(_flags)
+
 
 Buffer = bytes | memoryview
 Packet = tuple[bytes] | tuple[bytes, Buffer]
@@ -26,6 +48,160 @@ FLUSH_AT = 32
 """As many are sent before their turn of the loop has ended: the other side can begin with them."""
 MAX_FRAMES = 256
 """Of a ZeroMQ message that are looked at; ours have one or two."""
+MAGIC = b"\xaaFWB"
+VERSION = 1
+
+_HEADER = struct.Struct("!4sBBHQIQ")
+"""Magic, version, kind, flags, correlation, bytes of words, bytes of body."""
+BODY_IN_NEXT_FRAME = 1
+"""The body is the next frame; else it follows the words in this one."""
+LAST_CHUNK = 2
+"""The last chunk of a get."""
+
+
+class MessageKind(IntEnum):
+    """What a message is."""
+
+    HELLO = 1
+    PING = 2
+    PUT = 3
+    PUT_OPEN = 4
+    GET = 5
+    STAT = 6
+    LIST = 7
+    DELETE = 8
+    DESTROY = 9
+    STATISTICS = 10
+    CACHE = 11
+    SEARCH = 12
+    CHUNK = 32
+    END = 33
+    CREDIT = 34
+    ABORT = 35
+    KEEPALIVE = 36
+    REPLY = 64
+    ERROR = 65
+
+
+_KINDS = {int(kind): kind for kind in MessageKind}
+
+
+class BadFrames(BridgeError):
+    """Frames that are not a message of this dialect."""
+
+    correlation = 0
+    """Of that message, where it can be told."""
+
+
+class Header(NamedTuple):
+    """A message without its body."""
+
+    kind: MessageKind
+    flags: int
+    correlation: int
+    words: bytes
+
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+def encode_json(words: Message) -> bytes:
+    """Words as they travel. Raises BadName for text that has no UTF-8."""
+    try:
+        return words.model_dump_json().encode()
+    except ValueError as error:
+        raise BadName(f"a tag or a name cannot be written in UTF-8: {error}") from error
+
+
+def pack_message(
+    kind: MessageKind, correlation: int, words: Message | None = None, body: Buffer = b""
+) -> Packet:
+    """A message as it travels. Raises BadName."""
+    return pack_encoded(kind, correlation, b"" if words is None else encode_json(words), body)
+
+
+def pack_encoded(
+    kind: MessageKind, correlation: int, words: bytes, body: Buffer = b"", flags: int = 0
+) -> Packet:
+    """The same for words that are JSON already."""
+    size = len(body)
+    if size >= SEPARATE_FRAME_BYTES:
+        header = _HEADER.pack(MAGIC, VERSION, kind, flags | BODY_IN_NEXT_FRAME, correlation, len(words), size)
+        return header + words, body
+    header = _HEADER.pack(MAGIC, VERSION, kind, flags, correlation, len(words), size)
+    return (b"".join((header, words, body)),)
+
+
+def unpack_messages(frames: Sequence[Buffer]) -> Iterator[tuple[Header, Buffer]]:
+    """The messages, with their bodies, in frames that came together, one by one.
+
+    Raises BadFrames where the next message cannot be told; what follows it is lost.
+    """
+    rest = iter(frames)
+    room = 2 * MAX_COALESCED
+    for frame in rest:
+        data, at = bytes(frame), 0
+        while at < len(data) or not data:
+            try:
+                if not room:
+                    raise BadFrames(f"more than {2 * MAX_COALESCED} messages came together")
+                head, body, end = _message(data, at, rest)
+            except BadFrames as error:
+                if len(data) - at >= _HEADER.size:
+                    error.correlation = _HEADER.unpack_from(data, at)[4]
+                raise
+            yield head, body
+            at = end
+            room -= 1
+
+
+def _message(data: bytes, at: int, rest: Iterator[Buffer]) -> tuple[Header, Buffer, int]:
+    """The message that begins there, its body, and where the next begins."""
+    head, begin, size = _header(data, at)
+    end = begin
+    body: Buffer | None
+    if head.flags & BODY_IN_NEXT_FRAME:
+        body = next(rest, None)
+        if body is None or begin < len(data):
+            raise BadFrames("the header promises a frame for the body, there is none")
+    else:
+        end = begin + size
+        body = data[begin:end]
+    if len(body) != size:
+        raise BadFrames(f"the header promises a body of {size} bytes, there are {len(body)}")
+    return head, body, end
+
+
+def _header(data: bytes, at: int) -> tuple[Header, int, int]:
+    """The message's head, where it ends, and how many bytes its body has."""
+    if len(data) - at < _HEADER.size:
+        raise BadFrames(f"a header has {_HEADER.size} bytes, there are {len(data) - at}")
+    magic, version, number, flags, correlation, words_size, body_size = _HEADER.unpack_from(data, at)
+    if magic != MAGIC:
+        raise BadFrames("the header does not begin with this dialect's magic")
+    if version != VERSION:
+        raise BadFrames(
+            f"version {version} of the dialect; this side speaks {VERSION}: use one release on both"
+        )
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise BadFrames(f"unknown kind of message {number}")
+    begin = at + _HEADER.size
+    end = begin + words_size
+    if end > len(data):
+        raise BadFrames(f"the header promises {words_size} bytes of words, there are {len(data) - begin}")
+    return Header(kind, flags, correlation, data[begin:end]), end, body_size
+
+
+def decode_json(model: type[MessageT], words: bytes) -> MessageT:
+    """The words of a message. Raises BadFrames, which names the field."""
+    try:
+        return model.model_validate_json(words)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        name = model.model_config.get("title", model.__name__)
+        raise BadFrames(f"{name}: {where or 'words'}: {first['msg']}") from error
 
 
 def send_all(socket: zmq.Socket[bytes], messages: Iterable[Packet], client: bytes | None = None) -> None:
@@ -67,17 +243,3 @@ def receive(socket: zmq.Socket[bytes]) -> list[Buffer]:
         if len(frames) < MAX_FRAMES:
             frames.append(frame.bytes if len(frame) < SEPARATE_FRAME_BYTES else frame.buffer)
     return frames
-
-
-_flags = sys.getdlopenflags()
-if "iowarp_core" in sys.modules:
-    sys.setdlopenflags(_flags | os.RTLD_DEEPBIND)
-try:
-    import zmq
-    from zmq.auth import CURVE_ALLOW_ANY
-    from zmq.auth.asyncio import AsyncioAuthenticator
-    from zmq.utils.monitor import recv_monitor_message
-finally:
-    sys.setdlopenflags(_flags)
-
-__all__ = ["CURVE_ALLOW_ANY", "AsyncioAuthenticator", "recv_monitor_message", "zmq"]

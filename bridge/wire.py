@@ -1,8 +1,4 @@
-"""The binary dialect between the bridge and our client.
-
-A message is a fixed header, the operation's words (JSON of the models below) and a body of raw bytes;
-nothing is base64. A large body is a frame of its own, after that of its header. Small messages that are
-sent at the same time travel in one frame, one after another.
+"""Requests and replies of the binary dialect between the bridge and our client: the JSON part of a message.
 
 A value of at most `INLINE_BYTES` travels inside its request or reply. A larger one is a stream:
 
@@ -10,71 +6,24 @@ A value of at most `INLINE_BYTES` travels inside its request or reply. A larger 
     get  GET (credit n) ->   <- CHUNK info..   CREDIT 1.. ->   <- CHUNK (LAST)   CREDIT 1 ->
 
 Invariants:
-  - whoever sends chunks has been granted every one of them, so no side buffers more of one stream than
-    the window: `window_chunks` pieces of `chunk_kb`;
-  - every request gets one REPLY, ERROR or stream; either side may end a stream with ABORT or ERROR;
-  - what cannot be decoded is a BadFrames, which names what was wrong.
+  - flow control: whoever sends chunks has been granted every one of them, so no side buffers more of one
+    stream than the window: `window_chunks` pieces of `chunk_kb`;
+  - every request gets one REPLY, ERROR or stream; either side may end a stream with ABORT or ERROR.
 """
 
-import struct
-from collections.abc import Iterator, Sequence
-from enum import IntEnum
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from ..configs.errors import BadInput
 from ..messages.base import Message
 from ..messages.blobs import BlobMatch, BlobMeta
 from .cache.base import CacheUnavailable
 from .errors import BadName, BlobDamaged, BridgeError, NoSuchBlob, StoreError, StoreFull, URIResolveError
-from .frames import MAX_COALESCED, SEPARATE_FRAME_BYTES, Buffer, Packet
+from .frames import BadFrames, decode_json
 
-MAGIC = b"\xaaFWB"
-VERSION = 1
 INLINE_BYTES = 64 << 10
 """Larger values are streams, so that every byte beyond this has been granted before it is sent."""
-
-_HEADER = struct.Struct("!4sBBHQIQ")
-"""Magic, version, kind, flags, correlation, bytes of words, bytes of body."""
-BODY_IN_NEXT_FRAME = 1
-"""The body is the next frame; else it follows the words in this one."""
-LAST_CHUNK = 2
-"""The last chunk of a get."""
-
-
-class MessageKind(IntEnum):
-    """What a message is."""
-
-    HELLO = 1
-    PING = 2
-    PUT = 3
-    PUT_OPEN = 4
-    GET = 5
-    STAT = 6
-    LIST = 7
-    DELETE = 8
-    DESTROY = 9
-    STATISTICS = 10
-    CACHE = 11
-    SEARCH = 12
-    CHUNK = 32
-    END = 33
-    CREDIT = 34
-    ABORT = 35
-    KEEPALIVE = 36
-    REPLY = 64
-    ERROR = 65
-
-
-_KINDS = {int(kind): kind for kind in MessageKind}
-
-
-class BadFrames(BridgeError):
-    """Frames that are not a message of this dialect."""
-
-    correlation = 0
-    """Of that message, where it can be told."""
 
 
 class Busy(BridgeError):
@@ -85,16 +34,10 @@ class Closing(BridgeError):
     """The bridge is about to end and takes no more requests. Nothing was done."""
 
 
-class Header(NamedTuple):
-    """A message without its body."""
-
-    kind: MessageKind
-    flags: int
-    correlation: int
-    words: bytes
+# The titles name the models in error texts, which travel: they stay when a class is renamed.
 
 
-class HelloRequest(Message):
+class HelloRequest(Message, title="Hello"):
     """A client's first message."""
 
     client: str = Field(max_length=64)
@@ -114,7 +57,7 @@ class Welcome(Message):
     """A stream of which nothing is heard for this long is aborted."""
 
 
-class PutRequest(Message):
+class PutRequest(Message, title="PutWords"):
     """Of PUT and PUT_OPEN."""
 
     tag: str
@@ -126,7 +69,7 @@ class PutRequest(Message):
     """Bytes to come; -1 where the sender does not know."""
 
 
-class GetRequest(Message):
+class GetRequest(Message, title="GetWords"):
     """Of GET."""
 
     tag: str
@@ -138,14 +81,14 @@ class GetRequest(Message):
     """With an offset: the version that the first part was of."""
 
 
-class StatRequest(Message):
+class StatRequest(Message, title="NameWords"):
     """Of STAT."""
 
     tag: str
     name: str
 
 
-class ListRequest(Message):
+class ListRequest(Message, title="ListWords"):
     """Of LIST."""
 
     tag_pattern: str
@@ -154,7 +97,7 @@ class ListRequest(Message):
     limit: int = Field(default=1000, ge=1, le=10_000)
 
 
-class SearchRequest(Message):
+class SearchRequest(Message, title="SearchWords"):
     """Of SEARCH."""
 
     tag: str
@@ -168,14 +111,14 @@ class SearchReply(Message):
     matches: tuple[BlobMatch, ...] | None
 
 
-class DeleteRequest(Message):
+class DeleteRequest(Message, title="DeleteWords"):
     """Of DELETE."""
 
     tag: str
     names: tuple[str, ...]
 
 
-class DestroyRequest(Message):
+class DestroyRequest(Message, title="DestroyWords"):
     """Of DESTROY."""
 
     tags: tuple[str, ...]
@@ -187,7 +130,7 @@ class CountReply(Message):
     count: int
 
 
-class CacheRequest(Message):
+class CacheRequest(Message, title="CacheWords"):
     """Of CACHE; the value to store is the body."""
 
     word: Literal["get", "get_many", "lengths", "gets", "set", "add", "compare_and_set", "delete", "flush"]
@@ -208,7 +151,7 @@ class CacheReply(Message):
     """Why the cache, which is well, does not take this item."""
 
 
-class ChunkCredit(Message):
+class ChunkCredit(Message, title="Credit"):
     """So many chunks more may be sent."""
 
     chunks: int = Field(ge=1, le=1 << 16)
@@ -261,102 +204,6 @@ _ERRORS: dict[str, type[Exception]] = {
         BridgeError, BadFrames, Busy, Closing, CacheUnavailable,
     )
 }  # fmt: skip
-
-MessageT = TypeVar("WordsT", bound=Message)
-
-
-def encode_json(words: Message) -> bytes:
-    """Words as they travel. Raises BadName for text that has no UTF-8."""
-    try:
-        return words.model_dump_json().encode()
-    except ValueError as error:
-        raise BadName(f"a tag or a name cannot be written in UTF-8: {error}") from error
-
-
-def pack(kind: MessageKind, correlation: int, words: Message | None = None, body: Buffer = b"") -> Packet:
-    """A message as it travels. Raises BadName."""
-    return pack_raw(kind, correlation, b"" if words is None else encode_json(words), body)
-
-
-def pack_raw(kind: MessageKind, correlation: int, words: bytes, body: Buffer = b"", flags: int = 0) -> Packet:
-    """The same for words that are JSON already."""
-    size = len(body)
-    if size >= SEPARATE_FRAME_BYTES:
-        header = _HEADER.pack(MAGIC, VERSION, kind, flags | BODY_IN_NEXT_FRAME, correlation, len(words), size)
-        return header + words, body
-    header = _HEADER.pack(MAGIC, VERSION, kind, flags, correlation, len(words), size)
-    return (b"".join((header, words, body)),)
-
-
-def unpack(frames: Sequence[Buffer]) -> Iterator[tuple[Header, Buffer]]:
-    """The messages, with their bodies, in frames that came together, one by one.
-
-    Raises BadFrames where the next message cannot be told; what follows it is lost.
-    """
-    rest = iter(frames)
-    room = 2 * MAX_COALESCED
-    for frame in rest:
-        data, at = bytes(frame), 0
-        while at < len(data) or not data:
-            try:
-                if not room:
-                    raise BadFrames(f"more than {2 * MAX_COALESCED} messages came together")
-                head, body, end = _message(data, at, rest)
-            except BadFrames as error:
-                if len(data) - at >= _HEADER.size:
-                    error.correlation = _HEADER.unpack_from(data, at)[4]
-                raise
-            yield head, body
-            at = end
-            room -= 1
-
-
-def _message(data: bytes, at: int, rest: Iterator[Buffer]) -> tuple[Header, Buffer, int]:
-    """The message that begins there, its body, and where the next begins."""
-    head, begin, size = _header(data, at)
-    end = begin
-    body: Buffer | None
-    if head.flags & BODY_IN_NEXT_FRAME:
-        body = next(rest, None)
-        if body is None or begin < len(data):
-            raise BadFrames("the header promises a frame for the body, there is none")
-    else:
-        end = begin + size
-        body = data[begin:end]
-    if len(body) != size:
-        raise BadFrames(f"the header promises a body of {size} bytes, there are {len(body)}")
-    return head, body, end
-
-
-def _header(data: bytes, at: int) -> tuple[Header, int, int]:
-    """The message's head, where it ends, and how many bytes its body has."""
-    if len(data) - at < _HEADER.size:
-        raise BadFrames(f"a header has {_HEADER.size} bytes, there are {len(data) - at}")
-    magic, version, number, flags, correlation, words_size, body_size = _HEADER.unpack_from(data, at)
-    if magic != MAGIC:
-        raise BadFrames("the header does not begin with this dialect's magic")
-    if version != VERSION:
-        raise BadFrames(
-            f"version {version} of the dialect; this side speaks {VERSION}: use one release on both"
-        )
-    kind = _KINDS.get(number)
-    if kind is None:
-        raise BadFrames(f"unknown kind of message {number}")
-    begin = at + _HEADER.size
-    end = begin + words_size
-    if end > len(data):
-        raise BadFrames(f"the header promises {words_size} bytes of words, there are {len(data) - begin}")
-    return Header(kind, flags, correlation, data[begin:end]), end, body_size
-
-
-def decode_json(model: type[MessageT], words: bytes) -> MessageT:
-    """The words of a message. Raises BadFrames, which names the field."""
-    try:
-        return model.model_validate_json(words)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadFrames(f"{model.__name__}: {where or 'words'}: {first['msg']}") from error
 
 
 def error_reply(error: Exception) -> ErrorReply:

@@ -17,7 +17,7 @@ class BlobMeta(Message):
     """Of an array, as NumPy spells it; empty for anything else."""
     shape: tuple[int, ...] = ()
     original: str = ""
-    """SHA-256 of the file that this was made from (`bridge.client.tiered_store`); empty where these are its bytes."""
+    """SHA-256 of the file that this was made from (`original_tag`); empty where these are its bytes."""
 
 
 class NewBlob(NamedTuple):

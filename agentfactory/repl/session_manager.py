@@ -27,7 +27,7 @@ HEAVY = (
     "agentfactory.data",
     "agentfactory.sessions",
     "agentfactory.cluster.agents.routing",
-    "agentfactory.bridge.client",
+    "agentfactory.bridge.client.client",
 )
 LOOK_MS = 1000
 """How long a bridge that a blueprint names may take to answer before it is taken to be not up."""

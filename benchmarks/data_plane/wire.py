@@ -240,7 +240,7 @@ def main() -> int:
 
     figures = Figures()
     settings = ServerSettings(endpoint="tcp://127.0.0.1:*", store=StoreSettings(kind="embedded"))
-    for ratio in asyncio.run(ratios(["tests.bridge.memory_server"], settings, FakeStore())):
+    for ratio in asyncio.run(ratios(["tests.bridge.fake_store"], settings, FakeStore())):
         figures.add(ratio.name, ratio.value, "x", ">=", ratio.target)
     return figures.exit_code()
 

@@ -1,7 +1,11 @@
-"""What is written under a key: a value, the list of a value's parts, or a mark.
+"""Encoding of cache keys and items: a value, the list of a value's parts, or a lease.
 
-Every item begins with four bytes that say which it is; anything else is somebody else's. A reader's
-mark carries random bytes, so that no two are equal. A writer's mark names all the writers that hold
+Keys are `prefix:tag:blob`. Tag and blob are percent-encoded, the colon included, so that a key has one
+reading only, and holds nothing that memcached forbids. One that would be longer than 250 bytes is
+`prefix:#` and the SHA-256 of itself. `#`, `!` (parts) and `@` (the index) never begin an encoded name.
+
+Every item begins with four bytes that say which it is; anything else is somebody else's. A fill lease (of
+a reader) carries random bytes, so that no two are equal. A write lease names all the writers that hold
 the key; each name ends with the second after which nobody need wait for it any longer. A value too
 large for one item lies in parts whose keys carry the random version that its list names: parts of two
 writes cannot mix, and a part is never changed.
@@ -16,14 +20,6 @@ from urllib.parse import quote
 
 from ...configs.data import CacheSettings
 from .servers import CacheServer, KeyRoute
-
-# MERGED bridge.cache.items: Keys of the cache: `prefix:tag:blob`, readable where they can be.
-#
-# Tag and blob are percent-encoded, the colon included, so that a key has one reading only, and holds
-# nothing that memcached forbids. One that would be longer than 250 bytes is `prefix:#` and the SHA-256
-# of itself. `#`, `!` (parts) and `@` (the index) never begin an encoded name.
-#
-# MERGED bridge.cache.items: Values of any size as items, and back.
 
 VALUE = b"af1="
 PARTS = b"af1+"

@@ -55,7 +55,9 @@ class ConnectionPool(MemcachePool):
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Connections: {len(self._busy)} busy, {len(self._idle)} idle, {len(self._waiters)} waiting>"
+        return (
+            f"<ConnectionPool: {len(self._busy)} busy, {len(self._idle)} idle, {len(self._waiters)} waiting>"
+        )
 
     async def acquire(self) -> Connection:
         """A connection without an unread reply. Raises OSError, TimeoutError."""

@@ -1,4 +1,4 @@
-"""Which server is a key's home, and whether that server may be used now.
+"""Routing of keys to cache servers, the health of each server, and its counters.
 
 Rendezvous hashing: every server draws a number for the key, the highest is its home. A server that
 joins takes the keys for which it draws highest, and nothing moves between the others.
@@ -10,12 +10,11 @@ may hold what it held when it left.
 
 A server is in one of three states, as this process sees it:
   - well;
-  - resting: a read failed. Reads skip it for `retry_s`, then one of them tries again. Writes try it at
-    once, since what they could not invalidate would have to be flushed;
-  - owing: a write could not invalidate its key there, or does not know. Nobody here uses the server
-    until it has been flushed. A flush is sent at once, and again every `retry_s`, without waiting
-    for the server to look well: those sent to a server that stands still lie in its socket, so that
-    it forgets the old values in the moment in which it goes on.
+  - resting (backing off): a read failed. Reads skip it for `retry_s`, then one of them tries again. Writes
+    try it at once, since what they could not invalidate would have to be flushed;
+  - owing (dirty): a write could not invalidate its key there, or does not know. Nobody here uses the server
+    until it has been flushed. Flushes are retried every `retry_s` even while the server is unresponsive:
+    they queue in its socket and take effect before any later read.
 """
 
 import asyncio
@@ -25,8 +24,6 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from .base import CacheBackend, CacheUnavailable, ItemRefused
-
-# MERGED bridge.cache.servers: What a cache tier says of itself.
 
 
 class Rendezvous:
@@ -82,7 +79,7 @@ class CacheServer:
         self._flushing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Server {self.backend.name}: {self.state}>"
+        return f"<CacheServer {self.backend.name}: {self.state}>"
 
     @property
     def state(self) -> str:

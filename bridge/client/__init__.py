@@ -1,1 +1,1 @@
-"""client: say what is in here."""
+"""The client of the bridge, and what is built on it: streams, a remote cache, the tiered store."""

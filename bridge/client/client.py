@@ -4,11 +4,11 @@ Thousands of tasks may share one; it belongs to the event loop, and the process,
 
 Invariants:
   - a request goes to one endpoint of those that are up, in turn; while none is up, or all have as many
-    under way as they take, it stands in line;
+    in flight as they take, it waits in a queue;
   - every wait has a limit: `request_timeout_ms` for an answer or the next piece of a stream,
     `connect_timeout_ms` for the first endpoint that is up;
-  - when a bridge is lost, what may safely be done twice (reads, and puts of bytes, which carry a name) is
-    asked again within its limit; the rest fails with BridgeDown, since nobody knows whether it was done;
+  - when a bridge is lost, idempotent requests (reads, and puts of bytes, which carry an idempotency key) are
+    retried within their limit; the rest fails with BridgeDown, since nobody knows whether it was done;
   - all bridges that are spoken to have one store: where one has another, every request is an error;
   - streams hold at most `window_chunks` pieces of `chunk_kb`, however large the blob is.
 """
@@ -27,12 +27,100 @@ from ...configs.errors import AgentFactoryError
 from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, NewBlob
 from .. import wire
 from ..errors import BlobDamaged, BridgeError
-from ..frames import Buffer, zmq
-from ..wire import MessageKind
+from ..frames import Buffer, MessageKind, decode_json, encode_json, zmq
 from .connection import ClientStream, ConnectionLost, CurveKeys, download, rechunk, slices, upload
 from .dispatcher import Dispatcher, Response
 
-# MERGED bridge.client.client: A blob on its way to a client, piece by piece.
+ATTEMPTS = 4
+
+
+class BlobStream:
+    """`async with client.stream(tag, name) as blob:` then `blob.info` and `async for piece in blob`.
+
+    If the bridge is lost on the way, the rest is asked of another, or of the same when it is back: of the
+    same version only. Raises NoSuchBlob, StoreError (it was put anew meanwhile), BridgeDown; after the
+    last piece BlobDamaged, if all together have another SHA-256 than what was put.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, tag: str, name: str, window: int) -> None:
+        self.info: BlobInfo
+        """What the store knows of it, once the stream is open."""
+        self._dispatcher = dispatcher
+        self._tag = tag
+        self._name = name
+        self._window = window
+        self._stream: ClientStream | None = None
+        self._inline = memoryview(b"")
+        self._offset = 0
+
+    async def __aenter__(self) -> "BlobStream":
+        await self._ask("")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Want no more of it."""
+        if self._stream is not None:
+            self._dispatcher.end(self._stream)
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        digest = hashlib.sha256()
+        if self._stream is None:
+            digest.update(self._inline)
+            self._check(digest)
+            if len(self._inline):
+                yield self._inline
+            return
+        loop = asyncio.get_running_loop()
+        async for piece in self._pieces():
+            digested = loop.run_in_executor(None, digest.update, piece)  # while others come and this is used
+            try:
+                yield piece
+            finally:
+                await digested
+        self._check(digest)
+
+    async def _pieces(self) -> AsyncIterator[memoryview]:
+        """All pieces, whatever becomes of the bridge."""
+        for attempt in range(ATTEMPTS):
+            try:
+                if self._stream is None:  # the rest came with the answer
+                    yield self._inline
+                    return
+                async for piece in download(self._stream):
+                    self._offset += len(piece)
+                    yield piece
+                return
+            except ConnectionLost:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await self._ask(self.info.version)
+
+    def _check(self, digest: "hashlib._Hash") -> None:
+        if digest.hexdigest() != self.info.sha256:
+            raise BlobDamaged(
+                f"{self._name!r} under {self._tag!r} came with another SHA-256 than it was put with"
+            )
+
+    async def _ask(self, version: str) -> None:
+        """Ask for it from where we are."""
+        words = wire.GetRequest(
+            tag=self._tag, name=self._name, credit=self._window, offset=self._offset, version=version
+        )
+        answer = await self._dispatcher.ask(MessageKind.GET, encode_json(words))
+        self._stream = answer.stream
+        if answer.stream is None:
+            self._inline = memoryview(answer.body)
+        if not version:
+            self.info = BlobInfo.model_validate_json(answer.words)
+
 
 Pieces = Callable[[int], AsyncIterator[memoryview]]
 """A value in pieces of a given size."""
@@ -139,7 +227,7 @@ class BridgeClient:
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
         """What is known of a blob; None if there is none."""
-        answer = await self._ask(MessageKind.STAT, wire.encode_json(wire.StatRequest(tag=tag, name=name)))
+        answer = await self._ask(MessageKind.STAT, encode_json(wire.StatRequest(tag=tag, name=name)))
         return BlobInfo.model_validate_json(answer.words) if answer.words else None
 
     async def list(
@@ -147,9 +235,7 @@ class BridgeClient:
     ) -> BlobPage:
         """Blobs whose tag and name match, a page at a time: give `page.next` as `after` for what follows."""
         words = wire.ListRequest(tag_pattern=tag_pattern, name_pattern=name_pattern, after=after, limit=limit)
-        return BlobPage.model_validate_json(
-            (await self._ask(MessageKind.LIST, wire.encode_json(words))).words
-        )
+        return BlobPage.model_validate_json((await self._ask(MessageKind.LIST, encode_json(words))).words)
 
     async def search(self, tag: str, words: str, k: int = 10) -> tuple[BlobMatch, ...] | None:
         """At most k (≤ 100) blobs of text that hold these words, the best first, by the store's own search.
@@ -157,19 +243,19 @@ class BridgeClient:
         None if the store has none. Raises BadName, StoreError, BridgeDown.
         """
         request = wire.SearchRequest(tag=tag, words=words, k=k)
-        return wire.decode_json(
-            wire.SearchReply, (await self._ask(MessageKind.SEARCH, wire.encode_json(request))).words
+        return decode_json(
+            wire.SearchReply, (await self._ask(MessageKind.SEARCH, encode_json(request))).words
         ).matches
 
     async def delete(self, tag: str, names: Sequence[str]) -> int:
         """Remove blobs for good; how many there were."""
         words = wire.DeleteRequest(tag=tag, names=tuple(names))
-        return _count(await self._ask(MessageKind.DELETE, wire.encode_json(words), repeat=False))
+        return _count(await self._ask(MessageKind.DELETE, encode_json(words), repeat=False))
 
     async def destroy(self, tags: Sequence[str]) -> int:
         """Remove tags with all their blobs for good; how many blobs there were."""
         words = wire.DestroyRequest(tags=tuple(tags))
-        return _count(await self._ask(MessageKind.DESTROY, wire.encode_json(words), repeat=False))
+        return _count(await self._ask(MessageKind.DESTROY, encode_json(words), repeat=False))
 
     async def ping(self, body: Buffer = b"") -> Buffer:
         """Raises BridgeDown if nobody answers; else what was sent (at most `wire.INLINE_BYTES`)."""
@@ -183,8 +269,8 @@ class BridgeClient:
     async def cache(self, words: wire.CacheRequest, value: bytes = b"") -> tuple[wire.CacheReply, bytes]:
         """Ask the bridge's cache; for `bridge.client.remote_cache`. Raises CacheUnavailable, BridgeDown."""
         reading = words.word in {"get", "get_many", "gets"}
-        answer = await self._ask(MessageKind.CACHE, wire.encode_json(words), value, repeat=reading)
-        return wire.decode_json(wire.CacheReply, answer.words), bytes(answer.body)
+        answer = await self._ask(MessageKind.CACHE, encode_json(words), value, repeat=reading)
+        return decode_json(wire.CacheReply, answer.words), bytes(answer.body)
 
     def _live(self) -> Dispatcher:
         if self._pid != os.getpid():
@@ -206,7 +292,7 @@ class BridgeClient:
             return error
 
     def _ask_to_put(self, words: wire.PutRequest, data: bytes) -> asyncio.Future[Response]:
-        return self._ask(MessageKind.PUT, wire.encode_json(words), data)
+        return self._ask(MessageKind.PUT, encode_json(words), data)
 
     async def _put_view(self, words: wire.PutRequest, view: memoryview) -> BlobInfo:
         """A large value that is all here: sent from the beginning again if the bridge is lost."""
@@ -219,7 +305,7 @@ class BridgeClient:
         return await self._put_stream(words, partial(slices, view))
 
     async def _put_stream(self, words: wire.PutRequest, pieces: Pieces) -> BlobInfo:
-        answer = await self._ask(MessageKind.PUT_OPEN, wire.encode_json(words))
+        answer = await self._ask(MessageKind.PUT_OPEN, encode_json(words))
         stream = answer.stream
         if stream is None:  # a repeat of one that was done
             return _info(answer)
@@ -244,95 +330,4 @@ def _info(answer: Response) -> BlobInfo:
 
 
 def _count(answer: Response) -> int:
-    return wire.decode_json(wire.CountReply, answer.words).count
-
-
-ATTEMPTS = 4
-
-
-class BlobStream:
-    """`async with client.stream(tag, name) as blob:` then `blob.info` and `async for piece in blob`.
-
-    If the bridge is lost on the way, the rest is asked of another, or of the same when it is back: of the
-    same version only. Raises NoSuchBlob, StoreError (it was put anew meanwhile), BridgeDown; after the
-    last piece BlobDamaged, if all together have another SHA-256 than what was put.
-    """
-
-    def __init__(self, dispatcher: Dispatcher, tag: str, name: str, window: int) -> None:
-        self.info: BlobInfo
-        """What the store knows of it, once the stream is open."""
-        self._dispatcher = dispatcher
-        self._tag = tag
-        self._name = name
-        self._window = window
-        self._stream: ClientStream | None = None
-        self._inline = memoryview(b"")
-        self._offset = 0
-
-    async def __aenter__(self) -> "BlobStream":
-        await self._ask("")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Want no more of it."""
-        if self._stream is not None:
-            self._dispatcher.end(self._stream)
-
-    async def __aiter__(self) -> AsyncIterator[memoryview]:
-        digest = hashlib.sha256()
-        if self._stream is None:
-            digest.update(self._inline)
-            self._check(digest)
-            if len(self._inline):
-                yield self._inline
-            return
-        loop = asyncio.get_running_loop()
-        async for piece in self._pieces():
-            digested = loop.run_in_executor(None, digest.update, piece)  # while others come and this is used
-            try:
-                yield piece
-            finally:
-                await digested
-        self._check(digest)
-
-    async def _pieces(self) -> AsyncIterator[memoryview]:
-        """All pieces, whatever becomes of the bridge."""
-        for attempt in range(ATTEMPTS):
-            try:
-                if self._stream is None:  # the rest came with the answer
-                    yield self._inline
-                    return
-                async for piece in download(self._stream):
-                    self._offset += len(piece)
-                    yield piece
-                return
-            except ConnectionLost:
-                if attempt == ATTEMPTS - 1:
-                    raise
-                await self._ask(self.info.version)
-
-    def _check(self, digest: "hashlib._Hash") -> None:
-        if digest.hexdigest() != self.info.sha256:
-            raise BlobDamaged(
-                f"{self._name!r} under {self._tag!r} came with another SHA-256 than it was put with"
-            )
-
-    async def _ask(self, version: str) -> None:
-        """Ask for it from where we are."""
-        words = wire.GetRequest(
-            tag=self._tag, name=self._name, credit=self._window, offset=self._offset, version=version
-        )
-        answer = await self._dispatcher.ask(MessageKind.GET, wire.encode_json(words))
-        self._stream = answer.stream
-        if answer.stream is None:
-            self._inline = memoryview(answer.body)
-        if not version:
-            self.info = BlobInfo.model_validate_json(answer.words)
+    return decode_json(wire.CountReply, answer.words).count

@@ -1,11 +1,13 @@
-"""The client's end of one endpoint: a DEALER socket, and whether a bridge answers there.
+"""One endpoint of a client: a DEALER socket, whether a bridge answers there, and the streams over it.
 
     connecting --- the bridge says Welcome ---> up --- disconnected, or silent ---> connecting
 
 Invariants:
-  - a link that lost its bridge gets a new socket, so nothing that was queued for the old one is ever sent;
-  - every message that had arrived is handed on before the loss is told;
-  - a link never gives up: it connects anew until it is closed. ZeroMQ's heartbeats find a peer that hangs.
+  - a connection that lost its bridge gets a new socket, so nothing that was queued for the old one is sent;
+  - every message that had arrived is handed on before the loss is reported;
+  - a connection never gives up: it reconnects until it is closed. ZeroMQ's heartbeats find a peer that hangs;
+  - flow control: chunks of a stream that have come and were not taken yet are at most the window that was
+    granted; a chunk is granted anew when one is taken.
 """
 
 import asyncio
@@ -17,13 +19,23 @@ import structlog
 
 from .. import wire
 from ..errors import BridgeDown
-from ..frames import FLUSH_AT, Buffer, Packet, receive, recv_monitor_message, send_all, zmq
-
-# MERGED bridge.client.connection: The client's side of a stream.
-#
-# Invariant: chunks that have come and were not taken yet are at most the window that was granted; a chunk
-# is granted anew when one is taken.
-#
+from ..frames import (
+    FLUSH_AT,
+    LAST_CHUNK,
+    BadFrames,
+    Buffer,
+    Header,
+    MessageKind,
+    Packet,
+    decode_json,
+    pack_encoded,
+    pack_message,
+    receive,
+    recv_monitor_message,
+    send_all,
+    unpack_messages,
+    zmq,
+)
 
 log = structlog.get_logger("bridge")
 
@@ -60,7 +72,7 @@ class CurveKeys:
 class ConnectionListener(Protocol):
     """Who hears of what happens."""
 
-    def on_message(self, link: "Connection", head: wire.Header, body: Buffer) -> None:
+    def on_message(self, link: "Connection", head: Header, body: Buffer) -> None:
         """A message about a request or a stream."""
 
     def on_tried(self, link: "Connection") -> None:
@@ -108,7 +120,7 @@ class Connection:
 
     def __repr__(self) -> str:
         state = "up" if self.welcome else f"down ({self.why})"
-        return f"<Link {self.endpoint}: {state}, {self.in_flight} in flight>"
+        return f"<Connection {self.endpoint}: {state}, {self.in_flight} in flight>"
 
     @property
     def has_room(self) -> bool:
@@ -175,7 +187,7 @@ class Connection:
         self._loop.add_reader(socket.FD, self._read)
         self._loop.add_reader(monitor.FD, self._watch)
         self._loop.call_soon(self._watch)
-        self.send(wire.pack(wire.MessageKind.HELLO, 0, wire.HelloRequest(client=self._name)))
+        self.send(pack_message(MessageKind.HELLO, 0, wire.HelloRequest(client=self._name)))
 
     def _watch(self) -> None:
         """Hear of a broken connection."""
@@ -227,22 +239,22 @@ class Connection:
             return False
         self.heard_at = self._loop.time()
         try:
-            for head, body in wire.unpack(frames):
+            for head, body in unpack_messages(frames):
                 self._handle(head, body)
                 if self._socket is None:
                     break
-        except wire.BadFrames as error:
+        except BadFrames as error:
             self.lose(f"it does not speak this dialect: {error}", 1.0)
         return True
 
-    def _handle(self, head: wire.Header, body: Buffer) -> None:
+    def _handle(self, head: Header, body: Buffer) -> None:
         if head.correlation:
             self._listener.on_message(self, head, body)
-        elif head.kind is wire.MessageKind.REPLY:
-            self.welcome = wire.decode_json(wire.Welcome, head.words)
+        elif head.kind is MessageKind.REPLY:
+            self.welcome = decode_json(wire.Welcome, head.words)
             self.tried = True
             self._listener.on_up(self)
-        elif head.kind is wire.MessageKind.ERROR:
+        elif head.kind is MessageKind.ERROR:
             self.lose(str(wire.error_from(head.words)), 1.0)
 
 
@@ -279,17 +291,17 @@ class ClientStream:
         self._timeout_s = timeout_s
         self._news = asyncio.Event()
 
-    def receive(self, head: wire.Header, body: Buffer) -> None:
+    def receive(self, head: Header, body: Buffer) -> None:
         """A message about it."""
         match head.kind:
-            case wire.MessageKind.CREDIT:
-                self.credit += wire.decode_json(wire.ChunkCredit, head.words).chunks
-            case wire.MessageKind.CHUNK:
-                self.chunks.append(ReceivedChunk(head.words, body, bool(head.flags & wire.LAST_CHUNK)))
-            case wire.MessageKind.REPLY:
+            case MessageKind.CREDIT:
+                self.credit += decode_json(wire.ChunkCredit, head.words).chunks
+            case MessageKind.CHUNK:
+                self.chunks.append(ReceivedChunk(head.words, body, bool(head.flags & LAST_CHUNK)))
+            case MessageKind.REPLY:
                 self.result = head.words
                 self.open = False
-            case wire.MessageKind.ERROR:
+            case MessageKind.ERROR:
                 self.error = wire.error_from(head.words)
                 self.open = False
         self._news.set()
@@ -300,10 +312,10 @@ class ClientStream:
         self.open = False
         self._news.set()
 
-    def send(self, kind: wire.MessageKind, words: bytes = b"", body: Buffer = b"") -> None:
+    def send(self, kind: MessageKind, words: bytes = b"", body: Buffer = b"") -> None:
         """A message about it, if the bridge still knows of it."""
         if self.open:
-            self.connection.send(wire.pack_raw(kind, self.number, words, body))
+            self.connection.send(pack_encoded(kind, self.number, words, body))
 
     async def wait_for_message(self) -> None:
         """Wait for the next message. Raises what went wrong; BridgeDown if none comes in time."""
@@ -328,8 +340,8 @@ async def upload(stream: ClientStream, pieces: AsyncIterator[memoryview]) -> byt
         if stream.error is not None:
             raise stream.error
         stream.credit -= 1
-        stream.send(wire.MessageKind.CHUNK, body=piece)
-    stream.send(wire.MessageKind.END)
+        stream.send(MessageKind.CHUNK, body=piece)
+    stream.send(MessageKind.END)
     while stream.result is None:
         await stream.wait_for_message()
     return stream.result
@@ -341,7 +353,7 @@ async def download(stream: ClientStream) -> AsyncIterator[memoryview]:
         while not stream.chunks:
             await stream.wait_for_message()
         chunk = stream.chunks.popleft()
-        stream.send(wire.MessageKind.CREDIT, ONE_CREDIT)
+        stream.send(MessageKind.CREDIT, ONE_CREDIT)
         if chunk.last:
             stream.open = False
         yield memoryview(chunk.data)

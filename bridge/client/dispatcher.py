@@ -22,8 +22,7 @@ import structlog
 from ...configs.data import BridgeSettings
 from .. import wire
 from ..errors import BridgeDown, SeparateStores
-from ..frames import Buffer, Packet, zmq
-from ..wire import MessageKind
+from ..frames import Buffer, Header, MessageKind, Packet, pack_encoded, pack_message, zmq
 from .connection import ClientStream, Connection, ConnectionLost, CurveKeys
 
 log = structlog.get_logger("bridge")
@@ -104,7 +103,7 @@ class Dispatcher:
         if self._closed:
             raise BridgeDown("this client is closed")
         number = next(self._numbers)
-        message = wire.pack_raw(kind, number, words, body)
+        message = pack_encoded(kind, number, words, body)
         now = self._loop.time()
         answer: asyncio.Future[Response] = self._loop.create_future()
         request = PendingRequest(number, message, repeat, now + self._request_s, answer)
@@ -156,7 +155,7 @@ class Dispatcher:
 
     # what links tell
 
-    def on_message(self, connection: Connection, head: wire.Header, body: Buffer) -> None:
+    def on_message(self, connection: Connection, head: Header, body: Buffer) -> None:
         """An answer, or a message about a stream."""
         request = self._requests.get(head.correlation)
         if request is None:
@@ -164,7 +163,7 @@ class Dispatcher:
             if stream is not None:
                 stream.receive(head, body)
             elif head.kind is MessageKind.CHUNK or head.kind is MessageKind.CREDIT:
-                connection.send(wire.pack_raw(MessageKind.ABORT, head.correlation, b""))
+                connection.send(pack_encoded(MessageKind.ABORT, head.correlation, b""))
             return
         if head.kind is MessageKind.REPLY:
             self._finish(request, connection)
@@ -200,8 +199,8 @@ class Dispatcher:
             return
         first = self._store_at or "the store that is meant"
         self._refusal = (
-            f"{first} and {connection.endpoint} have different stores, and what goes into one is not found in the "
-            "other; name one of them, or bridges that share a store"
+            f"{first} and {connection.endpoint} have different stores, and what goes into one is not found "
+            "in the other; name one of them, or bridges that share a store"
         )
         for each in self._connections:
             each.close()
@@ -260,9 +259,7 @@ class Dispatcher:
         if self._waiting:
             self._send_line()
 
-    def _opened(
-        self, request: PendingRequest, connection: Connection, head: wire.Header, body: Buffer
-    ) -> None:
+    def _opened(self, request: PendingRequest, connection: Connection, head: Header, body: Buffer) -> None:
         """The first message of a stream."""
         del self._requests[request.number]
         stream = ClientStream(request.number, connection, self._request_s)
@@ -357,7 +354,7 @@ class Dispatcher:
             self._kept_alive_at = now
             numbers = tuple(t.number for t in self._streams.values() if t.connection is connection and t.open)
             if numbers:
-                connection.send(wire.pack(MessageKind.KEEPALIVE, 0, wire.KeepAlive(streams=numbers)))
+                connection.send(pack_message(MessageKind.KEEPALIVE, 0, wire.KeepAlive(streams=numbers)))
 
 
 def _fail(request: PendingRequest, error: Exception) -> None:

@@ -1,4 +1,9 @@
-"""The two tiers as their users see them: the store behind the bridge, and the cache in front of it."""
+"""The two tiers as their users see them: the store behind the bridge, and the cache in front of it.
+
+A table that was stored as an Arrow file keeps its original, byte for byte, under a hidden tag beside its own:
+`docs/x.csv` is an Arrow file; the CSV is `.original/docs/x.csv`, and its SHA-256 stands in the Arrow file's
+meta data. It costs the store as much again as the file has, and the cache nothing.
+"""
 
 import glob
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -11,12 +16,6 @@ from ...configs.errors import AgentFactoryError, BadInput
 from ...messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
 from ..errors import BadName, NoSuchBlob
 from ..search.base import index_tag
-
-# MERGED bridge.client.tiered_store: Where the files lie that were stored as Arrow files: byte for byte, under a hidden tag beside theirs.
-#
-# `docs/x.csv` is an Arrow file; the CSV is `.original/docs/x.csv`, and the SHA-256 of it stands in the Arrow
-# file's meta data. It costs the store as much again as the file has, and the cache nothing.
-#
 
 T = TypeVar("T")
 Blob = tuple[str, str]

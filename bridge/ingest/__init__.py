@@ -1,1 +1,1 @@
-"""ingest: say what is in here."""
+"""From URIs to stored blobs: resolution, conversion, and puts with a report."""

@@ -1,4 +1,4 @@
-"""What is made of a blob's bytes before they are stored, by format.
+"""Conversion, checking and labelling of a blob's bytes before they are stored, by format. All of it blocks.
 
 - `arrow` turns tables into Arrow IPC files: CSV, JSON lines and Parquet, recognised by the suffix of the
   name (`.csv`, `.jsonl`, `.ndjson`, `.parquet`). The name stays; the content type says what it is now.
@@ -9,9 +9,9 @@
 - `csv`, `json`, `markdown` and `parquet` keep the bytes, and the content type says what they are.
 
 What a table holds comes back as it was: text stays text where a number would not write the same text
-again, and an object keeps the members that it has (`bridge.ingest.csv_tables`, `bridge.ingest.json_tables`). What no table
-can give back byte for byte (quotes, line ends, the order of members) the original has, which is stored
-beside it (`bridge.client.tiered_store`).
+again, and an object keeps the members that it has (`csv_tables`, `json_tables`). What no table can give back
+byte for byte (quotes, line ends, the order of members) the original has, which is stored beside it
+(`original_tag`).
 
 Tables are converted piece by piece, CSV and JSON lines in two readings. Columns that Parquet keeps as
 dictionaries are written out in full, since an Arrow file has room for one dictionary only. A CSV header that
@@ -32,7 +32,6 @@ from ...configs.errors import BadInput, CannotWrite
 from ...configs.printable import printable
 from ...messages.blobs import BlobMeta
 from ...messages.data import Format
-from . import conversion as formats
 from .content_types import ARROW_FILE, CONTENT_TYPES, CSV, JSON_LINES, PARQUET, TEXT, content_type_of
 from .sources import CHUNK_BYTES, FileSource, PendingBlob, StoredSource, file_source
 from .uri import printable_uri
@@ -40,7 +39,6 @@ from .uri import printable_uri
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# MERGED bridge.ingest.conversion: What is made of blobs to be before any is stored: checked, converted, labelled. All of it blocks.
 
 PIECE_BYTES = 8 << 20
 """Of a table that is converted; no line may be longer."""
@@ -191,14 +189,14 @@ class LazyTempDir:
 
 def is_table(blob: PendingBlob) -> bool:
     """Whether `arrow` converts it: a table by its name, and not an array that is only called like one."""
-    return not blob.meta.dtype and blob.meta.content_type != ARROW_FILE and formats.is_table_name(blob.name)
+    return not blob.meta.dtype and blob.meta.content_type != ARROW_FILE and is_table_name(blob.name)
 
 
 def with_content_type(blob: PendingBlob, form: Format) -> PendingBlob:
     """The blob with the content type that it has in this format, if its bytes stay."""
     if form in ("arrow", "binary") or (blob.meta.dtype and form != "text"):
         return blob
-    kind = formats.text_type(blob.name) if form == "text" else CONTENT_TYPES[form]
+    kind = text_type(blob.name) if form == "text" else CONTENT_TYPES[form]
     return replace(blob, meta=blob.meta.model_copy(update={"content_type": kind}))
 
 
@@ -206,14 +204,14 @@ def check_texts(blobs: Sequence[PendingBlob]) -> None:
     """Raises BadContent at the first that is not UTF-8, SourceChanged."""
     for blob in blobs:
         assert not isinstance(blob.source, StoredSource)
-        formats.check_text(blob.source.chunks(), blob.uri)
+        check_text(blob.source.chunks(), blob.uri)
 
 
 def convert_table(blob: PendingBlob, path: Path) -> PendingBlob:
     """The table as an Arrow file at `path`. Raises BadContent, SourceChanged, CannotWrite."""
     try:
         with open(path, "w+b") as out, _seekable(blob) as table:
-            formats.to_arrow(blob.name, table, out, blob.uri)
+            to_arrow(blob.name, table, out, blob.uri)
             original = _sha256(table)
         source = temporary_source(path, blob.uri)
     except OSError as error:

@@ -46,7 +46,8 @@ class UriResolver:
                 other = planned.setdefault(blob.name, blob)
                 if other is not blob:
                     raise uri.refuse(
-                        f"gives a blob named {printable_uri(blob.name)}, and so does {printable_uri(other.uri)}; "
+                        f"gives a blob named {printable_uri(blob.name)}, "
+                        f"and so does {printable_uri(other.uri)}; "
                         "expected names that differ"
                     )
         return list(planned.values())
@@ -75,7 +76,8 @@ class UriResolver:
         info = await self._store.stat(tag, name)
         if info is None:
             raise uri.refuse(
-                f"names a blob that is not there; expected a blob {printable_uri(name)} of tag {printable_uri(tag)}"
+                f"names a blob that is not there; "
+                f"expected a blob {printable_uri(name)} of tag {printable_uri(tag)}"
             )
         original = await self._store.stat(original_tag(tag), name) if info.meta.original else None
         return PendingBlob(

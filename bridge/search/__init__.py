@@ -1,1 +1,1 @@
-"""Passages of stored texts: cut, embedded, indexed, and found again."""
+"""Passage search: chunking, embedding, indexing, ranking."""

@@ -11,9 +11,8 @@ from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta
 from .. import wire
 from ..cache.base import CacheBackend, CacheUnavailable
 from ..errors import BridgeError, StoreError
-from ..frames import Buffer
+from ..frames import BadFrames, Buffer, Header, MessageKind, decode_json, pack_message, unpack_messages
 from ..store.base import BlobReader, Store
-from ..wire import MessageKind
 from .cache_api import reply_from_cache
 from .idempotency_cache import IdempotencyCache
 from .serial_executor import PipelinedJob, StoreJob
@@ -75,12 +74,12 @@ class BinaryApi:
     def receive(self, client: bytes, frames: list[Buffer], draining: bool) -> None:
         """The messages that came together."""
         try:
-            for head, body in wire.unpack(frames):
+            for head, body in unpack_messages(frames):
                 self._receive(client, head, body, draining)
-        except wire.BadFrames as error:  # where the next begins cannot be told
+        except BadFrames as error:  # where the next begins cannot be told
             self._refuse(client, error.correlation, error)
 
-    def _receive(self, client: bytes, head: wire.Header, body: Buffer, draining: bool) -> None:
+    def _receive(self, client: bytes, head: Header, body: Buffer, draining: bool) -> None:
         try:
             if (handler := self._handlers.get(head.kind)) is not None:
                 self._request(client, head, body, handler, draining)
@@ -89,7 +88,7 @@ class BinaryApi:
             elif head.kind is MessageKind.KEEPALIVE:
                 self._keep_alive(client, head)
             else:
-                raise wire.BadFrames(f"{head.kind.name} is for clients to receive")
+                raise BadFrames(f"{head.kind.name} is for clients to receive")
         except (BridgeError, StoreError) as error:
             self._refuse(client, head.correlation, error)
 
@@ -99,9 +98,7 @@ class BinaryApi:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _request(
-        self, client: bytes, head: wire.Header, body: Buffer, handler: Handler, draining: bool
-    ) -> None:
+    def _request(self, client: bytes, head: Header, body: Buffer, handler: Handler, draining: bool) -> None:
         if draining and head.kind is not MessageKind.STATISTICS:
             raise wire.Closing("this bridge is about to end")
         session = self._sessions.begin(client)
@@ -116,12 +113,14 @@ class BinaryApi:
     def _refuse(self, client: bytes, correlation: int, error: Exception) -> None:
         """Answer something that did not become a request."""
         self._sessions.note(error)
-        self._sessions.router.send(client, wire.pack(MessageKind.ERROR, correlation, wire.error_reply(error)))
+        self._sessions.router.send(
+            client, pack_message(MessageKind.ERROR, correlation, wire.error_reply(error))
+        )
 
     # requests
 
     def _hello(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
-        wire.decode_json(wire.HelloRequest, words)
+        decode_json(wire.HelloRequest, words)
         reply.answer(
             wire.Welcome(
                 pid=os.getpid(),
@@ -135,11 +134,9 @@ class BinaryApi:
         )
 
     def _put(self, reply: PendingReply, words: bytes, body: Buffer) -> None:
-        put = wire.decode_json(wire.PutRequest, words)
+        put = decode_json(wire.PutRequest, words)
         if len(body) > wire.INLINE_BYTES:
-            raise wire.BadFrames(
-                f"{len(body)} bytes in one message; more than {wire.INLINE_BYTES} are a stream"
-            )
+            raise BadFrames(f"{len(body)} bytes in one message; more than {wire.INLINE_BYTES} are a stream")
         if self._puts.answered(put.put_id, reply) or not self._puts.join(put.put_id, reply):
             return
         begin = partial(begin_storing, self._store, put.tag, put.name, put.meta, body)
@@ -148,7 +145,7 @@ class BinaryApi:
         self._config.executors.write((put.tag, put.name), PipelinedJob(begin, done, failed))
 
     def _put_open(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
-        put = wire.decode_json(wire.PutRequest, words)
+        put = decode_json(wire.PutRequest, words)
         if self._puts.answered(put.put_id, reply):
             return
         self._puts.replace(put.put_id)
@@ -157,7 +154,7 @@ class BinaryApi:
         self._puts.opened(put.put_id, stream)
 
     def _get(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
-        get = wire.decode_json(wire.GetRequest, words)
+        get = decode_json(wire.GetRequest, words)
         work = partial(read_value, self._store, get.tag, get.name, get.version, get.offset)
         done = partial(self._got, reply, get)
         self._config.executors.read((get.tag, get.name), StoreJob(work, done, reply.fail))
@@ -168,12 +165,12 @@ class BinaryApi:
             return
         try:
             DownloadStream(reply, self._config, found, get.offset, get.credit)
-        except wire.BadFrames as error:
+        except BadFrames as error:
             reply.fail(error)
             self._config.executors.executor().submit(StoreJob(found.close, _nothing, self._sessions.note))
 
     def _stat(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
-        stat = wire.decode_json(wire.StatRequest, words)
+        stat = decode_json(wire.StatRequest, words)
 
         def done(info: BlobInfo | None) -> None:
             reply.answer_raw(b"" if info is None else info.model_dump_json().encode())
@@ -182,12 +179,12 @@ class BinaryApi:
         self._config.executors.read((stat.tag, stat.name), StoreJob(work, done, reply.fail))
 
     def _list(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
-        asked = wire.decode_json(wire.ListRequest, words)
+        asked = decode_json(wire.ListRequest, words)
         work = partial(self._store.list, asked.tag_pattern, asked.name_pattern, asked.after, asked.limit)
         self._config.executors.executor().submit(StoreJob(work, reply.answer, reply.fail))
 
     def _search(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
-        asked = wire.decode_json(wire.SearchRequest, words)
+        asked = decode_json(wire.SearchRequest, words)
 
         def done(found: Sequence[BlobMatch] | None) -> None:
             reply.answer(wire.SearchReply(matches=None if found is None else tuple(found)))
@@ -196,7 +193,7 @@ class BinaryApi:
         self._config.executors.executor().submit(StoreJob(work, done, reply.fail))
 
     def _delete(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
-        asked = wire.decode_json(wire.DeleteRequest, words)
+        asked = decode_json(wire.DeleteRequest, words)
         work = partial(self._store.delete, asked.tag, asked.names)
         job = StoreJob(work, partial(_answer_count, reply), reply.fail)
         if len(asked.names) == 1:
@@ -205,12 +202,12 @@ class BinaryApi:
             self._config.executors.executor().submit(job)
 
     def _destroy(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
-        asked = wire.decode_json(wire.DestroyRequest, words)
+        asked = decode_json(wire.DestroyRequest, words)
         work = partial(self._store.destroy, asked.tags)
         self._config.executors.executor().submit(StoreJob(work, partial(_answer_count, reply), reply.fail))
 
     def _cache_word(self, reply: PendingReply, words: bytes, body: Buffer) -> None:
-        asked = wire.decode_json(wire.CacheRequest, words)
+        asked = decode_json(wire.CacheRequest, words)
         if self._cache is None:
             raise CacheUnavailable("this bridge serves no cache")
         task = asyncio.create_task(reply_from_cache(self._cache, reply, asked, bytes(body)))
@@ -219,34 +216,34 @@ class BinaryApi:
 
     # streams: what comes for one that has ended was on its way when its client was told so
 
-    def _chunk(self, client: bytes, head: wire.Header, body: Buffer) -> None:
+    def _chunk(self, client: bytes, head: Header, body: Buffer) -> None:
         stream = self._sessions.stream(client, head.correlation)
         if isinstance(stream, UploadStream):
             self._sessions.counters.bytes_in += len(body)
             stream.heard_at = time.monotonic()
             stream.chunk(body)
 
-    def _finish(self, client: bytes, head: wire.Header, _: Buffer) -> None:
+    def _finish(self, client: bytes, head: Header, _: Buffer) -> None:
         stream = self._sessions.stream(client, head.correlation)
         if isinstance(stream, UploadStream):
             stream.heard_at = time.monotonic()
             stream.finish()
 
-    def _credit(self, client: bytes, head: wire.Header, _: Buffer) -> None:
-        credit = wire.decode_json(wire.ChunkCredit, head.words)
+    def _credit(self, client: bytes, head: Header, _: Buffer) -> None:
+        credit = decode_json(wire.ChunkCredit, head.words)
         stream = self._sessions.stream(client, head.correlation)
         if isinstance(stream, DownloadStream):
             stream.heard_at = time.monotonic()
             stream.more(credit.chunks)
 
-    def _abort(self, client: bytes, head: wire.Header, _: Buffer) -> None:
+    def _abort(self, client: bytes, head: Header, _: Buffer) -> None:
         stream = self._sessions.stream(client, head.correlation)
         if stream is not None:
             stream.abort()
 
-    def _keep_alive(self, client: bytes, head: wire.Header) -> None:
+    def _keep_alive(self, client: bytes, head: Header) -> None:
         now = time.monotonic()
-        for correlation in wire.decode_json(wire.KeepAlive, head.words).streams:
+        for correlation in decode_json(wire.KeepAlive, head.words).streams:
             stream = self._sessions.stream(client, correlation)
             if stream is not None:
                 stream.heard_at = now
@@ -271,7 +268,7 @@ def read_value(store: Store, tag: str, name: str, version: str, offset: int) -> 
         if version and info.version != version:
             raise StoreError(f"{name!r} under {tag!r} has been put anew while it was being read")
         if offset > info.size:
-            raise wire.BadFrames(f"offset {offset} of a blob of {info.size} bytes")
+            raise BadFrames(f"offset {offset} of a blob of {info.size} bytes")
         if info.size > wire.INLINE_BYTES and offset < info.size:
             return reader
         value = SmallBlob(info.model_dump_json().encode(), reader.read(offset, info.size - offset))

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ..cache.base import CacheBackend, CacheUnavailable, ItemRefused
-from ..wire import BadFrames, CacheReply, CacheRequest
+from ..frames import BadFrames
+from ..wire import CacheReply, CacheRequest
 from .sessions import PendingReply
 
 

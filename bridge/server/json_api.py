@@ -19,7 +19,7 @@ from .. import wire
 from ..errors import BadName, BridgeError, NoSuchBlob
 from ..frames import Buffer, zmq
 from ..store.base import BlobReader, Store
-from . import json_protocol as json_dialect
+from . import json_protocol
 from .json_protocol import (
     BundleParams,
     DestroyParams,
@@ -54,7 +54,7 @@ DestroyTags = Callable[[Sequence[str]], Awaitable[int]]
 class PendingJsonReply:
     """One JSON request, until it is answered."""
 
-    __slots__ = ("delimiter", "peer", "reserved", "token")
+    __slots__ = ("delimiter", "request_id", "reserved", "session")
 
     def __init__(self, session: ClientSession, request_id: RequestId, delimiter: bool) -> None:
         self.session = session
@@ -91,19 +91,19 @@ class JsonApi:
         request_id = RequestId()
         try:
             if len(frames) != 1 or len(frames[0]) > self._max_message:
-                raise json_dialect.BadRequest(
+                raise json_protocol.BadRequest(
                     f"a request is one frame of at most {self._max_message} bytes; this one has "
                     f"{len(frames)} frames and {sum(map(len, frames))} bytes"
                 )
-            request_id, params = json_dialect.parse(frames[0])
-            if isinstance(params, json_dialect.BadRequest):
+            request_id, params = json_protocol.parse(frames[0])
+            if isinstance(params, json_protocol.BadRequest):
                 raise params
             if draining:
                 raise wire.Closing("this bridge is about to end")
             pending = PendingJsonReply(self._sessions.begin(client), request_id, delimiter)
         except BridgeError as error:
             self._sessions.note(error)
-            self._sessions.router.send_plain(client, json_dialect.failure(request_id, error), delimiter)
+            self._sessions.router.send_plain(client, json_protocol.failure(request_id, error), delimiter)
             return
         self._sessions.counters.bytes_in += len(frames[0])
         self._begin(pending, params)
@@ -172,15 +172,15 @@ class JsonApi:
         self._destroyed(pending, asked, await destroying)
 
     def _matched(self, pending: PendingJsonReply, infos: list[BlobInfo]) -> None:
-        self._answer(pending, json_dialect.matches(infos))
+        self._answer(pending, json_protocol.matches(infos))
 
     def _destroyed(self, pending: PendingJsonReply, asked: DestroyParams, blobs: int) -> None:
-        self._answer(pending, json_dialect.destroyed(asked.all_tags, blobs))
+        self._answer(pending, json_protocol.destroyed(asked.all_tags, blobs))
 
     def _retrieve(self, pending: PendingJsonReply, asked: RetrieveParams) -> None:
         def absent(error: Exception) -> None:
             if isinstance(error, NoSuchBlob):
-                self._send(pending, json_dialect.blob(pending.request_id, None))
+                self._send(pending, json_protocol.blob(pending.request_id, None))
             else:
                 self._fail(pending, error)
 
@@ -205,11 +205,11 @@ class JsonApi:
             self._budget.acquire_later(needed, read)
 
     def _answer(self, pending: PendingJsonReply, value: JsonValue) -> None:
-        self._send(pending, json_dialect.result(pending.request_id, value))
+        self._send(pending, json_protocol.result(pending.request_id, value))
 
     def _fail(self, pending: PendingJsonReply, error: Exception) -> None:
         self._sessions.note(error)
-        self._send(pending, json_dialect.failure(pending.request_id, error))
+        self._send(pending, json_protocol.failure(pending.request_id, error))
 
     def _send(self, pending: PendingJsonReply, reply: bytes) -> None:
         self._sessions.counters.bytes_out += len(reply)
@@ -245,7 +245,7 @@ def encode(reader: BlobReader, request_id: RequestId, limit: int) -> bytes:
                 f"{reader.info.name!r} has {reader.info.size} bytes, a JSON answer at most {limit}: "
                 "use the streaming client"
             )
-        return json_dialect.blob(request_id, reader.read(0, reader.info.size))
+        return json_protocol.blob(request_id, reader.read(0, reader.info.size))
     finally:
         reader.close()
 

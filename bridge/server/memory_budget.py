@@ -18,7 +18,7 @@ class MemoryBudget:
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
 
     def __repr__(self) -> str:
-        return f"<Budget: {self.used}/{self.total} bytes used, {len(self._waiting)} waiting>"
+        return f"<MemoryBudget: {self.used}/{self.total} bytes used, {len(self._waiting)} waiting>"
 
     def try_acquire(self, size: int) -> bool:
         """Reserve `size` bytes if there is room and nobody waits; whether there was."""

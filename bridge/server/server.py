@@ -1,15 +1,16 @@
-"""The bridge server, put together.
+"""The bridge server, assembled, and the process that runs it.
 
 Consumes: messages of both dialects on one ROUTER socket. Produces: answers. Waits for: the store, in
-threads. Unblocked by: the store's answers, and credit from clients.
+threads. Unblocked by: the store's answers, and credit from clients. As a process (`run`) it writes a
+readiness line to stdout and logs to stderr, and drains on SIGTERM.
 
 Invariants:
-  - memory is bounded whatever the clients do: values on their way are at most `buffer_mb` (`MemoryBudget`), plus
-    what ZeroMQ holds: at most `RECEIVE_HWM` messages that were not read yet and, for each client that does
-    not read its answers, `send_hwm` answers of at most `wire.INLINE_BYTES`;
+  - memory is bounded whatever the clients do: values in flight are at most `buffer_mb` (`MemoryBudget`),
+    plus what ZeroMQ holds: at most `RECEIVE_HWM` unread messages and, for each client that does not read
+    its answers, `send_hwm` answers of at most `wire.INLINE_BYTES`;
   - the streams of a client whose connection is lost are aborted within two ticks, those of one that is
     silent after a lease;
-  - at the end what is under way gets `drain_s`, new requests are refused, and the store is closed last.
+  - at the end what is in flight gets `drain_s`, new requests are refused, and the store is closed last.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ import structlog
 from ...configs.errors import BadInput
 from .. import wire
 from ..cache.base import CacheBackend
-from ..frames import AsyncioAuthenticator, Buffer, zmq
+from ..frames import MAGIC, AsyncioAuthenticator, Buffer, MessageKind, pack_message, zmq
 from ..store.base import Store
 from .binary_api import BinaryApi
 from .curve import check_endpoint, configure_curve, server_secret
@@ -39,8 +40,6 @@ from .sessions import RouterSocket, SessionTable
 from .settings import ServerSettings
 from .streams import StreamConfig
 
-# MERGED bridge.server.server: The server as a process: a readiness line on stdout, logs on stderr, an end in good order on SIGTERM.
-
 log = structlog.get_logger("bridge")
 
 RECEIVE_HWM = 512
@@ -49,7 +48,7 @@ TICK_S = 0.25
 LINGER_MS = 1000
 STORE_S = 20.0
 """At the end: for the store's calls that are under way."""
-PROBE = wire.pack(wire.MessageKind.KEEPALIVE, 0)
+PROBE = pack_message(MessageKind.KEEPALIVE, 0)
 
 
 class BridgeServer:
@@ -193,7 +192,7 @@ class BridgeServer:
         delimiter = len(frames) > 1 and not len(frames[0])
         if delimiter:
             del frames[0]
-        if frames and bytes(frames[0][:4]) == wire.MAGIC and not delimiter:
+        if frames and bytes(frames[0][:4]) == MAGIC and not delimiter:
             self._binary.receive(client, frames, self._draining)
         else:
             self._plain.receive(client, frames, delimiter, self._draining)

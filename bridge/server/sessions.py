@@ -1,11 +1,14 @@
-"""The server's socket: every message that is there is read in one turn of the loop.
+"""The server's ROUTER socket, and per-client accounting: requests and streams in flight.
 
 The socket's descriptor tells of changes only once (it is edge-triggered), so after every read to the end,
 and after every send, the socket is asked again.
 
 Invariants:
   - no call waits: a client that does not read its answers loses them, and nobody waits for it;
-  - answers to one client leave in the order in which they were given.
+  - answers to one client leave in the order in which they were given;
+  - a client is known only while something of it is in flight, so clients that come and go leave nothing;
+  - no client has more than `max_in_flight` requests in flight: the next is refused with Busy;
+  - each request is answered once.
 """
 
 import asyncio
@@ -21,16 +24,18 @@ from ...configs.errors import AgentFactoryError
 from ...messages.base import Message
 from .. import wire
 from ..cache.base import CacheUnavailable
-from ..frames import FLUSH_AT, SEPARATE_FRAME_BYTES, Buffer, Packet, receive, send_all, zmq
+from ..frames import (
+    FLUSH_AT,
+    SEPARATE_FRAME_BYTES,
+    Buffer,
+    MessageKind,
+    Packet,
+    pack_encoded,
+    receive,
+    send_all,
+    zmq,
+)
 from .memory_budget import MemoryBudget
-
-# MERGED bridge.server.sessions: Who asks, and what they are owed.
-#
-# Invariants:
-#   - a client is known only while something of it is under way, so clients that come and go leave nothing;
-#   - no client has more than `max_in_flight` requests under way: the next is refused with Busy;
-#   - each request is answered once.
-#
 
 log = structlog.get_logger("bridge")
 
@@ -228,7 +233,7 @@ class SessionTable:
 class PendingReply:
     """One request of our own dialect, until it is answered."""
 
-    __slots__ = ("_budget", "_held", "_peers", "correlation", "peer")
+    __slots__ = ("_budget", "_held", "_sessions", "correlation", "session")
 
     def __init__(self, sessions: SessionTable, session: ClientSession, correlation: int) -> None:
         self._sessions = sessions
@@ -249,20 +254,20 @@ class PendingReply:
 
     def answer_raw(self, words: bytes, body: Buffer = b"") -> None:
         """The same, with words that are JSON already."""
-        self.send(wire.MessageKind.REPLY, words, body)
+        self.send(MessageKind.REPLY, words, body)
         self.end()
 
     def fail(self, error: Exception) -> None:
         """An error as the answer, and the end of the request."""
         self._sessions.note(error)
-        self.send(wire.MessageKind.ERROR, wire.error_reply(error).model_dump_json().encode())
+        self.send(MessageKind.ERROR, wire.error_reply(error).model_dump_json().encode())
         self.end()
 
-    def send(self, kind: wire.MessageKind, words: bytes, body: Buffer = b"", flags: int = 0) -> None:
+    def send(self, kind: MessageKind, words: bytes, body: Buffer = b"", flags: int = 0) -> None:
         """A message about this request, which goes on."""
         self._sessions.counters.bytes_out += len(body)
         self._sessions.router.send(
-            self.session.identity, wire.pack_raw(kind, self.correlation, words, body, flags)
+            self.session.identity, pack_encoded(kind, self.correlation, words, body, flags)
         )
 
     def note(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Values in pieces: from a client into the store (`UploadStream`), and from the store to a client (`DownloadStream`).
+"""Chunked transfers: a client's value into the store (`UploadStream`), a stored one out (`DownloadStream`).
 
 Invariants:
   - every chunk that is on its way is reserved in the budget: from before it is granted (Incoming) or read
@@ -16,7 +16,7 @@ from functools import partial
 
 from ...messages.blobs import BlobInfo
 from .. import wire
-from ..frames import Buffer
+from ..frames import LAST_CHUNK, BadFrames, Buffer, MessageKind
 from ..store.base import BlobReader, BlobWriter
 from .memory_budget import MemoryBudget
 from .serial_executor import SerialExecutors, StoreJob
@@ -51,7 +51,7 @@ class _Stream(ABC):
         self._waiting = False
         self._ended = False
         if reply.correlation in reply.session.streams:
-            raise wire.BadFrames(f"stream {reply.correlation} is open already")
+            raise BadFrames(f"stream {reply.correlation} is open already")
         reply.session.streams[reply.correlation] = self
 
     def abort(self) -> None:
@@ -148,7 +148,7 @@ class UploadStream(_Stream):
     def chunk(self, body: Buffer) -> None:
         """The next piece has come."""
         if self._complete or not self._unreceived or len(body) > self._unreceived[0]:
-            self.fail(wire.BadFrames(f"a chunk of {len(body)} bytes that nobody has granted"))
+            self.fail(BadFrames(f"a chunk of {len(body)} bytes that nobody has granted"))
             return
         self._unreceived.popleft()
         self._received += len(body)
@@ -160,7 +160,7 @@ class UploadStream(_Stream):
             return
         self._complete = True
         if self._size not in {-1, self._received}:
-            self.fail(wire.BadFrames(f"{self._received} bytes have come, {self._size} were announced"))
+            self.fail(BadFrames(f"{self._received} bytes have come, {self._size} were announced"))
             return
         self._executor.submit(StoreJob(self._commit, self._done, self.fail))
 
@@ -180,9 +180,7 @@ class UploadStream(_Stream):
         """One message for all that was granted in this turn of the loop."""
         fresh, self._fresh = self._fresh, 0
         if not self._ended:
-            self._reply.send(
-                wire.MessageKind.CREDIT, wire.ChunkCredit(chunks=fresh).model_dump_json().encode()
-            )
+            self._reply.send(MessageKind.CREDIT, wire.ChunkCredit(chunks=fresh).model_dump_json().encode())
 
     def _open(self) -> None:
         self._writer = self._begin()
@@ -237,7 +235,7 @@ class DownloadStream(_Stream):
     def more(self, chunks: int) -> None:
         """The client has taken so many chunks, and has room for as many more."""
         if chunks > len(self._under_way) - self._reading:
-            self.fail(wire.BadFrames(f"credit for {chunks} chunks that were not sent"))
+            self.fail(BadFrames(f"credit for {chunks} chunks that were not sent"))
             return
         for _ in range(chunks):
             self._release()
@@ -265,7 +263,7 @@ class DownloadStream(_Stream):
         if self._ended:
             return
         words, self._info = self._info, b""
-        self._reply.send(wire.MessageKind.CHUNK, words, data, wire.LAST_CHUNK if last else 0)
+        self._reply.send(MessageKind.CHUNK, words, data, LAST_CHUNK if last else 0)
         self._advance()
 
     def _let_go(self) -> None:

@@ -1,1 +1,1 @@
-"""Stores: where blobs lie for good."""
+"""Durable stores of named blobs."""

@@ -55,7 +55,7 @@ class Catalog:
         tables = writer.tables
         self._blobs = tables["blobs"]
         self._sums = tables["sums"]
-        self._doomed = tables["tombstones"]
+        self._doomed = tables["doomed"]
         self._leases = tables["leases"]
 
     def begin_commit(self, entry: CatalogEntry, commit_hook: CommitHook) -> Callable[[], ChunkSet | None]:

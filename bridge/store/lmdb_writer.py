@@ -57,7 +57,7 @@ class _Job(Generic[ResultT]):
 
 
 class GroupCommitWriter:
-    """`max_bytes` limits live pages. `before_commit` runs before each commit, to flush what lies elsewhere."""
+    """An LMDB environment. `max_bytes` limits live pages; `before_commit` flushes what lies elsewhere."""
 
     def __init__(self, folder: Path, max_bytes: int, before_commit: Callable[[], None] | None = None) -> None:
         self._folder = folder

@@ -66,7 +66,7 @@ class Process:
         told = ServerSettings.model_validate({"endpoint": endpoint, "bridge": SMALL, **settings})
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bridge.memory_server", told.model_dump_json()],
+            [sys.executable, "-m", "tests.bridge.fake_store", told.model_dump_json()],
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,

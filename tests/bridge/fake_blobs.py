@@ -1,4 +1,4 @@
-"""Blobs in a dict, for tests of what is made of them."""
+"""Blobs in a dict, a store and a cache in memory, with what the bridge's client and the cache tier offer."""
 
 import asyncio
 import fnmatch
@@ -14,8 +14,6 @@ from typing import NamedTuple, TypeVar
 from agentfactory.bridge.errors import NoSuchBlob
 from agentfactory.configs.errors import AgentFactoryError
 from agentfactory.messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, NewBlob
-
-# MERGED tests.bridge.memory: A store and a cache in memory, with what the bridge's client and the cache tier offer to others.
 
 MARKDOWN = BlobMeta(content_type="text/markdown")
 PAGE = 3

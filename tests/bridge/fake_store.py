@@ -1,4 +1,7 @@
-"""A whole store in memory: real enough for the bridge, which takes any."""
+"""A whole store in memory: real enough for the bridge, which takes any. And how tests use a store.
+
+`python -m tests.bridge.fake_store SETTINGS_JSON`: the real server process over it.
+"""
 
 import fnmatch
 import glob
@@ -13,9 +16,6 @@ from agentfactory.bridge.server.server import run
 from agentfactory.bridge.server.settings import ServerSettings
 from agentfactory.bridge.store.base import Store
 from agentfactory.messages.blobs import BlobInfo, BlobMeta, BlobPage
-
-# MERGED tests.bridge.blob_words: What the tests of stores say often.
-# MERGED tests.bridge.memory_server: `python -m tests.bridge.memory_server SETTINGS_JSON`: the real server process over a store in memory.
 
 
 class FakeWriter:

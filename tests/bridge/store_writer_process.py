@@ -45,7 +45,7 @@ class WriterProcess:
 
     def __init__(self, kind: str, folder: Path, seed: int) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bridge.blob_maker", kind, str(folder), str(seed)],
+            [sys.executable, "-m", "tests.bridge.store_writer_process", kind, str(folder), str(seed)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

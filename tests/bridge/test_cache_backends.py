@@ -342,7 +342,7 @@ async def test_an_asker_cancelled_in_the_moment_in_which_its_turn_comes_passes_i
         await asyncio.wait((asker,))
         assert "0 busy" in repr(pool)
         pool.release(await pool.acquire())
-        assert repr(pool) == "<Connections: 0 busy, 1 idle, 0 waiting>"
+        assert repr(pool) == "<ConnectionPool: 0 busy, 1 idle, 0 waiting>"
     await pool.clear()
 
 

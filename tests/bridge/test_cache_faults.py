@@ -186,7 +186,7 @@ async def test_a_server_that_owes_is_not_asked_before_it_was_flushed() -> None:
     server.answered()
     clock.now = 100.0
     assert not server.may_read()
-    assert repr(server) == f"<Server {cache.name}: owing>"
+    assert repr(server) == f"<CacheServer {cache.name}: owing>"
     await server.wait_flushed()
     assert cache.flushes == ["failed", "done"]
     assert (server.may_read(), server.needs_flush, server.unhealthy) == (True, False, False)

@@ -268,7 +268,7 @@ async def _raw(tier: CacheTier, name: str) -> bytes:
 
 
 def _server(tier: CacheTier, name: str) -> CacheBackend:
-    return tier._slot("t", name).server.backend
+    return tier._route("t", name).server.backend
 
 
 async def test_somebody_elses_item_under_our_key_is_a_miss_and_is_replaced(tier: CacheTier) -> None:

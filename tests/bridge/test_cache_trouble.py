@@ -31,10 +31,10 @@ class Scene:
         self.others = [f"n{n}" for n in range(99) if self.home(f"n{n}") is self.well]
 
     def home(self, name: str) -> object:
-        return self.tier._slot("t", name).server.backend
+        return self.tier._route("t", name).server.backend
 
     def key(self, name: str) -> bytes:
-        return self.tier._slot("t", name).key
+        return self.tier._route("t", name).key
 
     @property
     def state(self) -> str:
@@ -166,11 +166,11 @@ async def test_what_waits_to_be_named_is_named_before_a_query_and_before_the_end
 async def test_no_more_homes_are_remembered_than_there_is_room_for(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tier_module, "_SLOTS", 4)
-    scene.tier._slots.clear()
+    monkeypatch.setattr(tier_module, "_MAX_ROUTES", 4)
+    scene.tier._routes.clear()
     for number in range(10):
         await scene.write(f"n{number}", b"%d" % number)
-        assert len(scene.tier._slots) == number % 4 + 1
+        assert len(scene.tier._routes) == number % 4 + 1
     assert [await scene.tier.get("t", f"n{number}") for number in range(10)] == [b"%d" % n for n in range(10)]
 
 

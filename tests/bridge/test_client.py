@@ -13,9 +13,9 @@ from agentfactory.bridge.cache.base import CacheUnavailable, CasValue
 from agentfactory.bridge.client.client import BridgeClient
 from agentfactory.bridge.client.remote_cache import RemoteCache
 from agentfactory.bridge.errors import BadName, BlobDamaged, BridgeDown, BridgeError, NoSuchBlob, StoreError
+from agentfactory.bridge.frames import BadFrames
 from agentfactory.bridge.server.server import BridgeServer
 from agentfactory.bridge.store.embedded import open_embedded
-from agentfactory.bridge.wire import BadFrames
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.messages.blobs import BlobMeta, NewBlob
 from tests.bridge.bridge_process import SMALL, connected, serving, told, until
@@ -131,8 +131,8 @@ async def test_neither_side_holds_more_of_a_stream_than_its_window() -> None:
             for _ in range(50):
                 await client.ping()
             assert served.server.statistics().buffered_bytes == window
-            (transfer,) = client._dispatcher._transfers.values()
-            assert len(transfer.chunks) <= SMALL.window_chunks
+            (stream,) = client._dispatcher._streams.values()
+            assert len(stream.chunks) <= SMALL.window_chunks
 
 
 async def test_a_stream_that_nobody_reads_to_its_end_is_let_go() -> None:
@@ -237,7 +237,11 @@ async def test_requests_go_to_all_endpoints_in_turn_and_skip_a_dead_one() -> Non
     async with serving() as one, serving() as two:
         both = SMALL.model_copy(update={"endpoints": (one.server.endpoint, dead, two.server.endpoint)})
         async with BridgeClient(both) as client:
-            await until(lambda: sum(link.welcome is not None for link in client._dispatcher._links) == 2)
+            await until(
+                lambda: (
+                    sum(connection.welcome is not None for connection in client._dispatcher._connections) == 2
+                )
+            )
             for _ in range(20):
                 await client.ping()
         first, second = (served.server.statistics().requests for served in (one, two))
@@ -249,7 +253,7 @@ async def test_a_put_that_is_sent_twice_is_done_once() -> None:
         served.store.gate.clear()
         for data in (b"x", BIG):
             putting = asyncio.create_task(client.put("docs", "a", data))
-            (link,) = client._dispatcher._links
+            (link,) = client._dispatcher._connections
             await until(lambda: served.server.statistics().in_flight)
             link.lose("cut by the test", 0.0)
             if data is not BIG:  # the first of the streams is given up by its client
@@ -267,7 +271,7 @@ async def test_a_stream_goes_on_over_another_connection() -> None:
             async for piece in blob:
                 got += piece
                 if len(got) in {65_536, 655_360}:
-                    client._dispatcher._links[0].lose("cut by the test", 0.0)
+                    client._dispatcher._connections[0].lose("cut by the test", 0.0)
         assert got == BIG
 
 
@@ -278,7 +282,7 @@ async def test_a_stream_does_not_go_on_in_another_version() -> None:
             taken = aiter(blob)
             await anext(taken)
             await client.put("docs", "a", BIG[::-1])
-            client._dispatcher._links[0].lose("cut by the test", 0.0)
+            client._dispatcher._connections[0].lose("cut by the test", 0.0)
             with pytest.raises(StoreError, match="has been put anew while it was being read"):
                 await exhaust(taken)
 
@@ -288,7 +292,7 @@ async def test_what_is_not_safe_to_repeat_fails_when_the_bridge_is_lost() -> Non
         await client.put("docs", "a", b"x")
         deleting = asyncio.create_task(client.delete("docs", ["a"]))
         await asyncio.sleep(0)
-        client._dispatcher._links[0].lose("cut by the test", 0.0)
+        client._dispatcher._connections[0].lose("cut by the test", 0.0)
         with pytest.raises(BridgeDown, match="cut by the test; this request may have been done or not"):
             await deleting
         assert await client.ping(b"again") == b"again"

@@ -9,7 +9,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 import pytest
 
-from agentfactory.bridge.ingest import conversion as formats
+from agentfactory.bridge.ingest import conversion
 from agentfactory.bridge.ingest.conversion import BadContent, check_text, to_arrow
 
 
@@ -27,8 +27,8 @@ def error(name: str, data: bytes) -> str:
 
 @pytest.fixture
 def piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "PIECE_BYTES", 256)
-    monkeypatch.setattr(formats, "ROWS", 10)
+    monkeypatch.setattr(conversion, "PIECE_BYTES", 256)
+    monkeypatch.setattr(conversion, "ROWS", 10)
 
 
 SPREAD = b"n,price,when,text,late\n" + b"".join(

@@ -7,8 +7,7 @@ import random
 
 from agentfactory.bridge import wire
 from agentfactory.bridge.client.client import BridgeClient
-from agentfactory.bridge.frames import zmq
-from agentfactory.bridge.wire import MessageKind
+from agentfactory.bridge.frames import MessageKind, pack_message, zmq
 from agentfactory.messages.base import Message
 from tests.bridge.bridge_process import SMALL, Process, process
 
@@ -45,7 +44,7 @@ METHODS = ("ping", "context_bundle", "context_query", "context_retrieve", "conte
 def ours(chance: random.Random) -> list[bytes]:
     """A message of our dialect; often one that fits the ones before it."""
     kind, words, body = chance.choice(WORDS)
-    packed = wire.pack(kind, chance.randrange(1, 6), words, body)
+    packed = pack_message(kind, chance.randrange(1, 6), words, body)
     return [bytes(frame) for frame in packed]
 
 

@@ -12,12 +12,12 @@ import pytest
 from agentfactory.bridge import wire
 from agentfactory.bridge.client.client import BridgeClient
 from agentfactory.bridge.errors import StoreFull, URIResolveError
-from agentfactory.bridge.frames import Packet, zmq
+from agentfactory.bridge.frames import Header, MessageKind, Packet, pack_message, unpack_messages, zmq
 from agentfactory.bridge.server.json_api import BundleResult
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.configs.errors import BadInput
 from agentfactory.messages.blobs import BlobMeta
-from tests.bridge import fake_store as memory_store
+from tests.bridge import fake_store
 from tests.bridge.bridge_process import Served, connected, process, serving, until
 from tests.bridge.fake_store import FakeStore
 
@@ -194,18 +194,18 @@ async def test_a_client_that_does_not_read_its_answers_does_not_stop_the_server(
 
 def opening(number: int, tag: str = "docs", size: int = -1) -> Packet:
     words = wire.PutRequest(tag=tag, name=str(number), put_id=f"test-{tag}-{number}", size=size)
-    return wire.pack(wire.MessageKind.PUT_OPEN, number, words)
+    return pack_message(MessageKind.PUT_OPEN, number, words)
 
 
-async def head_of(socket: zmq.asyncio.Socket) -> wire.Header:
+async def head_of(socket: zmq.asyncio.Socket) -> Header:
     frames = await socket.recv_multipart()
-    return next(wire.unpack(frames))[0]
+    return next(unpack_messages(frames))[0]
 
 
 async def test_a_stream_whose_client_is_silent_is_aborted_after_its_lease() -> None:
     async with serving(lease_s=1.5) as served, raw(zmq.DEALER, served.server.endpoint) as socket:
         await socket.send_multipart(opening(1))
-        assert (await head_of(socket)).kind is wire.MessageKind.CREDIT
+        assert (await head_of(socket)).kind is MessageKind.CREDIT
         assert (served.store.writers, served.server.statistics().streams) == (1, 1)
         await until(lambda: (served.store.writers, served.server.statistics().streams) == (0, 0))
         assert served.server.statistics().buffered_bytes == 0
@@ -229,7 +229,7 @@ async def test_the_streams_of_a_connection_that_is_lost_are_aborted() -> None:
     async with serving() as served:
         async with raw(zmq.DEALER, served.server.endpoint) as socket:
             await socket.send_multipart(opening(1))
-            assert (await head_of(socket)).kind is wire.MessageKind.CREDIT
+            assert (await head_of(socket)).kind is MessageKind.CREDIT
             assert served.store.writers == 1
         await until(lambda: (served.store.writers, served.server.statistics().clients) == (0, 0))
 
@@ -238,9 +238,9 @@ async def test_a_chunk_that_was_not_granted_ends_its_stream() -> None:
     async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
         await socket.send_multipart(opening(1, size=10))
         await head_of(socket)
-        await socket.send_multipart(wire.pack(wire.MessageKind.CHUNK, 1, body=b"x" * 11))
+        await socket.send_multipart(pack_message(MessageKind.CHUNK, 1, body=b"x" * 11))
         head = await head_of(socket)
-        assert (head.kind, head.correlation) == (wire.MessageKind.ERROR, 1)
+        assert (head.kind, head.correlation) == (MessageKind.ERROR, 1)
         assert "nobody has granted" in str(wire.error_from(head.words))
         await until(lambda: served.store.writers == 0)
         assert served.store.blobs == {}
@@ -250,8 +250,8 @@ async def test_a_put_that_is_shorter_than_it_said_is_not_kept() -> None:
     async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
         await socket.send_multipart(opening(1, size=10))
         await head_of(socket)
-        await socket.send_multipart(wire.pack(wire.MessageKind.CHUNK, 1, body=b"x" * 9))
-        await socket.send_multipart(wire.pack(wire.MessageKind.END, 1))
+        await socket.send_multipart(pack_message(MessageKind.CHUNK, 1, body=b"x" * 9))
+        await socket.send_multipart(pack_message(MessageKind.END, 1))
         assert "9 bytes have come, 10 were announced" in str(wire.error_from((await head_of(socket)).words))
         await until(lambda: served.store.writers == 0)
         assert served.store.blobs == {}
@@ -260,9 +260,9 @@ async def test_a_put_that_is_shorter_than_it_said_is_not_kept() -> None:
 async def test_credit_that_was_not_earned_ends_a_stream() -> None:
     async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
         keep(served.store, "docs", "a", BIG)
-        await socket.send_multipart(wire.pack(wire.MessageKind.GET, 1, wire.GetRequest(tag="docs", name="a")))
-        assert (await head_of(socket)).kind is wire.MessageKind.CHUNK
-        await socket.send_multipart(wire.pack(wire.MessageKind.CREDIT, 1, wire.ChunkCredit(chunks=500)))
+        await socket.send_multipart(pack_message(MessageKind.GET, 1, wire.GetRequest(tag="docs", name="a")))
+        assert (await head_of(socket)).kind is MessageKind.CHUNK
+        await socket.send_multipart(pack_message(MessageKind.CREDIT, 1, wire.ChunkCredit(chunks=500)))
         assert "credit for 500 chunks that were not sent" in str(
             wire.error_from((await head_of(socket)).words)
         )
@@ -270,12 +270,12 @@ async def test_credit_that_was_not_earned_ends_a_stream() -> None:
 
 
 async def test_a_write_that_fails_ends_its_stream_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(writer: memory_store.FakeWriter, chunk: bytes) -> None:
+    def full(writer: fake_store.FakeWriter, chunk: bytes) -> None:
         if len(writer._data) >= 65_536:
             raise StoreFull("the store is full")
         writer._data += chunk
 
-    monkeypatch.setattr(memory_store.FakeWriter, "write", full)
+    monkeypatch.setattr(fake_store.FakeWriter, "write", full)
     async with connected() as (client, served):
         with pytest.raises(StoreFull, match="the store is full"):
             await client.put("docs", "a", BIG)
@@ -284,18 +284,18 @@ async def test_a_write_that_fails_ends_its_stream_and_keeps_nothing(monkeypatch:
 
 
 async def test_what_follows_a_failed_write_does_not_make_a_torn_blob(monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(writer: memory_store.FakeWriter, chunk: bytes) -> None:
+    def write(writer: fake_store.FakeWriter, chunk: bytes) -> None:
         if chunk == b"bad":
             raise StoreFull("the store is full")
         writer._data += chunk
 
-    monkeypatch.setattr(memory_store.FakeWriter, "write", write)
+    monkeypatch.setattr(fake_store.FakeWriter, "write", write)
     async with serving() as served, raw(zmq.DEALER, served.server.endpoint) as socket:
         await socket.send_multipart(opening(1))
         await head_of(socket)
-        chunks = [wire.pack(wire.MessageKind.CHUNK, 1, body=data) for data in (b"bad", b"good")]
+        chunks = [pack_message(MessageKind.CHUNK, 1, body=data) for data in (b"bad", b"good")]
         await socket.send(
-            b"".join(frame for chunk in (*chunks, wire.pack(wire.MessageKind.END, 1)) for frame in chunk)
+            b"".join(frame for chunk in (*chunks, pack_message(MessageKind.END, 1)) for frame in chunk)
         )
         assert "the store is full" in str(wire.error_from((await head_of(socket)).words))
         await until(lambda: (served.store.writers, served.server.statistics().in_flight) == (0, 0))
@@ -346,7 +346,7 @@ async def test_at_its_end_the_server_lets_go_of_streams_that_do_not_end() -> Non
         for number in range(1, 9):
             await socket.send_multipart(opening(number))
         keep(served.store, "docs", "a", BIG)
-        await socket.send_multipart(wire.pack(wire.MessageKind.GET, 9, wire.GetRequest(tag="docs", name="a")))
+        await socket.send_multipart(pack_message(MessageKind.GET, 9, wire.GetRequest(tag="docs", name="a")))
         await until(lambda: (served.store.writers, served.store.readers) == (8, 1))
         await served.server.aclose()
         assert (served.store.writers, served.store.readers) == (0, 0)

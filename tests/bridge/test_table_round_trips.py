@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentfactory.bridge.ingest import conversion as formats
+from agentfactory.bridge.ingest import conversion
 from agentfactory.bridge.ingest.conversion import BadContent, to_arrow
 from agentfactory.bridge.ingest.json_tables import MISSING, NULL_MEANS
 
@@ -144,7 +144,7 @@ def test_each_field_of_csv_comes_back(rows: list[tuple[str, str]], quoted: bool,
     quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
     csv.writer(text, quoting=quoting, lineterminator="\r\n").writerows([("a", "b"), *rows])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "PIECE_BYTES", 2000 if small else 8 << 20)
+        patch.setattr(conversion, "PIECE_BYTES", 2000 if small else 8 << 20)
         table = arrow("x.csv", text.getvalue().encode())
     assert table.num_rows == len(rows)
     for name, place in (("a", 0), ("b", 1)):
@@ -237,7 +237,7 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(["a", "b", "é"]), VALUES, max_s
 def test_each_object_of_json_lines_comes_back(rows: list[dict[str, object]], small: bool) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "PIECE_BYTES", max(map(len, lines.splitlines())) + 1 if small else 8 << 20)
+        patch.setattr(conversion, "PIECE_BYTES", max(map(len, lines.splitlines())) + 1 if small else 8 << 20)
         try:
             table = arrow("x.jsonl", lines.encode())
         except BadContent as error:

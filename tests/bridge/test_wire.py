@@ -4,8 +4,16 @@ import pytest
 
 from agentfactory.bridge import wire
 from agentfactory.bridge.errors import BadName, BridgeError, NoSuchBlob, StoreError, StoreFull
-from agentfactory.bridge.frames import SEPARATE_FRAME_BYTES
-from agentfactory.bridge.wire import BadFrames, MessageKind
+from agentfactory.bridge.frames import (
+    MAGIC,
+    SEPARATE_FRAME_BYTES,
+    BadFrames,
+    MessageKind,
+    decode_json,
+    encode_json,
+    pack_message,
+    unpack_messages,
+)
 from agentfactory.configs.errors import BadInput, CannotWrite
 from agentfactory.messages.blobs import BlobMeta
 
@@ -13,38 +21,38 @@ from agentfactory.messages.blobs import BlobMeta
 @pytest.mark.parametrize("kind", list(MessageKind))
 def test_a_message_comes_back_as_it_went(kind: MessageKind) -> None:
     words = wire.PutRequest(tag="документы", name="a/b", put_id="p", meta=BlobMeta(shape=(2, 3)), size=7)
-    [(head, body)] = wire.unpack(wire.pack(kind, (1 << 64) - 1, words, b"bytes"))
+    [(head, body)] = unpack_messages(pack_message(kind, (1 << 64) - 1, words, b"bytes"))
     assert (head.kind, head.correlation, body) == (kind, (1 << 64) - 1, b"bytes")
-    assert wire.decode_json(wire.PutRequest, head.words) == words
+    assert decode_json(wire.PutRequest, head.words) == words
 
 
 @pytest.mark.parametrize(
     ("size", "frames"), [(0, 1), (SEPARATE_FRAME_BYTES - 1, 1), (SEPARATE_FRAME_BYTES, 2)]
 )
 def test_a_large_body_has_a_frame_of_its_own(size: int, frames: int) -> None:
-    packed = wire.pack(MessageKind.PUT, 1, wire.StatRequest(tag="a", name="b"), b"x" * size)
+    packed = pack_message(MessageKind.PUT, 1, wire.StatRequest(tag="a", name="b"), b"x" * size)
     assert len(packed) == frames
-    [(_, body)] = wire.unpack(packed)
+    [(_, body)] = unpack_messages(packed)
     assert body == b"x" * size
 
 
 def test_messages_that_travel_together_come_apart_in_their_order() -> None:
     large = b"x" * SEPARATE_FRAME_BYTES
     first, second, third = (
-        wire.pack(MessageKind.PING, n, body=b) for n, b in ((1, b""), (2, b"two"), (3, large))
+        pack_message(MessageKind.PING, n, body=b) for n, b in ((1, b""), (2, b"two"), (3, large))
     )
     together = [first[0] + second[0] + third[0], third[1], first[0]]
-    came = [(head.correlation, body) for head, body in wire.unpack(together)]
+    came = [(head.correlation, body) for head, body in unpack_messages(together)]
     assert came == [(1, b""), (2, b"two"), (3, large), (1, b"")]
 
 
 def test_no_more_messages_come_together_than_can_be_handled_in_one_turn() -> None:
-    (one,) = wire.pack(MessageKind.PING, 1)
+    (one,) = pack_message(MessageKind.PING, 1)
     with pytest.raises(BadFrames, match="more than 256 messages"):
-        list(wire.unpack([one * 257]))
+        list(unpack_messages([one * 257]))
 
 
-HEADER = wire.pack(MessageKind.PING, 5)[0]
+HEADER = pack_message(MessageKind.PING, 5)[0]
 
 
 @pytest.mark.parametrize(
@@ -52,33 +60,33 @@ HEADER = wire.pack(MessageKind.PING, 5)[0]
     [
         ([b""], "a header has 28 bytes, there are 0", 0),
         ([b"x" * 28], "magic", 0x7878787878787878),
-        ([wire.MAGIC + b"\x09" + b"\0" * 23], "version 9 of the dialect", 0),
-        ([wire.MAGIC + b"\x01\xfe" + b"\0" * 22], "unknown kind of message 254", 0),
+        ([MAGIC + b"\x09" + b"\0" * 23], "version 9 of the dialect", 0),
+        ([MAGIC + b"\x01\xfe" + b"\0" * 22], "unknown kind of message 254", 0),
         ([HEADER + b"more"], "a header has 28 bytes, there are 4", 0),
         (
-            [wire.pack(MessageKind.STAT, 5, wire.StatRequest(tag="a", name="b"))[0][:-1]],
+            [pack_message(MessageKind.STAT, 5, wire.StatRequest(tag="a", name="b"))[0][:-1]],
             "bytes of words, there are",
             5,
         ),
-        ([wire.pack(MessageKind.PUT, 5, body=b"abc")[0][:-1]], "a body of 3 bytes, there are 2", 5),
+        ([pack_message(MessageKind.PUT, 5, body=b"abc")[0][:-1]], "a body of 3 bytes, there are 2", 5),
         (
-            [wire.pack(MessageKind.PUT, 5, body=b"x" * SEPARATE_FRAME_BYTES)[0]],
+            [pack_message(MessageKind.PUT, 5, body=b"x" * SEPARATE_FRAME_BYTES)[0]],
             "a frame for the body, there is none",
             5,
         ),
-        ([wire.pack(MessageKind.PUT, 5, body=b"x" * SEPARATE_FRAME_BYTES)[0], b"xx"], "there are 2", 5),
+        ([pack_message(MessageKind.PUT, 5, body=b"x" * SEPARATE_FRAME_BYTES)[0], b"xx"], "there are 2", 5),
     ],
 )
 def test_what_is_no_message_is_refused_by_what_is_wrong(
     frames: list[bytes], words: str, correlation: int
 ) -> None:
     with pytest.raises(BadFrames, match=words) as refused:
-        list(wire.unpack(frames))
+        list(unpack_messages(frames))
     assert refused.value.correlation == correlation
 
 
 def test_what_came_before_a_damaged_message_is_still_read() -> None:
-    reading = wire.unpack([HEADER + b"x" * 28])
+    reading = unpack_messages([HEADER + b"x" * 28])
     assert next(reading)[0].correlation == 5
     with pytest.raises(BadFrames, match="magic"):
         next(reading)
@@ -90,12 +98,12 @@ def test_what_came_before_a_damaged_message_is_still_read() -> None:
 )
 def test_words_that_do_not_fit_are_refused_by_their_field(words: bytes, field: str) -> None:
     with pytest.raises(BadFrames, match=f"NameWords: {field}"):
-        wire.decode_json(wire.StatRequest, words)
+        decode_json(wire.StatRequest, words)
 
 
 def test_text_that_has_no_utf8_is_a_bad_name() -> None:
     with pytest.raises(BadName, match="UTF-8"):
-        wire.encode_json(wire.StatRequest(tag="\udcff", name="a"))
+        encode_json(wire.StatRequest(tag="\udcff", name="a"))
 
 
 @pytest.mark.parametrize("error", [NoSuchBlob("a"), StoreFull("b"), BadInput("c"), wire.Busy("d")])

@@ -1,1 +1,1 @@
-"""The store on IOWarp: its runtime, a client in a process of its own, and the shelf on top."""
+"""The store on IOWarp: its runtime, a client in a process of its own, and the chunk store on top."""

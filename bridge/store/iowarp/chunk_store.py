@@ -1,8 +1,14 @@
-"""Chunks as IOWarp blobs, under IOWarp's own tags, with names that a person recognises.
+"""The chunk store on IOWarp, and the supervisor that keeps IOWarp's runtime and client up.
 
-A blob `docs/a.md` of one chunk is the IOWarp blob `a.md@<version>.0.txt` of the tag `docs`; `.txt`
-ends the names of chunks of text, and those are indexed for `search`. Tags and names that are long or
-not printable are cut and, tags, given a hash.
+Chunks are IOWarp blobs under IOWarp's own tags, with names that a person recognises: a blob `docs/a.md` of
+one chunk is the IOWarp blob `a.md@<version>.0.txt` of the tag `docs`; `.txt` ends the names of chunks of
+text, and those are indexed for `search`. Tags and names that are long or not printable are cut and, tags,
+given a hash.
+
+The supervisor consumes requests from any thread; it waits for an answer, or for a new client when the old
+one is gone. Every request is idempotent (a chunk's name and bytes never change), so all are retried.
+
+Invariant: one thread starts, watches, restarts and stops both processes; it lives as long as they do.
 """
 
 import hashlib
@@ -32,142 +38,6 @@ from .client import (
     JsonHeader,
 )
 from .runtime import SEARCHABLE, IOWarpRuntime
-
-# MERGED bridge.store.iowarp.chunk_store: Keeps a runtime and a client up, and asks again what was asked while they were down.
-#
-# Consumes requests from any thread; waits for an answer, or for a new client when the old one is gone.
-# Every request may be asked twice: a chunk's name and bytes never change, so nothing is harmed.
-#
-# Invariant: one thread starts, watches, restarts and stops both processes; it lives as long as they do.
-#
-
-_CHUNK_BYTES: Final = 1 << 20
-_DISPLAY_CHARS: Final = 100
-_SPECIAL: Final = frozenset(r".^$*+?()[]{}|\\")
-
-
-class IOWarpChunkStore:
-    """Chunks in a supervised IOWarp. `used` bytes lie there already; `max_bytes` is the limit."""
-
-    chunk_bytes: int = _CHUNK_BYTES
-    put_threads: int = 32
-
-    def __init__(self, warp: IOWarpProcess, used: int, max_bytes: int) -> None:
-        self._warp = warp
-        self._used = used
-        self._max_bytes = max_bytes
-        self._guard = threading.Lock()
-        self._unsynced = False
-
-    def put(self, key: ChunkKey, number: int, data: bytes) -> None:
-        """Keep a chunk: it survives the end of the runtime, and after `sync` a power cut."""
-        with self._guard:
-            if self._used + len(data) > self._max_bytes:
-                raise StoreFull(
-                    f"the store holds {self._used} bytes, and {len(data)} more would pass its limit of "
-                    f"{self._max_bytes}; delete blobs, or raise store.max_gb"
-                )
-            self._used += len(data)
-        try:
-            self._warp.ask([PUT, tag_of(key.tag), _chunk_name(key, number), _is_text(key)], data)
-        except BaseException:
-            with self._guard:
-                self._used -= len(data)
-            raise
-        self._unsynced = True
-
-    def commit_hook(self, key: ChunkKey) -> CommitHook:
-        """Nothing: the ledger calls `sync` before it commits."""
-        return _nothing
-
-    def sync(self) -> None:
-        """Flush what was put to disk. Raises StoreError."""
-        if self._unsynced:
-            self._unsynced = False
-            try:
-                for path in self._warp.runtime.durable_files():
-                    _flush(path)
-            except OSError as error:
-                self._unsynced = True
-                raise StoreError(f"IOWarp's files cannot be flushed: {error}") from error
-
-    def get(self, key: ChunkKey, number: int, size: int) -> bytes:
-        """A chunk; zeros if it is not there."""
-        return self._warp.ask([GET, tag_of(key.tag), _chunk_name(key, number), size])[1]
-
-    def drop(self, chunk_sets: Iterable[ChunkSet]) -> None:
-        """Remove uploads."""
-        requests: list[Request] = []
-        freed = 0
-        for key, chunks, size in chunk_sets:
-            tag, text = tag_of(key.tag), _is_text(key)
-            requests += (([DELETE, tag, _chunk_name(key, n), text], b"") for n in range(chunks))
-            freed += size
-        self._warp.ask_all(requests)
-        with self._guard:
-            self._used -= freed
-
-    def drop_orphans(self, lease: str, is_live: Callable[[str], bool]) -> int:
-        """Remove uploads of a lease that no record knows."""
-        found = self._warp.ask([FIND, ".*", f".*@{lease}.*"])[0][1:]
-        orphans = [(tag, name) for tag, name in map(_pair, found) if not is_live(version_in(name))]
-        self._warp.ask_all([([DELETE, tag, name, name.endswith(SEARCHABLE)], b"") for tag, name in orphans])
-        return len({version_in(name) for _, name in orphans})
-
-    def search(self, tag: str, words: str, limit: int) -> list[tuple[str, str, float]]:
-        """Chunks of text under a tag that hold these words: name, version, score; the best first."""
-        pattern = "".join(f"\\{c}" if c in _SPECIAL else c for c in tag_of(tag))
-        hits = self._warp.ask([SEARCH, pattern, ".*", words, limit])[0][1:]
-        found = ((str(name), float(str(score))) for name, score in map(_pair, hits))
-        return [(name.rpartition("@")[0], version_in(name), score) for name, score in found if score > 0]
-
-    def close(self) -> None:
-        """Stop IOWarp."""
-        self._warp.stop()
-
-
-def tag_of(tag: str) -> str:
-    """The IOWarp tag that holds the blobs of a tag."""
-    if len(tag) <= _DISPLAY_CHARS and tag.isprintable():
-        return tag
-    return f"{display_name(tag)}~{hashlib.sha256(tag.encode()).hexdigest()[:32]}"
-
-
-def display_name(name: str) -> str:
-    """A name as IOWarp's names begin with it."""
-    return "".join(c if c.isprintable() else "?" for c in name[:_DISPLAY_CHARS])
-
-
-def version_in(chunk_name: str) -> str:
-    """The version in the name of a chunk."""
-    return chunk_name.rpartition("@")[2].partition(".")[0]
-
-
-def _chunk_name(key: ChunkKey, number: int) -> str:
-    return f"{display_name(key.name)}@{key.version}.{number}{SEARCHABLE if _is_text(key) else ''}"
-
-
-def _is_text(key: ChunkKey) -> bool:
-    return key.content_type.startswith("text/")
-
-
-def _pair(item: object) -> tuple[str, str]:
-    assert isinstance(item, list)
-    first, second = item
-    return first, second
-
-
-def _nothing(txn: Txn) -> None:
-    pass
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fdatasync(handle)
-    finally:
-        os.close(handle)
-
 
 _LOG = logging.getLogger(__name__)
 _MAX_IN_FLIGHT: Final = 32
@@ -298,3 +168,131 @@ class IOWarpProcess:
                     stack.callback(os.close, handle)
                     poll.register(handle, select.POLLIN)
             poll.poll(None if limit_s is None else limit_s * 1000)
+
+
+_CHUNK_BYTES: Final = 1 << 20
+_DISPLAY_CHARS: Final = 100
+_SPECIAL: Final = frozenset(r".^$*+?()[]{}|\\")
+
+
+class IOWarpChunkStore:
+    """Chunks in a supervised IOWarp. `used` bytes lie there already; `max_bytes` is the limit."""
+
+    chunk_bytes: int = _CHUNK_BYTES
+    put_threads: int = 32
+
+    def __init__(self, warp: IOWarpProcess, used: int, max_bytes: int) -> None:
+        self._warp = warp
+        self._used = used
+        self._max_bytes = max_bytes
+        self._guard = threading.Lock()
+        self._unsynced = False
+
+    def put(self, key: ChunkKey, number: int, data: bytes) -> None:
+        """Keep a chunk: it survives the end of the runtime, and after `sync` a power cut."""
+        with self._guard:
+            if self._used + len(data) > self._max_bytes:
+                raise StoreFull(
+                    f"the store holds {self._used} bytes, and {len(data)} more would pass its limit of "
+                    f"{self._max_bytes}; delete blobs, or raise store.max_gb"
+                )
+            self._used += len(data)
+        try:
+            self._warp.ask([PUT, tag_of(key.tag), _chunk_name(key, number), _is_text(key)], data)
+        except BaseException:
+            with self._guard:
+                self._used -= len(data)
+            raise
+        self._unsynced = True
+
+    def commit_hook(self, key: ChunkKey) -> CommitHook:
+        """Nothing: the ledger calls `sync` before it commits."""
+        return _nothing
+
+    def sync(self) -> None:
+        """Flush what was put to disk. Raises StoreError."""
+        if self._unsynced:
+            self._unsynced = False
+            try:
+                for path in self._warp.runtime.durable_files():
+                    _flush(path)
+            except OSError as error:
+                self._unsynced = True
+                raise StoreError(f"IOWarp's files cannot be flushed: {error}") from error
+
+    def get(self, key: ChunkKey, number: int, size: int) -> bytes:
+        """A chunk; zeros if it is not there."""
+        return self._warp.ask([GET, tag_of(key.tag), _chunk_name(key, number), size])[1]
+
+    def drop(self, chunk_sets: Iterable[ChunkSet]) -> None:
+        """Remove uploads."""
+        requests: list[Request] = []
+        freed = 0
+        for key, chunks, size in chunk_sets:
+            tag, text = tag_of(key.tag), _is_text(key)
+            requests += (([DELETE, tag, _chunk_name(key, n), text], b"") for n in range(chunks))
+            freed += size
+        self._warp.ask_all(requests)
+        with self._guard:
+            self._used -= freed
+
+    def drop_orphans(self, lease: str, is_live: Callable[[str], bool]) -> int:
+        """Remove uploads of a lease that no record knows."""
+        found = self._warp.ask([FIND, ".*", f".*@{lease}.*"])[0][1:]
+        orphans = [(tag, name) for tag, name in map(_pair, found) if not is_live(version_in(name))]
+        self._warp.ask_all([([DELETE, tag, name, name.endswith(SEARCHABLE)], b"") for tag, name in orphans])
+        return len({version_in(name) for _, name in orphans})
+
+    def search(self, tag: str, words: str, limit: int) -> list[tuple[str, str, float]]:
+        """Chunks of text under a tag that hold these words: name, version, score; the best first."""
+        pattern = "".join(f"\\{c}" if c in _SPECIAL else c for c in tag_of(tag))
+        hits = self._warp.ask([SEARCH, pattern, ".*", words, limit])[0][1:]
+        found = ((str(name), float(str(score))) for name, score in map(_pair, hits))
+        return [(name.rpartition("@")[0], version_in(name), score) for name, score in found if score > 0]
+
+    def close(self) -> None:
+        """Stop IOWarp."""
+        self._warp.stop()
+
+
+def tag_of(tag: str) -> str:
+    """The IOWarp tag that holds the blobs of a tag."""
+    if len(tag) <= _DISPLAY_CHARS and tag.isprintable():
+        return tag
+    return f"{display_name(tag)}~{hashlib.sha256(tag.encode()).hexdigest()[:32]}"
+
+
+def display_name(name: str) -> str:
+    """A name as IOWarp's names begin with it."""
+    return "".join(c if c.isprintable() else "?" for c in name[:_DISPLAY_CHARS])
+
+
+def version_in(chunk_name: str) -> str:
+    """The version in the name of a chunk."""
+    return chunk_name.rpartition("@")[2].partition(".")[0]
+
+
+def _chunk_name(key: ChunkKey, number: int) -> str:
+    return f"{display_name(key.name)}@{key.version}.{number}{SEARCHABLE if _is_text(key) else ''}"
+
+
+def _is_text(key: ChunkKey) -> bool:
+    return key.content_type.startswith("text/")
+
+
+def _pair(item: object) -> tuple[str, str]:
+    assert isinstance(item, list)
+    first, second = item
+    return first, second
+
+
+def _nothing(txn: Txn) -> None:
+    pass
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fdatasync(handle)
+    finally:
+        os.close(handle)

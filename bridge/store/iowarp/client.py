@@ -1,13 +1,18 @@
-"""The process that holds IOWarp's client library.
+"""The process that holds IOWarp's client library: the pipe to it, the process itself, and the bridge's end.
 
 The library reaches one runtime for as long as its process lives, and cannot go on when that runtime is
-gone; a fault in it ends its process. So it gets a process that may die: this one. It consumes frames
+gone; a fault in it ends its process. So it gets a process that may die. That consumes frames
 from the socket it inherited, issues every request to the runtime at once and answers in order, as the
 runtime completes them. It ends when the bridge goes away, or when the runtime leaves a request open
-for longer than the limit; the bridge then starts another one.
+for longer than the limit; the bridge (`ClientProcess`) then starts another one.
+
+A frame is two lengths, a JSON head and raw bytes. A request's head is a word and its arguments, an
+answer's is `ok` and the results, or `refused` and why. Requests are answered in the order they came in.
 
 Seen with iowarp-core 2.3: a get of what is not there, or of more than is there, comes back as zeros with
 success. Whoever asks has to check what comes.
+
+The client process imports this module: it needs nothing but the standard library.
 """
 
 import importlib
@@ -32,13 +37,51 @@ from ...errors import StoreError
 if TYPE_CHECKING:
     from .runtime import IOWarpRuntime
 
-# MERGED bridge.store.iowarp.client: The bridge's end of the client process: requests go out at once, answers come back in order.
-# MERGED bridge.store.iowarp.client: What the bridge and the process that holds IOWarp's client say to each other.
-#
-# A frame is two lengths, a JSON head and raw bytes. A request's head is a word and its arguments, an
-# answer's is `ok` and the results, or `refused` and why. Requests are answered in the order they came in.
-# This module is imported by the client process: it needs nothing but the standard library.
-#
+
+_LENGTHS: Final = struct.Struct(">II")
+
+PUT: Final = "put"
+"""[tag, name, searchable] with the bytes -> []"""
+GET: Final = "get"
+"""[tag, name, size] -> [] with the bytes, or with zeros if there is no such blob"""
+DELETE: Final = "delete"
+"""[tag, name, searchable] -> []"""
+FIND: Final = "find"
+"""[tag pattern, name pattern], regular expressions -> [[tag, name], …]"""
+SEARCH: Final = "search"
+"""[tag pattern, name pattern, words, limit] -> [[name, score], …], the best first"""
+
+JsonHeader = list[object]
+
+
+def send(link: socket.socket, head: JsonHeader, data: bytes | memoryview = b"") -> None:
+    """Send one frame."""
+    packed = json.dumps(head).encode()
+    start = _LENGTHS.pack(len(packed), len(data)) + packed
+    if len(data) < 1 << 16:
+        link.sendall(start + data)
+    else:
+        link.sendall(start)
+        link.sendall(data)
+
+
+def receive(link: socket.socket) -> tuple[JsonHeader, bytes]:
+    """Receive one frame. Raises EOFError at the end, OSError."""
+    head_size, data_size = _LENGTHS.unpack(_exactly(link, _LENGTHS.size))
+    head: JsonHeader = json.loads(_exactly(link, head_size))
+    return head, _exactly(link, data_size)
+
+
+def _exactly(link: socket.socket, size: int) -> bytes:
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    while view:
+        got = link.recv_into(view)
+        if not got:
+            raise EOFError
+        view = view[got:]
+    return bytes(buffer)
+
 
 CORE_POOL: Final = 512
 INDEX_POOL: Final = 564
@@ -182,7 +225,8 @@ def main() -> None:
 _MAX_UNANSWERED: Final = 64
 _BOOTSTRAP: Final = (
     "import sys; sys.path[:] = {path!r}; "
-    "from agentfactory.bridge.store.iowarp.exec_with_pdeathsig import die_with_parent; die_with_parent({parent}); "
+    "from agentfactory.bridge.store.iowarp.exec_with_pdeathsig import die_with_parent; "
+    "die_with_parent({parent}); "
     "from agentfactory.bridge.store.iowarp.client import main; main()"
 )
 
@@ -273,48 +317,3 @@ def _limit_sends(link: socket.socket, limit_s: float) -> None:
     seconds, part = divmod(limit_s, 1.0)
     limit = struct.pack("@ll", int(seconds), int(part * 1e6))
     link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-
-_LENGTHS: Final = struct.Struct(">II")
-
-PUT: Final = "put"
-"""[tag, name, searchable] with the bytes -> []"""
-GET: Final = "get"
-"""[tag, name, size] -> [] with the bytes, or with zeros if there is no such blob"""
-DELETE: Final = "delete"
-"""[tag, name, searchable] -> []"""
-FIND: Final = "find"
-"""[tag pattern, name pattern], regular expressions -> [[tag, name], …]"""
-SEARCH: Final = "search"
-"""[tag pattern, name pattern, words, limit] -> [[name, score], …], the best first"""
-
-JsonHeader = list[object]
-
-
-def send(link: socket.socket, head: JsonHeader, data: bytes | memoryview = b"") -> None:
-    """Send one frame."""
-    packed = json.dumps(head).encode()
-    start = _LENGTHS.pack(len(packed), len(data)) + packed
-    if len(data) < 1 << 16:
-        link.sendall(start + data)
-    else:
-        link.sendall(start)
-        link.sendall(data)
-
-
-def receive(link: socket.socket) -> tuple[JsonHeader, bytes]:
-    """Receive one frame. Raises EOFError at the end, OSError."""
-    head_size, data_size = _LENGTHS.unpack(_exactly(link, _LENGTHS.size))
-    head: JsonHeader = json.loads(_exactly(link, head_size))
-    return head, _exactly(link, data_size)
-
-
-def _exactly(link: socket.socket, size: int) -> bytes:
-    buffer = bytearray(size)
-    view = memoryview(buffer)
-    while view:
-        got = link.recv_into(view)
-        if not got:
-            raise EOFError
-        view = view[got:]
-    return bytes(buffer)

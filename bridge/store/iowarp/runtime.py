@@ -76,7 +76,7 @@ class IOWarpRuntime:
     def start(self) -> None:
         """Start the process and wait until its ports are open. Raises StoreError, OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        launcher = str(Path(__file__).with_name("launch.py"))
+        launcher = str(Path(__file__).with_name("exec_with_pdeathsig.py"))
         program = str(self._package / "bin" / "clio_run")
         for _ in range(_TRIES):
             self._clear_links()

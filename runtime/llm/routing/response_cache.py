@@ -84,7 +84,7 @@ class NamedBlob(Protocol):
 
 
 class BlobCacheTier(Protocol):
-    """The part of the cache tier (`bridge.client.tiered_store.BlobCache`) that is used here. It raises nothing."""
+    """The part of the cache tier (`BlobCache`) that is used here. It raises nothing."""
 
     async def read_through(
         self, tag: str, name: str, load: Callable[[], Awaitable[bytes | None]], force: bool = False

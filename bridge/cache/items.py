@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from ...configs.data import CacheSettings
+from .base import CacheUnavailable
 from .servers import CacheServer, KeyRoute
 
 VALUE = b"af1="
@@ -133,6 +134,16 @@ class ValueCodec:
         for key, part in zip(listed.keys(self._prefix), parts, strict=True):
             await route.server.backend.set(key, part, self._ttl_s)
         return listed.pack()
+
+    async def try_pack(self, route: KeyRoute, value: bytes | None) -> bytes | None:
+        """The item for a value; None if there is none, it is too large, or its parts found no room."""
+        if value is None or not self.cacheable(value):
+            return None
+        try:
+            return await self.pack(route, value)
+        except CacheUnavailable as error:
+            route.server.failed(error)
+            return None
 
     async def join(self, route: KeyRoute, item: bytes) -> bytes | None:
         """The value that an item stands for; None if it stands for none, or a part is missing.

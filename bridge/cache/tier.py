@@ -1,71 +1,31 @@
-"""The cache tier: cached bytes in front of the store, never stale ones.
-
-A key's home (one server, see `bridge.cache.servers`) holds a value, a writer's mark, a reader's mark, or
-nothing. A writer's mark names all the writers that hold the key now. Marks live for `mark_s`, and writers
-renew theirs while a put lasts.
-
-A hit: one `get` of one key. A reader that finds
-  - nothing: adds a reader's mark, takes the key's token, loads from the store, then stores the value by
-    `compare_and_set` with that token;
-  - a reader's mark, or a list of parts one of which is gone: takes its token, and goes on likewise;
-  - a writer's mark, or no server: loads from the store and stores nothing.
-A writer puts its name on the key in place of a value or beside other names, takes the key's token, puts to
-the store, and then stores the value by `compare_and_set` with that token. If it was not alone from the
-first step to the last, it takes its name away instead, and caches nothing; the last one leaves the key to
-the readers. A writer whose name is gone (evicted, flushed) leaves a mark that nobody takes away.
-
-Why nothing stale is read after a write has returned:
-  1. A value enters the cache only by `compare_and_set` on a token that was taken before the load or the
-     put began. So it fails if anybody has changed the key since, and a request that arrives late (after a
-     timeout, from a dead process) can do no harm: late values fail, late marks only cost a hit.
-  2. A reader's value: every writer changes the key before its put and once more after it. A reader that
-     took its token before either fails; one that took it after both has loaded what was put.
-  3. A writer's value: it stays only if no other writer was at the key from before its put to after it, so
-     the store holds what it put.
-  4. A writer that dies between its put and its last step leaves its name. Until that expires nothing is
-     cached, whoever else writes or reads; then the next reader loads what is stored.
-  5. Reads that wait for a load of another read carry the same reader's mark, so that no writer came
-     between, or have asked before that load began.
-  6. Marks or values that are evicted are gone: tokens on them fail, and the writer leaves a mark.
-  7. A server that a writer cannot reach is flushed before this process uses it again.
-Destroying is writing: `delete_through` marks what it was told of, and after the delete also what the
-store says it removed, which covers puts that came between.
-
-What remains:
-  - Other processes, if they do reach a server which a writer does not reach, read old values there until
-    the writer's flush arrives (tried at once and every `retry_s`); if the writer's process ends before,
-    until they expire (`default_ttl`).
-  - The same if a writer dies in the middle whose mark was evicted, or one that destroys a blob that it
-    had not expected; or if a put that failed takes effect only when its mark has expired.
-  - Clocks of hosts that differ by more than `mark_s`: the name of a dead writer may go too early.
-  - Servers that join while they hold old values: see `bridge.cache.servers`.
-"""
+"""The read path of the cache tier, fill leases with it (see `bridge.cache`), and the tier as a whole."""
 
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from fnmatch import translate
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ...configs.data import CacheSettings
-from ...configs.errors import AgentFactoryError
-from .base import CacheBackend, CacheUnavailable
-from .fill_leases import FillLease, FillLeases, Load
+from .base import CacheBackend, CacheUnavailable, CasValue
 from .index import Blob, CacheIndex
-from .items import HEAD, PARTS, VALUE, ValueCodec, batches, cache_key, fill_lease
+from .items import FILL_LEASE, HEAD, PARTS, VALUE, WRITE_LEASE, ValueCodec, batches, cache_key, fill_lease
 from .servers import CacheServer, CacheServers, KeyRoute, TierStatistics
-from .write_leases import RELEASED_S, WriteLease, WriteLeases
+from .write_leases import RELEASED_S
+from .writer import CacheWriter
 
-T = TypeVar("T")
-R = TypeVar("R")
 LEASE_S = 60
-"""Life of a mark: twice the time that the bridge gives a request."""
+"""Life of a lease: twice the time that the bridge gives a request."""
 _MAX_ROUTES = 1 << 16
 """Keys that are remembered with their homes."""
 _KEYS_PER_TRIP = 64
 """Keys that are asked for at a time."""
+
+
+Load = Callable[[], Awaitable[bytes | None]]
+Loading = asyncio.Task[bytes | None]
 
 
 @lru_cache
@@ -81,10 +41,122 @@ class CachedBlob(NamedTuple):
     size: int
 
 
+class FillLease(NamedTuple):
+    """A reader's lease on a key, its own or another reader's, and the token that a fill needs."""
+
+    mark: bytes
+    token: int
+
+
+class InFlightLoad(NamedTuple):
+    """A load in flight, and the lease under which it began."""
+
+    mark: bytes
+    task: Loading
+
+
+class FillLeases:
+    """Fill leases, and single-flight loads where sharing is safe."""
+
+    def __init__(self, values: ValueCodec, lease_s: int) -> None:
+        self.shared = 0
+        """Reads that waited for the load of another one."""
+        self._values = values
+        self._lease_s = lease_s
+        self._in_flight: dict[bytes, InFlightLoad] = {}
+        self._queued: dict[bytes, Loading] = {}
+        """Loads without a lease that have not begun; at most one for a key."""
+        self._running: dict[bytes, Loading] = {}
+        """Those that have; at most one for a key."""
+        self._tasks: set[Loading] = set()
+
+    async def take(self, route: KeyRoute) -> FillLease | bytes | None:
+        """A lease, or the value if it has come meanwhile, or None: nothing may be stored now."""
+        server = route.server
+        if not server.may_read():
+            return None
+        try:
+            await server.backend.add(route.key, fill_lease(), self._lease_s)
+            held = await server.backend.gets(route.key)
+            if held is not None and not held.value.startswith((FILL_LEASE, WRITE_LEASE)):
+                value = await self._values.join(route, held.value)
+                if value is not None:
+                    return value
+                held = await self._take_over(route, held)
+        except CacheUnavailable:
+            server.failed()
+            return None
+        server.answered()
+        return FillLease(*held) if held is not None and held.value.startswith(FILL_LEASE) else None
+
+    async def load(self, route: KeyRoute, lease: FillLease, load: Load) -> bytes | None:
+        """What `load` returns, called by the first who misses under this lease. Raises what it raises."""
+        in_flight = self._in_flight.get(route.key)
+        if in_flight is not None and in_flight.mark == lease.mark:
+            self.shared += 1
+        else:
+            in_flight = self._in_flight[route.key] = InFlightLoad(lease.mark, self._start(load))
+            in_flight.task.add_done_callback(lambda _: self._landed(route.key, in_flight))
+        return await asyncio.shield(in_flight.task)
+
+    async def load_without_lease(self, route: KeyRoute, load: Load) -> bytes | None:
+        """What `load` returns. Raises what it raises.
+
+        Nothing is known of the key, so a load is shared only by those who asked before it began: while one
+        is under way, all who come wait for the next. A server that is down does not send every reader of a
+        key to the store.
+        """
+        task = self._queued.get(route.key)
+        if task is None:
+            task = self._queued[route.key] = self._start(lambda: self._in_turn(route.key, load))
+        else:
+            self.shared += 1
+        return await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        """Give up the loads under way."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _in_turn(self, key: bytes, load: Load) -> bytes | None:
+        task = self._queued[key]
+        try:
+            while (running := self._running.get(key)) is not None:
+                await asyncio.wait((running,))
+        finally:
+            del self._queued[key]
+        self._running[key] = task
+        try:
+            return await load()
+        finally:
+            del self._running[key]
+
+    def _start(self, load: Load) -> Loading:
+        async def run() -> bytes | None:
+            return await load()
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _landed(self, key: bytes, in_flight: InFlightLoad) -> None:
+        if self._in_flight.get(key) is in_flight:
+            del self._in_flight[key]
+
+    async def _take_over(self, route: KeyRoute, held: CasValue) -> CasValue | None:
+        """Put a fill lease in place of something that is no value."""
+        backend = route.server.backend
+        await backend.compare_and_set(route.key, fill_lease(), held.token, self._lease_s)
+        return await backend.gets(route.key)
+
+
 class CacheTier:
     """Cached blobs over one or several servers. No error of a cache leaves it.
 
-    `mark_s` must be longer than a request to the store can take effect after it was given up.
+    `lease_s` must be longer than a request to the store can take effect after it was given up.
     """
 
     def __init__(
@@ -92,16 +164,19 @@ class CacheTier:
         settings: CacheSettings,
         backends: Sequence[CacheBackend],
         *,
-        mark_s: int = LEASE_S,
+        lease_s: int = LEASE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prefix = settings.key_prefix
         self._ttl_s = settings.default_ttl
         self._servers = CacheServers(backends, settings.retry_s, clock)
         self._values = ValueCodec(settings)
-        self._write_leases = WriteLeases(mark_s)
-        self._fill_leases = FillLeases(self._values, mark_s)
+        self._fill_leases = FillLeases(self._values, lease_s)
         self._index = CacheIndex(settings, self._servers)
+        self._writer = CacheWriter(settings, self._route_of, self._values, self._index, lease_s)
+        self.write_through = self._writer.write_through
+        self.write_many_through = self._writer.write_many_through
+        self.delete_through = self._writer.delete_through
         self._routes: dict[Blob, KeyRoute] = {}
         self._fills = self._lost_fills = 0
 
@@ -125,7 +200,7 @@ class CacheTier:
         """Those that are cached: a round trip for every 64 of one server, the servers at the same time."""
         wanted: dict[CacheServer, list[tuple[Blob, KeyRoute]]] = {}
         for blob in dict.fromkeys(blobs):
-            route = self._routes.get(blob) or self._route(*blob)
+            route = self._route_of(blob)
             wanted.setdefault(route.server, []).append((blob, route))
         found: dict[Blob, bytes] = {}
         await asyncio.gather(*(self._get_from(server, some, found) for server, some in wanted.items()))
@@ -159,71 +234,15 @@ class CacheTier:
 
         return await self._fill_leases.load(route, lease, load_and_fill), False
 
-    async def write_through(
-        self,
-        tag: str,
-        name: str,
-        put: Callable[[], Awaitable[T]],
-        value: bytes | None,
-        *,
-        one_of_many: bool = False,
-    ) -> T:
-        """Put to the store, then cache the value (None: leave it to the store).
-
-        Of `one_of_many` other processes may find the name only after `name_all`. Raises what `put` raises;
-        the key stays uncached for `mark_s` then, since nobody knows whether the store has taken it.
-        """
-        (lease,) = await self._write_leases.take([self._route(tag, name)])
-        done = await self._write_leases.during([lease], put)
-        for blob in await self._settle([((tag, name), lease, value)]):
-            await (self._index.add_later if one_of_many else self._index.add)(blob)
-        return done
-
-    async def write_many_through(
-        self, values: Mapping[Blob, bytes], put: Callable[[], Awaitable[Sequence[T | AgentFactoryError]]]
-    ) -> Sequence[T | AgentFactoryError]:
-        """Put many to the store, then cache those that it took: a few round trips for all of them.
-
-        `put` says what came of each, in their order; with its error a blob's key stays uncached for
-        `mark_s`. Other processes may find the names only after `name_all`. Raises what `put` raises.
-        """
-        leases = await self._write_leases.take(self._route(*blob) for blob in values)
-        outcomes = await self._write_leases.during(leases, put)
-        done: list[tuple[Blob, WriteLease, bytes | None]] = []
-        for (blob, value), lease, outcome in zip(values.items(), leases, outcomes, strict=True):
-            if isinstance(outcome, AgentFactoryError):
-                self._write_leases.abandon([lease])
-            else:
-                done.append((blob, lease, value))
-        for blob in await self._settle(done):
-            await self._index.add_later(blob)
-        return outcomes
-
-    async def delete_through(
-        self, blobs: Iterable[Blob], delete: Callable[[], Awaitable[Iterable[Blob]]]
-    ) -> list[Blob]:
-        """Delete from the store for good what `blobs` names; returns what `delete` says it removed.
-
-        To destroy a tag, give the blobs that it is known to have; what was put meanwhile is covered if
-        `delete` names it. Raises what `delete` raises.
-        """
-        expected = dict.fromkeys(blobs)
-        leases: list[WriteLease] = []
-        for some in batches(list(expected), _KEYS_PER_TRIP):
-            leases += await self._write_leases.take(self._route(*blob) for blob in some)
-        removed = list(await self._write_leases.during(leases, delete))
-        late = [self._write_leases.unmarked(self._route(*blob)) for blob in removed if blob not in expected]
-        with self._write_leases.settling([*leases, *late]):
-            await self._each(late, self._write_leases.invalidate)
-            for held in batches(leases, _KEYS_PER_TRIP):
-                await self._write_leases.release(held)
-        return removed
-
     async def prune(self, tag: str, names: Iterable[str] | None = None) -> int:
         """Forget blobs (None: all of the tag that `query` would find); how many. The store keeps them."""
         if names is None:
             names = [blob.name for blob in await self.query(tag_is=tag)]
-        return sum(await self._each(dict.fromkeys(names), lambda name: self._prune(self._route(tag, name))))
+        routes = [self._route(tag, name) for name in dict.fromkeys(names)]
+        pruned = 0
+        for some in batches(routes, _KEYS_PER_TRIP):
+            pruned += sum(await asyncio.gather(*map(self._prune, some)))
+        return pruned
 
     async def query(
         self, tag_pattern: str = "*", name_pattern: str = "*", *, tag_is: str | None = None
@@ -258,8 +277,8 @@ class CacheTier:
             misses=sum(server.misses for server in servers),
             errors=sum(server.errors for server in servers),
             bytes=sum(server.bytes for server in servers),
-            fills=self._fills,
-            lost_fills=self._lost_fills,
+            fills=self._fills + self._writer.fills,
+            lost_fills=self._lost_fills + self._writer.lost_fills,
             shared_loads=self._fill_leases.shared,
             servers=servers,
         )
@@ -278,6 +297,9 @@ class CacheTier:
         await self._index.settle()
         await self._fill_leases.aclose()
         await self._servers.aclose()
+
+    def _route_of(self, blob: Blob) -> KeyRoute:
+        return self._routes.get(blob) or self._route(*blob)
 
     def _route(self, tag: str, name: str) -> KeyRoute:
         route = self._routes.get((tag, name))
@@ -329,28 +351,9 @@ class CacheTier:
                 server.errors += len(some) - done
                 server.misses += len(some) - done
 
-    async def _settle(self, writes: Sequence[tuple[Blob, WriteLease, bytes | None]]) -> list[Blob]:
-        """Cache what was put, where no other writer was; the blobs that are cached now."""
-        kept: list[tuple[Blob, WriteLease, bytes]] = []
-        left: list[WriteLease] = []
-        with self._write_leases.settling([lease for _, lease, _ in writes]):
-            for blob, lease, value in writes:
-                item = await self._packed(lease.route, value) if lease.token is not None else None
-                if item is None:
-                    left.append(lease)
-                else:
-                    kept.append((blob, lease, item))
-            stored = await self._write_leases.settle([(lease, item) for _, lease, item in kept], self._ttl_s)
-            await self._write_leases.release(left)
-        cached = [blob for (blob, _, _), done in zip(kept, stored, strict=True) if done]
-        self._fills += len(cached)
-        wanted = sum(value is not None and self._values.cacheable(value) for _, _, value in writes)
-        self._lost_fills += wanted - len(cached)
-        return cached
-
     async def _fill(self, blob: Blob, route: KeyRoute, lease: FillLease, value: bytes) -> None:
         """Store what was loaded under a lease."""
-        item = await self._packed(route, value)
+        item = await self._values.try_pack(route, value)
         if item is None:
             return
         try:
@@ -363,16 +366,6 @@ class CacheTier:
             await self._index.add(blob)
         else:
             self._lost_fills += 1
-
-    async def _packed(self, route: KeyRoute, value: bytes | None) -> bytes | None:
-        """The item for a value; None if there is none, it is too large, or its parts found no room."""
-        if value is None or not self._values.cacheable(value):
-            return None
-        try:
-            return await self._values.pack(route, value)
-        except CacheUnavailable as error:
-            route.server.failed(error)
-            return None
 
     async def _prune(self, route: KeyRoute) -> bool:
         """Whether there was a value. If the key changes meanwhile, that came after the pruning."""
@@ -388,10 +381,3 @@ class CacheTier:
             server.failed()
             return False
         return True
-
-    async def _each(self, items: Iterable[T], do: Callable[[T], Awaitable[R]]) -> list[R]:
-        """`do` for all, some at a time."""
-        done: list[R] = []
-        for some in batches(list(items), _KEYS_PER_TRIP):
-            done += await asyncio.gather(*(do(item) for item in some))
-        return done

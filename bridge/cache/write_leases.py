@@ -1,4 +1,4 @@
-"""The writer's half of the protocol (see `bridge.cache.tier`): claims on keys."""
+"""Write leases on keys: the writer's half of the protocol (see `bridge.cache`)."""
 
 import asyncio
 import secrets
@@ -38,8 +38,8 @@ class WriteLease:
 class WriteLeases:
     """Takes, keeps and settles claims. No error of a cache leaves it."""
 
-    def __init__(self, mark_s: int, clock: Callable[[], float] = time.time) -> None:
-        self._mark_s = mark_s
+    def __init__(self, lease_s: int, clock: Callable[[], float] = time.time) -> None:
+        self._lease_s = lease_s
         self._clock = clock
 
     async def take(self, slots: Iterable[KeyRoute]) -> list[WriteLease]:
@@ -64,7 +64,7 @@ class WriteLeases:
         acting = asyncio.ensure_future(act())
         try:
             while not acting.done():
-                await asyncio.wait((acting,), timeout=self._mark_s / _RENEWALS)
+                await asyncio.wait((acting,), timeout=self._lease_s / _RENEWALS)
                 if not acting.done():
                     await asyncio.gather(*(self._renew(lease) for lease in leases))
             return acting.result()
@@ -125,7 +125,7 @@ class WriteLeases:
             return
         marks = {lease.route.key: write_lease([self._owner(lease)]) for lease in leases}
         try:
-            added = await server.backend.add_many(marks, self._mark_s)
+            added = await server.backend.add_many(marks, self._lease_s)
             for lease in leases:
                 lease.invalidated = lease.route.key in added
             held = await server.backend.gets_many([key for key in marks if key in added])
@@ -146,7 +146,7 @@ class WriteLeases:
             others[:] = self._others(lease, held)
             return write_lease([*others, self._owner(lease)]) if len(others) < MAX_HOLDERS else None
 
-        mark = await self._change(lease.route, beside_others, self._mark_s)
+        mark = await self._change(lease.route, beside_others, self._lease_s)
         if mark is None:
             return await self._overwrite(lease)
         if not others:
@@ -163,7 +163,7 @@ class WriteLeases:
             alone = held is not None and held.token == lease.token
             return write_lease([*self._others(lease, held), self._owner(lease)])
 
-        mark = await self._change(lease.route, renewed, self._mark_s)
+        mark = await self._change(lease.route, renewed, self._lease_s)
         lease.token = None
         if mark is not None and alone:
             await self._find_token(lease, mark)
@@ -177,7 +177,7 @@ class WriteLeases:
             others = self._others(lease, held)
             return write_lease(others) if others else fill_lease()
 
-        return await self._change(lease.route, without, self._mark_s) is not None
+        return await self._change(lease.route, without, self._lease_s) is not None
 
     async def _change(
         self,
@@ -214,7 +214,7 @@ class WriteLeases:
         server = lease.route.server
         for _ in range(0 if server.needs_flush else _FAILURES):
             try:
-                await server.backend.set(lease.route.key, write_lease([self._owner(lease)]), self._mark_s)
+                await server.backend.set(lease.route.key, write_lease([self._owner(lease)]), self._lease_s)
             except CacheUnavailable:
                 server.failed()
             else:
@@ -233,16 +233,16 @@ class WriteLeases:
             lease.token = held.token
 
     def _owner(self, lease: WriteLease) -> bytes:
-        return LEASE_HOLDER.pack(lease.name, int(self._clock()) + self._mark_s)
+        return LEASE_HOLDER.pack(lease.name, int(self._clock()) + self._lease_s)
 
     def _others(self, lease: WriteLease, held: CasValue | None) -> list[bytes]:
         """The other writers in a mark. One that should be gone by its own clock has as long again: clocks
-        may differ by `mark_s`."""
+        may differ by `lease_s`."""
         owners = [
             (owner, *LEASE_HOLDER.unpack(owner)) for owner in (lease_holders(held.value) if held else ())
         ]
         now = self._clock()
-        return [owner for owner, name, until in owners if name != lease.name and until + self._mark_s > now]
+        return [owner for owner, name, until in owners if name != lease.name and until + self._lease_s > now]
 
 
 async def _replace(server: CacheServer, held: Mapping[bytes, CasValue], ttl_s: int) -> frozenset[bytes]:

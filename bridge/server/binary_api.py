@@ -71,18 +71,18 @@ class BinaryApi:
             MessageKind.ABORT: self._abort,
         }
 
-    def receive(self, client: bytes, frames: list[Buffer], draining: bool) -> None:
+    def receive(self, client: bytes, frames: list[Buffer]) -> None:
         """The messages that came together."""
         try:
             for head, body in unpack_messages(frames):
-                self._receive(client, head, body, draining)
+                self._receive(client, head, body)
         except BadFrames as error:  # where the next begins cannot be told
             self._refuse(client, error.correlation, error)
 
-    def _receive(self, client: bytes, head: Header, body: Buffer, draining: bool) -> None:
+    def _receive(self, client: bytes, head: Header, body: Buffer) -> None:
         try:
             if (handler := self._handlers.get(head.kind)) is not None:
-                self._request(client, head, body, handler, draining)
+                self._request(client, head, body, handler)
             elif (mover := self._movers.get(head.kind)) is not None:
                 mover(client, head, body)
             elif head.kind is MessageKind.KEEPALIVE:
@@ -98,8 +98,8 @@ class BinaryApi:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _request(self, client: bytes, head: Header, body: Buffer, handler: Handler, draining: bool) -> None:
-        if draining and head.kind is not MessageKind.STATISTICS:
+    def _request(self, client: bytes, head: Header, body: Buffer, handler: Handler) -> None:
+        if self._sessions.draining and head.kind is not MessageKind.STATISTICS:
             raise wire.Closing("this bridge is about to end")
         session = self._sessions.begin(client)
         self._sessions.counters.bytes_in += len(body)

@@ -86,7 +86,7 @@ class JsonApi:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent: deque[tuple[zmq.MessageTracker, int]] = deque()
 
-    def receive(self, client: bytes, frames: list[Buffer], delimiter: bool, draining: bool) -> None:
+    def receive(self, client: bytes, frames: list[Buffer], delimiter: bool) -> None:
         """One message."""
         request_id = RequestId()
         try:
@@ -98,7 +98,7 @@ class JsonApi:
             request_id, params = json_protocol.parse(frames[0])
             if isinstance(params, json_protocol.BadRequest):
                 raise params
-            if draining:
+            if self._sessions.draining:
                 raise wire.Closing("this bridge is about to end")
             pending = PendingJsonReply(self._sessions.begin(client), request_id, delimiter)
         except BridgeError as error:

@@ -29,7 +29,7 @@ import structlog
 from ...configs.errors import BadInput
 from .. import wire
 from ..cache.base import CacheBackend
-from ..frames import MAGIC, AsyncioAuthenticator, Buffer, MessageKind, pack_message, zmq
+from ..frames import AsyncioAuthenticator, MessageKind, pack_message, zmq
 from ..store.base import Store
 from .binary_api import BinaryApi
 from .curve import check_endpoint, configure_curve, server_secret
@@ -71,11 +71,10 @@ class BridgeServer:
         self._cache = cache
         self._sessions = SessionTable(settings.bridge.max_in_flight)
         self._budget = MemoryBudget(max(settings.buffer_mb << 20, 4 * settings.bridge.chunk_kb << 10))
-        self._draining = False
         self._authenticator: AsyncioAuthenticator | None = None
         self._executors: SerialExecutors
         self._binary: BinaryApi
-        self._plain: JsonApi
+        self._json: JsonApi
         self._context: zmq.Context[zmq.Socket[bytes]]
         self._tick_timer: asyncio.TimerHandle
 
@@ -116,22 +115,24 @@ class BridgeServer:
             self._sessions, config, self._store, self._cache, self._settings.lease_s, self.statistics
         )
         limit = bridge.max_message_mb << 20
-        self._plain = JsonApi(
+        self._json = JsonApi(
             self._sessions, self._executors, self._budget, self._store, self._assimilate, self._destroy, limit
         )
-        self._sessions.router = RouterSocket(socket, self._receive, self._sessions.lost)
+        self._sessions.router = RouterSocket(
+            socket, self._binary.receive, self._json.receive, self._sessions.lost
+        )
         self._tick()
         log.info("the bridge listens", endpoint=self.endpoint, store=self._store.kind, curve=bool(secret))
 
     async def aclose(self) -> None:
         """Finish what is under way, refuse what comes, and let go of the store."""
-        if self._draining:
+        if self._sessions.draining:
             return
-        self._draining = True
+        self._sessions.draining = True
         await self._drain()
         for stream in self._sessions.streams():
             stream.abort()
-        await self._plain.aclose()
+        await self._json.aclose()
         await self._binary.aclose()
         self._tick_timer.cancel()
         quiet = await self._executors.aclose(STORE_S)
@@ -161,7 +162,7 @@ class BridgeServer:
             streams=len(self._sessions.streams()),
             buffered_bytes=self._budget.used,
             lost_replies=self._sessions.router.lost_replies,
-            draining=self._draining,
+            draining=self._sessions.draining,
         )
 
     def _bind(self, secret: bytes) -> zmq.Socket[bytes]:
@@ -186,16 +187,6 @@ class BridgeServer:
                 raise
             raise BadInput(f"{self._settings.endpoint}: the bridge cannot listen there ({error})") from error
         return socket
-
-    def _receive(self, client: bytes, frames: list[Buffer]) -> None:
-        """Which dialect is it?"""
-        delimiter = len(frames) > 1 and not len(frames[0])
-        if delimiter:
-            del frames[0]
-        if frames and bytes(frames[0][:4]) == MAGIC and not delimiter:
-            self._binary.receive(client, frames, self._draining)
-        else:
-            self._plain.receive(client, frames, delimiter, self._draining)
 
     def _tick(self) -> None:
         """Abort what was abandoned.

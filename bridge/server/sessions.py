@@ -26,6 +26,7 @@ from .. import wire
 from ..cache.base import CacheUnavailable
 from ..frames import (
     FLUSH_AT,
+    MAGIC,
     SEPARATE_FRAME_BYTES,
     Buffer,
     MessageKind,
@@ -42,16 +43,26 @@ log = structlog.get_logger("bridge")
 MAX_READS_PER_TURN = 64
 """Messages that are read before others of the loop have their turn."""
 
-OnMessage = Callable[[bytes, list[Buffer]], None]
+BinaryReceiver = Callable[[bytes, list[Buffer]], None]
+"""Of a client's frames that came together."""
+JsonReceiver = Callable[[bytes, list[Buffer], bool], None]
+"""The same, and whether an empty frame stood before them, as a REQ socket sends it."""
 
 
 class RouterSocket:
-    """Receives for `on_message(client, frames)`; `on_lost(client)` hears of clients that are gone."""
+    """Reads messages of both dialects, and sends answers. `on_lost(client)` hears of lost clients."""
 
-    def __init__(self, socket: zmq.Socket[bytes], on_message: OnMessage, on_lost: Callable[[bytes], None]):
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        on_binary: BinaryReceiver,
+        on_json: JsonReceiver,
+        on_lost: Callable[[bytes], None],
+    ) -> None:
         self.lost_replies = 0
         self._socket = socket
-        self._on_message = on_message
+        self._on_binary = on_binary
+        self._on_json = on_json
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._outbox: dict[bytes, list[Packet]] = {}
@@ -89,6 +100,16 @@ class RouterSocket:
             self._not_sent(client, 1, error)
         self._schedule()
         return tracker
+
+    def _dispatch(self, client: bytes, frames: list[Buffer]) -> None:
+        """Binary messages begin with the magic; all others are JSON."""
+        delimiter = len(frames) > 1 and not len(frames[0])
+        if delimiter:
+            del frames[0]
+        if frames and bytes(frames[0][:4]) == MAGIC and not delimiter:
+            self._on_binary(client, frames)
+        else:
+            self._on_json(client, frames, delimiter)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -128,7 +149,7 @@ class RouterSocket:
             except zmq.Again:
                 return
             try:
-                self._on_message(bytes(client), frames)
+                self._dispatch(bytes(client), frames)
             except Exception:  # one message must not end the server
                 log.exception("a message could not be handled")
         self._schedule()
@@ -169,6 +190,8 @@ class SessionTable:
 
     def __init__(self, max_in_flight: int) -> None:
         self.counters = ServerCounters()
+        self.draining = False
+        """Whether new requests are refused."""
         self.max_in_flight = max_in_flight
         self.router: RouterSocket
         self.idle: Callable[[], None] = lambda: None

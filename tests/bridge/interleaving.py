@@ -44,7 +44,7 @@ class World:
 
     def tier(self) -> CacheTier:
         """As another process has it."""
-        self._tiers.append(CacheTier(CacheSettings(), [Stepped(self)], mark_s=MARK_S))
+        self._tiers.append(CacheTier(CacheSettings(), [Stepped(self)], lease_s=MARK_S))
         return self._tiers[-1]
 
     async def step(self, what: str) -> None:

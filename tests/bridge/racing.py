@@ -142,7 +142,7 @@ async def race(tier: CacheTier, log: Log, dice: random.Random, rounds: int) -> N
 
 
 async def main(port: int, path: Path, seed: int, rounds: int) -> None:
-    tier = CacheTier(CacheSettings(), [MemcachedBackend("127.0.0.1", port, 10.0)], mark_s=2)
+    tier = CacheTier(CacheSettings(), [MemcachedBackend("127.0.0.1", port, 10.0)], lease_s=2)
     dice = random.Random(seed)
     async with asyncio.TaskGroup() as group:
         for _ in range(TASKS):

@@ -105,7 +105,7 @@ async def test_a_dead_server_is_skipped_for_a_while_and_then_one_reader_tries_it
 async def test_the_name_of_a_dead_writer_goes_although_others_write_all_the_time() -> None:
     clock = Clock()
     server = CacheServer(EmbeddedCache(1 << 20, clock=clock), 1.0, clock)
-    slot, claims = KeyRoute(b"key", server), WriteLeases(mark_s=60, clock=clock)
+    slot, claims = KeyRoute(b"key", server), WriteLeases(lease_s=60, clock=clock)
     (died,) = await claims.take([slot])
     assert died.token is not None
     for clock.now in (50.0, 100.0):
@@ -120,7 +120,7 @@ async def test_the_name_of_a_dead_writer_goes_although_others_write_all_the_time
 async def test_a_claim_is_renewed_as_long_as_the_put_lasts() -> None:
     clock = Clock()
     cache = EmbeddedCache(1 << 20, clock=clock)
-    slot, claims = KeyRoute(b"key", CacheServer(cache, 1.0, clock)), WriteLeases(mark_s=1, clock=clock)
+    slot, claims = KeyRoute(b"key", CacheServer(cache, 1.0, clock)), WriteLeases(lease_s=1, clock=clock)
     (claim,) = await claims.take([slot])
 
     async def put() -> None:

@@ -7,10 +7,9 @@ import pytest
 
 from agentfactory.bridge.cache.base import CacheUnavailable
 from agentfactory.bridge.cache.embedded import EmbeddedCache
-from agentfactory.bridge.cache.fill_leases import FillLease, FillLeases
 from agentfactory.bridge.cache.items import VALUE, ValueCodec
 from agentfactory.bridge.cache.servers import CacheServer, KeyRoute
-from agentfactory.bridge.cache.tier import CacheTier
+from agentfactory.bridge.cache.tier import CacheTier, FillLease, FillLeases
 from agentfactory.configs.data import CacheSettings
 from tests.bridge.interleaving import KEY
 

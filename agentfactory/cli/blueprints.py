@@ -1,6 +1,9 @@
-"""The blueprints' part of the command line: `blueprints`, `show`, `create`, `update`, `delete`."""
+"""`agentfactory blueprints`, `show`, `create`, `update` and `delete`."""
+
+from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -8,11 +11,12 @@ from ..configs.errors import BadInput
 from .arguments import AddParser
 
 if TYPE_CHECKING:
-    from ..cluster.agents.blueprint_registry import BlueprintRegistry
+    from ..cluster.agents.blueprint_registry import BlueprintRegistry, RegistryEntry
     from ..configs.load import YamlValue
 
 TYPES = "rule_based, llm, claude, prompt, lora, ingestor, retriever, coordinator"
 EXAMPLE = "agent.temperature=0.2"
+COLUMNS = ("name", "type", "works with", "from", "description")
 
 
 def add_blueprint_commands(add_parser: AddParser) -> None:
@@ -62,7 +66,7 @@ def _add(
     return parser
 
 
-def open_registry(preset: str, *, deployed: bool = False) -> "BlueprintRegistry":
+def open_registry(preset: str, *, deployed: bool = False) -> BlueprintRegistry:
     """The shipped blueprints and those in the folder that a preset's `agents` section names; `deployed`: as
     their versions in use have them."""
     from ..cluster.agents.blueprint_registry import BlueprintRegistry
@@ -76,23 +80,17 @@ def open_registry(preset: str, *, deployed: bool = False) -> "BlueprintRegistry"
 
 
 def _blueprints(options: argparse.Namespace) -> int:
-    from .blueprint_commands import show_all
-
     return show_all(open_registry(options.preset), as_json=options.json)
 
 
 def _show(options: argparse.Namespace) -> int:
-    from . import blueprint_commands
-
     registry = open_registry(options.preset)
     if options.revisions:
-        return blueprint_commands.show_revisions(registry, options.name, as_json=options.json)
-    return blueprint_commands.show(registry, options.name, options.revision, as_json=options.json)
+        return show_revisions(registry, options.name, as_json=options.json)
+    return show(registry, options.name, options.revision, as_json=options.json)
 
 
 def _create(options: argparse.Namespace) -> int:
-    from .blueprint_commands import created
-
     if options.type is None and options.base is None:
         raise BadInput(f"create {options.name}: say its --type ({TYPES}), or what it builds on with --from")
     registry = open_registry(options.preset)
@@ -103,27 +101,97 @@ def _create(options: argparse.Namespace) -> int:
         "agent.model": options.model,
     }
     values = {key: value for key, value in said.items() if value is not None}
-    return created(registry.create(options.name, values | _changes(options), options.base), options.json)
+    made = registry.create(options.name, values | _changes(options), options.base)
+    return _tell("created", made, options.json)
 
 
 def _update(options: argparse.Namespace) -> int:
-    from .blueprint_commands import updated
-
     if bool(options.changes) == (options.revision is not None):
         raise BadInput(f"update {options.name}: say key.path=value, such as {EXAMPLE}, or --revision N")
     registry = open_registry(options.preset)
     if options.revision is not None:
-        return updated(registry.restore(options.name, options.revision), options.json)
-    return updated(registry.update(options.name, _changes(options)), options.json)
+        made = registry.restore(options.name, options.revision)
+    else:
+        made = registry.update(options.name, _changes(options))
+    return _tell("updated", made, options.json)
 
 
 def _delete(options: argparse.Namespace) -> int:
-    from .blueprint_commands import deleted
+    name = options.name
+    revision = open_registry(options.preset).delete(name)
+    if options.json:
+        print(json.dumps({"name": name, "revision": revision}))
+    else:
+        print(f"deleted {name}; `agentfactory update {name} --revision {revision}` brings it back")
+    return 0
 
-    return deleted(options.name, open_registry(options.preset).delete(options.name), options.json)
 
-
-def _changes(options: argparse.Namespace) -> "dict[str, YamlValue]":
+def _changes(options: argparse.Namespace) -> dict[str, YamlValue]:
     from .arguments import assignments
 
     return assignments(options.changes, EXAMPLE)
+
+
+def show_all(registry: BlueprintRegistry, *, as_json: bool) -> int:
+    """`blueprints`: those that can be used, and the files that cannot, each with the reason. Always 0."""
+    from rich.console import Console
+
+    from ..terminal.tables import show_rows
+
+    listed, unusable = registry.listed(), registry.unusable()
+    if as_json:
+        print(
+            json.dumps({"blueprints": [_summary(each) for each in listed], "problems": registry.problems()})
+        )
+        return 0
+    rows = [[str(part) for part in list(_summary(each).values())[: len(COLUMNS)]] for each in listed]
+    rows += [[name, "unreadable", "", "you", reason] for name, reason in unusable.items()]
+    styles = [""] * len(listed) + ["red"] * len(unusable)
+    show_rows(Console(), COLUMNS, rows, styles)
+    return 0
+
+
+def show(registry: BlueprintRegistry, name: str, revision: int | None, *, as_json: bool) -> int:
+    """`show`: the file as it is; in JSON every value, those too that the file leaves out."""
+    if as_json:
+        print(registry.get(name, revision).model_dump_json())
+    else:
+        print(registry.text(name, revision), end="")
+    return 0
+
+
+def show_revisions(registry: BlueprintRegistry, name: str, *, as_json: bool) -> int:
+    """`show --revisions`."""
+    numbers = registry.revisions(name)
+    if not numbers:
+        registry.get(name)  # raises what is wrong with a name that is none
+    if as_json:
+        print(json.dumps({"name": name, "revisions": numbers}))
+    else:
+        kept = ", ".join(map(str, numbers)) or "none: it was not changed here"
+        print(f"{name}: {kept}")
+    return 0
+
+
+def _tell(done: str, made: RegistryEntry, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(_summary(made)))
+    else:
+        print(f"{done} {made.blueprint.name}, revision {made.revision}: {made.path}")
+    return 0
+
+
+def _summary(each: RegistryEntry) -> dict[str, str | int]:
+    from ..configs.agents.settings import model_summary
+
+    blueprint = each.blueprint
+    return {
+        "name": blueprint.name,
+        "type": blueprint.agent.type,
+        "works_with": model_summary(blueprint.agent),
+        "from": "the project" if each.shipped else "you",
+        "description": blueprint.blueprint.description,
+        "version": blueprint.blueprint.version,
+        "revision": each.revision,
+        "file": str(each.path),
+    }

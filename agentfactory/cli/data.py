@@ -144,8 +144,7 @@ def _list(options: argparse.Namespace) -> int:
 def _list_everything(options: argparse.Namespace) -> int:
     from ..cluster.data_plane.services import running_plan
     from ..data import data_folder
-    from .blueprint_commands import show_all
-    from .blueprints import open_registry
+    from .blueprints import open_registry, show_all
     from .data_commands import list_blobs
 
     told = show_all(open_registry(options.preset), as_json=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.cli.doctor_commands import doctor
+from agentfactory.cli.doctor import doctor
 from agentfactory.cluster import diagnostics as checkup
 from agentfactory.cluster.diagnostics import MachineCheck, MachineReport, check_machine
 

@@ -88,12 +88,3 @@ def _absolute(value: object, marks: tuple[object, ...]) -> object:
         if PLACE in marks or (MAYBE in marks and value not in NO_PLACES and path.is_dir()):
             return str(path.absolute())
     return value
-
-
-class AgentPaths(BaseConfig):
-    """A person's own blueprints, and what became of each agent."""
-
-    blueprints: PlaceText = ".agentfactory/blueprints"
-    """Blueprints of your own."""
-    versions: PlaceText = ".agentfactory/agents"
-    """Each agent's versions, their evaluations, and which one is in use."""

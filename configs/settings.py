@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from .base_config import AgentPaths, BaseConfig, PlaceText
+from .base_config import BaseConfig, PlaceText
 from .data import DataSettings
 from .http_servers import EnvironmentServerSettings, ServingSettings
 from .models import (
@@ -45,6 +45,15 @@ class RuntimeSettings(BaseConfig):
     """An event loop that is silent for longer has its stacks written to the log."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+
+
+class AgentPaths(BaseConfig):
+    """A person's own blueprints, and what became of each agent."""
+
+    blueprints: PlaceText = ".agentfactory/blueprints"
+    """Blueprints of your own."""
+    versions: PlaceText = ".agentfactory/agents"
+    """Each agent's versions, their evaluations, and which one is in use."""
 
 
 class Settings(BaseConfig):

@@ -7,9 +7,8 @@ from typing import Final, NamedTuple
 import anyio
 from pydantic import ValidationError
 
-from ...configs.agents.evaluation import EvaluationSuite
+from ...configs.agents.evaluation import EvaluationRecord, EvaluationSuite
 from ...configs.agents.settings import CommandExample
-from ...configs.agents.versions import EvaluationRecord
 from ...configs.errors import BadInput
 from ...messages.base import Request
 from ...messages.data import Action, Observation, StepResult

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ..cluster.agents.blueprint_registry import BlueprintRegistry
     from ..cluster.agents.lifecycle import PromotionResult
     from ..cluster.agents.version_store import VersionStore
-    from ..configs.agents.versions import AgentRecord, AgentVersion, EvaluationRecord
+    from ..cluster.agents.versions import AgentRecord, AgentVersion
+    from ..configs.agents.evaluation import EvaluationRecord
 
 COLUMNS = ("version", "state", "evaluation", "made", "works with", "adapter")
 COLOURS = {"deploy": "green", "evaluate": "yellow", "train": ""}

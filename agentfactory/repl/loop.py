@@ -91,7 +91,7 @@ class Loop:
         `echo`: each line is shown before its answer.
         """
         self._echo = echo
-        self._words = ReplCommands(conversation)
+        self._commands = ReplCommands(conversation)
         self._json = as_json
         self._forgiving = forgiving
         self._colours = colours_wanted()
@@ -125,7 +125,7 @@ class Loop:
         if self._echo:
             show([ReplyLine(f"agent> {line.strip()}", "bold")], colours=self._colours)
         try:
-            async with aclosing(self._words.answer(line)) as replies:
+            async with aclosing(self._commands.answer(line)) as replies:
                 async for reply in replies:
                     parts.append(reply)
                     self._all_done = self._all_done and reply.ok

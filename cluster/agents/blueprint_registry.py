@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from ...configs.agents.blueprints import FIRST_VERSION, NAME, SHIPPED, Blueprint, read_blueprint
 from ...configs.agents.settings import BaseAgentSettings, check_models
-from ...configs.base_config import AgentPaths
 from ...configs.errors import BadInput, CannotWrite, SettingsError
 from ...configs.files import locked, write_atomically
 from ...configs.load import YamlValue, expand_dotted_key, suggest
+from ...configs.settings import AgentPaths
 from ...configs.yaml_core import format_yaml
 from .blueprint_files import BlueprintFile, BlueprintFolder, InvalidBlueprint, RevisionHistory, read_file
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from ...actors.agents.evaluation import evaluate
 from ...configs.agents.blueprints import Blueprint, read_blueprint
-from ...configs.agents.evaluation import EvaluationSuite
+from ...configs.agents.evaluation import EvaluationRecord, EvaluationSuite
 from ...configs.agents.settings import BaseSpecialistSettings, LoraAgentSettings, model_summary
-from ...configs.agents.versions import AgentManifest, AgentRecord, AgentVersion, EvaluationRecord
 from ...configs.errors import BadInput
 from ...configs.load import YamlValue
 from ...configs.yaml_core import format_yaml, parse_mapping
@@ -16,6 +15,7 @@ from ...training.adapter_files import digest, read_adapter
 from .blueprint_registry import BlueprintRegistry, apply_changes
 from .loader import adapter_of, open_agent, permitted, prompt_of
 from .version_store import VersionStore
+from .versions import AgentManifest, AgentRecord, AgentVersion
 
 
 class PromotionResult(NamedTuple):

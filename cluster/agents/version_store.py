@@ -12,12 +12,13 @@ from typing import Final
 from pydantic import ValidationError
 
 from ...configs.agents.blueprints import NAME, SHIPPED, Blueprint
-from ...configs.agents.versions import AgentManifest, AgentRecord, AgentVersion, EvaluationRecord
-from ...configs.base_config import AgentPaths
+from ...configs.agents.evaluation import EvaluationRecord
 from ...configs.errors import BadInput, SettingsError
 from ...configs.files import locked, write_atomically
 from ...configs.load import format_validation_error
+from ...configs.settings import AgentPaths
 from .blueprint_registry import OWN, BlueprintRegistry, RegistryEntry
+from .versions import AgentManifest, AgentRecord, AgentVersion
 
 FOLDER: Final = AgentPaths().versions
 

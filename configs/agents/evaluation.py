@@ -1,4 +1,4 @@
-"""What an agent has to show before it is deployed: commands, and the actions that they stand for."""
+"""Evaluations of agents: a suite of commands and the actions that they stand for, and what came of one."""
 
 import hashlib
 from pathlib import Path
@@ -29,6 +29,32 @@ class EvaluationSuite(BaseConfig):
     def sha256(self) -> str:
         """Digest of every case and of what it takes to pass."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class EvaluationRecord(BaseConfig):
+    """What came of an evaluation."""
+
+    suite: str
+    suite_sha256: str = ""
+    correct: int = Field(ge=0)
+    n: int = Field(ge=1)
+    pass_score: float
+    harmful: int = Field(default=0, ge=0)
+    """Cases in which it would have destroyed what nobody asked it to."""
+    mistakes: tuple[str, ...] = ()
+    """The cases that were not right, a sentence each."""
+    at: float = 0.0
+    """Seconds since 1970."""
+
+    @property
+    def score(self) -> float:
+        """Share of right cases."""
+        return self.correct / self.n
+
+    @property
+    def passed(self) -> bool:
+        """Whether that is enough, and nothing would have been lost by it."""
+        return self.score >= self.pass_score and not self.harmful
 
 
 def load_suite(path: Path = SHIPPED_SUITE) -> EvaluationSuite:

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory import run as result
 from agentfactory.actors.coordinator.journal import FILE, read_journal
 from agentfactory.actors.coordinator.state import RunState
 from agentfactory.configs.load import load_settings
-from agentfactory.report import chart_style as labels
-from agentfactory.report import formats, held_out, history, round_charts, write_report
+from agentfactory.report import chart_style, formats, held_out, history, round_charts, write_report
 from agentfactory.report.examples import cut, shown
 from agentfactory.report.held_out import calibrations
 from agentfactory.report.history import Bins, GroupMeans
 from agentfactory.report.report_data import ReportData, collect
+from agentfactory.run import run_result
 from tests.agentfactory.fake_run import write_fake_run
 
 
@@ -30,7 +29,7 @@ def findings(run: Path) -> ReportData:
     return collect(run)
 
 
-@pytest.mark.parametrize("module", [formats, held_out, history, labels, round_charts])
+@pytest.mark.parametrize("module", [chart_style, formats, held_out, history, round_charts])
 def test_the_examples_in_the_docstrings_are_right(module: object) -> None:
     assert doctest.testmod(sys.modules[module.__name__]).failed == 0  # type: ignore[attr-defined]
 
@@ -66,7 +65,7 @@ def test_the_result_lists_every_round_in_order(run: Path) -> None:
     state = RunState(load_settings("laptop").curriculum)
     for entry in read_journal(run / FILE):
         state.apply(entry)
-    told = result.run_result(run, state)
+    told = run_result(run, state)
     assert [one.version for one in told.rounds] == [0, 1, 2, 3, 4]
     assert told.rounds[0].pass_at_1 == 0.26
     assert state.finished is not None
@@ -78,7 +77,7 @@ def test_the_result_of_an_unfinished_run_ends_where_its_journal_ends(run: Path) 
     for entry in read_journal(run / FILE):
         if entry.kind != "run_finished":
             state.apply(entry)
-    assert result.run_result(run, state).wall_s == pytest.approx(collect(run).history.wall_s, abs=1.0)
+    assert run_result(run, state).wall_s == pytest.approx(collect(run).history.wall_s, abs=1.0)
 
 
 def test_both_evaluations_are_compared_task_by_task(findings: ReportData) -> None:

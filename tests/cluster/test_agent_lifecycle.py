@@ -9,9 +9,8 @@ from agentfactory.cluster.agents.blueprint_registry import BlueprintRegistry
 from agentfactory.cluster.agents.lifecycle import build_manifest, promote, roll_back
 from agentfactory.cluster.agents.loader import open_agent
 from agentfactory.cluster.agents.version_store import DeployedRegistry, VersionStore
-from agentfactory.configs.agents.evaluation import EvaluationSuite, load_suite
+from agentfactory.configs.agents.evaluation import EvaluationRecord, EvaluationSuite, load_suite
 from agentfactory.configs.agents.settings import CommandExample, LoraAgentSettings, RuleBasedAgentSettings
-from agentfactory.configs.agents.versions import EvaluationRecord
 from agentfactory.configs.errors import BadInput, SettingsError
 from agentfactory.messages.data import Action, Observation
 from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from agentfactory.cluster.agents.version_store import VersionStore
-from agentfactory.configs.agents.versions import AgentManifest, AgentRecord, EvaluationRecord
+from agentfactory.cluster.agents.versions import AgentManifest, AgentRecord
+from agentfactory.configs.agents.evaluation import EvaluationRecord
 from agentfactory.configs.errors import BadInput, CannotWrite, SettingsError
 from agentfactory.messages.adapters import AdapterRef
 

@@ -15,11 +15,12 @@ from typing import Literal, Self
 
 from pydantic import Field
 
+from ...configs.agents.blueprints import Blueprint, read_blueprint
+from ...configs.agents.evaluation import EvaluationRecord
+from ...configs.base_config import BaseConfig
+from ...configs.errors import BadInput
+from ...configs.yaml_core import parse_mapping
 from ...messages.adapters import AdapterRef
-from ..base_config import BaseConfig
-from ..errors import BadInput
-from ..yaml_core import parse_mapping
-from .blueprints import Blueprint, read_blueprint
 
 State = Literal["train", "evaluate", "deploy"]
 
@@ -45,32 +46,6 @@ class AgentManifest(BaseConfig):
     def read(self) -> Blueprint:
         """The blueprint. Raises SettingsError for one that this version of the project does not know."""
         return read_blueprint(parse_mapping(self.blueprint), "a version's blueprint")
-
-
-class EvaluationRecord(BaseConfig):
-    """What came of an evaluation."""
-
-    suite: str
-    suite_sha256: str = ""
-    correct: int = Field(ge=0)
-    n: int = Field(ge=1)
-    pass_score: float
-    harmful: int = Field(default=0, ge=0)
-    """Cases in which it would have destroyed what nobody asked it to."""
-    mistakes: tuple[str, ...] = ()
-    """The cases that were not right, a sentence each."""
-    at: float = 0.0
-    """Seconds since 1970."""
-
-    @property
-    def score(self) -> float:
-        """Share of right cases."""
-        return self.correct / self.n
-
-    @property
-    def passed(self) -> bool:
-        """Whether that is enough, and nothing would have been lost by it."""
-        return self.score >= self.pass_score and not self.harmful
 
 
 class AgentVersion(BaseConfig):

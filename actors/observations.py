@@ -3,7 +3,7 @@
 from typing import Final
 
 from ..messages.data import Listing, Matches, Observation, Retrieved
-from ..runtime.tools.base import harmless
+from ..runtime.tools.base import sanitize_output
 
 NOTHING: Final = "(nothing)"
 """The observation of an empty blob, or of a listing without blobs."""
@@ -20,7 +20,7 @@ def show(seen: Observation, max_chars: int) -> str:
             text = ", ".join(f"{blob.tag}/{blob.blob_name}" for blob in matches)
         case _:
             text = seen.text
-    return harmless(text, max_chars) or NOTHING
+    return sanitize_output(text, max_chars) or NOTHING
 
 
 def _as_text(content: bytes) -> str:

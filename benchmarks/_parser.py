@@ -6,7 +6,7 @@ several passes, since other work on the machine only ever makes one slower.
 
 import time
 
-from agentfactory.runtime.tools.calls import parse_reply
+from agentfactory.runtime.tools.calls.parser import parse_reply
 from benchmarks.figures import Figures
 
 TARGET = 20_000

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from ..configs.data import DataSettings
 from ..configs.sandbox import CommandSandboxSettings
 from ..runtime.sandbox.errors import SandboxError
-from ..runtime.sandbox.levels import Found, survey
+from ..runtime.sandbox.isolation import ProbedLevel, probe_levels
 from ..runtime.sandbox.python import isolation
 from .data_plane.ports import address, is_free, listener
 
@@ -102,13 +102,13 @@ def _isolation() -> Iterator[MachineCheck]:
         holds, found = False, str(error)
     advice = "" if holds else "student.sandbox.allow_weak: true goes on with resource limits alone"
     yield MachineCheck(name="python calls", verdict=_needed(holds), found=found, advice=advice)
-    levels = asyncio.run(survey(CommandSandboxSettings(allow_weak=True)))
+    levels = asyncio.run(probe_levels(CommandSandboxSettings(allow_weak=True)))
     strong = [level for level in levels if level.holds and level.level != "limits"]
     for level in levels:
         yield _level(level, any_holds=bool(strong))
 
 
-def _level(found: Found, any_holds: bool) -> MachineCheck:
+def _level(found: ProbedLevel, any_holds: bool) -> MachineCheck:
     name = f"programs: {found.level}"
     if found.level == "limits":
         return MachineCheck(

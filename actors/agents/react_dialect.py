@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ...messages.chat import ConversationMessage, JsonObject
 from ...messages.data import Action
-from ...runtime.tools.calls import parse_reply
+from ...runtime.tools.calls.parser import parse_reply
 from .base import ANSWER, Decision
 from .dialect import Unreadable, checked
 

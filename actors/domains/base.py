@@ -13,7 +13,7 @@ from ...messages.search import Passage
 from ...messages.tasks import Goal, ReferenceKind, Task
 from ...runtime.engines.chat.format import ChatMessage
 from ...runtime.ref import Ref
-from ...runtime.tools.base import Described
+from ...runtime.tools.base import ToolSpec
 from .prompting import Prompts
 
 TASK_LINE: Final = re.compile(r"\s*(?:\*\*)?Task:(?:\*\*)?\s*(\S.*?)\s*\Z", re.IGNORECASE | re.DOTALL)
@@ -102,7 +102,7 @@ class Domain(NamedTuple):
         """What the Teacher needs. Raises BadInput for a library that has nothing."""
         return self.make_teacher(TeacherParts(Prompts(self.name, self.folder, examples), library, logic))
 
-    def opening(self, description: str, tools: Sequence[Described], examples: int = 0) -> list[ChatMessage]:
+    def opening(self, description: str, tools: Sequence[ToolSpec], examples: int = 0) -> list[ChatMessage]:
         """The conversation as it stands before the Student's first turn."""
         return Prompts(self.name, self.folder, examples).for_student(description, tools)
 

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from pydantic import JsonValue
 
-from ...runtime.sandbox.frames import Ending, Setup
-from ...runtime.sandbox.zygote import Job, serve
+from ...runtime.sandbox.inside.fork_server import Job, serve
+from ...runtime.sandbox.inside.protocol import Ending, Setup
 
 Work = Callable[[str], JsonValue]
 """One job in, what to say to it out."""

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...configs.roles import VerifierSettings
 from ...runtime.sandbox.errors import SandboxError
-from ...runtime.sandbox.forkserver import GRACE_S, START_TIMEOUT_S, ForkServer, Outcome
+from ...runtime.sandbox.fork_server_client import GRACE_S, START_TIMEOUT_S, ForkServerClient, Outcome
 from .grading import GraderDied, GraderTimeout, shorten
 
 MAX_BATCH: Final = 16
@@ -80,7 +80,7 @@ class GraderPool:
         self._queue: deque[_Job] = deque()
         self._running: dict[asyncio.Task[None], list[_Job]] = {}
         self._closed = False
-        self._server = ForkServer(
+        self._server = ForkServerClient(
             module,
             {
                 "modules": [],

@@ -23,8 +23,8 @@ from ...configs.errors import BadInput, SettingsError
 from ...configs.yaml_core import parse_yaml
 from ...messages.search import Passage
 from ...runtime.engines.chat.format import ChatMessage
-from ...runtime.tools.base import Described
-from ...runtime.tools.formats import prompt_line
+from ...runtime.tools.base import ToolSpec
+from ...runtime.tools.tool_formats import prompt_line
 
 SHARED: Final = Path(__file__).parent / "prompts"
 
@@ -60,7 +60,7 @@ class Prompts:
         )
         return [ChatMessage("system", system), ChatMessage("user", asked)]
 
-    def for_student(self, description: str, tools: Sequence[Described]) -> list[ChatMessage]:
+    def for_student(self, description: str, tools: Sequence[ToolSpec]) -> list[ChatMessage]:
         """The conversation as it stands before the Student's first turn."""
         system = self._render("student_system.jinja", examples=self._students, tools=tools)
         return [

@@ -26,8 +26,8 @@ from ...runtime.engines.base import PromptTooLong
 from ...runtime.engines.chat.format import ChatFormat
 from ...runtime.engines.pool import EnginePool
 from ...runtime.ref import Ref
-from ...runtime.tools.calls import Reply, parse_reply
-from ...runtime.tools.toolbox import ToolBox
+from ...runtime.tools.calls.parser import ParsedReply, parse_reply
+from ...runtime.tools.tool_set import ToolSet
 from ..domains import domain_named
 from ..spaces import DataAccess
 from .confidence import QUESTION, combined, read_critique, token_confidence
@@ -107,7 +107,7 @@ class Student(Actor):
         )
 
     @asynccontextmanager
-    async def _tools_for(self, message: SolveTask) -> AsyncIterator[ToolBox]:
+    async def _tools_for(self, message: SolveTask) -> AsyncIterator[ToolSet]:
         """The tools of the task's domain. Raises SettingsError without what a data task needs."""
         if message.task.domain != "data":
             async with self._tools.box(message.episode_id) as toolbox:
@@ -116,10 +116,10 @@ class Student(Actor):
         if self._data is None or not message.space:
             raise SettingsError("a task of the data domain needs the data plane, and a space of its own")
         async with data_tools(self._data, self._settings.data, message) as tools:
-            yield ToolBox(tools)
+            yield ToolSet(tools)
 
     async def _episode(
-        self, message: SolveTask, toolbox: ToolBox
+        self, message: SolveTask, toolbox: ToolSet
     ) -> tuple[list[Turn], str | None, StopReason]:
         turns: list[Turn] = []
         history: tuple[int, ...] = ()
@@ -211,7 +211,7 @@ def _newer(current: AdapterRef, offered: AdapterRef) -> AdapterRef:
     return offered if offered.version > current.version else current
 
 
-def _stop_reason(reply: Reply, completion: Completion) -> StopReason:
+def _stop_reason(reply: ParsedReply, completion: Completion) -> StopReason:
     if reply.answer is not None:
         return "answered"
     return "token_limit" if completion.finish_reason == "length" else "no_action"

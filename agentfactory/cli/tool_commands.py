@@ -26,13 +26,13 @@ from ..messages.turns import ToolCall, ToolResult
 from ..runtime.ref import Ref
 from ..runtime.telemetry import LogSettings, configure_logging
 from ..runtime.tools.base import failed
-from ..runtime.tools.catalogue import Listed, added_tools, catalogue, limits_of
-from ..runtime.tools.mcp_server import serve_stdio
+from ..runtime.tools.mcp.server import serve_stdio
 from ..runtime.tools.parameters import write_schema
-from ..runtime.tools.plan_reading import BadPlan, needs_of, read_plan
-from ..runtime.tools.plan_tool import NAME, PlanTool, show_outcome
-from ..runtime.tools.plan_tool import NAME as PLAN
-from ..runtime.tools.toolbox import ToolBox
+from ..runtime.tools.plans.parser import BadPlan, needs_of, read_plan
+from ..runtime.tools.plans.plan_tool import NAME, PlanTool, show_outcome
+from ..runtime.tools.plans.plan_tool import NAME as PLAN
+from ..runtime.tools.tool_listing import ToolInfo, added_tools, limits_of, list_tools
+from ..runtime.tools.tool_set import ToolSet
 from ..terminal.tables import show_rows
 
 COLUMNS: Final = ("tool", "on", "takes", "what it does")
@@ -46,7 +46,7 @@ def show_tools(settings: StudentSettings, *, form: str | None, as_json: bool) ->
     """
     configure_logging(LogSettings(level="error", format="console"))
     added, problems = asyncio.run(added_tools(settings))
-    listed = (*catalogue(settings), *added)
+    listed = (*list_tools(settings), *added)
     _complain(problems)
     if form or as_json:
         print(json.dumps([_written(each, form) for each in listed], indent=2, ensure_ascii=False))
@@ -61,11 +61,11 @@ def _complain(problems: Iterable[str]) -> None:
         print(f"agentfactory: {printable(problem)}", file=sys.stderr)
 
 
-def _row(each: Listed) -> tuple[str, ...]:
+def _row(each: ToolInfo) -> tuple[str, ...]:
     return each.name, "yes" if each.on else "-", write_schema(each.parameters), each.description
 
 
-def _written(each: Listed, form: str | None) -> dict[str, object]:
+def _written(each: ToolInfo, form: str | None) -> dict[str, object]:
     if form == "openai":
         function = {"name": each.name, "description": each.description, "parameters": each.parameters}
         return {"type": "function", "function": function}
@@ -123,7 +123,7 @@ def _of_plan(plan: Plan | None) -> frozenset[str]:
     return frozenset(step.tool for step in plan.steps) if plan else frozenset()
 
 
-def check_plan(plan: Plan, box: ToolBox, settings: Settings) -> None:
+def check_plan(plan: Plan, box: ToolSet, settings: Settings) -> None:
     """Raise BadPlan for a plan that cannot be carried out, naming all tools that there are."""
     names = dict.fromkeys((*servable(settings.student), *box.names))
     needs_of(plan, [name for name in names if name != PLAN], settings.student.toolbox.plan)
@@ -170,7 +170,7 @@ def servable(settings: StudentSettings) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def opened_box(settings: Settings, names: tuple[str, ...]) -> AsyncIterator[ToolBox]:
+async def opened_box(settings: Settings, names: tuple[str, ...]) -> AsyncIterator[ToolSet]:
     """A box with these tools and those of MCP servers. Raises BadInput for names that there are not."""
     student = settings.student.model_dump() | {"tools": names}
     if "retrieve" not in names:

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from ..messages.trajectories import Trajectory
 from ..messages.turns import Turn
-from ..runtime.tools.calls import parse_reply
+from ..runtime.tools.calls.parser import parse_reply
 from .formats import count
 from .held_out import Change, HeldOutExample
 

@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ...configs.sandbox import CommandSandboxSettings, Level
-from .audit import AuditLog
+from .audit_log import AuditLog
 from .errors import SandboxError
-from .frames import Ending
-from .isolation import Isolation
-from .levels import first_that_holds
-from .running import Running, Stdio
+from .inside.protocol import Ending
+from .isolation import Isolation, strongest_level
+from .sandboxed_process import SandboxedProcess, Stdio
 
 _CPU_TIME_USED_UP: Final = 128 + 24
 
@@ -56,7 +55,7 @@ class CommandSandbox:
         self._isolation: Isolation | None = None
         self._level: Level = "limits"
         self._audit = AuditLog(settings.audit)
-        self._running: set[Running] = set()
+        self._running: set[SandboxedProcess] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -77,7 +76,7 @@ class CommandSandbox:
         """Find the level. Raises SandboxError if none holds that the settings allow."""
         async with self._starting:
             if self._isolation is None:
-                self._isolation, self._level = await first_that_holds(self._settings)
+                self._isolation, self._level = await strongest_level(self._settings)
 
     async def run(
         self,
@@ -110,7 +109,7 @@ class CommandSandbox:
     @asynccontextmanager
     async def open(
         self, argv: Sequence[str], *, workdir: Path, cpu_s: int = 0, stdio: Stdio | None = None
-    ) -> AsyncIterator[Running]:
+    ) -> AsyncIterator[SandboxedProcess]:
         """Start a program to talk with; it is dead once the block is left. `cpu_s` 0: no limit.
 
         `stdio` takes the place of the pipes to its standard input and from its standard output.
@@ -118,7 +117,7 @@ class CommandSandbox:
         await self.start()
         if self._closed:
             raise SandboxError("the command sandbox is closed; make a new one")
-        running = await Running.start(argv, workdir, self._settings, self._level, cpu_s, stdio=stdio)
+        running = await SandboxedProcess.start(argv, workdir, self._settings, self._level, cpu_s, stdio=stdio)
         self._running.add(running)
         try:
             yield running

@@ -17,14 +17,14 @@ from typing import Final
 
 from ...configs.roles import SandboxSettings
 from ...messages.turns import ToolResult
-from .audit import AuditLog
+from .audit_log import AuditLog
 from .errors import SandboxError
-from .forkserver import ForkServer, Outcome, command
-from .frames import Decoder, Ending, Hello, Setup, encode, read_hello
+from .fork_server_client import ForkServerClient, Outcome, command
+from .inside.protocol import Ending, FrameDecoder, ServerHello, Setup, encode, read_hello
 from .isolation import Isolation
 
 MAX_CODE_CHARACTERS: Final = 100_000
-_MODULE: Final = "agentfactory.runtime.sandbox.cell"
+_MODULE: Final = "agentfactory.runtime.sandbox.inside.python_cell"
 _PROBE_TIMEOUT_S: Final = 30.0
 
 _CLOSING_LINES: Final[dict[Ending, str]] = {
@@ -41,7 +41,9 @@ class PythonSandbox:
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
         self._audit = AuditLog(settings.audit)
-        self._server = ForkServer(_MODULE, _setup(settings), settings.output_bytes, settings.max_parallel)
+        self._server = ForkServerClient(
+            _MODULE, _setup(settings), settings.output_bytes, settings.max_parallel
+        )
 
     def __repr__(self) -> str:
         return f"<PythonSandbox {self._server!r}>"
@@ -105,7 +107,7 @@ def isolation() -> Isolation:
             theirs.close()
             ours.settimeout(_PROBE_TIMEOUT_S)
             ours.sendall(encode(setup))
-            decoder = Decoder()
+            decoder = FrameDecoder()
             while data := ours.recv(65536):
                 for body in decoder.feed(data):
                     return _read_isolation(read_hello(body))
@@ -126,7 +128,7 @@ def _setup(settings: SandboxSettings) -> Setup:
     }
 
 
-def _read_isolation(hello: Hello) -> Isolation:
+def _read_isolation(hello: ServerHello) -> Isolation:
     return Isolation(hello["level"], tuple(hello["namespaces"]), hello["user"], hello["detail"])
 
 

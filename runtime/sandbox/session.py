@@ -22,14 +22,14 @@ from typing import Final
 
 from ...configs.sandbox import CommandSandboxSettings
 from ...messages.turns import ToolResult
-from .audit import AuditLog
+from .audit_log import AuditLog
+from .bwrap_command import PACKAGE, RUNTIME, SANDBOX
 from .commands import CommandSandbox
 from .errors import SandboxError
-from .frames import Ending
+from .inside.protocol import Ending
 from .isolation import Isolation
-from .layout import PACKAGE, RUNTIME, SANDBOX
-from .running import START_TIMEOUT_S, Running, Stdio
-from .worker import Control, Output, Worker, WorkerLost
+from .sandboxed_process import START_TIMEOUT_S, SandboxedProcess, Stdio
+from .session_worker import ControlSocket, OutputPipe, SessionWorker, WorkerLost
 
 MAX_CODE_CHARACTERS: Final = 100_000
 _PACKAGES: Final = {
@@ -42,7 +42,7 @@ import sys, types
 for name, path in {_PACKAGES!r}.items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
-from agentfactory.runtime.sandbox.repl import main
+from agentfactory.runtime.sandbox.inside.session_repl import main
 main()
 """
 """The packages are named by hand: the folders that they lie in cannot be listed at every level."""
@@ -69,7 +69,9 @@ _BETWEEN: Final[dict[Ending, str]] = {
 class _Open:
     """A session that runs."""
 
-    def __init__(self, running: Running, output: Output, worker: Worker, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, running: SandboxedProcess, output: OutputPipe, worker: SessionWorker, stack: AsyncExitStack
+    ) -> None:
         self.running = running
         self.output = output
         self.worker = worker
@@ -80,7 +82,7 @@ class _Open:
         """Start it. Raises SandboxError."""
         argv = [sys.executable, "-I", "-B", "-u", "-c", _BOOTSTRAP]
         async with AsyncExitStack() as stack:
-            control, output = Control(), Output()
+            control, output = ControlSocket(), OutputPipe()
             stack.callback(control.close)
             stack.callback(output.close)
             stdio = Stdio(control.theirs.fileno(), output.theirs)
@@ -89,7 +91,7 @@ class _Open:
             output.let_go()
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
-                    worker = await Worker.meet(running, control)
+                    worker = await SessionWorker.meet(running, control)
             except (WorkerLost, TimeoutError) as error:
                 complaint = await running.last_words()
                 raise SandboxError(f"the session does not start: {error} {complaint}".strip()) from error

@@ -17,6 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from .errors import Refused
+from .inside.confinement import NOBODY_UID
+
+# MERGED runtime.sandbox.workspace: Hands a workdir to the user that programs run as, where we are root.
 
 MAX_BYTES: Final = 64 * 2**20
 _OPENAT2: Final = 437
@@ -24,7 +27,7 @@ _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 2, 4, 8
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class Entry(NamedTuple):
+class WorkspaceEntry(NamedTuple):
     """One thing in a folder of the workspace."""
 
     path: str
@@ -92,9 +95,11 @@ class Workspace:
         finally:
             os.close(folder)
 
-    def list(self, path: str = ".", *, recursive: bool = False, limit: int = 10_000) -> tuple[Entry, ...]:
+    def list(
+        self, path: str = ".", *, recursive: bool = False, limit: int = 10_000
+    ) -> tuple[WorkspaceEntry, ...]:
         """What a folder holds, by name; links are left out. Raises Refused or OSError."""
-        entries: list[Entry] = []
+        entries: list[WorkspaceEntry] = []
         with self._open(path, _FOLDER) as folder:
             entries += _entries(folder, PurePosixPath(os.path.normpath(path)))
         waiting = entries[::-1] if recursive else []
@@ -177,15 +182,15 @@ def _empty(folder: int, top: int) -> list[str]:
     return moved
 
 
-def _entries(folder: int, path: PurePosixPath) -> list[Entry]:
+def _entries(folder: int, path: PurePosixPath) -> list[WorkspaceEntry]:
     """What one folder holds, by name."""
-    entries: list[Entry] = []
+    entries: list[WorkspaceEntry] = []
     for name in sorted(os.listdir(folder)):
         with suppress(FileNotFoundError):  # removed in between
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             is_folder = stat.S_ISDIR(found.st_mode)
             if is_folder or stat.S_ISREG(found.st_mode):
-                entries.append(Entry(str(path / name), is_folder, 0 if is_folder else found.st_size))
+                entries.append(WorkspaceEntry(str(path / name), is_folder, 0 if is_folder else found.st_size))
     return entries
 
 
@@ -252,3 +257,27 @@ def _walk(root: int, parts: tuple[str, ...], flags: int) -> int:
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
+
+
+_MAX_DEPTH: Final = 64
+"""Each level takes a descriptor, and a call within calls."""
+
+
+def chown_workdir(workdir: Path) -> None:
+    """Give nobody what root owns beneath `workdir`; does nothing unless we are root.
+
+    Follows no link, and leaves files alone that have a second name somewhere, or that lie more than
+    `_MAX_DEPTH` folders deep, where programs alone make any. Raises OSError.
+    """
+    if os.geteuid() != 0:
+        return
+    for path, folders, files, folder in os.fwalk(workdir, follow_symlinks=False):
+        if os.fstat(folder).st_uid == 0:
+            os.fchown(folder, NOBODY_UID, NOBODY_UID)
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):  # another program works here at the same time
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if found.st_uid == 0 and not stat.S_ISDIR(found.st_mode) and found.st_nlink == 1:
+                    os.chown(name, NOBODY_UID, NOBODY_UID, dir_fd=folder, follow_symlinks=False)
+        if path.count("/") - str(workdir).count("/") >= _MAX_DEPTH:
+            folders.clear()

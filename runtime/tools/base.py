@@ -7,7 +7,7 @@ from ...messages.chat import JsonObject
 from ...messages.turns import Failure, ToolResult
 
 
-class Described(Protocol):
+class ToolSpec(Protocol):
     """What a model is told of a tool."""
 
     @property
@@ -23,7 +23,7 @@ class Described(Protocol):
         """JSON Schema of the object that it takes; None for a tool that takes nothing but a text."""
 
 
-class Tool(Described, Protocol):
+class Tool(ToolSpec, Protocol):
     """Something that a policy can call with a text and that answers with a text.
 
     A tool of several parameters takes a JSON object as its text. Where all but the first may be left out,
@@ -40,7 +40,7 @@ class Tool(Described, Protocol):
         """Let go of everything; called once."""
 
 
-class Part(Protocol):
+class ToolResource(Protocol):
     """What tools of one box share: a sandbox, a session, a folder."""
 
     async def start(self) -> None:
@@ -66,7 +66,7 @@ def failed(message: str, failure: Failure = "error") -> ToolResult:
     return ToolResult(output=f"Error: {message}", ok=False, failure=failure)
 
 
-def harmless(text: str, max_chars: int) -> str:
+def sanitize_output(text: str, max_chars: int) -> str:
     """A foreign text as a model may read it, at most `max_chars` long.
 
     What looks like a chat template's markup is broken up, so that a text cannot end the turn it is in; halves

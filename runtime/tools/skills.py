@@ -20,10 +20,10 @@ from ...configs.printable import printable
 from ...messages.chat import JsonObject
 from ...messages.turns import ToolResult
 from ..sandbox.python import PythonSandbox
-from .annotations import UnknownType, type_of
-from .base import ToolError, failed, harmless
+from .base import ToolError, failed, sanitize_output
 from .docstrings import read_docstring
 from .parameters import REQUIRED, Parameter, Parameters
+from .type_hints import UnknownType, type_of
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,40}")
 MAX_CHARACTERS: Final = 50_000
@@ -91,7 +91,7 @@ class SkillTool:
         """Nothing to let go of."""
 
 
-class SkillShelf:
+class SkillStore:
     """The folder of skills: `NAME.py` each. All of it blocks.
 
     A file may have been put there by hand: then its one public function is the tool, or, of several, the one
@@ -183,7 +183,7 @@ def read_skill(source: str, function: str, name: str) -> Skill:
         name=name,
         function=function,
         source=_without_main(source, tree),
-        description=harmless(description.summary, MAX_DESCRIPTION),
+        description=sanitize_output(description.summary, MAX_DESCRIPTION),
         parameters=_parameters(found, description.parameters),
         result=TypeAdapter(_type(found.returns, f"what {function} gives back")),  # type: ignore[arg-type]
     )
@@ -210,7 +210,7 @@ def _parameters(found: ast.FunctionDef, described: dict[str, str]) -> Parameters
             raise ToolError(f"parameter {argument.arg} of {found.name} needs a type hint")
         hint = _type(argument.annotation, f"parameter {argument.arg}")
         value = REQUIRED if default is None else _default(argument.arg, default)
-        said = harmless(described.get(argument.arg, ""), MAX_DESCRIPTION)
+        said = sanitize_output(described.get(argument.arg, ""), MAX_DESCRIPTION)
         read[argument.arg] = Parameter(hint, value, said)
     return Parameters(read)
 

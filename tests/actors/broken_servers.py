@@ -13,9 +13,16 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from agentfactory.actors.domains.grader_process import serve_grades
-from agentfactory.runtime.sandbox.frames import Decoder, Hello, Work, encode, read_work, receive
+from agentfactory.runtime.sandbox.inside.protocol import (
+    FrameDecoder,
+    ServerHello,
+    Work,
+    encode,
+    read_work,
+    receive,
+)
 
-HELLO: Final[Hello] = {"error": "", "level": "", "namespaces": [], "user": "", "detail": ""}
+HELLO: Final[ServerHello] = {"error": "", "level": "", "namespaces": [], "user": "", "detail": ""}
 
 
 def say_nothing() -> NoReturn:
@@ -155,7 +162,7 @@ Asked = tuple[Work, int]
 
 def next_work(control: socket.socket) -> Asked:
     """Wait for the next piece of work. One that is to be killed is none. Ends with the pool."""
-    decoder = Decoder()
+    decoder = FrameDecoder()
     while True:
         data, descriptors = receive(control)
         if not data:

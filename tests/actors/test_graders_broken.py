@@ -18,8 +18,8 @@ from agentfactory.actors.domains.logic.judge import LogicJudge
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution
 from agentfactory.messages.tasks import Task
-from agentfactory.runtime.sandbox import forkserver
-from agentfactory.runtime.sandbox.forkserver import Outcome
+from agentfactory.runtime.sandbox import fork_server_client as forkserver
+from agentfactory.runtime.sandbox.fork_server_client import Outcome
 from tests.actors import broken_servers, test_graders
 
 JOBS = 3

@@ -147,7 +147,8 @@ def replace_bootstrap(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
     bare = "import agentfactory.actors.domains.math.grader as b; b._WARM_UP = ()\n"
     lines = "import sys; sys.path += {path!r}\n" + (extra + bare).replace("{", "{{").replace("}", "}}")
     monkeypatch.setattr(
-        "agentfactory.runtime.sandbox.forkserver._BOOTSTRAP", lines + "from {module} import main; main()"
+        "agentfactory.runtime.sandbox.fork_server_client._BOOTSTRAP",
+        lines + "from {module} import main; main()",
     )
 
 

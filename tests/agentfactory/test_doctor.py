@@ -64,7 +64,7 @@ def test_a_missing_package_ends_with_1_and_what_to_do(
 
 def test_a_machine_where_no_isolation_holds_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("agentfactory.runtime.sandbox.landlock.abi", lambda: 0)
+    monkeypatch.setattr("agentfactory.runtime.sandbox.inside.landlock.abi", lambda: 0)
     found = check_machine()
     assert not found.ok
     assert check(found, "programs: landlock").verdict == "missing"

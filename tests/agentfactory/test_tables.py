@@ -13,9 +13,9 @@ from agentfactory.configs.printable import printable
 from agentfactory.configs.sandbox import SafetyRuleSettings
 from agentfactory.configs.tools import FileToolSettings
 from agentfactory.messages.blobs import BlobInfo
-from agentfactory.runtime.sandbox.rules import SafetyRules
+from agentfactory.runtime.sandbox.command_policy import CommandPolicy
 from agentfactory.runtime.sandbox.workspace import Workspace
-from agentfactory.runtime.tools.files import FileTools
+from agentfactory.runtime.tools.builtin.files import FileTools
 from agentfactory.terminal.tables import show_rows
 
 ROWS = [
@@ -69,7 +69,7 @@ def test_a_blobs_name_is_escaped_where_it_is_listed() -> None:
 def test_a_files_name_is_escaped_where_it_is_listed(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("x")
     (tmp_path / "plain.md").write_text("x")
-    tools = FileTools(FileToolSettings(), Workspace(tmp_path), SafetyRules(SafetyRuleSettings()))
+    tools = FileTools(FileToolSettings(), Workspace(tmp_path), CommandPolicy(SafetyRuleSettings()))
     listed = asyncio.run(tools.list_files.call("{}")).output
     assert listed.splitlines() == ["a\\nb\\x1b[2J.md 1", "plain.md 1"]
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from players import Forget, Register
 
 from agentfactory.runtime.ref import ActorRef
-from agentfactory.runtime.sandbox.processes import children
+from agentfactory.runtime.sandbox.resource_usage import children
 from agentfactory.runtime.system import ActorSystem
 
 TransportName = Literal["local", "ray"]

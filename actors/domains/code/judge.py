@@ -22,7 +22,7 @@ from ....messages.goals import Check, CodeGoal, ProgramRun
 from ....messages.judging import Credit, Verdict
 from ....messages.tasks import Task
 from ....runtime.sandbox.errors import SandboxError
-from ....runtime.sandbox.forkserver import ForkServer, Outcome
+from ....runtime.sandbox.fork_server_client import ForkServerClient, Outcome
 from ..base import JudgeParts
 from ..graders import read_line
 from ..grading import GraderDied, NoReference, shorten
@@ -53,7 +53,7 @@ class CodeJudge:
     def __init__(self, parts: JudgeParts) -> None:
         limits = parts.settings.trials
         self._timeout_s = limits.timeout_s
-        self._server = ForkServer(
+        self._server = ForkServerClient(
             _MODULE,
             {
                 "modules": list(limits.modules),

@@ -27,8 +27,8 @@ from typing import Final, NamedTuple
 from pydantic import JsonValue
 
 from ....messages.chat import JsonObject
-from ...tools.literals import Found, read_arguments, read_literal, skip_space
-from ...tools.shapes import whole
+from ...tools.calls.json_calls import fix_surrogates
+from ...tools.calls.lenient_json import ParsedLiteral, read_arguments, read_literal, skip_space
 from .argument_values import read_value
 
 Schemas = Mapping[str, JsonObject]
@@ -118,7 +118,7 @@ def read_bare(text: str, schemas: Schemas) -> tuple[WrittenCall, ...]:
 def encode_arguments(arguments: JsonObject) -> str | None:
     """Arguments as JSON; None where they hold what JSON does not know."""
     try:
-        return whole(json.dumps(arguments, ensure_ascii=False, allow_nan=False))
+        return fix_surrogates(json.dumps(arguments, ensure_ascii=False, allow_nan=False))
     except (ValueError, RecursionError):
         return None
 
@@ -158,7 +158,7 @@ def _read_objects(text: str, at: int, schemas: Schemas) -> Calls | None:
     return Calls(tuple(calls), end) if calls else None
 
 
-def _calls_of(found: Found, schemas: Schemas) -> list[WrittenCall] | None:
+def _calls_of(found: ParsedLiteral, schemas: Schemas) -> list[WrittenCall] | None:
     calls = _unwrap(found.value, schemas, _NESTED)
     if calls is None or (found.cut and not all(call.arguments for call in calls)):
         return None  # its arguments were to follow

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from ....messages.chat import FunctionCall, FunctionSpec, JsonObject
 from ....messages.turns import ToolCall
-from ...tools.calls import parse_reply
-from ...tools.forms import TAGS
+from ...tools.calls.call_formats import TAGS
+from ...tools.calls.parser import parse_reply
 from .argument_values import read_value
 from .call_formats import Schemas, WrittenCall, encode_arguments, next_opening, read_bare, read_place
 

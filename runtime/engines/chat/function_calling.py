@@ -24,8 +24,8 @@ from ....messages.chat import (
     JsonObject,
     ToolMessage,
 )
+from ...tools.calls.json_calls import Signatures, make_call
 from ...tools.parameters import write_schema
-from ...tools.shapes import Signatures, make_call
 from .format import ChatFormat, ChatMessage
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from ....configs.chat_models import RoutedModelSettings
 from ....messages.chat import BadArguments, ChatReply, FunctionCall, TokenLogprob
 from ....messages.routing import CalibrationBin, Confidence
-from ...tools.calls import parse_reply
+from ...tools.calls.parser import parse_reply
 
 
 class ScoredReply(NamedTuple):

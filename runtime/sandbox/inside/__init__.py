@@ -1,0 +1,1 @@
+"""inside: say what is in here."""

@@ -1,0 +1,59 @@
+"""What a command's launcher is told: one line of JSON on its control socket. Standard library only."""
+
+import json
+import socket
+from typing import Final, TypedDict, cast
+
+HERE: Final = b"here"
+"""Said by the launcher before it hears the plan: the processes around it exist by then."""
+UP: Final = b"up"
+"""Said by the launcher once all walls stand, just before the program."""
+SCRATCH: Final = ("/tmp", "/dev/shm")
+"""File systems of the program's own at level `bubblewrap`; their descriptors come with `UP`."""
+_MAX_BYTES: Final = 4 * 2**20
+
+
+class ProbeTarget(TypedDict):
+    """What lies outside the sandbox, for the probe to reach for."""
+
+    file: str
+    """A file that everybody may read."""
+    port: int
+    """A TCP port of 127.0.0.1 where somebody listens."""
+    pid: int
+    """Another process of the same user."""
+
+
+class LaunchSpec(TypedDict):
+    """One program and the walls around it."""
+
+    argv: list[str]
+    workdir: str
+    env: dict[str, str]
+    level: str
+    readable: list[str]
+    memory_bytes: int
+    file_bytes: int
+    open_files: int
+    processes: int
+    cpu_s: int
+    """Of each process; 0 for no limit."""
+    landlock_abi: int
+    probe: ProbeTarget | None
+    """Instead of the program, try to break out."""
+
+
+def encode(plan: LaunchSpec) -> bytes:
+    """The line to send."""
+    return json.dumps(plan, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def receive(control: socket.socket) -> LaunchSpec:
+    """Read the line. Raises EOFError where the other side is gone before its end."""
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        chunk = control.recv(65536)
+        if not chunk or len(data) > _MAX_BYTES:
+            raise EOFError("no plan came")
+        data += chunk
+    return cast(LaunchSpec, json.loads(data))

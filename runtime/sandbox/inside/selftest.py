@@ -1,0 +1,89 @@
+"""An attempt to break out of a command's sandbox, made in it before it is used.
+
+Succeeding at any of this is what the walls are there to prevent. Standard library only.
+"""
+
+import ctypes
+import encodings.idna  # noqa: F401 - what connecting imports, while it still can be read
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from .launch_spec import ProbeTarget
+from .protocol import Ending
+
+# MERGED runtime.sandbox.inside.selftest: An attempt to break out of the sandbox: what a server does in a child before it says hello.
+
+NEW: Final = ".new"
+"""Ending of the file that an attempt makes beside the target's."""
+_NEW_USER: Final = 0x10000000
+
+
+def escapes_from_command_sandbox(target: ProbeTarget, level: str) -> int:
+    """Do what must not be possible; prints what was. 0 if nothing was, 1 otherwise."""
+    file, pid = target["file"], target["pid"]
+    attempts: dict[str, Callable[[], object]] = {
+        "read a file outside": lambda: os.close(os.open(file, os.O_RDONLY)),
+        "wrote a file outside": lambda: os.close(os.open(file, os.O_WRONLY)),
+        "removed a file outside": lambda: os.unlink(file),
+        "reached the network": lambda: socket.create_connection(("127.0.0.1", target["port"]), 1).close(),
+        "read another process's environment": lambda: os.open(f"/proc/{pid}/environ", os.O_RDONLY),
+        "traced a process": lambda: _libc("ptrace", 16, pid, 0, 0),
+        "made a namespace": lambda: _libc("unshare", _NEW_USER),
+        "mounted": lambda: _libc("mount", b"none", b"/", b"tmpfs", 0, 0),
+    }
+    if pid not in (os.getpid(), os.getppid()):  # in a namespace of its own it may bear the same number
+        attempts["signalled a process"] = lambda: os.kill(pid, 0)
+    if level == "landlock":
+        attempts["left its process group"] = os.setsid
+    with suppress(OSError):  # the folder may be the sandbox's own, by the same name: who asked looks
+        os.close(os.open(file + NEW, os.O_WRONLY | os.O_CREAT))
+    succeeded = [name for name, attempt in attempts.items() if _succeeds(attempt)]
+    if succeeded:
+        os.write(1, ", ".join(succeeded).encode())
+    return int(bool(succeeded))
+
+
+def _succeeds(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except OSError:
+        return False
+    return True
+
+
+def _libc(name: str, *arguments: int | bytes) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), name)
+
+
+def escapes_from_python_sandbox(_: str) -> Ending:
+    """Do what must not be possible; prints what was."""
+    attempts: dict[str, Callable[[], object]] = {
+        "opened a socket": lambda: socket.socketpair(),
+        "signalled its parent": lambda: os.kill(os.getppid(), 0),
+        "wrote a file": lambda: os.open("/tmp", os.O_WRONLY | os.O_CREAT),
+        "made a folder": lambda: os.mkdir("/"),
+        "started a process": _fork_and_end,
+    }
+    succeeded = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except PermissionError:
+            continue
+        except OSError as error:
+            name = f"{name} ({error})"
+        succeeded.append(name)
+    if succeeded:
+        os.write(1, ("a process behind the filter " + ", ".join(succeeded)).encode())
+        return "error"
+    return "ok"
+
+
+def _fork_and_end() -> None:
+    if os.fork() == 0:
+        os._exit(0)

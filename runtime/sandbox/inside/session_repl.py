@@ -1,0 +1,136 @@
+"""A Python session's own processes: they run cell after cell, and keep what those define.
+
+Standard input is a socket. The first process says that it is there, hears a line, forks the worker, and from
+then on only waits for the ends of others. The worker consumes `LENGTH` and a line's end, then a cell's code;
+it produces the cell's output on standard output. Once the cell is over the worker forks: the fork says how it
+ended and is the worker from then on, and the one before it ends, with every thread that the cell has left.
+Standard library only, and in the sandbox.
+"""
+
+import builtins
+import io
+import os
+import socket
+import sys
+from contextlib import suppress
+from types import ModuleType
+from typing import Final, NoReturn, cast
+
+from . import seccomp
+from .protocol import Ending
+from .python_cell import OUT_OF_MEMORY, StdoutWriter, compile_cell, describe
+
+THERE: Final = "there"
+"""Said by the first process, and by the first worker."""
+
+
+class ReplSession:
+    """The names of all cells so far."""
+
+    def __init__(self) -> None:
+        self._raw = StdoutWriter()
+        self._output = io.TextIOWrapper(
+            io.BufferedWriter(cast(io.FileIO, self._raw)), encoding="utf-8", errors="backslashreplace"
+        )
+        self._module = ModuleType("__main__")
+        vars(self._module)["__builtins__"] = builtins
+        sys.modules["__main__"] = self._module
+
+    def run(self, code: str) -> Ending:
+        """Run one cell, print its output; whatever it raises ends the cell and not the session."""
+        sys.stdout = sys.stderr = self._output
+        self._raw.written, self._raw.in_line = 0, False
+        try:
+            self._execute(code)
+            self._output.flush()
+        except MemoryError:
+            return self._end("memory", OUT_OF_MEMORY)
+        except SystemExit as leaving:
+            return "ok" if not leaving.code else self._end("error", describe(leaving))
+        except BaseException as error:
+            return self._end("error", describe(error))
+        return "ok"
+
+    def _execute(self, code: str) -> None:
+        body, last = compile_cell(code)
+        scope = vars(self._module)
+        exec(body, scope)  # noqa: S102 - what this process is for
+        if last is None:
+            return
+        value = eval(last, scope)  # noqa: S307
+        self._output.flush()
+        if value is not None:
+            scope["_"] = value
+            if not self._raw.written:
+                self._output.write(repr(value))
+
+    def _end(self, ending: Ending, line: bytes) -> Ending:
+        with suppress(OSError, ValueError, MemoryError):
+            self._output.flush()
+        write_all(b"\n" + line if self._raw.in_line else line)
+        return ending
+
+
+def write_all(data: bytes) -> None:
+    """To standard output, past every buffer."""
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def work(control: socket.socket) -> NoReturn:
+    """Be the worker until the input ends."""
+    say(control, THERE)
+    session = ReplSession()
+    while header := read_header(control):
+        code = b""
+        while len(code) < header and (chunk := control.recv(header - len(code))):
+            code += chunk
+        ending = session.run(code.decode("utf-8", "surrogatepass"))
+        fork_and_say(control, ending)
+    os._exit(0)
+
+
+def read_header(control: socket.socket) -> int:
+    """The length of the next cell's code; 0 at the end of the input."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = control.recv(1)
+        if not byte:
+            return 0
+        line += byte
+    return int(line)
+
+
+def fork_and_say(control: socket.socket, ending: str) -> None:
+    """Go on as a fork. The one before it ends after the fork has spoken: an end before that is a crash."""
+    waiting, spoken = os.pipe()
+    if os.fork():
+        os.close(spoken)
+        os.read(waiting, 1)
+        os._exit(0)
+    os.close(waiting)
+    say(control, ending)
+    os.close(spoken)
+
+
+def say(control: socket.socket, line: str) -> None:
+    """One line; the kernel tells the client who has said it."""
+    control.sendall(line.encode("ascii") + b"\n")
+
+
+def main() -> NoReturn:
+    """Be the first process."""
+    control = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(1, 2)
+    seccomp.set_child_subreaper()
+    say(control, THERE)
+    control.recv(1)
+    if os.fork() == 0:
+        work(control)
+    control.close()
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    os._exit(0)

@@ -1,0 +1,1 @@
+"""builtin: say what is in here."""

@@ -1,0 +1,1 @@
+"""calls: say what is in here."""

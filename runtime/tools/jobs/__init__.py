@@ -1,0 +1,1 @@
+"""jobs: say what is in here."""

@@ -1,0 +1,1 @@
+"""mcp: say what is in here."""

@@ -1,0 +1,1 @@
+"""plans: say what is in here."""

@@ -1,1 +1,1 @@
-"""Runs text that a model wrote, in processes that can do nothing but compute."""
+"""Sandboxes for text that a model wrote: Python calls, programs, sessions, and the files of a workspace."""

@@ -1,4 +1,4 @@
-"""What a program in the sandbox sees of the machine, and the bubblewrap command line that shows it."""
+"""The bubblewrap command line, and the paths and variables that a sandboxed program is given."""
 
 import os
 import shutil
@@ -12,19 +12,26 @@ import agentfactory
 from ...configs.sandbox import CommandSandboxSettings
 from .inside.launch_spec import SCRATCH
 
-SANDBOX: Final = Path(__file__).resolve().parent
-RUNTIME: Final = SANDBOX.parent
-PACKAGE: Final = Path(agentfactory.__file__ or "").resolve().parent
-"""The folders of `agentfactory.runtime.sandbox` and what it lies in: beside one another in a checkout."""
+_SANDBOX: Final = Path(__file__).resolve().parent
+_RUNTIME: Final = _SANDBOX.parent
+_PACKAGE: Final = Path(agentfactory.__file__ or "").resolve().parent  # beside the runtime's in a checkout
+_INSIDE: Final = _SANDBOX / "inside"
+PACKAGES: Final = {
+    "agentfactory": str(_PACKAGE),
+    "agentfactory.runtime": str(_RUNTIME),
+    "agentfactory.runtime.sandbox": str(_SANDBOX),
+    "agentfactory.runtime.sandbox.inside": str(_INSIDE),
+}
+"""The folders of the packages that the programs in `inside` lie in."""
 _SYSTEM: Final = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store",
     "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime",
     "/etc/mime.types", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/fonts", "/etc/magic",
 )  # fmt: skip
 """Not /etc as a whole: who lives here, and their secrets, are none of a program's business."""
-_OURS: Final = (PACKAGE / "__init__.py", RUNTIME / "__init__.py", SANDBOX)
-"""What a launcher and a session are made of."""
-_WITHOUT_IOWARP: Final = SANDBOX / "without_iowarp"
+_OURS: Final = (*(folder / "__init__.py" for folder in (_PACKAGE, _RUNTIME, _SANDBOX)), _INSIDE)
+"""All of this project that a sandboxed program can read: what a launcher and a session are made of."""
+_WITHOUT_IOWARP: Final = _INSIDE / "without_iowarp"
 """An empty `iowarp_core`: where the real one is installed, every Python imports it as it starts, which loads
 its libraries and writes `.clio/clio.yaml` into HOME, here a workspace."""
 _MB: Final = 2**20

@@ -30,7 +30,7 @@ class CommandPolicy:
         self._paths = [(rule, _glob(rule.pattern)) for rule in settings.paths]
 
     def __repr__(self) -> str:
-        return f"<SafetyRules {len(self._commands)} commands, {len(self._paths)} paths>"
+        return f"<CommandPolicy {len(self._commands)} commands, {len(self._paths)} paths>"
 
     @classmethod
     def load(cls, path: Path | None = None) -> "CommandPolicy":

@@ -46,7 +46,7 @@ class CommandResult(NamedTuple):
 
 
 class CommandSandbox:
-    """Runs programs, each in walls of its own. Use it from one event loop."""
+    """Runs programs, each confined by itself. Use it from one event loop."""
 
     def __init__(self, settings: CommandSandboxSettings) -> None:
         self._settings = settings

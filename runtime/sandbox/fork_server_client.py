@@ -87,11 +87,11 @@ class ForkServerClient:
         connection = self._connection
         state = "closed" if self._closed else "up" if connection and connection.up else "down"
         running = len(connection.pending) if connection else 0
-        return f"<ForkServer {state}, {running} running, {self.starts} starts>"
+        return f"<ForkServerClient {state}, {running} running, {self.starts} starts>"
 
     @property
     def hello(self) -> ServerHello | None:
-        """What the server that runs now found out about its walls."""
+        """What the server that runs now found out about its confinement."""
         return self._connection.hello if self._connection else None
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What a sandbox says about itself."""
+"""Isolation levels of programs: which hold on this machine, found out by having each try to break out."""
 
 import asyncio
 import os
@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
 from ...configs.sandbox import CommandSandboxSettings, Level
-from . import bwrap_command as layout
+from . import bwrap_command
 from .errors import SandboxError
 from .inside import landlock
 from .inside.confinement import NOBODY_UID
 from .inside.launch_spec import ProbeTarget
 from .inside.selftest import NEW
 from .sandboxed_process import SandboxedProcess
-
-# MERGED runtime.sandbox.isolation: Which levels of isolation hold on this machine, found out by having each try to break out.
 
 
 class Isolation(NamedTuple):
@@ -90,7 +88,7 @@ async def probe_level(level: Level, settings: CommandSandboxSettings) -> ProbedL
 
 
 def _missing(level: Level) -> str:
-    if level == "bubblewrap" and layout.bwrap_program() is None:
+    if level == "bubblewrap" and bwrap_command.bwrap_program() is None:
         return "bwrap is not installed"
     if level == "landlock" and landlock.abi() == 0:
         return "the kernel has no Landlock (Linux 5.13 and later, switched on at boot)"
@@ -129,7 +127,7 @@ def _bystander() -> Iterator[int]:
 
 
 def _lay_out(folder: Path, workdir: Path, canary: Path) -> None:
-    """Open to all users, so that only the sandbox's walls stand before the canary."""
+    """Open to all users, so that only the sandbox stands before the canary."""
     folder.chmod(0o755)
     workdir.mkdir()
     canary.write_text("outside\n")

@@ -1,4 +1,4 @@
-"""What a sandboxed program's processes and files take, all together, looked at from outside.
+"""Resource usage of a sandboxed program: its processes and files, all together, seen from outside (Linux).
 
 No limit of the kernel's covers that without rights that we need not have, so it has to be asked again and
 again. Blocking: call it in a thread.
@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 from ...configs.sandbox import CommandSandboxSettings
 from .inside.protocol import Ending
 
-# MERGED runtime.sandbox.resource_usage: What a sandbox's processes are, and how much they hold, seen from outside (Linux).
-
 _MB: Final = 2**20
 _BLOCK_BYTES: Final = 512
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _DUTY: Final = 10
 """Time between looks at the files, against the time that a look takes."""
 _MOST_COUNTED: Final = 20
@@ -123,11 +123,6 @@ def _names_in(folder: int) -> int:
     return 0
 
 
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_STAT_BLOCK_BYTES = 512
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
 def children(pid: int) -> list[int]:
     """Its children now; none where it is gone."""
     found: list[int] = []
@@ -197,7 +192,7 @@ def unlinked_bytes(pid: int, device: int) -> int:
                 with suppress(OSError):
                     found = descriptor.stat()
                     if found.st_nlink == 0 and found.st_dev == device and stat.S_ISREG(found.st_mode):
-                        sizes[found.st_ino] = found.st_blocks * _STAT_BLOCK_BYTES
+                        sizes[found.st_ino] = found.st_blocks * _BLOCK_BYTES
     return sum(sizes.values())
 
 

@@ -1,4 +1,4 @@
-"""One program in its walls, from its start to the death of its last process."""
+"""A sandboxed program, from its start to the death of its last process."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ...configs.sandbox import CommandSandboxSettings, Level
-from . import bwrap_command as layout
+from . import bwrap_command
 from .errors import SandboxError
 from .fork_server_client import command
 from .inside import landlock
@@ -72,12 +72,12 @@ class SandboxedProcess:
         probe: ProbeTarget | None = None,
         stdio: Stdio | None = None,
     ) -> "SandboxedProcess":
-        """Put the walls up and start the program. Raises SandboxError where they do not stand.
+        """Start the program confined. Raises SandboxError where it cannot be.
 
         `stdio` takes the place of the pipes to standard input and from standard output.
         """
         workdir, most = await asyncio.to_thread(_prepare, workdir, settings)
-        plan = _plan(argv, workdir, settings, level, cpu_s, probe)
+        spec = _launch_spec(argv, workdir, settings, level, cpu_s, probe)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
@@ -89,7 +89,7 @@ class SandboxedProcess:
         running = cls(process, ours, settings, level, workdir, most)
         try:
             await running.pipes.connect(process)
-            await running._come_up(plan)
+            await running._come_up(spec)
         except BaseException:
             await asyncio.shield(running.kill())
             raise
@@ -185,7 +185,7 @@ class SandboxedProcess:
                 del output[limit:]
                 raise OutputTooLong
 
-    async def _come_up(self, plan: LaunchSpec) -> None:
+    async def _come_up(self, spec: LaunchSpec) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -193,7 +193,7 @@ class SandboxedProcess:
                 if said == HERE:
                     if self._level == "bubblewrap":
                         self._first_processes = [ExitEvent(pid) for pid in children(self.pid)]
-                    await loop.sock_sendall(self._control, encode(plan))
+                    await loop.sock_sendall(self._control, encode(spec))
                     said = await self._hear()
         except (ConnectionError, ProcessLookupError):
             said = b""
@@ -276,10 +276,10 @@ def _spawn(
 ) -> "subprocess.Popen[bytes]":
     launcher = [*command("agentfactory.runtime.sandbox.inside.launcher"), str(theirs.fileno())]
     if level == "bubblewrap":
-        program = layout.bwrap_program()
+        program = bwrap_command.bwrap_program()
         if program is None:
             raise SandboxError("bubblewrap is not installed")
-        launcher = layout.bwrap_command(program, settings, workdir, launcher)
+        launcher = bwrap_command.bwrap_command(program, settings, workdir, launcher)
     # On the loop's own thread: the kernel kills the sandbox when its maker's thread ends.
     return subprocess.Popen(
         launcher,
@@ -293,7 +293,7 @@ def _spawn(
     )
 
 
-def _plan(
+def _launch_spec(
     argv: Sequence[str],
     workdir: Path,
     settings: CommandSandboxSettings,
@@ -304,9 +304,9 @@ def _plan(
     return {
         "argv": list(argv),
         "workdir": str(workdir),
-        "env": layout.environment(workdir),
+        "env": bwrap_command.environment(workdir),
         "level": level,
-        "readable": layout.readable_paths(settings),
+        "readable": bwrap_command.readable_paths(settings),
         "memory_bytes": settings.memory_mb * _MB,
         "file_bytes": settings.file_mb * _MB,
         "open_files": settings.open_files,

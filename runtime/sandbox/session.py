@@ -23,7 +23,7 @@ from typing import Final
 from ...configs.sandbox import CommandSandboxSettings
 from ...messages.turns import ToolResult
 from .audit_log import AuditLog
-from .bwrap_command import PACKAGE, RUNTIME, SANDBOX
+from .bwrap_command import PACKAGES
 from .commands import CommandSandbox
 from .errors import SandboxError
 from .inside.protocol import Ending
@@ -32,14 +32,9 @@ from .sandboxed_process import START_TIMEOUT_S, SandboxedProcess, Stdio
 from .session_worker import ControlSocket, OutputPipe, SessionWorker, WorkerLost
 
 MAX_CODE_CHARACTERS: Final = 100_000
-_PACKAGES: Final = {
-    "agentfactory": str(PACKAGE),
-    "agentfactory.runtime": str(RUNTIME),
-    "agentfactory.runtime.sandbox": str(SANDBOX),
-}
 _BOOTSTRAP: Final = f"""
 import sys, types
-for name, path in {_PACKAGES!r}.items():
+for name, path in {PACKAGES!r}.items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
 from agentfactory.runtime.sandbox.inside.session_repl import main

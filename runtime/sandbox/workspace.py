@@ -19,8 +19,6 @@ from typing import Final, NamedTuple
 from .errors import Refused
 from .inside.confinement import NOBODY_UID
 
-# MERGED runtime.sandbox.workspace: Hands a workdir to the user that programs run as, where we are root.
-
 MAX_BYTES: Final = 64 * 2**20
 _OPENAT2: Final = 437
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 2, 4, 8

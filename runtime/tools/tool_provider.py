@@ -95,7 +95,7 @@ class ToolProvider:
         self._started: ToolSet | None = None
 
     def __repr__(self) -> str:
-        return f"<ToolKit {', '.join(self._names)}, {len(self._skills)} skills>"
+        return f"<ToolProvider {', '.join(self._names)}, {len(self._skills)} skills>"
 
     async def start(self) -> None:
         """Start what the tools share, mount the servers' tools, load the skills."""

@@ -45,7 +45,7 @@ class ToolSet:
         self._tools[tool.name] = tool
 
     def __repr__(self) -> str:
-        return f"<ToolBox {', '.join(self._tools)}>"
+        return f"<ToolSet {', '.join(self._tools)}>"
 
     @property
     def tools(self) -> tuple[Tool, ...]:

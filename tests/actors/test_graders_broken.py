@@ -18,7 +18,7 @@ from agentfactory.actors.domains.logic.judge import LogicJudge
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution
 from agentfactory.messages.tasks import Task
-from agentfactory.runtime.sandbox import fork_server_client as forkserver
+from agentfactory.runtime.sandbox import fork_server_client
 from agentfactory.runtime.sandbox.fork_server_client import Outcome
 from tests.actors import broken_servers, test_graders
 
@@ -27,7 +27,7 @@ JOBS = 3
 
 @pytest.fixture(autouse=True)
 def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forkserver, "GRACE_S", 0.3)
+    monkeypatch.setattr(fork_server_client, "GRACE_S", 0.3)
 
 
 def pool_with(
@@ -37,7 +37,7 @@ def pool_with(
     bootstrap = (
         f"import sys; sys.path += {{path!r}}; from {{module}} import {server.__name__} as main; main()"
     )
-    monkeypatch.setattr(forkserver, "_BOOTSTRAP", bootstrap)
+    monkeypatch.setattr(fork_server_client, "_BOOTSTRAP", bootstrap)
     return GraderPool(server.__module__, VerifierSettings(graders=2, timeout_s=timeout_s))
 
 
@@ -54,7 +54,7 @@ async def test_everyone_is_told_where_the_server_breaks_at(
     server: Callable[[], NoReturn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start_limit_s = 1.0 if server in (broken_servers.say_nothing, broken_servers.greet_by_half) else 30.0
-    monkeypatch.setattr(forkserver, "START_TIMEOUT_S", start_limit_s)
+    monkeypatch.setattr(fork_server_client, "START_TIMEOUT_S", start_limit_s)
     pool = pool_with(server, monkeypatch, timeout_s=0.3)
     waiting = [pool.work(f"{number}", f"job {number}") for number in range(JOBS)]
     said = await asyncio.gather(*waiting, return_exceptions=True)
@@ -161,7 +161,7 @@ async def test_a_grader_whose_line_is_broken_is_a_failure_of_ours(
         f"g.json = types.SimpleNamespace(loads=json.loads)\ng.json.{broken}\n"
     )
     bootstrap = f"import sys; sys.path += {{path!r}}\n{breaks}from {{module}} import main; main()"
-    monkeypatch.setattr(forkserver, "_BOOTSTRAP", bootstrap)
+    monkeypatch.setattr(fork_server_client, "_BOOTSTRAP", bootstrap)
     task = Task.model_validate({"id": "t", "description": "?", "difficulty": 0.5} | asked)
     solution = Solution(episode_id="e", task_id="t", answer=answer, turns=(), stop_reason="answered")
     made = judge(JudgeParts(VerifierSettings(graders=1)))

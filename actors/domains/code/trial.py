@@ -19,9 +19,9 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Final, NoReturn, cast
 
-from ....runtime.sandbox.inside import python_cell as cell
 from ....runtime.sandbox.inside.fork_server import CODES, Job, serve
 from ....runtime.sandbox.inside.protocol import Ending, Setup
+from ....runtime.sandbox.inside.python_cell import prepare_python_cell
 from .inspection import complaints
 
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
@@ -158,7 +158,7 @@ def _written(container: type, members: list[str]) -> str:
 def prepare(setup: Setup) -> Job:
     """Load all that a trial may need. Raises ImportError for a module that does not exist."""
     threading.Thread = ThreadAtOnce  # type: ignore[misc]
-    return Trial(cell.prepare_python_cell(setup).builtins)
+    return Trial(prepare_python_cell(setup).builtins)
 
 
 def main() -> NoReturn:

@@ -1,7 +1,7 @@
-"""The walls around one piece of work: limits, another user, and the seccomp filter.
+"""The confinement of one piece of work: resource limits, another user, and the seccomp filter.
 
-They go up in two steps, since each microsecond in a child is paid at each call: `settle` once in the
-warm process, `close` in each child. Standard library only.
+It is applied in two steps, since each microsecond in a child is paid at each call: `confine_server` once in
+the warm process, `confine_child` in each child. Standard library only.
 """
 
 import os
@@ -22,7 +22,7 @@ _USER_NAMESPACE: Final = 0x10000000
 
 
 class Confinement(NamedTuple):
-    """What was planned, once, for all pieces of work."""
+    """The confinement of all pieces of work, decided once."""
 
     memory_bytes: int
     """Address space, with what the warm process has already."""
@@ -35,7 +35,7 @@ class Confinement(NamedTuple):
 
 
 def plan(memory_mb: int, reads: bool, first_process: bool) -> Confinement:
-    """What is possible here. Call it once all that the work needs is loaded."""
+    """The confinement that is possible here. Call it once all that the work needs is loaded."""
     return Confinement(
         memory_bytes=_address_space() + memory_mb * _MB,
         open_files=_OPEN_FILES,
@@ -45,41 +45,41 @@ def plan(memory_mb: int, reads: bool, first_process: bool) -> Confinement:
     )
 
 
-def settle(walls: Confinement) -> None:
+def confine_server(confinement: Confinement) -> None:
     """Give up, in the warm process, all that its children must not have and it can do without.
 
-    What children inherit costs them nothing. Raises OSError if a wall cannot be had.
+    What children inherit costs them nothing. Raises OSError where the kernel refuses.
     """
     for limit, value in (
-        (resource.RLIMIT_AS, walls.memory_bytes),
+        (resource.RLIMIT_AS, confinement.memory_bytes),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, walls.open_files),
+        (resource.RLIMIT_NOFILE, confinement.open_files),
     ):
         resource.setrlimit(limit, (value, value))
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     if hard == resource.RLIM_INFINITY or hard >= _STACK_BYTES:
         resource.setrlimit(resource.RLIMIT_STACK, (_STACK_BYTES, hard))
-    if walls.nobody:
+    if confinement.nobody:
         os.setgroups([])
         os.setresgid(NOBODY_UID, NOBODY_UID, NOBODY_UID)
         os.setresuid(NOBODY_UID, NOBODY_UID, NOBODY_UID)
     # After the change of user, which would undo both.
     seccomp.set_undumpable()
     seccomp.die_with_parent()
-    if walls.filter is not None:
+    if confinement.filter is not None:
         seccomp.set_no_new_privs()
 
 
-def close(walls: Confinement, cpu_s: int) -> None:
-    """Put up what is left, in a child, for good. Raises OSError if a wall cannot be had."""
+def confine_child(confinement: Confinement, cpu_s: int) -> None:
+    """Apply the rest, in a child, for good. Raises OSError where the kernel refuses."""
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
     os.nice(_NICENESS)
-    if not walls.first_process:
+    if not confinement.first_process:
         seccomp.die_with_parent()
-    if walls.filter is not None:
-        seccomp.install(walls.filter)
+    if confinement.filter is not None:
+        seccomp.install(confinement.filter)
 
 
 def enter_namespaces() -> tuple[str, ...]:

@@ -21,8 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from . import confinement as walls
-from . import seccomp
+from . import confinement, seccomp
 from .protocol import (
     Ending,
     Exit,
@@ -45,7 +44,7 @@ Job = Callable[[str], Ending]
 EXIT_CODES: Final[dict[int, Ending]] = {64: "ok", 65: "error", 66: "memory", 67: "forbidden"}
 """A child that ends with any other code ended before its work did."""
 CODES: Final = {ending: code for code, ending in EXIT_CODES.items()}
-_NO_WALLS: Final = 70
+_NOT_CONFINED: Final = 70
 _PROBE_CPU_S: Final = 10
 _PROBE_ID: Final = 0
 _PROBE_OUTPUT_BYTES: Final = 4096
@@ -63,7 +62,7 @@ def serve(prepare: Callable[[Setup], Job]) -> NoReturn:
     bodies: list[bytes] = []
     while not bodies:
         bodies += decoder.feed(_hear(control)[0])
-    namespaces = walls.enter_namespaces()
+    namespaces = confinement.enter_namespaces()
     if "pid" in namespaces:
         _become_first_process(control)
     setup = read_setup(bodies.pop(0))
@@ -93,7 +92,7 @@ class ForkServer:
         self._setup = setup
         self._job = job
         self._namespaces = namespaces
-        self._walls = walls.plan(setup["memory_mb"], setup["reads"], "pid" in namespaces)
+        self._confinement = confinement.plan(setup["memory_mb"], setup["reads"], "pid" in namespaces)
         self._children: dict[int, int] = {}  # the work's id by process id
         self._descriptors: list[int] = []
         self._probed: Ending | None = None
@@ -107,9 +106,9 @@ class ForkServer:
         self._selector.register(control, selectors.EVENT_READ, self._hear)
 
     def run(self) -> NoReturn:
-        """Probe the walls, say hello, serve."""
-        no_text = write_input(b"")  # nothing can be written behind the walls
-        walls.settle(self._walls)
+        """Confine this process, have the self-test run, say hello, serve."""
+        no_text = write_input(b"")  # nothing can be written once confined
+        confinement.confine_server(self._confinement)
         hello = self._probe(no_text)
         _send(self._control, hello)
         if hello["error"]:
@@ -142,7 +141,7 @@ class ForkServer:
             os.dup2(output, 1)
             os.dup2(output if self._setup["stderr"] else 0, 2)  # 0 is the null device here
             os.dup2(stdin, 0)
-            _live_as_child(work["cpu_s"], job, self._walls, text)
+            _live_as_child(work["cpu_s"], job, self._confinement, text)
         for descriptor in (text, output, stdin):
             if descriptor:
                 os.close(descriptor)
@@ -174,14 +173,14 @@ class ForkServer:
         self._fork(work, escapes_from_python_sandbox, text, writer)
         while self._probed is None:
             self._step()
-        held = self._probed == "ok" and self._walls.filter is not None
+        held = self._probed == "ok" and self._confinement.filter is not None
         found = os.read(reader, _PROBE_OUTPUT_BYTES).decode("utf-8", "replace").strip()
         os.close(reader)
-        if not held and self._walls.filter is None:
+        if not held and self._confinement.filter is None:
             found = "there is no filter for this system"
         if not held:
-            self._walls = self._walls._replace(filter=None)
-        user = "nobody" if self._walls.nobody else "same"
+            self._confinement = self._confinement._replace(filter=None)
+        user = "nobody" if self._confinement.nobody else "same"
         error = "" if held or self._setup["allow_weak"] else found or f"the probe {self._probed}"
         return {
             "error": error,
@@ -192,20 +191,20 @@ class ForkServer:
         }
 
 
-def _live_as_child(cpu_s: int, job: Job, limits: walls.Confinement, text: int) -> NoReturn:
+def _live_as_child(cpu_s: int, job: Job, limits: confinement.Confinement, text: int) -> NoReturn:
     """Everything a child does once its standard streams are its own, to its end."""
-    code = _NO_WALLS
+    code = _NOT_CONFINED
     end = os._exit  # the work may put something else in its place
     try:
         os.setpgid(0, 0)
         given = read_input(text).decode("utf-8", "surrogatepass")
         os.closerange(3, 1024)
         try:
-            walls.close(limits, cpu_s)
+            confinement.confine_child(limits, cpu_s)
         except OSError as error:
             os.write(1, str(error).encode())
         else:
-            code = CODES.get(job(given), _NO_WALLS)
+            code = CODES.get(job(given), _NOT_CONFINED)
     finally:
         end(code)
 

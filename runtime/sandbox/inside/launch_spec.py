@@ -1,13 +1,16 @@
-"""What a command's launcher is told: one line of JSON on its control socket. Standard library only."""
+"""The launch specification of a command: one line of JSON on the launcher's control socket.
+
+Standard library only.
+"""
 
 import json
 import socket
 from typing import Final, TypedDict, cast
 
 HERE: Final = b"here"
-"""Said by the launcher before it hears the plan: the processes around it exist by then."""
+"""Said by the launcher before it hears the spec: the processes around it exist by then."""
 UP: Final = b"up"
-"""Said by the launcher once all walls stand, just before the program."""
+"""Said by the launcher once it is confined, just before the program."""
 SCRATCH: Final = ("/tmp", "/dev/shm")
 """File systems of the program's own at level `bubblewrap`; their descriptors come with `UP`."""
 _MAX_BYTES: Final = 4 * 2**20
@@ -25,7 +28,7 @@ class ProbeTarget(TypedDict):
 
 
 class LaunchSpec(TypedDict):
-    """One program and the walls around it."""
+    """One program and its confinement."""
 
     argv: list[str]
     workdir: str
@@ -43,9 +46,9 @@ class LaunchSpec(TypedDict):
     """Instead of the program, try to break out."""
 
 
-def encode(plan: LaunchSpec) -> bytes:
+def encode(spec: LaunchSpec) -> bytes:
     """The line to send."""
-    return json.dumps(plan, separators=(",", ":")).encode("ascii") + b"\n"
+    return json.dumps(spec, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def receive(control: socket.socket) -> LaunchSpec:
@@ -54,6 +57,6 @@ def receive(control: socket.socket) -> LaunchSpec:
     while not data.endswith(b"\n"):
         chunk = control.recv(65536)
         if not chunk or len(data) > _MAX_BYTES:
-            raise EOFError("no plan came")
+            raise EOFError("no launch spec came")
         data += chunk
     return cast(LaunchSpec, json.loads(data))

@@ -1,14 +1,15 @@
-"""Puts the walls up around one program and becomes it: the last thing of ours that runs in a sandbox.
+"""The launcher: confines itself and becomes the program, the last thing of ours that runs in a sandbox.
 
 Started by `runtime.sandbox.commands` with a control socket, its number as the one argument. At level
 `bubblewrap` it finds itself in namespaces already and becomes the program. Elsewhere it stays outside as
 the program's parent: it passes the exit code on, and kills all that the program left when the program
 ends or the control socket closes. Standard library only.
 
-Invariant: the program starts only after every wall of its level stands; what fails before is told on the
+Invariant: the program starts only once every limit of its level holds; what fails before is told on the
 control socket.
 """
 
+import encodings.idna  # noqa: F401 - the self-test's connecting needs it when no file can be read any more
 import os
 import resource
 import select
@@ -18,13 +19,12 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from . import landlock, seccomp
-from . import seccomp_denylist as filters
+from . import landlock, seccomp, seccomp_denylist
 from .confinement import NOBODY_UID
 from .launch_spec import HERE, SCRATCH, UP, LaunchSpec, receive
 from .selftest import escapes_from_command_sandbox
 
-NO_WALLS: Final = 70
+NOT_CONFINED: Final = 70
 NOT_STARTED: Final = 127
 """Exit code where the program cannot be started, as shells have it."""
 _NICENESS: Final = 10
@@ -35,19 +35,19 @@ _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/u
 
 
 def main() -> NoReturn:
-    """Hear the plan; be the program, or its parent."""
+    """Receive the launch spec; be the program, or its parent."""
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     control.sendall(HERE)
-    plan = receive(control)
-    if plan["level"] == "bubblewrap":
-        _become(plan, control)
+    spec = receive(control)
+    if spec["level"] == "bubblewrap":
+        _become(spec, control)
     seccomp.set_child_subreaper()
     child = os.fork()
     if child == 0:
         os.setsid()
         seccomp.die_with_parent()
-        _become(plan, control)
+        _become(spec, control)
     os._exit(_watch(child, control))
 
 
@@ -60,7 +60,7 @@ def _watch(child: int, control: socket.socket) -> int:
     select.select([ended, control.fileno()], [], [])
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # without a race: nobody behind the filter can leave the group
-    code = NO_WALLS
+    code = NOT_CONFINED
     while True:
         for pid in _children():
             with suppress(ProcessLookupError):
@@ -80,20 +80,20 @@ def _children() -> list[int]:
     return []
 
 
-def _become(plan: LaunchSpec, control: socket.socket) -> NoReturn:
+def _become(spec: LaunchSpec, control: socket.socket) -> NoReturn:
     try:
-        _confine(plan)
+        _confine(spec)
         # Only whoever holds its folders can ask how many files a file system has that nobody else sees.
-        socket.send_fds(control, [UP], _scratch_folders() if plan["level"] == "bubblewrap" else [])
+        socket.send_fds(control, [UP], _scratch_folders() if spec["level"] == "bubblewrap" else [])
     except BaseException as error:
         control.sendall(f"{type(error).__name__}: {error}".encode())
-        os._exit(NO_WALLS)
-    if plan["probe"] is not None:
-        os._exit(escapes_from_command_sandbox(plan["probe"], plan["level"]))
+        os._exit(NOT_CONFINED)
+    if spec["probe"] is not None:
+        os._exit(escapes_from_command_sandbox(spec["probe"], spec["level"]))
     try:
-        os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
+        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
     except OSError as error:
-        os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode("utf-8", "backslashreplace"))
+        os.write(2, f"{spec['argv'][0]}: {error.strerror}\n".encode("utf-8", "backslashreplace"))
     os._exit(NOT_STARTED)
 
 
@@ -101,50 +101,50 @@ def _scratch_folders() -> list[int]:
     return [os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for folder in SCRATCH]
 
 
-def _confine(plan: LaunchSpec) -> None:
-    """All walls, the filter last."""
-    level = plan["level"]
-    workdir = os.open(plan["workdir"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _confine(spec: LaunchSpec) -> None:
+    """Apply every limit of the level, the filter last."""
+    level = spec["level"]
+    workdir = os.open(spec["workdir"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.nice(_NICENESS)
-    _limit(plan)
+    _limit(spec)
     root = os.geteuid() == 0
     if root:
         os.setgroups([])
         os.setresgid(NOBODY_UID, NOBODY_UID, NOBODY_UID)
         os.setresuid(NOBODY_UID, NOBODY_UID, NOBODY_UID)
     os.fchdir(workdir)
-    os.stat(plan["workdir"])  # told now, rather than by each path that the program makes of HOME
+    os.stat(spec["workdir"])  # told now, rather than by each path that the program makes of HOME
     counted_apart = seccomp.unshare(_USER_NAMESPACE) or (level == "bubblewrap" and not root)
-    processes = plan["processes"] if counted_apart else plan["processes"] + _tasks_of_user()
+    processes = spec["processes"] if counted_apart else spec["processes"] + _tasks_of_user()
     resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
     seccomp.die_with_parent()  # a change of user undoes it
     seccomp.set_no_new_privs()
     os.umask(0o022)
     if level == "landlock":
-        landlock.restrict(plan["landlock_abi"], plan["readable"], (".", *_DEVICES))
+        landlock.restrict(spec["landlock_abi"], spec["readable"], (".", *_DEVICES))
     if level != "limits":
-        walls = filters.build(
+        denylist = seccomp_denylist.build(
             scoped=level == "bubblewrap",
-            signals=plan["landlock_abi"] >= landlock.SIGNALS_ABI,
-            truncate=plan["landlock_abi"] >= landlock.TRUNCATE_ABI,
+            signals=spec["landlock_abi"] >= landlock.SIGNALS_ABI,
+            truncate=spec["landlock_abi"] >= landlock.TRUNCATE_ABI,
         )
-        if walls is None:
+        if denylist is None:
             raise OSError("there is no filter for this system")
-        seccomp.install(walls)
+        seccomp.install(denylist)
 
 
-def _limit(plan: LaunchSpec) -> None:
-    memory = plan["memory_bytes"]
+def _limit(spec: LaunchSpec) -> None:
+    memory = spec["memory_bytes"]
     for limit, value in (
         (resource.RLIMIT_DATA, memory),
         (resource.RLIMIT_AS, memory * _ADDRESS_SPACE_FACTOR),
-        (resource.RLIMIT_FSIZE, plan["file_bytes"]),
-        (resource.RLIMIT_NOFILE, plan["open_files"]),
+        (resource.RLIMIT_FSIZE, spec["file_bytes"]),
+        (resource.RLIMIT_NOFILE, spec["open_files"]),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
-    if plan["cpu_s"]:
-        resource.setrlimit(resource.RLIMIT_CPU, (plan["cpu_s"], plan["cpu_s"] + 1))
+    if spec["cpu_s"]:
+        resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu_s"], spec["cpu_s"] + 1))
 
 
 def _tasks_of_user() -> int:

@@ -1,10 +1,9 @@
-"""An attempt to break out of a command's sandbox, made in it before it is used.
+"""The isolation self-test: attempts to break out of a sandbox, made in it before it is used.
 
-Succeeding at any of this is what the walls are there to prevent. Standard library only.
+Standard library only.
 """
 
 import ctypes
-import encodings.idna  # noqa: F401 - what connecting imports, while it still can be read
 import os
 import socket
 from collections.abc import Callable
@@ -13,8 +12,6 @@ from typing import Final
 
 from .launch_spec import ProbeTarget
 from .protocol import Ending
-
-# MERGED runtime.sandbox.inside.selftest: An attempt to break out of the sandbox: what a server does in a child before it says hello.
 
 NEW: Final = ".new"
 """Ending of the file that an attempt makes beside the target's."""

@@ -1,7 +1,7 @@
 """The standard library in memory: what it imports in the middle of a call, when no file can be opened.
 
 Many functions of the library import what they need when they are called (`Counter.most_common` heapq,
-`statistics.mode` collections, `singledispatch` typing). A process behind the walls cannot, so the warm
+`statistics.mode` collections, `singledispatch` typing). A confined process cannot, so the warm
 process reads the sources beforehand, and its forks compile what they come to need. They lie in a file without
 a name, which costs a fork nothing, as so much memory of the process's own would. Standard library only.
 """

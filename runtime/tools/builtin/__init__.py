@@ -1,1 +1,1 @@
-"""builtin: say what is in here."""
+"""The tools that ship, one a module."""

@@ -30,7 +30,7 @@ class SkillPromotion:
         self._put = put
 
     def __repr__(self) -> str:
-        return f"<Promotion {self._workspace!r}>"
+        return f"<SkillPromotion {self._workspace!r}>"
 
     @tool
     async def promote_skill(self, file_path: str, function_name: str, tool_name: str) -> str:

@@ -24,7 +24,7 @@ from .shell import as_result
 
 Framework = Literal["pytest", "unittest", "asserts"]
 
-_RUNNER: Final = Path(__file__).with_name("plain_asserts.py")
+_RUNNER: Final = Path(__file__).with_name("assert_runner.py")
 _MAX_BYTES: Final = 2**20
 _UNITTEST: Final = re.compile(
     r"^\s*(import unittest|from unittest)|\(\s*(unittest\.)?TestCase\s*\)", re.MULTILINE

@@ -1,1 +1,1 @@
-"""calls: say what is in here."""
+"""Parsers of the calls and answers in a model's text."""

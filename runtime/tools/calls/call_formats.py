@@ -94,9 +94,9 @@ def read_tag(text: str, tag: str, opening: re.Match[str], attributes: str, tools
     tool = resolve(named[1], tools)
     given, end = _read_body(text, tag, opening.end(), attributes)
     call = make_call(tool, given, tools) if end else None
-    return (
-        ParseResult((call,), _AFTER_BODY.match(text, end).end()) if call else ParseResult((), opening.end())
-    )  # type: ignore[union-attr]
+    if call is None:
+        return ParseResult((), opening.end())
+    return ParseResult((call,), _AFTER_BODY.match(text, end).end())  # type: ignore[union-attr]
 
 
 def _read_body(text: str, tag: str, start: int, attributes: str) -> tuple[JsonValue, int]:

@@ -24,7 +24,7 @@ from .json_calls import Signatures, fix_surrogates
 from .lenient_json import skip_space
 from .react import FENCE, LABEL, find_boxed, next_label, read_action, read_answer, search_lines
 
-__all__ = ["MAX_CALLS", "MAX_CHARACTERS", "Reply", "Signatures", "find_boxed", "parse_reply"]
+__all__ = ["MAX_CALLS", "MAX_CHARACTERS", "ParsedReply", "Signatures", "find_boxed", "parse_reply"]
 
 MAX_CHARACTERS: Final = 100_000
 """A longer reply is cut before it is read."""

@@ -26,7 +26,7 @@ _SAID: Final[dict[str, str]] = {
 
 
 class ForkedJobRunner:
-    """One kind of work. `module` names a module whose `main()` calls `runtime.sandbox.inside.fork_server.serve`."""
+    """One kind of work. `module` names a module whose `main()` calls `sandbox.inside.fork_server.serve`."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ForkedJobRunner:
         self._server = ForkServerClient(module, setup, max(output_bytes, _OUTPUT_BYTES), max_parallel)
 
     def __repr__(self) -> str:
-        return f"<Forked {self._server!r}>"
+        return f"<ForkedJobRunner {self._server!r}>"
 
     async def start(self) -> None:
         """Start the warm process. Raises SandboxError if it cannot be confined here."""

@@ -1,7 +1,7 @@
 """Mathematics with sympy: what a process of the math tool does.
 
-Only for `runtime.tools.builtin.math`, which runs it in killable, memory-limited processes. No text is evaluated as
-code: `runtime.expressions` reads it.
+Only for `runtime.tools.builtin.math`, which runs it in killable, memory-limited processes. No text is
+evaluated as code: `runtime.expressions` reads it.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""mcp: say what is in here."""
+"""MCP (Model Context Protocol): servers whose tools are mounted, and our own tools as a server."""

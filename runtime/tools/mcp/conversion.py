@@ -1,9 +1,10 @@
-"""JSON Schemas of MCP servers, made short enough to show and complete in themselves.
+"""Conversion between MCP and our tools: schemas, arguments and results.
 
-References into the schema itself are replaced by what they point to; one that leads back into itself, or
-elsewhere, becomes "any". A schema that is too long loses, until it fits: the length of its descriptions, the
-descriptions, the detail of nested values, and at last parameters, those that may be left out first. What was
-left out is said in the schema's own description.
+A server's schema becomes short enough to show and complete in itself. References into the schema itself are
+replaced by what they point to; one that leads back into itself, or elsewhere, becomes "any". A schema that is
+too long loses, until it fits: the length of its descriptions, the descriptions, the detail of nested values,
+and at last parameters, those that may be left out first. What was left out is said in the schema's own
+description.
 """
 
 import json
@@ -19,8 +20,6 @@ from ..parameters import no_such_argument, write_schema
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult, ContentBlock
-
-# MERGED runtime.tools.mcp.conversion: What MCP servers answer, made fit for a model to read; and what a model says, made fit for them.
 
 ANY_OBJECT: Final[JsonObject] = {"type": "object"}
 MAX_CHARACTERS: Final = 4000

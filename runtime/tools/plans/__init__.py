@@ -1,1 +1,1 @@
-"""plans: say what is in here."""
+"""Plans: tool calls that build upon one another, parsed and carried out."""

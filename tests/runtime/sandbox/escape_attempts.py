@@ -1,4 +1,4 @@
-"""Attempts to get out of a sandbox, read from `escapes.txt`, and what they are written with.
+"""Attempts to get out of a sandbox, read from `escape_attempts.txt`, and what they are written with.
 
 Each is Python that knows all about the world outside (`T`). It succeeds by doing something outside that can
 be seen there, by printing a secret, or by printing ESCAPED once it holds something that it must not have.
@@ -64,4 +64,4 @@ def spawn(*argv):
 """
 """What attempts call by name; modules are had past the list of allowed imports where there is one."""
 
-ATTEMPTS = _read((Path(__file__).parent / "escapes.txt").read_text(encoding="utf-8"))
+ATTEMPTS = _read((Path(__file__).parent / "escape_attempts.txt").read_text(encoding="utf-8"))

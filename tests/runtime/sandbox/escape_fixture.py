@@ -92,7 +92,7 @@ class Scene:
             "tcp": self.doors.tcp,
             "tcp6": self.doors.tcp6,
             "udp": self.doors.udp,
-            "sandbox": str(Path(__file__).parents[2] / "runtime" / "sandbox" / "launcher.py"),
+            "sandbox": str(Path(__file__).parents[3] / "runtime" / "sandbox" / "inside" / "launcher.py"),
         }
 
     def breaches(self, output: str) -> list[str]:

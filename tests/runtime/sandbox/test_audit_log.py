@@ -9,7 +9,7 @@ import pytest
 from agentfactory.configs.errors import CannotWrite
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.configs.sandbox import AuditSettings, CommandSandboxSettings
-from agentfactory.runtime.sandbox import audit_log as audit
+from agentfactory.runtime.sandbox import audit_log
 from agentfactory.runtime.sandbox.audit_log import AuditLog, masked, readable_arguments
 from agentfactory.runtime.sandbox.commands import CommandSandbox
 from agentfactory.runtime.sandbox.errors import SandboxError
@@ -122,7 +122,7 @@ async def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 async def test_what_comes_too_fast_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "MAX_WAITING", 3)
+    monkeypatch.setattr(audit_log, "MAX_WAITING", 3)
     log = AuditLog(AuditSettings(file=str(tmp_path / "audit.jsonl")))
     for number in range(5):
         log.record("python", [str(number)], "seccomp", "ok", 0.1)

@@ -14,7 +14,7 @@ import pytest
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.load import load_section
 from agentfactory.configs.sandbox import CommandSandboxSettings
-from agentfactory.runtime.sandbox import sandboxed_process as running
+from agentfactory.runtime.sandbox import sandboxed_process
 from agentfactory.runtime.sandbox.commands import CommandResult, CommandSandbox
 from agentfactory.runtime.sandbox.errors import SandboxError
 from agentfactory.runtime.sandbox.inside import landlock
@@ -57,7 +57,7 @@ async def shell(sandbox: CommandSandbox, workdir: Path, script: str, **limits: f
 async def test_a_program_that_survives_its_kill_is_an_error_and_no_hang(
     sandbox: CommandSandbox, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_DEATH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sandboxed_process, "_DEATH_TIMEOUT_S", 0.05)
     async with AsyncExitStack() as opened:
         program = await opened.enter_async_context(sandbox.open(["sleep", "600"], workdir=workdir))
         first = program.pid
@@ -301,7 +301,7 @@ asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
             level,
             str(workdir),
             seconds,
-            env={"PYTHONPATH": str(Path(__file__).parents[2])},
+            env={"PYTHONPATH": str(Path(__file__).parents[3])},
         )
         await client.wait()
         await until(lambda seconds=seconds: not _with_word(seconds))

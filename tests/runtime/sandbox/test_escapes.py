@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
-from escape_scene import Scene
-from escapes import ATTEMPTS, PRELUDE, Attempt
+from escape_attempts import ATTEMPTS, PRELUDE, Attempt
+from escape_fixture import Scene
 
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.configs.sandbox import CommandSandboxSettings

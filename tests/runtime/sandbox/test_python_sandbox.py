@@ -12,7 +12,7 @@ import pytest
 
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.messages.turns import ToolResult
-from agentfactory.runtime.sandbox import fork_server_client as forkserver
+from agentfactory.runtime.sandbox import fork_server_client
 from agentfactory.runtime.sandbox.errors import SandboxError
 from agentfactory.runtime.sandbox.inside.protocol import Setup
 from agentfactory.runtime.sandbox.python import PythonSandbox, isolation
@@ -247,8 +247,8 @@ async def test_a_daemon_cannot_be_left_behind(sandbox: PythonSandbox) -> None:
     code = OS + "for start in (os.fork, os.forkpty):\n try: start()\n except OSError as e: print(e.errno)"
     result = await run(sandbox, code)
     assert result.output == "1\n1"
-    _, zygote = server_pids(sandbox)
-    assert children_of(zygote) == []
+    _, fork_server = server_pids(sandbox)
+    assert children_of(fork_server) == []
 
 
 async def test_threads_cannot_be_started(sandbox: PythonSandbox) -> None:
@@ -313,40 +313,40 @@ async def test_calls_beyond_the_limit_wait_their_turn() -> None:
 
 
 async def test_a_cancelled_call_kills_its_child(sandbox: PythonSandbox) -> None:
-    _, zygote = server_pids(sandbox)
+    _, fork_server = server_pids(sandbox)
     task = asyncio.create_task(sandbox.run("while True: pass"))
-    await until(lambda: children_of(zygote) != [])
+    await until(lambda: children_of(fork_server) != [])
     async with asyncio.timeout(LIMIT_S):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert repr(sandbox) == "<PythonSandbox <ForkServer up, 0 running, 1 starts>>"
+        assert repr(sandbox) == "<PythonSandbox <ForkServerClient up, 0 running, 1 starts>>"
         assert (await sandbox.run("1+2")).output == "3"
-    await until(lambda: children_of(zygote) == [])
+    await until(lambda: children_of(fork_server) == [])
 
 
 async def test_a_dead_server_fails_its_calls_and_is_started_again(sandbox: PythonSandbox) -> None:
-    launcher, zygote = server_pids(sandbox)
+    launcher, fork_server = server_pids(sandbox)
     task = asyncio.create_task(sandbox.run("while True: pass"))
     await asyncio.sleep(0)
-    os.kill(zygote, signal.SIGKILL)
+    os.kill(fork_server, signal.SIGKILL)
     async with asyncio.timeout(LIMIT_S):
         assert (await task).failure == "crashed"
     assert (await run(sandbox, "1+2")).output == "3"
     assert sandbox._server.starts == 2
-    await until_dead(launcher, zygote)
+    await until_dead(launcher, fork_server)
 
 
 async def test_a_stuck_server_is_killed_with_its_children_and_replaced(
     sandbox: PythonSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agentfactory.runtime.sandbox.fork_server_client.GRACE_S", 0.2)
-    launcher, zygote = server_pids(sandbox)
-    os.kill(zygote, signal.SIGSTOP)
+    launcher, fork_server = server_pids(sandbox)
+    os.kill(fork_server, signal.SIGSTOP)
     result = await run(sandbox, "1+2", timeout_s=0.1)
     assert (result.output, result.failure) == ("Error: the tool failed", "crashed")
     assert (await run(sandbox, "1+2")).output == "3"
-    await until_dead(launcher, zygote)
+    await until_dead(launcher, fork_server)
 
 
 async def test_closing_leaves_no_process_and_later_calls_are_answered(sandbox: PythonSandbox) -> None:
@@ -382,17 +382,17 @@ async def test_an_owner_that_dies_while_it_waits_leaves_nothing_open(
     cancellations: int,
 ) -> None:
     """It is cancelled once or twice at the point where it waits for the server, and closes nothing itself."""
-    connections: list[forkserver._Connection] = []
+    connections: list[fork_server_client._Connection] = []
     reached = asyncio.Event()
 
-    class Watched(forkserver._Connection):
+    class Watched(fork_server_client._Connection):
         async def _greet(self, setup: Setup) -> None:
             connections.append(self)
             if begin is begin_start:
                 reached.set()
             await super()._greet(setup)
 
-        async def call(self, job: forkserver._Job, *given: Any) -> forkserver.Outcome:
+        async def call(self, job: fork_server_client._Job, *given: Any) -> fork_server_client.Outcome:
             reached.set()
             return await super().call(job, *given)
 
@@ -400,7 +400,7 @@ async def test_an_owner_that_dies_while_it_waits_leaves_nothing_open(
             reached.set()
             await super().aclose()
 
-    monkeypatch.setattr(forkserver, "_Connection", Watched)
+    monkeypatch.setattr(fork_server_client, "_Connection", Watched)
     sandbox = PythonSandbox(SandboxSettings())
     async with asyncio.timeout(LIMIT_S):
         owner = asyncio.ensure_future(begin(sandbox))
@@ -434,7 +434,7 @@ async def main():
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     async with asyncio.timeout(LIMIT_S):
         client = await asyncio.create_subprocess_exec(
             sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": root}

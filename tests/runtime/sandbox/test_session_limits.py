@@ -144,7 +144,7 @@ async def test_a_process_that_is_left_cannot_answer_for_the_session(session: Pyt
 
 TAKEOVER = """
 import os, sys
-repl = sys.modules["runtime.sandbox.inside.session_repl"]
+repl = sys.modules["agentfactory.runtime.sandbox.inside.session_repl"]
 real = repl.read_header
 def instead(control):
     WHAT

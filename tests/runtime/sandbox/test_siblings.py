@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
-from escapes import PRELUDE
+from escape_attempts import PRELUDE
 
 from agentfactory.configs.roles import SandboxSettings
 from agentfactory.configs.sandbox import CommandSandboxSettings

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from agentfactory.messages.turns import ToolResult
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "tools.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "tools.md"
 
 
 async def test_the_example_of_a_tool_of_ones_own_runs() -> None:
     (text,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    before, await_, after = text.partition("box = ToolBox")
+    before, await_, after = text.partition("box = ToolSet")
     names: dict[str, object] = {"__name__": "example"}
     exec(before, names)
     body = "\n".join(f"    {line}" for line in f"{await_}{after}".splitlines())

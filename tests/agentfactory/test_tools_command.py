@@ -99,7 +99,7 @@ def test_retrieve_searches_the_data_plane(tmp_path: Path) -> None:
     assert said["result"] == "[1] docs/harbour.txt\nThe harbour master opens the gate at high tide."
 
 
-DEMO = Path(__file__).parents[1] / "runtime" / "mcp_demo.py"
+DEMO = Path(__file__).parents[1] / "runtime" / "tools" / "mcp_demo.py"
 
 
 def test_the_tools_of_servers_and_skills_are_listed_and_what_is_missing_is_said(tmp_path: Path) -> None:

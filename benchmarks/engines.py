@@ -27,9 +27,9 @@ from agentfactory.configs.models import (
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter, UnloadAdapter
 from agentfactory.messages.generation import Completion, Generate, SamplingSettings
 from agentfactory.runtime.engines.actor import InferenceEngine
-from agentfactory.runtime.engines.base import open_engine
 from agentfactory.runtime.engines.chat.format import ChatFormat, ChatMessage
 from agentfactory.runtime.engines.pool import EnginePool
+from agentfactory.runtime.engines.registry import open_engine
 from agentfactory.runtime.engines.vllm.engine import VllmEngine
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks import arithmetic

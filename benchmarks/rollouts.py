@@ -29,7 +29,8 @@ from agentfactory.messages.runs import GroupFinished, GroupLeased, RunFailed, Ru
 from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks, Task
 from agentfactory.messages.trajectories import Trajectory
 from agentfactory.runtime.actor import Actor
-from agentfactory.runtime.engines.base import Engine, open_engine
+from agentfactory.runtime.engines.base import Engine
+from agentfactory.runtime.engines.registry import open_engine
 from agentfactory.runtime.on_ray.session import ray_session
 from agentfactory.runtime.system import ActorSystem
 from agentfactory.training.tasks import arithmetic

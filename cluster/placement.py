@@ -6,7 +6,7 @@ shares the first one's; where a replica needs several, the Trainer has one of it
 
 from typing import NamedTuple
 
-from ..configs.models import EngineSettings, ModelSettings, VllmEngineSettings
+from ..configs.models import EngineSettings, ModelSettings
 from ..runtime.system import ActorSystem
 from ..runtime.transport import Resources
 
@@ -22,7 +22,7 @@ def gpu_requests(model: ModelSettings, engine: EngineSettings, *, trains: bool) 
     """What is to be set aside, each part on one node; nothing on processors."""
     if model.device != "cuda":
         return ()
-    each = _gpus_of_a_replica(engine)
+    each = engine.gpus_per_replica
     replicas = (Resources(gpus=each),) * engine.copies
     return (*replicas, Resources(gpus=1)) if trains and each > 1 else replicas
 
@@ -42,7 +42,3 @@ async def reserve_gpus(
         return GpuAllocation(tuple(placed[:-1]), placed[-1])
     half = Resources(gpus=0.5, place=places[0])
     return GpuAllocation((half, *placed[1:]), half)
-
-
-def _gpus_of_a_replica(engine: EngineSettings) -> int:
-    return engine.tensor_parallel if isinstance(engine, VllmEngineSettings) else 1

@@ -11,7 +11,7 @@ from typing import Final
 from ..actors.domains import domain_named
 from ..configs.errors import BadInput, SettingsError
 from ..configs.load import load_section
-from ..configs.models import EngineSettings, ModelSettings, VllmEngineSettings
+from ..configs.models import EngineSettings, ModelSettings
 from ..configs.sandbox import SafetyRuleSettings
 from ..configs.settings import Settings
 from ..runtime.daemon_thread import daemon_thread
@@ -46,8 +46,9 @@ async def check_model(
     source = model.locate()
     if joins:
         return
-    if isinstance(engine, VllmEngineSettings) and not _installed("vllm"):
-        raise SettingsError("engine.kind: vLLM is not installed; pip install 'agentfactory[vllm]'")
+    needed = engine.requirement
+    if needed is not None and not _installed(needed.module):
+        raise SettingsError(f"engine.kind: {needed.name} is not installed; {needed.install}")
     _check_gpus(model, engine, trains=trains)
     if model.quantize == "nf4" and not _installed("bitsandbytes"):
         raise SettingsError(

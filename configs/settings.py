@@ -10,11 +10,10 @@ from .base_config import BaseConfig, PlaceText
 from .data import DataSettings
 from .http_servers import EnvironmentServerSettings, ServingSettings
 from .models import (
+    AdapterLimits,
     EngineSettings,
     ModelSettings,
-    SimulatedEngineSettings,
     TransformersEngineSettings,
-    VllmEngineSettings,
 )
 from .rewards import RewardWeights
 from .roles import (
@@ -83,44 +82,45 @@ class Settings(BaseConfig):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        if isinstance(self.engine, TransformersEngineSettings | VllmEngineSettings):
-            longest = self.student.max_tokens_per_turn
-            if longest >= self.engine.max_context:
-                raise ValueError(
-                    f"student.max_tokens_per_turn ({longest}) must be smaller than "
-                    f"engine.max_context ({self.engine.max_context})"
-                )
-        if isinstance(self.engine, VllmEngineSettings):
-            self._adapters_fit(self.engine)
-            self._may_sleep(self.engine)
-        if isinstance(self.engine, SimulatedEngineSettings) and self.trainer.simulate_s is None:
-            raise ValueError("a simulated engine needs trainer.simulate_s: there is nothing to train")
+        longest, context = self.student.max_tokens_per_turn, self.engine.context_tokens
+        if context is not None and longest >= context:
+            raise ValueError(
+                f"student.max_tokens_per_turn ({longest}) must be smaller than engine.max_context ({context})"
+            )
+        if self.engine.adapter_limits is not None:
+            self._adapters_fit(self.engine.adapter_limits)
+        if self.engine.sleeps_while_training:
+            self._may_sleep()
+        if not self.engine.has_model and self.trainer.simulate_s is None:
+            raise ValueError(
+                f"a {self.engine.kind} engine needs trainer.simulate_s: there is nothing to train"
+            )
         return self
 
-    def _adapters_fit(self, engine: VllmEngineSettings) -> None:
+    def _adapters_fit(self, limits: AdapterLimits) -> None:
         """Of each policy that learns, a version is loaded while one is in use, and the one before that
         still sampled with where staleness allows it."""
         each = 2 + min(1, self.loop.max_staleness)
         needed = each * (2 if self.teacher.train else 1)
-        if engine.max_adapters < needed:
+        if limits.adapters < needed:
             raise ValueError(
-                f"engine.max_adapters ({engine.max_adapters}) must be at least {needed}: that many versions "
+                f"engine.max_adapters ({limits.adapters}) must be at least {needed}: that many versions "
                 "are loaded at once with these loop.max_staleness and teacher.train"
             )
-        if self.trainer.lora.rank > engine.max_lora_rank:
+        if self.trainer.lora.rank > limits.rank:
             raise ValueError(
-                f"engine.max_lora_rank ({engine.max_lora_rank}) must be at least trainer.lora.rank "
+                f"engine.max_lora_rank ({limits.rank}) must be at least trainer.lora.rank "
                 f"({self.trainer.lora.rank})"
             )
 
-    def _may_sleep(self, engine: VllmEngineSettings) -> None:
+    def _may_sleep(self) -> None:
         """An engine that sleeps while the Trainer works samples nothing meanwhile."""
-        if engine.sleep and self.loop.max_staleness:
+        if self.loop.max_staleness:
             raise ValueError(
                 f"engine.sleep needs loop.max_staleness 0 (it is {self.loop.max_staleness}): with more, the "
                 "engine works while the Trainer does"
             )
-        if engine.sleep and engine.tensor_parallel > 1:
+        if self.engine.gpus_per_replica > 1:
             raise ValueError("engine.sleep: a replica of several GPUs shares none with the Trainer")
 
     @property

@@ -13,7 +13,6 @@ from typing import Literal
 
 from anyio.abc import TaskGroup
 
-from ...configs.models import VllmEngineSettings
 from ...configs.settings import Settings
 from ...messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, Policy
 from ...messages.learning import StepReport, TrainStep
@@ -143,8 +142,7 @@ class Learning:
     @asynccontextmanager
     async def _gpu_for_the_trainer(self) -> AsyncIterator[None]:
         """Where engines sleep for it, what they are asked for comes first."""
-        engine = self._settings.engine
-        if not isinstance(engine, VllmEngineSettings) or not engine.sleep:
+        if not self._settings.engine.sleeps_while_training:
             yield
             return
         for version in self.missing_rounds():

@@ -2,12 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..configs.errors import BadInput
 
 if TYPE_CHECKING:
     from ..configs.load import YamlValue
+
+
+ENGINE_HELP: Final = "what runs the model: transformers, vllm, simulated, or the kind of an installed package"
 
 
 class AddParser(Protocol):

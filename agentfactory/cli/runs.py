@@ -2,7 +2,7 @@
 
 import argparse
 
-from .arguments import AddParser
+from .arguments import ENGINE_HELP, AddParser
 
 MAX_TEMPERATURE = 100.0
 
@@ -21,7 +21,7 @@ def add_run_commands(add_parser: AddParser) -> None:
         metavar="KEY=VALUE",
         help="any other setting, such as loop.max_staleness=0",
     )
-    evolve.add_argument("--engine", choices=("transformers", "vllm", "simulated"), help="who runs the model")
+    evolve.add_argument("--engine", metavar="KIND", help=ENGINE_HELP)
     _add_run_options(evolve)
     evolve.set_defaults(command=_evolve)
 

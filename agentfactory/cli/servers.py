@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import AddParser
+from .arguments import ENGINE_HELP, AddParser
 
 if TYPE_CHECKING:
     from ..cluster.environment.recorded import RecordedEpisode
     from ..cluster.serving.server import ServingPlan
     from ..configs.data import DataSettings
     from ..configs.http_servers import EnvironmentServerSettings
+    from ..configs.models import EngineSettings
 
 
 def add_serve_command(add_parser: AddParser) -> None:
@@ -19,7 +20,7 @@ def add_serve_command(add_parser: AddParser) -> None:
     serve.add_argument("--model", metavar="MODEL", help="seed, a folder, or a hub name (the run's, or seed)")
     serve.add_argument("--adapter", metavar="RUN_DIR", help="serve this run's adapters, too")
     serve.add_argument("--versions", type=int, metavar="N", help="the newest of each policy (4)")
-    serve.add_argument("--engine", choices=("transformers", "vllm", "simulated"), help="who runs the model")
+    serve.add_argument("--engine", metavar="KIND", help=ENGINE_HELP)
     serve.add_argument("--copies", type=int, metavar="N", help="replicas of the engine (1)")
     serve.add_argument("--transport", choices=("local", "ray"), default="local", help="where they live")
     serve.add_argument("--host", help="the address to listen on (127.0.0.1)")
@@ -42,14 +43,13 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> "ServingPlan":
     """The run's or the preset's settings, with what the options say. Raises BadInput."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     from ..cluster.run_folder import open_run_folder
     from ..cluster.serving.server import ServingPlan
     from ..configs.errors import BadInput
     from ..configs.http_servers import ServingSettings
     from ..configs.load import format_validation_error, load_settings
-    from ..configs.models import EngineSettings
 
     settings = load_settings(options.preset or "laptop")
     serving = settings.serving
@@ -60,23 +60,33 @@ def _plan(options: argparse.Namespace) -> "ServingPlan":
     changes = {name: value for name, value in said.items() if value is not None}
     try:
         serving = ServingSettings.model_validate(serving.model_dump() | changes)
-        model, engine = settings.model, settings.engine
-        if options.model is not None:
-            model = model.model_copy(update={"source": options.model})
-        if options.engine not in (None, engine.kind):
-            chosen: EngineSettings = TypeAdapter(EngineSettings).validate_python({"kind": options.engine})
-            engine = chosen
-        if options.copies is not None:
-            chosen = TypeAdapter(EngineSettings).validate_python(
-                engine.model_dump() | {"copies": options.copies}
-            )
-            engine = chosen
     except ValidationError as error:
         raise BadInput(format_validation_error(error, where="serve", model=ServingSettings)) from error
+    model, engine = settings.model, settings.engine
+    if options.model is not None:
+        model = model.model_copy(update={"source": options.model})
+    if options.engine not in (None, engine.kind):
+        engine = _engine({"kind": options.engine})
+    if options.copies is not None:
+        engine = _engine(engine.model_dump() | {"copies": options.copies})
     model.locate()  # a missing model is found before anything starts
     said_by_nobody = options.preset is None and options.model is not None
     own_context = run_dir is None and (said_by_nobody or "max_context" not in engine.model_fields_set)
     return ServingPlan(model, engine, serving, run_dir, options.transport, own_context)
+
+
+def _engine(values: dict[str, object]) -> "EngineSettings":
+    """An engine's settings. Raises BadInput."""
+    from pydantic import ValidationError
+
+    from ..configs.chat_models import EngineModelSettings
+    from ..configs.errors import BadInput
+    from ..configs.load import format_validation_error
+
+    try:
+        return EngineModelSettings.model_validate({"engine": values}).engine
+    except ValidationError as error:
+        raise BadInput(format_validation_error(error, where="serve", model=EngineModelSettings)) from error
 
 
 def add_environment_command(add_parser: AddParser) -> None:

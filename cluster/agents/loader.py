@@ -170,7 +170,7 @@ def _is_seed(settings: BaseModelAgentSettings) -> bool:
 @asynccontextmanager
 async def _adapted(settings: LoraAgentSettings) -> AsyncIterator[tuple[ChatModel, str | None]]:
     """The run's base model on the run's engine, and the name of the loaded adapter."""
-    from ...runtime.engines.base import open_engine
+    from ...runtime.engines.registry import open_engine
     from ...runtime.llm import ChatModel
     from ...runtime.llm.backends.engine import EngineBackend, capabilities
     from ..run_folder import open_run_folder

@@ -7,12 +7,8 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from ...configs.models import EngineSettings, ModelSettings, SimulatedEngineSettings, VllmEngineSettings
+from ...configs.models import EngineSettings, ModelSettings
 
-ROWS_AT_LEAST: Final = 8
-"""Rows that the engine on transformers allocates at once (`kv_cache.FIRST_ROWS`)."""
-SHARE: Final = 0.5
-"""Of the memory that is free beside the weights: shorter sequences and the work itself need the rest."""
 LEAST_TOKENS: Final = 16
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -31,16 +27,16 @@ def fit_context(model: ModelSettings, engine: EngineSettings) -> tuple[EngineSet
 
     Reads the model's configuration, which may come from the hub. Raises OSError, ValueError.
     """
-    if isinstance(engine, SimulatedEngineSettings):
+    if engine.context_tokens is None:
         return engine, ""
     shape = _shape_of(model)
-    longest = shape.longest or engine.max_context
+    longest = shape.longest or engine.context_tokens
     fits = max(LEAST_TOKENS, _room(model, engine) // shape.bytes_per_token)
     tokens = min(longest, fits)
     whose = "the model's own" if shape.longest else "the model does not say its own"
     if tokens < longest:
         whose = f"of the model's {longest}: what the memory here holds; a preset's engine.max_context wins"
-    return engine.model_copy(update={"max_context": tokens}), f"context: {tokens} tokens, {whose}"
+    return engine.with_context(tokens), f"context: {tokens} tokens, {whose}"
 
 
 def _shape_of(model: ModelSettings) -> Shape:
@@ -56,14 +52,9 @@ def _shape_of(model: ModelSettings) -> Shape:
 
 def _room(model: ModelSettings, engine: EngineSettings) -> int:
     """Bytes for the longest sequence's keys and values."""
-    weights = _weight_bytes(model)
     free, total = _gpu_memory(model)
-    if isinstance(engine, VllmEngineSettings):
-        if not total:
-            return engine.cpu_cache_gb << 30
-        return max(0, int(SHARE * (total * engine.gpu_memory * engine.tensor_parallel - weights)))
     available = free if total else psutil.virtual_memory().available
-    return max(0, int(SHARE * (available - weights))) // ROWS_AT_LEAST
+    return engine.longest_cache_bytes(available, total, _weight_bytes(model))
 
 
 def _gpu_memory(model: ModelSettings) -> tuple[int, int]:

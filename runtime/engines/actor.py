@@ -28,7 +28,8 @@ from ...messages.generation import (
     WakeEngine,
 )
 from ..actor import Actor
-from .base import AdapterRejected, AdapterStore, AdapterStoreFactory, EngineFailed, open_engine
+from .base import AdapterRejected, AdapterStore, AdapterStoreFactory, EngineFailed
+from .registry import open_engine
 from .token_stream import TokenStream
 
 

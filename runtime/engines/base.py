@@ -1,6 +1,6 @@
 """The interface of an inference engine, its errors, and common checks. Shaped after vLLM's AsyncLLM.
 
-Importing this module imports neither torch nor transformers; `open_engine` does, when it must.
+Importing this module imports neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -11,13 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...configs.errors import AgentFactoryError
-from ...configs.models import (
-    EngineSettings,
-    ModelSettings,
-    SimulatedEngineSettings,
-    VllmEngineSettings,
-    hide_unused_packages,
-)
 from ...messages.adapters import AdapterRef, LoadAdapter
 from ...messages.generation import Completion, EngineStatistics, Generate
 
@@ -121,23 +114,6 @@ class AdapterStore(Protocol):
 
 AdapterStoreFactory = Callable[[], AbstractAsyncContextManager[AdapterStore]]
 """Connects to the store for as long as the block lasts. It is pickled into an actor's process."""
-
-
-def open_engine(model: ModelSettings, engine: EngineSettings) -> Engine:
-    """The engine that the settings ask for, not yet started."""
-    if isinstance(engine, SimulatedEngineSettings):
-        from .chat.format import ChatFormat
-        from .simulated import SimulatedEngine
-
-        return SimulatedEngine(engine, ChatFormat.load(model.locate()))
-    if isinstance(engine, VllmEngineSettings):
-        from .vllm.engine import VllmEngine
-
-        return VllmEngine(model, engine)
-    hide_unused_packages()
-    from .batching.engine import TransformersEngine
-
-    return TransformersEngine(model, engine)
 
 
 @dataclass(frozen=True, slots=True)

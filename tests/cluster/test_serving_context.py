@@ -11,6 +11,7 @@ from agentfactory.cli.servers import _plan
 from agentfactory.cluster.serving import context_length as context
 from agentfactory.cluster.serving.context_length import fit_context
 from agentfactory.configs.models import (
+    ROWS_AT_LEAST,
     SEED_MODEL,
     ModelSettings,
     SimulatedEngineSettings,
@@ -63,7 +64,7 @@ def test_vllm_on_the_processor_has_what_its_cache_holds(tmp_path: Path) -> None:
 
 
 def test_the_engines_rows_are_those_that_the_estimate_counts() -> None:
-    assert context.ROWS_AT_LEAST == FIRST_ROWS
+    assert ROWS_AT_LEAST == FIRST_ROWS
 
 
 def test_a_model_that_does_not_say_its_context_has_the_engines(tmp_path: Path) -> None:

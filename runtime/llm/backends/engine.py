@@ -12,7 +12,6 @@ from functools import partial
 from uuid import uuid4
 
 from ....configs.chat_models import EngineModelSettings
-from ....configs.models import TransformersEngineSettings, VllmEngineSettings
 from ....messages.chat import Capabilities, ChatRequest, ConversationMessage, FunctionCall, Usage
 from ....messages.generation import Completion, Generate
 from ...engines.base import (
@@ -22,11 +21,11 @@ from ...engines.base import (
     EngineError,
     PromptTooLong,
     UnknownAdapter,
-    open_engine,
 )
 from ...engines.chat.format import ChatFormat, ChatFormatError
 from ...engines.chat.function_calling import open_conversation
 from ...engines.chat.incremental_decoder import IncrementalDecoder
+from ...engines.registry import open_engine
 from ...engines.token_stream import TokenStream
 from ..context_window import estimate_prompt
 from ..errors import ContextTooLong, ModelClosed, ModelError, ModelUnavailable, RequestRefused
@@ -51,14 +50,14 @@ def open_backend(settings: EngineModelSettings) -> EngineBackend:
     """One with an engine of its own."""
     engine = open_engine(settings.model, settings.engine)
     backend = EngineBackend(engine, settings.model.locate(), capabilities=capabilities(settings))
-    if isinstance(settings.engine, TransformersEngineSettings | VllmEngineSettings):
-        backend.context_tokens = settings.engine.max_context
+    if settings.engine.context_tokens is not None:
+        backend.context_tokens = settings.engine.context_tokens
     return backend
 
 
 def capabilities(settings: EngineModelSettings) -> Capabilities:
     """What the kind of engine can do, and what the model's chat template has a place for."""
-    holds_schemas = isinstance(settings.engine, VllmEngineSettings)
+    holds_schemas = settings.engine.constrains_output
     takes_functions = ChatFormat.load(settings.model.locate()).takes_functions
     return CAPABILITIES.model_copy(update={"json_schema": holds_schemas, "tools": takes_functions})
 

@@ -22,10 +22,10 @@ from agentfactory.runtime.engines.base import (
     EngineFailed,
     PromptTooLong,
     UnknownAdapter,
-    open_engine,
 )
 from agentfactory.runtime.engines.batching import scheduler
 from agentfactory.runtime.engines.batching.engine import TransformersEngine
+from agentfactory.runtime.engines.registry import open_engine
 from agentfactory.training.seed.tokenizer import EOS_ID, decode
 from tests.runtime.small_model import (
     LIMIT_S,

@@ -23,9 +23,9 @@ from agentfactory.runtime.engines.base import (
     EngineError,
     EngineFailed,
     UnknownAdapter,
-    open_engine,
 )
 from agentfactory.runtime.engines.chat.format import ChatFormat
+from agentfactory.runtime.engines.registry import open_engine
 from agentfactory.runtime.engines.simulated import EOS_ID, ScriptedEngine, SimulatedEngine, read, spell
 from agentfactory.training.seed.tokenizer import save_tokenizer
 

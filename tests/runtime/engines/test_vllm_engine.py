@@ -27,8 +27,8 @@ from agentfactory.runtime.engines.base import (
     EngineFailed,
     PromptTooLong,
     UnknownAdapter,
-    open_engine,
 )
+from agentfactory.runtime.engines.registry import open_engine
 from agentfactory.training.seed.tokenizer import EOS_ID, decode
 from tests.runtime.small_model import (
     VOCABULARY_SIZE,

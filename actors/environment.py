@@ -27,7 +27,7 @@ from ..messages.data import (
 )
 from ..runtime.ref import Ref
 from ..runtime.retry import ask_again
-from .spaces import Space
+from .namespaces import Namespace
 
 ACTIONS: dict[str, type[Request[StepResult]]] = {
     "assimilate": Assimilate,
@@ -61,7 +61,7 @@ class DataEnvironment:
         rewards: DataRewards,
         *,
         timeout_s: float = 600.0,
-        space: Space | None = None,
+        space: Namespace | None = None,
     ) -> None:
         """`space` keeps the agent to a part of the store of its own; None: it acts on all of it."""
         self._ingestor = ingestor
@@ -133,11 +133,11 @@ class DataEnvironment:
         try:
             request = request_type.model_validate(dict(action.params))
         except ValidationError as error:
-            return self._refusal("BadParameters", f"{action.name}: {in_words(error)}")
+            return self._refusal("BadParameters", f"{action.name}: {format_parameter_errors(error)}")
         if self._space is None:
             return await self._carry_out(action.name, request)
-        result = await self._carry_out(action.name, self._space.inside(request))
-        return self._space.outside(result)
+        result = await self._carry_out(action.name, self._space.to_store(request))
+        return self._space.from_store(result)
 
     async def _carry_out(self, name: str, request: Request[StepResult]) -> StepResult:
         if name in _OF_THE_INGESTOR:
@@ -148,7 +148,7 @@ class DataEnvironment:
         return StepResult.refused(error, reason, self._rewards.error)
 
 
-def in_words(error: ValidationError) -> str:
+def format_parameter_errors(error: ValidationError) -> str:
     """Which parameters do not fit, and why."""
     return "; ".join(
         f"{'.'.join(map(str, found['loc'])) or 'parameters'}: {found['msg']}" for found in error.errors()

@@ -9,7 +9,7 @@ NOTHING: Final = "(nothing)"
 """The observation of an empty blob, or of a listing without blobs."""
 
 
-def show(seen: Observation, max_chars: int) -> str:
+def render(seen: Observation, max_chars: int) -> str:
     """What was seen as a model may read it, at most `max_chars` long."""
     match seen.data:
         case Retrieved(content=bytes() as content):

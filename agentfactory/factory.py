@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from .actors.domains import domain_named
-from .actors.spaces import DataAccess, clear, new_space
+from .actors.namespaces import DataAccess, clear, new_namespace
 from .actors.student.actor import Student
 from .cluster.data_plane.tiers import spawn_data_access, spawn_searcher
 from .cluster.launch import spawn_actors, spawn_coordinator
@@ -143,7 +143,7 @@ class Factory:
             if folder is not None and adapter.version:
                 await engine.ask(read_adapter(folder, adapter), timeout_s=SOLVE_TIMEOUT_S)
             episode_id = uuid.uuid4().hex
-            space = new_space("solve", episode_id) if data else ""
+            space = new_namespace("solve", episode_id) if data else ""
             request = SolveTask(
                 episode_id=episode_id,
                 task=asked,
@@ -300,7 +300,7 @@ def _domain_of(text: str, settings: Settings) -> str:
     if len(domains) > 1:
         library = Path(settings.data.locate_library())
         for name in domains:
-            checked = domain_named(name).teacher(library).check(f"Task: {text}", difficulty=0.5)
+            checked = domain_named(name).task_generator(library).check(f"Task: {text}", difficulty=0.5)
             if checked is not None and checked.reference is not None:
                 return name
     return domains[0]

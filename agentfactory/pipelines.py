@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from .actors.pipelines.performing import Crew, Member, Perform
-from .actors.pipelines.plan import Plan
+from .actors.pipelines.plan import PipelinePlan
 from .actors.pipelines.run import PipelineRun
 from .actors.pipelines.state import StateFile, read_state
+from .actors.pipelines.step_runners import RoleBinding, RoleBindings, StepRunner
 from .cluster.agents.blueprint_registry import BlueprintRegistry
 from .cluster.agents.loader import open_agent, policy_version
 from .configs.agents.blueprints import Blueprint, BlueprintHeader
@@ -51,7 +51,7 @@ class PipelineJob:
             given, earlier = {**dict(before.begun.variables), **given}, before.steps
         self._blueprints = _blueprints(spec, registry or BlueprintRegistry())
         agents = {name: blueprint.agent for name, blueprint in self._blueprints.items()}
-        self.plan = Plan.of(spec, given, agents)
+        self.plan = PipelinePlan.of(spec, given, agents)
         self.kept = self.plan.kept(earlier)
 
     @property
@@ -72,11 +72,11 @@ class PipelineJob:
             state.close()
 
     @asynccontextmanager
-    async def _crew(self, data: DataPlane) -> AsyncIterator[Perform]:
+    async def _crew(self, data: DataPlane) -> AsyncIterator[StepRunner]:
         """The agents of those roles that have a step. Only who has to decide something gets a model."""
         async with AsyncExitStack() as stack:
             sink = await stack.enter_async_context(open_sink(data, self.spec.pipeline_id))
-            members: dict[str, Member] = {}
+            members: dict[str, RoleBinding] = {}
             for role, blueprint in self._blueprints.items():
                 decides = any(
                     step.spec.agent == role and not step.action for step in self.plan.steps.values()
@@ -84,7 +84,7 @@ class PipelineJob:
                 agent = await stack.enter_async_context(
                     open_agent(blueprint if decides else _by_rules(blueprint))
                 )
-                members[role] = Member(
+                members[role] = RoleBinding(
                     name=blueprint.name,
                     agent=agent,
                     open_environment=await stack.enter_async_context(
@@ -93,7 +93,7 @@ class PipelineJob:
                     rewards=settings_for(blueprint, data.settings).rewards,
                     version=policy_version(blueprint) if decides else 0,
                 )
-            yield Crew(members, sink)
+            yield RoleBindings(members, sink)
 
 
 async def run_pipeline(

@@ -11,10 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.base import JudgeDeps
 from agentfactory.actors.domains.code.judge import CodeJudge
+from agentfactory.actors.domains.math.fast_path import grade_fast
 from agentfactory.actors.domains.math.judge import MathJudge
-from agentfactory.actors.domains.math.quick import grade_quickly
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution
 from agentfactory.messages.tasks import Task
@@ -56,7 +56,7 @@ async def code_rate(figures: Figures) -> None:
     task = Task(id="t", domain="code", description="", difficulty=0.1, goal=code.goal_of(steps))
     answer = code.solution(steps)
     solution = Solution(episode_id="e", task_id="t", answer=answer, turns=(), stop_reason="answered")
-    judge = CodeJudge(JudgeParts(SETTINGS, allow_weak=True))
+    judge = CodeJudge(JudgeDeps(SETTINGS, allow_weak=True))
     try:
         await judge.start()
         many = range(20)
@@ -71,8 +71,8 @@ async def code_rate(figures: Figures) -> None:
 async def judges(figures: Figures) -> None:
     """All figures of the judges."""
     pairs = read_pairs()
-    algebra = [pair for pair in pairs if grade_quickly(*pair, SETTINGS.rel_tolerance) is None]
-    judge = MathJudge(JudgeParts(SETTINGS, allow_weak=True))
+    algebra = [pair for pair in pairs if grade_fast(*pair, SETTINGS.rel_tolerance) is None]
+    judge = MathJudge(JudgeDeps(SETTINGS, allow_weak=True))
     try:
         await judge.start()
         figures.add("math_answers", await math_rate(judge, pairs), "answers/s", ">=", 300)

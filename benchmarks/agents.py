@@ -17,8 +17,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from agentfactory.actors.agents.rule_based import RuleBasedAgent
-from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.agents.command_parser import CommandParser
+from agentfactory.actors.agents.rule_agents import RuleBasedAgent
 from agentfactory.actors.agents.session import AgentSession
 from agentfactory.actors.environment import DataEnvironment
 from agentfactory.actors.ingestor.actor import Ingestor
@@ -46,7 +46,7 @@ MIXED = (GET, "query docs", "find *.md in docs", "force get api_reference.md fro
 TEXT = "# API\n" + "get, put, list.\n" * 60
 
 
-def read_rules(rules: Rules) -> float:
+def read_rules(rules: CommandParser) -> float:
     """Sentences that are read in a second, nothing done."""
     begin = time.process_time()
     for number in range(COMMANDS):
@@ -99,7 +99,7 @@ class Office:
             folder = self._folder / name
             sink = await system.spawn(TrajectorySink, SinkSettings(), folder, name=f"sink-{name}")
         made = [DataEnvironment(ingestor, retriever, settings.rewards) for _ in range(count)]
-        sessions = [AgentSession("bench", RuleBasedAgent(Rules()), one, sink=sink) for one in made]
+        sessions = [AgentSession("bench", RuleBasedAgent(CommandParser()), one, sink=sink) for one in made]
         await sessions[0].command(f"load 'string:api_reference.md::{TEXT}' as docs")
         return sessions
 
@@ -140,7 +140,7 @@ def main() -> int:
     """Measure; 1 if the target is missed."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     figures = Figures()
-    rules = Rules()
+    rules = CommandParser()
     figures.add("agents_rules_alone", median(read_rules(rules) for _ in range(ROUNDS)), "commands/s")
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(measure(Path(folder), figures))

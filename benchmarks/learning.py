@@ -91,7 +91,9 @@ def count_leaks(folder: Path) -> int:
 
 def is_held_out(task: Task) -> bool:
     """As the domain itself says."""
-    checked = domain_named(task.domain).teacher(LIBRARY).check(f"Task: {task.description}", task.difficulty)
+    checked = (
+        domain_named(task.domain).task_generator(LIBRARY).check(f"Task: {task.description}", task.difficulty)
+    )
     return checked is not None and checked.held_out
 
 

@@ -11,13 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from agentfactory.actors.agents.rule_based import RuleBasedAgent
-from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.agents.command_parser import CommandParser
+from agentfactory.actors.agents.rule_agents import RuleBasedAgent
 from agentfactory.actors.environment import DataEnvironment
-from agentfactory.actors.pipelines.performing import Crew, Member
-from agentfactory.actors.pipelines.plan import Plan
+from agentfactory.actors.pipelines.plan import PipelinePlan
 from agentfactory.actors.pipelines.run import PipelineRun
 from agentfactory.actors.pipelines.state import StateFile
+from agentfactory.actors.pipelines.step_runners import RoleBinding, RoleBindings
 from agentfactory.configs.agents.pipelines import PipelineSpec
 from agentfactory.configs.data import DataRewards
 from agentfactory.messages.data import Matches, Observation, Query, StepResult
@@ -60,16 +60,16 @@ async def seconds(system: ActorSystem, name: str, spec: PipelineSpec, folder: Pa
     """From the checked file to the result."""
     waiting = await system.spawn(Waiting, name=name)
     rewards = DataRewards()
-    member = Member(
+    member = RoleBinding(
         name="anyone",
-        agent=RuleBasedAgent(Rules()),
+        agent=RuleBasedAgent(CommandParser()),
         open_environment=lambda: DataEnvironment(waiting, waiting, rewards, timeout_s=30),
         rewards=rewards,
     )
     began = time.perf_counter()
-    plan = Plan.of(spec)
+    plan = PipelinePlan.of(spec)
     state = StateFile(folder / "many.jsonl", PipelineBegun(pipeline_id="many", variables=()))
-    result = await PipelineRun(plan, Crew({"anyone": member}), state=state).run()
+    result = await PipelineRun(plan, RoleBindings({"anyone": member}), state=state).run()
     taken = time.perf_counter() - began
     state.close()
     if not result.complete:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..actors.coordinator.actor import Coordinator
 from ..actors.coordinator.crew import Crew
+from ..actors.namespaces import DataAccess
 from ..actors.sink.actor import TrajectorySink
-from ..actors.spaces import DataAccess
 from ..actors.student.actor import Student
 from ..actors.teacher.actor import Teacher
 from ..actors.trainer.actor import Trainer

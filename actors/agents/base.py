@@ -32,7 +32,7 @@ class Agent(Protocol):
 
 
 @runtime_checkable
-class Remembers(Protocol):
+class StatefulAgent(Protocol):
     """An agent that can see the earlier steps of a task."""
 
     @property

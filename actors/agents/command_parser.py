@@ -1,337 +1,357 @@
-"""Grammar of commands: which names a command gives, and what each of them is.
+"""Language of commands: from a sentence to an action, without any model.
 
-    command  = {courtesy} verb {part} {courtesy}
-    part     = names                            what the verb acts on: sources, blobs, patterns or tags
-             | marker names                     "tag:", "blob:", "pattern:", "src:", "format:"; the bare words
-                                                `tag`, `blob`, `pattern` count where a name follows at once
-             | preposition names                where to, or where from
-             | "force" | "skip cache" | …       of a retrieval
-    names    = name {("," | "and") name}
-    name     = quoted | word | scheme::path | words that end in a file's name
+    ingest|load|import SOURCE[, SOURCE…] [as|into|to TAG] [format X]
+    find|query|search [BLOBS in] TAGS          globs; `all` for everything
+    list [BLOBS in] TAGS                       the same, asked of the store
+    get|retrieve|fetch|read BLOB from TAG      or TAG/BLOB; `force`, `skip cache`, `no cache`, `directly`
+    prune|evict BLOB[, BLOB…] from TAG         or TAG/BLOB
+    delete|destroy|remove TAG[, TAG…]
 
-A name of several words stands in quotes, unless its last word, and no other, ends like a file (`My Notes.md`)
-and nothing is removed by it. Words that say nothing (`the`, `please`) are dropped around names. Whatever else
-is left over, a marker that is not known, or one name too many, raises NotUnderstood: it is asked back, and
-no stray word becomes a name.
+The first verb counts; without one it is a query. What removes something stands alone: polite words may go
+with it, and nothing else. Names may be marked, as in `get blob: NAME tag: TAG`; `command_parser` has the
+grammar. `key=value | key=value`, as pipelines write, is taken as it stands.
+
+Invariants: the same text gives the same action, whatever is stored and whoever asks; a word that the grammar
+has no place for is asked back, never taken for a name.
 """
 
+import glob
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal, NamedTuple, Self, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from ...messages.data import Format
-from .base import NotUnderstood
-from .words import Word, in_groups, joined
-
-Slot = Literal["bare", "place", "origin", "tag", "blob", "pattern", "source"]
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-COURTESY: Final = _words(
-    "please can could would will just kindly force directly try to i you we me us want need like let let's "
-    "first now then and also thanks ok okay permanently"
+from ...messages.data import Action, Format, Param
+from .base import Decision, NotUnderstood
+from .command_grammar import (
+    ARTICLES,
+    COURTESY,
+    MANY_BLOBS,
+    MARKERS,
+    NEGATIONS,
+    CommandPart,
+    Operands,
+    check_markers,
+    describes,
+    everything,
+    only_fillers,
+    parse_operands,
+    without_past_cache,
 )
-"""Words that may stand before the verb of a command without a meaning."""
-NEGATIONS: Final = _words("not never don't dont cannot can't won't shouldn't mustn't avoid stop")
-ARTICLES: Final = _words("the a an")
-_AT_THE_END: Final = _words("please now thanks too")
-_ONE_BLOB: Final = _words("blob file document")
-MANY_BLOBS: Final = _words("blobs files documents")
-_NOUNS: Final = (
-    _ONE_BLOB
-    | MANY_BLOBS
-    | _words("tag tags folder directory data contents content cache store pattern patterns")
-)
-"""What a name may be of; behind an article no name themselves."""
-_FILLERS: Final = ARTICLES | _NOUNS | _words("please me us some for of with stored")
-_PRONOUNS: Final = _words("it them this that these those nothing none something whatever")
-"""Words that name nothing that could be removed."""
-_DETERMINERS: Final = _words(
-    "the my our your his her its their some any old unused other others another one ones both none nothing"
-)
-"""Words that are no names where they stand beside a noun."""
-_EVERYTHING: Final = _words("all everything anything * every each")
-_HARD: Final[dict[str, Slot]] = {
-    **dict.fromkeys(("tag", "tags", "dst", "tag_pattern"), "tag"),
-    **dict.fromkeys(("blob", "blobs", "blob_name", "blob_names", "file", "document", "name"), "blob"),
-    **dict.fromkeys(("pattern", "patterns", "blob_pattern"), "pattern"),
-    **dict.fromkeys(("src", "source", "sources", "uri"), "source"),
-}
-"""Markers with a colon, or `=`."""
-MARKERS: Final = frozenset((*_HARD, "format"))
-_SOFT: Final[dict[str, Slot]] = {
-    **dict.fromkeys(_words("tag tags tagged"), "tag"),
-    **dict.fromkeys(_ONE_BLOB, "blob"),
-    **dict.fromkeys(_words("pattern patterns matching like"), "pattern"),
-}
-"""Markers without a colon: only where a name follows at once."""
-_SOFT_IN_REMOVALS: Final[dict[str, Slot]] = {
-    **_SOFT,
-    **dict.fromkeys(MANY_BLOBS, "blob"),
-}
-_NAMING: Final = _words("called named")
-INTO: Final = _words("as into to under in")
-FROM: Final = _words("from in under within inside")
-_PAST: Final = _words("force directly direct skip-cache no-cache")
-_WITHOUT: Final = _words("skip no without bypass")
-_FORMATS: Final = frozenset(get_args(Format))
-_FILE_NAME: Final = re.compile(r"[^\s]*[\w)\]-]\.[A-Za-z0-9]{1,8}")
-_NOT_IN_NAMES: Final = frozenset("*?[],")
-"""Of what is removed, unless it stands in quotes."""
+from .command_tokenizer import MAX_CHARACTERS, Word, join_words, split_list, tokenize, without_question_mark
+
+# MERGED actors.agents.command_parser: Sources in a command to load: words with a scheme, paths, and what only describes them.
+
+_PATH: Final = re.compile(r"[.~]?.*/.*|\.{1,2}|.*[\w)\]-]\.[A-Za-z0-9]{1,8}")
 
 
-class Part(NamedTuple):
-    """A run of words that belong to one marker, preposition or the verb."""
+def find_sources(operands: Operands) -> tuple[str, ...]:
+    """The URIs that a command names, in order. Raises NotUnderstood.
 
-    slot: Slot
-    words: list[Word]
-    said: str = ""
-    """The marker or preposition."""
+    Where one has a scheme, words without one that do not look like a path only describe it.
+    """
+    operands.allow("bare", "place", "origin", "tag", "blob", "source")
+    if operands.words("origin") and (bare := [word for word in operands.words("bare") if _is_path(word)]):
+        raise NotUnderstood(
+            f"{operands.verb}: what is {join_words(bare)!r}? Say where it is in full, as file::PATH"
+        )
+    told = any(_has_scheme(word) for part in operands.parts for word in part.words if part.slot != "tag")
+    told = told or any(part.slot in ("origin", "source", "blob") for part in operands.parts)
+    return tuple(
+        uri
+        for part in operands.parts
+        if part.slot != "tag"
+        for group in split_list(part.words)
+        for uri in _uris(operands, part, group, told=told)
+    )
+
+
+def find_target_tag(operands: Operands) -> str:
+    """The tag that a command to load names; empty if it names none. Raises NotUnderstood."""
+    places = tuple(
+        part
+        for part in operands.parts
+        if part.slot == "tag" or (part.slot == "place" and not any(map(_has_scheme, part.words)))
+    )
+    return operands.with_parts(places).one("tag", "place", "tag")
+
+
+def _uris(operands: Operands, part: CommandPart, group: list[Word], *, told: bool) -> list[str]:
+    begins = [at for at, word in enumerate(group) if _has_scheme(word)]
+    if begins:
+        _check_description(group[: begins[0]])
+        ends = [*begins[1:], len(group)]
+        return [operands.name_in(group[begin:end]) for begin, end in zip(begins, ends, strict=True)]
+    if part.slot == "place" or only_fillers(group):
+        return []
+    if part.slot == "bare" and told and not any(map(_is_path, group)):
+        return []  # a description, such as "the new markdown files from"
+    named = [word for word in group if not word.among(ARTICLES)]
+    if len(named) > 1 and not any(map(_is_path, named)):
+        raise NotUnderstood(f"{operands.verb} which {join_words(named)}? Say where it is, as file::PATH")
+    name = operands.name_in(group)
+    if "://" in name:
+        raise NotUnderstood(f"{operands.verb}: {name!r} is no source; say a scheme, as file::PATH")
+    return [_with_scheme(name)] if name else []
+
+
+def _check_description(words: Sequence[Word]) -> None:
+    """What stands before a source may describe it, and is no source itself. Raises NotUnderstood."""
+    for word in words:
+        if _is_path(word):
+            raise NotUnderstood(f"what is {word.text!r}? Sources are parted by commas, or by `and`")
+
+
+def _has_scheme(word: Word) -> bool:
+    return "::" in word.text
+
+
+def _is_path(word: Word) -> bool:
+    return word.quoted or bool(_PATH.fullmatch(word.text))
+
+
+def _with_scheme(name: str) -> str:
+    """A URI. A path without a scheme is a file if it has a suffix, else a folder."""
+    last = name.rstrip("/").rpartition("/")[2]
+    return f"file::{name}" if "." in last.strip(".") and not name.endswith("/") else f"folder::{name}"
+
+
+VERBS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("ingest", "load", "assimilate", "import"), "assimilate"),
+    **dict.fromkeys(("find", "query", "search"), "query"),
+    **dict.fromkeys(("get", "retrieve", "fetch", "read"), "retrieve"),
+    **dict.fromkeys(("prune", "evict"), "prune"),
+    **dict.fromkeys(("delete", "destroy", "remove"), "destroy"),
+    **dict.fromkeys(("list", "list_blobs"), "list_blobs"),
+}
+_REMOVES: Final = frozenset(("prune", "destroy"))
+_THE_STORE: Final = frozenset(("iowarp", "store"))
+_PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
+    "assimilate": frozenset(("src", "dst", "format")),
+    "retrieve": frozenset(("tag", "blob_name", "force")),
+    "prune": frozenset(("tag", "blob_names")),
+    "query": frozenset(("tag_pattern", "blob_pattern")),
+}
+"""In the order in which they are recognized by their keys. What destroys is always said with a verb."""
+_LISTS: Final = ("src", "blob_names")
+_PAIR: Final = re.compile(r"\s*([a-z_]+)=(.*)", re.DOTALL)
+
+
+class _Verb(NamedTuple):
+    """Where the verb of a command stands, and the action that it means."""
+
+    begin: int
+    end: int
+    name: str
 
 
 @dataclass(frozen=True)
-class Operands:
-    """What stands behind a verb, sorted by what it is."""
+class CommandParser:
+    """What a command leaves open, and the verbs that it may use."""
 
-    verb: str
-    """As it was said."""
-    parts: tuple[Part, ...]
-    format: str = ""
-    past_cache: bool = False
-    removes: bool = False
-    """Whether the action takes something away: then names are read strictly."""
+    default_tag: str = "default"
+    """Where a blob is put, or looked for, that is named without a tag."""
+    default_format: Format | None = None
+    """None: the Ingestor's own."""
+    default_pattern: str = "*"
+    """The tags that a query or a listing asks for that names none."""
+    own: tuple[tuple[str, str], ...] = ()
+    """Further words, or several in a row, and the actions that they mean; they come before `VERBS`."""
 
-    def words(self, slot: Slot) -> list[Word]:
-        """All words of a slot."""
-        return [word for part in self.parts if part.slot == slot for word in part.words]
-
-    def with_parts(self, parts: tuple[Part, ...]) -> Self:
-        """The same with these parts only."""
-        return replace(self, parts=parts)
-
-    def allow(self, *slots: Slot) -> None:
-        """Raise NotUnderstood for a part that the verb has no use for."""
-        for part in self.parts:
-            if part.slot not in slots and part.words:
-                raise NotUnderstood(f"{self.verb}: it takes no {part.said!r}")
-
-    def path(self) -> tuple[str, str] | None:
-        """TAG/BLOB, where that is all there is. A quoted or marked name is one name, slash or not."""
-        words = [word for part in self.parts if not part.said.endswith(":") for word in part.words]
-        telling = _telling(words, strict=False)
-        if len(telling) != 1 or telling[0].quoted:
-            return None
-        tag, slash, blob = telling[0].text.removeprefix("mem::").partition("/")
-        return (tag, blob) if slash and tag and blob else None
-
-    def names(self, *slots: Slot) -> tuple[str, ...]:
-        """The names in these slots. Raises NotUnderstood for what is no name."""
-        return tuple(
-            name
-            for part in self.parts
-            if part.slot in slots
-            for group in in_groups(part.words)
-            if (name := self.name_in(group, marked=part.slot not in ("bare", "place")))
-        )
-
-    def one(self, what: str, *slots: Slot) -> str:
-        """The only name in these slots; empty if there is none. Raises NotUnderstood for several."""
-        names = self.names(*slots)
-        if len(names) > 1:
-            raise NotUnderstood(f"{self.verb}: one {what} at a time, found {_shown(names)}")
-        return names[0] if names else ""
-
-    def name_in(self, words: Sequence[Word], *, marked: bool = False) -> str:
-        """The name in some words; empty if there is none. Raises NotUnderstood for several words."""
-        telling = _telling(words, strict=self.removes)
-        if not telling:
-            return ""
-        if len(telling) == 1:
-            refused = _PRONOUNS if len(words) == 1 else _PRONOUNS | _DETERMINERS | _NOUNS
-            return self._checked(telling[0], frozenset() if marked else refused)
-        if not self.removes and is_file_name(telling):
-            return joined(telling)
-        raise NotUnderstood(
-            f"{self.verb}: {joined(telling)!r} is several words; a name of several words stands in quotes"
-        )
-
-    def _checked(self, word: Word, refused: frozenset[str]) -> str:
-        if not self.removes or word.quoted:
-            return word.text
-        if word.among(_EVERYTHING) or word.among(refused):
-            return ""
-        if _NOT_IN_NAMES.intersection(word.text) or "::" in word.text:
-            raise NotUnderstood(f"{self.verb}: {word.text!r} is no name; say each name, or put it in quotes")
-        return word.text
-
-
-def parse(words: Sequence[Word], verb: str, *, into: bool, removes: bool) -> Operands:
-    """Sort the words behind a verb. Raises NotUnderstood.
-
-    `into`: prepositions say where to, and `from` where the bytes come from.
-    """
-    words, format_ = _take_format(words)
-    words, past = ([*words], False) if into or removes else without_past_cache(words)
-    prepositions = INTO if into else FROM
-    soft = _SOFT_IN_REMOVALS if removes else _SOFT
-    parts = tuple(_parts(_without_courtesy(words, prepositions), prepositions, soft, origin=into))
-    for part in parts:
-        if not part.words and part.slot != "bare":
-            raise NotUnderstood(f"{verb}: a name is missing behind {part.said!r}")
-    return Operands(verb, parts, format_, past, removes)
-
-
-def everything(words: Sequence[Word]) -> bool:
-    """Whether they say: all there is."""
-    telling = [word for word in words if not word.among(_FILLERS)]
-    return bool(telling) and all(word.among(_EVERYTHING) for word in telling)
-
-
-def describes(words: Sequence[Word]) -> bool:
-    """Whether the last of them says that the others tell of blobs, rather than name one: `csv files`."""
-    return len(words) > 1 and words[-1].among(MANY_BLOBS) and not any(word.quoted for word in words)
-
-
-def only_fillers(words: Sequence[Word]) -> bool:
-    """Whether they say nothing."""
-    return all(word.among(_FILLERS) or word.among(COURTESY) for word in words)
-
-
-def without_past_cache(words: Sequence[Word]) -> tuple[list[Word], bool]:
-    """The other words, and whether there were any that mean: not from the cache."""
-    kept: list[Word] = []
-    at = 0
-    while at < len(words):
-        length = _past_cache_at(words, at)
-        if not length:
-            kept.append(words[at])
-        at += max(1, length)
-    return kept, len(kept) < len(words)
-
-
-def is_file_name(words: Sequence[Word]) -> bool:
-    """Whether several words are the name of one file: the last one, and no other, ends like one."""
-    plain = not any(word.quoted or word.marker or word.ends for word in words[:-1])
-    ours = any(word.among(INTO | FROM | _EVERYTHING) for word in words)
-    endings = [bool(_FILE_NAME.fullmatch(word.text)) for word in words]
-    return plain and not ours and endings[-1] and not any(endings[:-1])
-
-
-def _parts(
-    words: Sequence[Word], prepositions: frozenset[str], soft: Mapping[str, Slot], *, origin: bool
-) -> Iterator[Part]:
-    part = Part("bare", [])
-    for at, word in enumerate(words):
-        slot = _slot_of(words, at, prepositions, soft, origin=origin)
-        if slot is None:
-            if not (word.among(_NAMING) and _name_follows(words, at, prepositions)):
-                part.words.append(word)
-            continue
-        while slot != "place" and part.words and part.words[-1].among(ARTICLES):
-            part.words.pop()  # "from the tag docs"
-        if part.words or (slot == "place" and part.slot == "place"):
-            yield part
-        part = Part(slot, [], word.text)
-    yield part
-
-
-def _slot_of(
-    words: Sequence[Word], at: int, prepositions: frozenset[str], soft: Mapping[str, Slot], *, origin: bool
-) -> Slot | None:
-    """The slot that begins with this word; None for a word of a name."""
-    word = words[at]
-    if word.marker:
-        return _HARD[word.marker]
-    if word.among(prepositions):
-        return "place"
-    if origin and word.among(("from",)):
-        return "origin"
-    slot = soft.get(word.key)
-    return slot if slot is not None and _name_follows(words, at, prepositions) else None
-
-
-def _name_follows(words: Sequence[Word], at: int, prepositions: frozenset[str]) -> bool:
-    """Whether the next word is a name rather than a word of the language."""
-    if at + 1 >= len(words) or words[at].ends:
-        return False
-    follows = words[at + 1]
-    ours = follows.among(prepositions) or follows.among(("and", "from")) or follows.key in _SOFT
-    return not (follows.marker or ours)
-
-
-def check_markers(words: Sequence[Word]) -> None:
-    """Raise NotUnderstood for a marker that is not known."""
-    for word in words:
-        if word.marker and word.marker not in MARKERS:
+    def read(self, text: str) -> Decision:
+        """The action that a command asks for. Raises NotUnderstood."""
+        if len(text) > MAX_CHARACTERS:
             raise NotUnderstood(
-                f"unknown marker {word.text!r}; known are tag:, blob:, pattern:, src: and format:, and a "
-                "name with a colon stands in quotes"
+                f"the command has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read"
             )
+        named = self._named(text)
+        if named is not None:
+            return Decision(f"named parameters of {named.name}", named)
+        words = tokenize(text, MARKERS)
+        check_markers(words)
+        asked = without_question_mark(words)
+        verb = self._verb(asked)
+        if verb is None or verb.name not in _REMOVES:
+            words = asked
+        if verb is None:
+            return Decision("no verb of the language: query", self._without_verb(words))
+        said = join_words(words[verb.begin : verb.end]).lower()
+        _check_beginning(words[: verb.begin], said, removes=verb.name in _REMOVES)
+        return Decision(f"{said!r} means {verb.name}", self._action(verb, words, said))
+
+    def _verb(self, words: list[Word]) -> _Verb | None:
+        """The first verb; where several stand at one place, our own, and the longest."""
+        own = sorted(self.own, key=lambda pair: -len(pair[0].split()))
+        for at, word in enumerate(words):
+            for said, name in own:
+                phrase = said.lower().split()
+                found = words[at : at + len(phrase)]
+                if [each.key for each in found] == phrase:
+                    return _Verb(at, at + len(phrase), name)
+            if word.among(VERBS):
+                return _Verb(at, at + 1, VERBS[word.key])
+        return None
+
+    def _action(self, verb: _Verb, words: list[Word], said: str) -> Action:
+        load = verb.name == "assimilate"
+        operands = parse_operands(words[verb.end :], said, into=load, removes=verb.name in _REMOVES)
+        match verb.name:
+            case "assimilate":
+                return self._assimilate(operands)
+            case "retrieve":
+                forced = without_past_cache(words[: verb.begin])[1]
+                return self._retrieve(operands, forced)
+            case "prune":
+                return self._prune(operands)
+            case "destroy":
+                return _destroy(operands)
+        return self._search(verb.name, operands)
+
+    def _assimilate(self, operands: Operands) -> Action:
+        sources = find_sources(operands)
+        if not sources:
+            raise NotUnderstood(f"{operands.verb} what? Say `{operands.verb} file::PATH as TAG`")
+        params: dict[str, Param] = {"src": sources if len(sources) > 1 else sources[0]}
+        params["dst"] = find_target_tag(operands) or self.default_tag
+        if chosen := operands.format or self.default_format:
+            params["format"] = chosen
+        return Action.of("assimilate", **params)
+
+    def _retrieve(self, operands: Operands, forced: bool) -> Action:
+        operands, past = _without_the_store(operands)
+        tag, names = self._placed(operands)
+        if len(names) > 1:
+            raise NotUnderstood(f"{operands.verb}: one blob at a time, found {', '.join(names)}")
+        force: dict[str, Param] = {"force": True} if forced or past or operands.past_cache else {}
+        return Action.of("retrieve", tag=tag, blob_name=names[0], **force)
+
+    def _prune(self, operands: Operands) -> Action:
+        tag, names = self._placed(operands)
+        return Action.of("prune", tag=tag, blob_names=names)
+
+    def _placed(self, operands: Operands) -> tuple[str, tuple[str, ...]]:
+        """A tag, and the names of blobs under it. Raises NotUnderstood."""
+        verb = operands.verb
+        operands.allow("bare", "place", "tag", "blob")
+        bare = operands.words("bare")
+        if everything(bare) or (bare and all(word.among(MANY_BLOBS) for word in bare)):
+            raise NotUnderstood(f"{verb} which blobs? Say `{verb} NAME from TAG`")
+        marked = operands.names("blob")
+        if marked and not only_fillers(bare):
+            raise NotUnderstood(f"{verb}: what is {join_words(bare)!r}? Say `{verb} blob: NAME tag: TAG`")
+        names = marked or operands.names("bare")
+        tag = operands.one("tag", "place", "tag")
+        if not tag and (path := operands.path()):
+            tag, names = path[0], (path[1],)
+        if not names:
+            raise NotUnderstood(f"{verb} what? Say `{verb} NAME from TAG`")
+        if not tag and operands.removes and not (marked or all("." in name for name in names)):
+            raise NotUnderstood(f"{verb} which blobs, of which tag? Say `{verb} NAME from TAG`")
+        return tag or self.default_tag, names
+
+    def _without_verb(self, words: list[Word]) -> Action:
+        """A query of what is marked, or stands behind a preposition; of all there is, otherwise."""
+        operands = parse_operands(words, "query", into=False, removes=False)
+        kept = tuple(part for part in operands.parts if part.slot != "bare")
+        return self._search("query", operands.with_parts(kept))
+
+    def _search(self, name: str, operands: Operands) -> Action:
+        operands.allow("bare", "place", "tag", "blob", "pattern")
+        tag = operands.one("tag", "place", "tag")
+        blob, pattern = operands.one("blob", "blob"), operands.one("pattern", "pattern")
+        if not tag and not blob and not pattern and (path := operands.path()):
+            tag, blob = path
+        elif bare := _pattern(operands):
+            if tag and describes(operands.words("bare")) and not glob.has_magic(bare):
+                raise NotUnderstood(f"{operands.verb} which {bare!r}? Say a pattern of names, as `*{bare}*`")
+            tag, blob = self._placed_pattern(operands, tag, blob, bare)
+        if pattern:
+            tag, blob = (tag, pattern) if tag or pattern.startswith("*.") else (pattern, blob)
+        everywhere = everything(operands.words("place"))
+        params: dict[str, Param] = {"tag_pattern": "*" if everywhere else tag or self._open_pattern(operands)}
+        if blob and blob != "*":
+            params["blob_pattern"] = blob
+        return Action.of(name, **params)
+
+    def _open_pattern(self, operands: Operands) -> str:
+        return "*" if everything(operands.words("bare")) else self.default_pattern
+
+    @staticmethod
+    def _placed_pattern(operands: Operands, tag: str, blob: str, bare: str) -> tuple[str, str]:
+        """A pattern without a marker: of blobs if it looks so, or if the tag is named."""
+        if tag and blob:
+            raise NotUnderstood(f"{operands.verb}: what is {bare!r} beside {blob!r} in {tag!r}?")
+        if blob:
+            return bare, blob
+        about_blobs = bool(tag) or bare.startswith("*.")
+        return (tag, bare) if about_blobs else (bare, blob)
+
+    def _named(self, text: str) -> Action | None:
+        """The action of `key=value | key=value`; None where the text is something else.
+
+        A tag alone is looked up: the original's pipelines name no more where they go on with a tag.
+        """
+        pairs = [_PAIR.fullmatch(part) for part in text.split(" | ")]
+        params: dict[str, Param] = {}
+        for pair in pairs:
+            if pair is None or pair[1] in params:
+                return None
+            params[pair[1]] = _value(pair[1], pair[2].strip())
+        if params.keys() == {"tag"}:
+            return Action.of("query", tag_pattern=glob.escape(str(params["tag"])))
+        for name, known in _PARAMETERS.items():
+            if params.keys() <= known:
+                return Action.of(name, **params)
+        return None
 
 
-def _take_format(words: Sequence[Word]) -> tuple[list[Word], str]:
-    """The words without `format X` or `in X format`, and X. Raises NotUnderstood for an unknown X."""
-    for at, word in enumerate(words):
-        marked = word.marker == "format"
-        if not marked and not word.among(("format",)):
-            continue
-        if at + 1 < len(words) and words[at + 1].among(_FORMATS):
-            begin, end, name = at, at + 2, words[at + 1].key
-        elif at and not marked and words[at - 1].among(_FORMATS):
-            begin, end, name = at - 1, at + 1, words[at - 1].key
-        elif marked:
-            raise NotUnderstood(f"format: expected one of {', '.join(sorted(_FORMATS))}")
-        else:
-            continue
-        if begin and words[begin - 1].among(("in", "with", "as")):
-            begin -= 1
-        rest = [*words[:begin], *words[end:]]
-        if any(other.marker == "format" for other in rest):
-            raise NotUnderstood("format: it is said twice")
-        return rest, name
-    return [*words], ""
+def _check_beginning(words: list[Word], verb: str, *, removes: bool) -> None:
+    """What stands before the verb does not turn it round. Raises NotUnderstood."""
+    for word in words:
+        if word.among(NEGATIONS):
+            raise NotUnderstood(f"{word.text} {verb}? Say what is to be done, not what is not")
+        if removes and not word.among(COURTESY):
+            raise NotUnderstood(f"{verb}? A command that removes something begins with its verb")
 
 
-def _past_cache_at(words: Sequence[Word], at: int) -> int:
-    """How many words from here on mean that."""
-    if words[at].among(_PAST):
-        return 1
-    if words[at].among(_WITHOUT):
-        the = at + 1 < len(words) and words[at + 1].among(("the",))
-        length = 3 if the else 2
-        if at + length <= len(words) and words[at + length - 1].among(("cache",)):
-            return length
-    return 0
+def _destroy(operands: Operands) -> Action:
+    verb = operands.verb
+    if operands.words("place") or operands.words("blob"):
+        raise NotUnderstood(
+            f"no action deletes single blobs for good: `{verb} TAG` removes a tag with all its blobs, "
+            "`prune NAME from TAG` lets the cache forget one"
+        )
+    operands.allow("bare", "tag")
+    tags = operands.names("bare", "tag")
+    if operands.words("tag") and operands.names("bare"):
+        raise NotUnderstood(f"{verb}: what is {join_words(operands.words('bare'))!r}? Say `{verb} tag: TAG`")
+    if not tags or everything(operands.words("bare")):
+        raise NotUnderstood(f"{verb} what? Name the tags: `{verb} TAG, TAG`")
+    return Action.of("destroy", tags=tags)
 
 
-def _without_courtesy(words: Sequence[Word], prepositions: frozenset[str]) -> list[Word]:
-    """Without polite words at the end, where something else is left."""
-    end = len(words)
-    while end > 1 and words[end - 1].among(_AT_THE_END):
-        before = words[end - 2]
-        if before.marker or before.among(prepositions) or before.key in _SOFT:
-            break  # "from now": that is the name
-        end -= 1
-    return [*words[:end]]
+def _without_the_store(operands: Operands) -> tuple[Operands, bool]:
+    """Without `from iowarp` where another tag is named; whether it was said: the cache is gone past then."""
+    places = [part for part in operands.parts if part.slot in ("place", "tag")]
+    store = [
+        part
+        for part in places
+        if part.slot == "place" and join_words(part.words).lower().removeprefix("the ") in _THE_STORE
+    ]
+    if not store or len(store) == len(places):
+        return operands, False
+    return operands.with_parts(tuple(part for part in operands.parts if part not in store)), True
 
 
-def _telling(words: Sequence[Word], *, strict: bool) -> list[Word]:
-    """The words without those that say nothing. One word that stands alone is a name, whatever it is."""
-    if len(words) == 1:
-        return [*words]
-    if strict:
-        begin = 1 if words[0].among(("the",)) else 0
-        end = len(words) - 1 if words[-1].among(("tag",)) else len(words)
-        return [*words[begin:end]]
-    telling = [word for word in words if not word.among(_FILLERS)]
-    if len(telling) > 1:
-        telling = [word for word in telling if not word.among(_EVERYTHING)] or telling[:1]
-    return telling
+def _pattern(operands: Operands) -> str:
+    """The glob that stands without a marker; empty where it is everything, or nothing is named."""
+    bare = operands.words("bare")
+    return "" if only_fillers(bare) or everything(bare) else operands.one("pattern", "bare")
 
 
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))
+def _value(key: str, text: str) -> Param:
+    if key == "force":
+        return text.lower() in ("true", "yes", "1")
+    if key in _LISTS and "," in text:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text

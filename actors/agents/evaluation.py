@@ -12,7 +12,7 @@ from ...configs.agents.settings import CommandExample
 from ...configs.errors import BadInput
 from ...messages.base import Request
 from ...messages.data import Action, Observation, StepResult
-from ..environment import ACTIONS, in_words
+from ..environment import ACTIONS, format_parameter_errors
 from .base import ANSWER, Agent, NotPermitted, NotUnderstood
 
 _SHOWN: Final = 200
@@ -83,7 +83,7 @@ def _wrong_params(case: CommandExample, right: Request[StepResult], action: Acti
     try:
         request = ACTIONS[action.name].model_validate(dict(action.params))
     except ValidationError as error:
-        return f"parameters that fit ({in_words(error)})"
+        return f"parameters that fit ({format_parameter_errors(error)})"
     wrong = [key for key in case.params if getattr(request, key) != getattr(right, key)]
     return ", ".join(f"{key}={getattr(right, key)!r}" for key in wrong)
 
@@ -93,4 +93,6 @@ def _checked(case: CommandExample, suite: str) -> Request[StepResult]:
     try:
         return ACTIONS[case.action].model_validate(case.params)
     except ValidationError as error:
-        raise BadInput(f"{suite}: {case.command!r}: {case.action}: {in_words(error)}") from error
+        raise BadInput(
+            f"{suite}: {case.command!r}: {case.action}: {format_parameter_errors(error)}"
+        ) from error

@@ -22,9 +22,9 @@ from ...messages.data import Action, Observation
 from ...messages.generation import SamplingSettings
 from ...runtime.llm.chat_model import ChatModel
 from ...runtime.llm.errors import BrokenReply
+from .action_format import ActionFormat, UnreadableReply
 from .base import DecidingAgent, Decision, NotUnderstood
-from .dialect import Dialect, Unreadable
-from .rules import Rules
+from .command_parser import CommandParser
 
 MAX_EXCHANGES = 32
 """Steps of one task that are remembered; the command always is."""
@@ -46,10 +46,12 @@ class ModelOptions(NamedTuple):
 class ModelAgent(DecidingAgent):
     """See the module. The model is its opener's: it stays open."""
 
-    def __init__(self, model: ChatModel, dialect: Dialect, options: ModelOptions, rules: Rules) -> None:
+    def __init__(
+        self, model: ChatModel, action_format: ActionFormat, options: ModelOptions, rules: CommandParser
+    ) -> None:
         super().__init__()
         self._model = model
-        self._dialect = dialect
+        self._action_format = action_format
         self._options = options
         self._rules = rules
         self._in_task = False
@@ -73,7 +75,7 @@ class ModelAgent(DecidingAgent):
 
     async def _decide(self, observation: Observation) -> Decision:
         first = self._command is None
-        question = UserMessage(text=self._dialect.question(observation.text, first=first))
+        question = UserMessage(text=self._action_format.question(observation.text, first=first))
         try:
             reply = await self._model.ask(self._request(question))
         except BrokenReply as error:
@@ -84,23 +86,23 @@ class ModelAgent(DecidingAgent):
         return decision
 
     def _request(self, question: UserMessage) -> ChatRequest:
-        dialect, can = self._dialect, self._model.capabilities
+        action_format, can = self._action_format, self._model.capabilities
         earlier = () if self._command is None else (self._command, *self._steps)
         return ChatRequest(
-            messages=(SystemMessage(text=dialect.system), *dialect.examples, *earlier, question),
+            messages=(SystemMessage(text=action_format.system), *action_format.examples, *earlier, question),
             sampling=SamplingSettings(
                 temperature=self._options.temperature if can.temperature else 1.0,
                 max_tokens=self._options.max_tokens,
-                stop=dialect.stop if can.stop else (),
+                stop=action_format.stop if can.stop else (),
             ),
-            output_schema=dialect.schema if can.json_schema else None,
+            output_schema=action_format.schema if can.json_schema else None,
             adapter=self._options.adapter,
         )
 
     def _read(self, observation: Observation, reply: ChatReply, *, first: bool) -> Decision:
         try:
-            return self._dialect.read(reply.text)
-        except Unreadable as error:
+            return self._action_format.read(reply.text)
+        except UnreadableReply as error:
             return self._instead(observation, reply.text, str(error), first=first)
 
     def _instead(self, observation: Observation, reply: str, reason: str, *, first: bool) -> Decision:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from ...runtime.engines.base import AdapterStoreFactory
 from ...runtime.ref import PoolRef, Ref
 from ...runtime.topics import Topics
-from ..spaces import DataAccess
+from ..namespaces import DataAccess
 
 
 class Crew(NamedTuple):

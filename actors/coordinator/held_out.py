@@ -16,7 +16,7 @@ def held_out(settings: EvaluationSettings, domains: Sequence[str], data: DataSet
     names = list(dict.fromkeys(domains))
     for place, name in enumerate(names):
         count = settings.tasks // len(names) + (place < settings.tasks % len(names))
-        side = domain_named(name).teacher(Path(data.locate_library()), logic=settings.logic)
+        side = domain_named(name).task_generator(Path(data.locate_library()), logic=settings.logic)
         prefix = "held-out" if name == "math" else f"held-out-{name}"
         found = side.held_out(count, settings.seed)
         tasks += [_task(f"{prefix}-{number}", name, task) for number, task in enumerate(found)]

@@ -10,7 +10,7 @@ import structlog
 
 from ...configs.errors import AgentFactoryError
 from ...messages.tasks import Task
-from ..spaces import DataAccess, clear, new_space, sweep
+from ..namespaces import DataAccess, clear, new_namespace, sweep
 from .state import RunState
 
 log = structlog.get_logger("coordinator")
@@ -25,7 +25,7 @@ class Spaces:
 
     def new(self, task: Task, episode_id: str) -> str:
         """A space for one attempt; empty for a task that needs none."""
-        return new_space(self._state.run_id, episode_id) if task.domain == "data" else ""
+        return new_namespace(self._state.run_id, episode_id) if task.domain == "data" else ""
 
     async def clear(self, spaces: Iterable[str]) -> None:
         """Destroy what these attempts have stored. A failure is logged: it changes no verdict."""

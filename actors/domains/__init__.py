@@ -26,7 +26,7 @@ def _entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)} | ours
 
 
-def names() -> tuple[str, ...]:
+def domain_names() -> tuple[str, ...]:
     """All domains that there are: ours, then those of installed packages."""
     return (*_OURS, *sorted(_entries().keys() - set(_OURS)))
 
@@ -35,6 +35,6 @@ def domain_named(name: str) -> "Domain":
     """The domain of this name. Raises BadInput for an unknown one."""
     entry = _entries().get(name)
     if entry is None:
-        raise BadInput(f"unknown domain {name!r}; known: {', '.join(names())}")
+        raise BadInput(f"unknown domain {name!r}; known: {', '.join(domain_names())}")
     domain: Domain = entry.load()
     return domain

@@ -14,7 +14,7 @@ from ...messages.tasks import Goal, ReferenceKind, Task
 from ...runtime.engines.chat.format import ChatMessage
 from ...runtime.ref import Ref
 from ...runtime.tools.base import ToolSpec
-from .prompting import Prompts
+from .prompt_templates import Prompts
 
 TASK_LINE: Final = re.compile(r"\s*(?:\*\*)?Task:(?:\*\*)?\s*(\S.*?)\s*\Z", re.IGNORECASE | re.DOTALL)
 MAX_DESCRIPTION: Final = 4000
@@ -40,7 +40,7 @@ class CheckedTask(NamedTuple):
         return self.reference is not None or self.goal is not None
 
 
-class TeacherSide(Protocol):
+class TaskGenerator(Protocol):
     """What the Teacher needs to know of a domain."""
 
     def prompt(self, difficulty: float, passage: Passage | None = None) -> list[ChatMessage]:
@@ -66,7 +66,7 @@ class Judge(Protocol):
         """Let go of everything."""
 
 
-class TeacherParts(NamedTuple):
+class TaskGeneratorDeps(NamedTuple):
     """What a Teacher's side is made of."""
 
     prompts: Prompts
@@ -76,7 +76,7 @@ class TeacherParts(NamedTuple):
     """What held-out tasks in logic look like."""
 
 
-class JudgeParts(NamedTuple):
+class JudgeDeps(NamedTuple):
     """What a judge is made of."""
 
     settings: VerifierSettings
@@ -94,13 +94,15 @@ class Domain(NamedTuple):
     """One line: what its tasks are, and what judges them."""
     folder: Path
     """Of its prompts."""
-    make_teacher: Callable[[TeacherParts], TeacherSide]
-    make_judge: Callable[[JudgeParts], Judge]
+    make_task_generator: Callable[[TaskGeneratorDeps], TaskGenerator]
+    make_judge: Callable[[JudgeDeps], Judge]
     """Raises CannotJudge without a part that it needs."""
 
-    def teacher(self, library: Path, examples: int = 0, logic: LogicForm = "letters") -> TeacherSide:
+    def task_generator(self, library: Path, examples: int = 0, logic: LogicForm = "letters") -> TaskGenerator:
         """What the Teacher needs. Raises BadInput for a library that has nothing."""
-        return self.make_teacher(TeacherParts(Prompts(self.name, self.folder, examples), library, logic))
+        return self.make_task_generator(
+            TaskGeneratorDeps(Prompts(self.name, self.folder, examples), library, logic)
+        )
 
     def opening(self, description: str, tools: Sequence[ToolSpec], examples: int = 0) -> list[ChatMessage]:
         """The conversation as it stands before the Student's first turn."""

@@ -1,6 +1,6 @@
 """What every grader process does: job after job, a line of JSON for each.
 
-The other side of `actors.domains.graders`. Only for processes that the pool starts.
+The other side of `actors.domains.grader_pool`. Only for processes that the pool starts.
 """
 
 import json
@@ -14,22 +14,22 @@ from pydantic import JsonValue
 from ...runtime.sandbox.inside.fork_server import Job, serve
 from ...runtime.sandbox.inside.protocol import Ending, Setup
 
-Work = Callable[[str], JsonValue]
+GradeFunction = Callable[[str], JsonValue]
 """One job in, what to say to it out."""
 
 
-def serve_grades(prepare: Callable[[], Work]) -> NoReturn:
+def serve_grader(prepare: Callable[[], GradeFunction]) -> NoReturn:
     """Be a grader's server. `prepare` loads and warms up what forks then share."""
 
     def ready(_: Setup) -> Job:
         logging.disable(logging.WARNING)
         work = prepare()
-        return lambda text: do_jobs(work, text)
+        return lambda text: run_jobs(work, text)
 
     serve(ready)
 
 
-def do_jobs(work: Work, text: str) -> Ending:
+def run_jobs(work: GradeFunction, text: str) -> Ending:
     """Do a JSON list of jobs; what kills one ends the process, and the pool sees which it was."""
     for job in json.loads(text):
         try:

@@ -1,7 +1,7 @@
 """Grades, and the cheap half of math grading: whatever exact arithmetic can settle in this process.
 
 Nothing here evaluates text: numbers are read by one pattern, in bounded time. What this half cannot
-settle goes to grader processes (`actors.domains.graders`).
+settle goes to grader processes (`actors.domains.grader_pool`).
 """
 
 import re
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ...configs.errors import AgentFactoryError
 from ...runtime.symbols import is_product
-from .numbers import Number, read_number
+from .number_parser import Number, read_number
 
 Method = Literal["exact", "numeric", "symbolic"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -95,18 +95,18 @@ def clean(text: str) -> str:
     return text
 
 
-def grade_plainly(reference: str, answer: str, rel_tolerance: float) -> Grade | None:
+def grade_exact(reference: str, answer: str, rel_tolerance: float) -> Grade | None:
     """The grade, where equal text or exact arithmetic settles it; None where it takes algebra."""
     expected, given = clean(reference), clean(answer)
     if not given:
-        return wrong("the answer is empty", "exact")
+        return incorrect("the answer is empty", "exact")
     if _fold(expected) == _fold(given):
-        return right("the same text", "exact")
+        return correct("the same text", "exact")
     left, right_number = read_number(expected), read_number(given)
     if left is not None and right_number is not None:
         return grade_numbers(left, right_number, rel_tolerance)
     if any(is_words(text) and not is_product(text) for text in (expected, given)):
-        return wrong(f"expected {shorten(expected)}, got {shorten(given)}", "exact")
+        return incorrect(f"expected {shorten(expected)}, got {shorten(given)}", "exact")
     return None
 
 
@@ -117,16 +117,16 @@ def grade_numbers(expected: Number, given: Number, rel_tolerance: float) -> Grad
     digits, and at most to `rel_tolerance` itself, so that 2.9999999999999996 is 3, and 2.9999999 is not.
     """
     if expected.value == given.value:
-        return right("the same number", "exact")
+        return correct("the same number", "exact")
     difference = abs(expected.value - given.value)
     allowed = Fraction(rel_tolerance) * abs(expected.value)
     if expected.value.denominator == 1:
         noise = _CALCULATED * max(abs(expected.value), Fraction(1))
         allowed = min(allowed, noise, Fraction(rel_tolerance))
     if (expected.is_decimal or given.is_decimal) and difference <= allowed:
-        return right(f"the same number within {rel_tolerance:g}", "numeric")
+        return correct(f"the same number within {rel_tolerance:g}", "numeric")
     method: Method = "numeric" if expected.is_decimal or given.is_decimal else "exact"
-    return wrong(f"expected {show(expected.value)}, got {show(given.value)}", method)
+    return incorrect(f"expected {format_number(expected.value)}, got {format_number(given.value)}", method)
 
 
 def canonical(answer: str) -> str | None:
@@ -181,17 +181,17 @@ UNREAD: Final = 0.9
 """Confidence in that an answer is wrong because nothing could read it."""
 
 
-def right(explanation: str, method: Method, confidence: float = 1.0) -> Grade:
+def correct(explanation: str, method: Method, confidence: float = 1.0) -> Grade:
     """A full mark."""
     return Grade(True, 1.0, explanation, method, confidence)
 
 
-def wrong(explanation: str, method: Method, confidence: float = 1.0) -> Grade:
+def incorrect(explanation: str, method: Method, confidence: float = 1.0) -> Grade:
     """No mark."""
     return Grade(False, 0.0, explanation, method, confidence)
 
 
-def show(value: Fraction) -> str:
+def format_number(value: Fraction) -> str:
     """The number, short enough for a log line."""
     digits = max(abs(value.numerator), value.denominator).bit_length() * 3 // 10
     return shorten(str(value)) if digits < _MAX_SHOWN_DIGITS else f"a number of about {digits} digits"

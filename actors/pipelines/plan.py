@@ -12,9 +12,9 @@ from ...configs.errors import BadInput
 from ...configs.load import suggest
 from ...messages.data import Action, Param
 from ...messages.pipelines import StepOutput
-from ..agents.specialists import INGESTOR, RETRIEVER
+from ..agents.rule_agents import INGESTOR_ACTIONS, RETRIEVER_ACTIONS
 from ..environment import ACTIONS
-from .fitting import check_values, chosen_action, exact_inputs, with_defaults
+from .action_matching import check_values, exact_inputs, match_action, with_defaults
 from .outputs import OUTPUTS, outputs_of
 
 Outputs = Mapping[str, Param]
@@ -24,11 +24,11 @@ class BadPipeline(BadInput):
     """A pipeline that cannot run as it is. Nothing of it has."""
 
 
-class NothingThere(BadInput):
+class MissingOutput(BadInput):
     """An output that a step needs is empty, as the first match of a query that matched nothing."""
 
 
-class Asked(NamedTuple):
+class StepRequest(NamedTuple):
     """What a step asks of its agent: an action, or what the agent makes of an instruction."""
 
     action: Action | None
@@ -64,7 +64,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PipelinePlan:
     """A pipeline that can run."""
 
     spec: PipelineSpec
@@ -93,22 +93,24 @@ class Plan:
                     raise BadPipeline(f"{step.spec.id}: {problem}")
         return cls(spec, steps, variables)
 
-    def asked(self, step: PlannedStep, outputs: Mapping[str, Outputs]) -> Asked:
-        """What the step asks, with the outputs of what came before it. Raises NothingThere."""
+    def request(self, step: PlannedStep, outputs: Mapping[str, Outputs]) -> StepRequest:
+        """What the step asks, with the outputs of what came before it. Raises MissingOutput."""
 
         def value_of(reference: Reference) -> Param:
             if reference.owner == PIPELINE:
                 return self.variables[reference.key]
             value = outputs[reference.owner].get(reference.key)
             if value is None:
-                raise NothingThere(f"{reference} is empty: {reference.owner!r} has found nothing of the kind")
+                raise MissingOutput(
+                    f"{reference} is empty: {reference.owner!r} has found nothing of the kind"
+                )
             return value
 
         if not step.action:
-            return Asked(None, str(substitute(step.spec.instruction, value_of)))
+            return StepRequest(None, str(substitute(step.spec.instruction, value_of)))
         values = {key: substitute(value, value_of) for key, value in step.inputs.items()}
         values |= {key: glob.escape(str(values[key])) for key in step.exact}
-        return Asked(Action.of(step.action, **values))
+        return StepRequest(Action.of(step.action, **values))
 
     def outputs(self, done: StepOutput) -> Outputs:
         """What later steps may use of a step that is done."""
@@ -125,10 +127,10 @@ class Plan:
             if before is None or not before.done or not all(needed in kept for needed in step.needs):
                 continue
             try:
-                asked = self.asked(step, outputs)
-            except NothingThere:
+                request = self.request(step, outputs)
+            except MissingOutput:
                 continue  # it fails again, and says so
-            if before.instruction == asked.instruction and asked.action in (None, before.action):
+            if before.instruction == request.instruction and request.action in (None, before.action):
                 kept[name], outputs[name] = before, self.outputs(before)
         return kept
 
@@ -137,9 +139,9 @@ def actions_of(agent: AgentSettings) -> tuple[str, ...]:
     """What an agent may do."""
     match agent:
         case IngestorAgentSettings():
-            return INGESTOR
+            return INGESTOR_ACTIONS
         case RetrieverAgentSettings():
-            return RETRIEVER
+            return RETRIEVER_ACTIONS
     return tuple(ACTIONS)
 
 
@@ -148,7 +150,7 @@ def _planned(spec: PipelineSpec, step: PipelineStep, blueprints: Mapping[str, Ag
     agent = blueprints[step.agent] if isinstance(chosen, BlueprintAgent) else chosen
     action = ""
     if not step.instruction:
-        action, problem = chosen_action(step.action, actions_of(agent), step.inputs, agent)
+        action, problem = match_action(step.action, actions_of(agent), step.inputs, agent)
         if problem:
             raise BadPipeline(f"{step.id}: {step.agent!r} {problem}")
     planned = PlannedStep(

@@ -17,11 +17,11 @@ from ...configs.errors import AgentFactoryError
 from ...messages.pipelines import PipelineResult, StepChanged, StepOutput, StepState
 from ...runtime.groups import task_group
 from .outputs import failure_in
-from .performing import Perform, Taken
-from .plan import Asked, NothingThere, Outputs, Plan, PlannedStep
+from .plan import MissingOutput, Outputs, PipelinePlan, PlannedStep, StepRequest
 from .state import StateFile
+from .step_runners import StepExecution, StepRunner
 
-Watch = Callable[[StepChanged], None]
+StepObserver = Callable[[StepChanged], None]
 
 
 class PipelineRun:
@@ -36,12 +36,12 @@ class PipelineRun:
 
     def __init__(
         self,
-        plan: Plan,
-        perform: Perform,
+        plan: PipelinePlan,
+        perform: StepRunner,
         *,
         state: StateFile | None = None,
         kept: Mapping[str, StepOutput] | None = None,
-        watch: Watch = lambda _: None,
+        watch: StepObserver = lambda _: None,
     ) -> None:
         """`kept` are the outcomes of an earlier run that this one goes on with."""
         self._plan = plan
@@ -105,17 +105,17 @@ class PipelineRun:
         if name in self._kept:
             return self._kept[name].model_copy(update={"state": "kept"})
         try:
-            asked = self._plan.asked(step, self._outputs)
-        except NothingThere as error:
+            request = self._plan.request(step, self._outputs)
+        except MissingOutput as error:
             return StepOutput(step=name, state="failed", reason=str(error))
-        return await self._done(step, asked)
+        return await self._done(step, request)
 
-    async def _done(self, step: PlannedStep, asked: Asked) -> StepOutput:
+    async def _done(self, step: PlannedStep, request: StepRequest) -> StepOutput:
         """Try until it works, or the attempts are spent."""
         name, began, pause_s = step.spec.id, time.monotonic(), self._plan.spec.retry_pause_s
         self._tell(name, "running", "", 1, 0.0)
         for attempt in range(1, step.retries + 2):
-            taken, reason = await self._attempt(step, asked)
+            taken, reason = await self._attempt(step, request)
             seconds = time.monotonic() - began
             if not reason or attempt > step.retries:
                 break
@@ -124,19 +124,19 @@ class PipelineRun:
         return StepOutput(
             step=name,
             state="failed" if reason else "done",
-            instruction=asked.instruction,
-            action=asked.action if taken is None else taken.action,
+            instruction=request.instruction,
+            action=request.action if taken is None else taken.action,
             result=taken.result if taken is not None else None,
             reason=reason,
             attempts=attempt,
             seconds=seconds,
         )
 
-    async def _attempt(self, step: PlannedStep, asked: Asked) -> tuple[Taken | None, str]:
+    async def _attempt(self, step: PlannedStep, request: StepRequest) -> tuple[StepExecution | None, str]:
         """What was done if it came to that, and why it is no good if it is not."""
         with anyio.move_on_after(step.timeout_s):
             try:
-                taken = await self._perform(step, asked)
+                taken = await self._perform(step, request)
             except AgentFactoryError as error:
                 return None, f"{type(error).__name__}: {error}"
             return taken, failure_in(taken.result)

@@ -18,7 +18,7 @@ from ...messages.base import Message
 from ...messages.pipelines import PipelineBegun, StepOutput
 
 
-class Earlier(NamedTuple):
+class PreviousRun(NamedTuple):
     """What an earlier run has left."""
 
     begun: PipelineBegun
@@ -66,7 +66,7 @@ class StateFile:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def read_state(path: Path) -> Earlier:
+def read_state(path: Path) -> PreviousRun:
     """What an earlier run has left. Raises BadInput."""
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -78,7 +78,7 @@ def read_state(path: Path) -> Earlier:
     except ValidationError as error:
         found = error.errors(include_url=False)[0]["msg"]
         raise BadInput(f"{path}: no state of a pipeline ({found}); run it without --resume") from error
-    return Earlier(begun, {output.step: output for output in outputs})
+    return PreviousRun(begun, {output.step: output for output in outputs})
 
 
 def _cannot(path: Path, error: OSError) -> CannotWrite:

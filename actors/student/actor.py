@@ -29,7 +29,7 @@ from ...runtime.ref import Ref
 from ...runtime.tools.calls.parser import ParsedReply, parse_reply
 from ...runtime.tools.tool_set import ToolSet
 from ..domains import domain_named
-from ..spaces import DataAccess
+from ..namespaces import DataAccess
 from .confidence import QUESTION, combined, read_critique, token_confidence
 from .data_tools import data_tools
 from .prompts import observation

@@ -19,8 +19,8 @@ from ...messages.episodes import SolveTask
 from ...messages.turns import ToolResult
 from ...runtime.tools.base import Tool
 from ..environment import DataEnvironment
-from ..observations import show
-from ..spaces import DataAccess, Space
+from ..namespaces import DataAccess, Namespace
+from ..observations import render
 
 
 class NotStored(AgentFactoryError):
@@ -109,7 +109,7 @@ class DataTool:
         if isinstance(seen.data, Refused):
             output = f"Error: {seen.data.reason}"[: self._max_chars]
             return ToolResult(output=output, ok=False, failure="error", reward=result.reward)
-        return ToolResult(output=show(seen, self._max_chars), ok=True, reward=result.reward)
+        return ToolResult(output=render(seen, self._max_chars), ok=True, reward=result.reward)
 
     async def aclose(self) -> None:
         """Nothing to let go of."""
@@ -146,7 +146,7 @@ async def data_tools(
         data.retriever,
         data.rewards,
         timeout_s=settings.timeout_s,
-        space=Space(message.space, data.library),
+        space=Namespace(message.space, data.library),
     )
     await environment.reset(TaskSpec(instruction=message.task.description))
     try:

@@ -32,7 +32,7 @@ from ...runtime.groups import task_group
 from ...runtime.ref import Ref
 from ...training.rewards import teacher_rewards
 from ..domains import domain_named
-from ..domains.base import CheckedTask, TeacherSide
+from ..domains.base import CheckedTask, TaskGenerator
 from .novelty import NoveltyArchive
 
 log = structlog.get_logger("teacher")
@@ -71,7 +71,7 @@ class Teacher(Actor):
         self._searcher = searcher
         self._archive_file = archive_file
         self._library = library
-        self._domains: dict[str, TeacherSide] = {}
+        self._domains: dict[str, TaskGenerator] = {}
         self._policy = AdapterRef(policy="teacher", version=0)
         self._chat: ChatFormat
         self._archive: NoveltyArchive
@@ -139,14 +139,14 @@ class Teacher(Actor):
         sizes = self._archive.cluster_sizes([outcome.proposal.task.description for outcome in outcomes])
         return TaskRewards(totals=tuple(teacher_rewards(outcomes, sizes, len(outcomes), self._settings)))
 
-    async def _domain(self, name: str) -> TeacherSide:
+    async def _domain(self, name: str) -> TaskGenerator:
         if name not in self._domains:
-            make = domain_named(name).teacher
+            make = domain_named(name).task_generator
             examples = self._settings.examples
             self._domains[name] = await anyio.to_thread.run_sync(make, self._library, examples)
         return self._domains[name]
 
-    async def _draft(self, domain: TeacherSide, message: ProposeTasks, count: int) -> list[_Draft]:
+    async def _draft(self, domain: TaskGenerator, message: ProposeTasks, count: int) -> list[_Draft]:
         drafts: list[_Draft] = []
 
         async def one(policy: AdapterRef, passage: Passage | None) -> None:

@@ -20,7 +20,7 @@ from ...runtime.actor import Actor
 from ...runtime.groups import task_group
 from ...runtime.ref import Ref
 from ..domains import domain_named
-from ..domains.base import Judge, JudgeParts
+from ..domains.base import Judge, JudgeDeps
 from ..domains.grading import majority
 
 log = structlog.get_logger("verifier")
@@ -42,7 +42,7 @@ class Verifier(Actor):
 
         The judges of `domains` are made ready at the start; others are when they are first needed.
         """
-        self._parts = JudgeParts(settings, allow_weak, retriever)
+        self._parts = JudgeDeps(settings, allow_weak, retriever)
         self._domains = domains
         self._judges: dict[str, Judge] = {}
 

@@ -50,9 +50,9 @@ def domains(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from ..actors.domains import domain_named, names
+    from ..actors.domains import domain_named, domain_names
 
-    found = {name: domain_named(name).about for name in names()}
+    found = {name: domain_named(name).about for name in domain_names()}
     if options.json:
         print(json.dumps({"domains": [{"name": n, "about": about} for n, about in found.items()]}))
         return 0

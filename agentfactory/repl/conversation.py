@@ -10,8 +10,7 @@ from ..messages.dispatch import CommandRouted, CommandUnclear, Routing
 from .session_manager import SessionManager
 
 if TYPE_CHECKING:
-    from ..actors.agents.record import Step
-    from ..actors.agents.session import SessionStatistics
+    from ..actors.agents.session import AgentStep, SessionStatistics
 
 HISTORY: Final = 1000
 """Steps that are remembered."""
@@ -64,13 +63,12 @@ class Conversation:
         session = await self.manager.session(agent)
         return self._remember(command, agent, routing, await session.command(command))
 
-    def _remember(self, command: str, agent: str, routing: CommandRouted | None, step: "Step") -> Said:
-        from ..actors.agents.record import Episode
-        from ..actors.agents.session import SessionStatistics
+    def _remember(self, command: str, agent: str, routing: CommandRouted | None, step: "AgentStep") -> Said:
+        from ..actors.agents.session import AgentEpisode, SessionStatistics
 
         kept = step.without_content()
         before = self.statistics or SessionStatistics()
-        self.statistics = before.after(Episode("", command, (kept,)))
+        self.statistics = before.after(AgentEpisode("", command, (kept,)))
         said = Said(
             command=command,
             agent=agent,

@@ -19,7 +19,7 @@ from ..configs.yaml_core import parse_mapping
 from ..runtime.held import Held
 
 if TYPE_CHECKING:
-    from ..actors.agents.routing.dispatcher import Dispatcher
+    from ..actors.agents.routing.dispatcher import CommandDispatcher
     from ..actors.agents.session import AgentSession
     from ..data import DataPlane
 
@@ -76,7 +76,7 @@ class SessionManager:
         self._changed: dict[str, _Changed] = {}
         self._planes: dict[tuple[object, ...], Held[DataPlane]] = {}
         self._sessions: dict[str, _Open] = {}
-        self._dispatchers: dict[str, tuple[str, Held[Dispatcher]]] = {}
+        self._dispatchers: dict[str, tuple[str, Held[CommandDispatcher]]] = {}
 
     def blueprint(self, name: str) -> Blueprint:
         """As it is now: the registry's, unless it was configured here. Raises BadInput, SettingsError."""
@@ -121,7 +121,7 @@ class SessionManager:
             self._sessions[name] = known
         return await known.held.get()
 
-    async def dispatcher(self, name: str) -> "Dispatcher | None":
+    async def dispatcher(self, name: str) -> "CommandDispatcher | None":
         """Who gives a coordinator's commands to agents; None for an agent that is no coordinator."""
         blueprint = self.blueprint(name)
         if not isinstance(blueprint.agent, CoordinatorAgentSettings):
@@ -137,7 +137,7 @@ class SessionManager:
 
     async def aclose(self) -> None:
         """Close all that is open, the youngest first."""
-        held: list[Held[AgentSession] | Held[Dispatcher] | Held[DataPlane]] = [
+        held: list[Held[AgentSession] | Held[CommandDispatcher] | Held[DataPlane]] = [
             *(each.held for each in reversed(self._sessions.values())),
             *(each for _, each in reversed(self._dispatchers.values())),
             *reversed(self._planes.values()),
@@ -166,17 +166,17 @@ class SessionManager:
             yield session
 
     @asynccontextmanager
-    async def _routing(self, blueprint: Blueprint) -> "AsyncIterator[Dispatcher]":
+    async def _routing(self, blueprint: Blueprint) -> "AsyncIterator[CommandDispatcher]":
         plane = await self._plane(blueprint).get()
-        from ..actors.agents.routing.by_rules import RuleRouter
-        from ..actors.agents.routing.dispatcher import Dispatcher
+        from ..actors.agents.routing.dispatcher import CommandDispatcher
+        from ..actors.agents.routing.rule_router import RuleRouter
         from ..cluster.agents.loader import rules_of
         from ..cluster.agents.routing import cards_of, open_router
 
         rules = RuleRouter(rules_of(blueprint).own)
         discover = cards_of(self.registry, blueprint, self._data)
         async with open_router(blueprint, rules, plane.settings.search.embedder) as router:
-            yield Dispatcher(rules, router, discover, plane.topics.publish)
+            yield CommandDispatcher(rules, router, discover, plane.topics.publish)
 
     @asynccontextmanager
     async def _open_plane(self, wanted: DataSettings, *, own_endpoints: bool) -> "AsyncIterator[DataPlane]":

@@ -10,7 +10,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ..actors.pipelines.plan import Plan
+from ..actors.pipelines.plan import PipelinePlan
 from ..messages.pipelines import PipelineResult, StepChanged, StepState
 from .tables import on_one_line
 
@@ -36,7 +36,7 @@ class PipelineView:
             view.result(await PipelineRun(plan, perform, watch=view.update).run())
     """
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: PipelinePlan, console: Console) -> None:
         self._plan = plan
         self._console = console
         self._changes: dict[str, tuple[StepChanged, float]] = {}

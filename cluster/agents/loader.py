@@ -13,9 +13,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from ...actors.agents.base import Agent
-from ...actors.agents.rule_based import RuleBasedAgent
-from ...actors.agents.rules import Rules
-from ...actors.agents.specialists import INGESTOR, RETRIEVER, Specialist
+from ...actors.agents.command_parser import CommandParser
+from ...actors.agents.rule_agents import INGESTOR_ACTIONS, RETRIEVER_ACTIONS, RestrictedAgent, RuleBasedAgent
 from ...actors.environment import ACTIONS
 from ...configs.agents.blueprints import Blueprint
 from ...configs.agents.settings import (
@@ -35,13 +34,13 @@ from ...configs.models import SEEDS
 from ...messages.data import Action
 
 if TYPE_CHECKING:
-    from ...actors.agents.dialect import Dialect
+    from ...actors.agents.action_format import ActionFormat
     from ...configs.chat_models import ChatModelSettings
     from ...messages.adapters import AdapterRef, LoadAdapter
     from ...runtime.llm import ChatModel
 
 
-_PERMITTED: Final = {"ingestor": INGESTOR, "retriever": RETRIEVER}
+_PERMITTED: Final = {"ingestor": INGESTOR_ACTIONS, "retriever": RETRIEVER_ACTIONS}
 
 
 @asynccontextmanager
@@ -54,14 +53,14 @@ async def open_agent(blueprint: Blueprint) -> AsyncIterator[Agent]:
     agent, rules = blueprint.agent, rules_of(blueprint)
     special = agent.type in _PERMITTED
     async with _opened(_backend(agent), rules, permitted(agent)) as backend:
-        yield Specialist(agent.type, permitted(agent), backend, rules) if special else backend
+        yield RestrictedAgent(agent.type, permitted(agent), backend, rules) if special else backend
 
 
-def rules_of(blueprint: Blueprint) -> Rules:
+def rules_of(blueprint: Blueprint) -> CommandParser:
     """The language of commands as a blueprint has it. A specialist's backend may bring words of its own."""
     agent, backend = blueprint.agent, _backend(blueprint.agent)
     own = backend.rules if isinstance(backend, RuleBasedAgentSettings) else ()
-    return Rules(
+    return CommandParser(
         default_tag=agent.default_tag,
         default_format=blueprint.default_format,
         default_pattern=agent.default_tag_pattern,
@@ -103,7 +102,7 @@ def _backend(agent: AgentSettings) -> BackendSettings:
 
 @asynccontextmanager
 async def _opened(
-    settings: BackendSettings, rules: Rules, permitted: tuple[str, ...]
+    settings: BackendSettings, rules: CommandParser, permitted: tuple[str, ...]
 ) -> AsyncIterator[Agent]:
     if isinstance(settings, RuleBasedAgentSettings):
         yield RuleBasedAgent(rules)
@@ -142,23 +141,25 @@ def model_of(settings: LlmAgentSettings | PromptAgentSettings | ClaudeAgentSetti
     )
 
 
-def _dialect(settings: BaseModelAgentSettings, rules: Rules, permitted: tuple[str, ...]) -> Dialect:
+def _dialect(
+    settings: BaseModelAgentSettings, rules: CommandParser, permitted: tuple[str, ...]
+) -> ActionFormat:
     """Ours were trained in the Student's way of talking; all others write JSON."""
     if isinstance(settings, LoraAgentSettings) or _is_seed(settings):
-        from ...actors.agents.react_dialect import ReActDialect
+        from ...actors.agents.action_format import ReActFormat
         from ...actors.domains import domain_named
         from ...actors.student.data_tools import TOLD, action_of
 
         told = domain_named("data").opening("", TOLD)[0].content
-        return ReActDialect(settings.system or told, action_of)
-    from ...actors.agents.json_dialect import Example, JsonDialect
+        return ReActFormat(settings.system or told, action_of)
+    from ...actors.agents.action_format import CommandExample, JsonActionFormat
 
     examples = settings.examples if isinstance(settings, PromptAgentSettings) else ()
-    return JsonDialect(
+    return JsonActionFormat(
         permitted,
         default_tag=rules.default_tag,
         system=settings.system,
-        examples=[Example(one.command, Action.of(one.action, **one.params)) for one in examples],
+        examples=[CommandExample(one.command, Action.of(one.action, **one.params)) for one in examples],
     )
 
 

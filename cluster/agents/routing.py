@@ -6,8 +6,8 @@ from functools import partial
 
 import structlog
 
-from ...actors.agents.routing.base import Router
-from ...actors.agents.routing.by_rules import RuleRouter
+from ...actors.agents.routing.base import CommandRouter
+from ...actors.agents.routing.rule_router import RuleRouter
 from ...configs.agents.blueprints import Blueprint
 from ...configs.agents.settings import CoordinatorAgentSettings, LoraAgentSettings, RuleBasedAgentSettings
 from ...configs.data import DataSettings
@@ -20,7 +20,7 @@ log = structlog.get_logger("cluster")
 
 
 @asynccontextmanager
-async def open_router(blueprint: Blueprint, rules: RuleRouter, embedder: str) -> AsyncIterator[Router]:
+async def open_router(blueprint: Blueprint, rules: RuleRouter, embedder: str) -> AsyncIterator[CommandRouter]:
     """Who routes a coordinator's commands. `embedder` is named as `SearchSettings.embedder` is.
 
     Raises SettingsError for a model that is not there or cannot route, and what starting it raises.
@@ -29,12 +29,12 @@ async def open_router(blueprint: Blueprint, rules: RuleRouter, embedder: str) ->
     if agent.routing == "rules":
         yield rules
     elif agent.routing == "embeddings":
-        from ...actors.agents.routing.by_meaning import EmbeddingRouter
+        from ...actors.agents.routing.embedding_router import EmbeddingRouter
         from ...bridge.search.embedding import local_embedder
 
         yield EmbeddingRouter(rules, partial(local_embedder, embedder))
     else:
-        from ...actors.agents.routing.by_model import ModelRouter
+        from ...actors.agents.routing.llm_router import LlmRouter
         from ...runtime.llm import open_model
 
         backend = agent.backend
@@ -44,7 +44,7 @@ async def open_router(blueprint: Blueprint, rules: RuleRouter, embedder: str) ->
                 "llm, claude or prompt, or `routing: rules`"
             )
         async with open_model(model_of(backend)) as model:
-            yield ModelRouter(rules, model)
+            yield LlmRouter(rules, model)
 
 
 def coordinator(blueprint: Blueprint) -> CoordinatorAgentSettings:

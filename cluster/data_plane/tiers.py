@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from ...actors.ingestor.actor import Ingestor
+from ...actors.namespaces import DataAccess
 from ...actors.retriever.actor import Retriever
 from ...actors.searcher.actor import Searcher
-from ...actors.spaces import DataAccess
 from ...bridge.cache.base import CacheBackend
 from ...bridge.cache.memcached import MemcachedBackend
 from ...bridge.cache.tier import CacheTier

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ...actors.agents.base import ANSWER
 from ...actors.domains.data.judge import DataJudge
 from ...actors.environment import DataEnvironment, EnvironmentOver
-from ...actors.spaces import DataAccess, Space, clear, new_space
+from ...actors.namespaces import DataAccess, Namespace, clear, new_namespace
 from ...configs.errors import BadInput
 from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
 from ...messages.episodes import Solution
@@ -72,13 +72,13 @@ class LiveEnvironment:
         said = task or TaskSpec(instruction=drawn.description if drawn else "", max_steps=self._max_steps)
         if said.max_steps is None:
             said = said.model_copy(update={"max_steps": self._max_steps})
-        self._space = new_space(SPACES, uuid.uuid4().hex[:12])
+        self._space = new_namespace(SPACES, uuid.uuid4().hex[:12])
         self._inner = DataEnvironment(
             self._data.ingestor,
             self._data.retriever,
             self._data.rewards,
             timeout_s=self._timeout_s,
-            space=Space(self._space, self._data.library),
+            space=Namespace(self._space, self._data.library),
         )
         return await self._inner.reset(said)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ...actors.coordinator.held_out import held_out
 from ...actors.domains import domain_named
-from ...actors.domains.base import TeacherSide
+from ...actors.domains.base import TaskGenerator
 from ...actors.environment import EnvironmentOver
-from ...actors.spaces import DataAccess
+from ...actors.namespaces import DataAccess
 from ...configs.data import DataSettings
 from ...configs.errors import BadInput
 from ...configs.http_servers import EnvironmentServerSettings
@@ -84,14 +84,14 @@ class LocalEnvironments:
         return read_library(Path(self._access.library))
 
     @cached_property
-    def _teacher(self) -> TeacherSide:
-        return domain_named("data").teacher(Path(self._access.library))
+    def _task_generator(self) -> TaskGenerator:
+        return domain_named("data").task_generator(Path(self._access.library))
 
     def _draw(self) -> Task:
         """An errand of any difficulty, none of those that are held out."""
         errand = errands.draw_errand(self._rng, self._library, self._rng.random())
         text = errands.write_errand(self._rng, errand)
-        checked = self._teacher.check(f"Task: {text}", errand.difficulty)
+        checked = self._task_generator.check(f"Task: {text}", errand.difficulty)
         assert checked is not None, text
         return Task(
             id=f"drawn-{self._rng.randrange(1 << 48):012x}",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import anyio
 from fastapi import APIRouter, FastAPI
 
-from ...actors.spaces import DataAccess
+from ...actors.namespaces import DataAccess
 from ...configs.data import DataSettings
 from ...configs.http_servers import EnvironmentServerSettings
 from ...messages.base import Done

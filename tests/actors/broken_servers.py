@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from agentfactory.actors.domains.grader_process import serve_grades
+from agentfactory.actors.domains.grader_process import serve_grader
 from agentfactory.runtime.sandbox.inside.protocol import (
     FrameDecoder,
     ServerHello,
@@ -111,15 +111,15 @@ def die_after_the_answer() -> NoReturn:
 
 
 def have_a_fork_kill_itself() -> NoReturn:
-    serve_grades(lambda: lambda job: os.kill(os.getpid(), signal.SIGKILL))
+    serve_grader(lambda: lambda job: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def have_a_fork_stop_itself() -> NoReturn:
-    serve_grades(lambda: lambda job: os.kill(os.getpid(), signal.SIGSTOP))
+    serve_grader(lambda: lambda job: os.kill(os.getpid(), signal.SIGSTOP))
 
 
 def have_a_fork_write_half_a_line() -> NoReturn:
-    serve_grades(lambda: write_half_a_line)
+    serve_grader(lambda: write_half_a_line)
 
 
 def write_half_a_line(job: str) -> None:

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agentfactory.actors.ingestor.actor import Ingestor
+from agentfactory.actors.namespaces import DataAccess
 from agentfactory.actors.retriever.actor import Retriever
-from agentfactory.actors.spaces import DataAccess
 from agentfactory.bridge.client.tiered_store import TieredStore
 from agentfactory.configs.data import LIBRARY, ActionSettings, CacheSettings, DataSettings, UriSettings
 from agentfactory.messages.data import StepResult

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from agentfactory.actors.agents.base import ANSWER, NotPermitted, NotUnderstood
+from agentfactory.actors.agents.command_parser import CommandParser
 from agentfactory.actors.agents.evaluation import evaluate
-from agentfactory.actors.agents.rule_based import RuleBasedAgent
-from agentfactory.actors.agents.rules import Rules
-from agentfactory.actors.agents.specialists import INGESTOR, Specialist
+from agentfactory.actors.agents.rule_agents import INGESTOR_ACTIONS, RestrictedAgent, RuleBasedAgent
 from agentfactory.actors.environment import ACTIONS
 from agentfactory.configs.agents.evaluation import EvaluationSuite, load_suite
 from agentfactory.configs.agents.settings import CommandExample
@@ -56,14 +55,14 @@ async def mistakes(agent: Says, case: CommandExample, permitted: tuple[str, ...]
 
 
 async def test_rules_pass_the_suite_that_ships_with_the_project() -> None:
-    outcome = await evaluate(RuleBasedAgent(Rules()), ALL, load_suite())
+    outcome = await evaluate(RuleBasedAgent(CommandParser()), ALL, load_suite())
     assert (outcome.passed, outcome.mistakes) == (True, ())
     assert {case.action for case in load_suite().cases} == set(ALL)
 
 
 async def test_a_specialist_passes_by_refusing_what_it_may_not_do() -> None:
-    ingestor = Specialist("ingestor", INGESTOR, RuleBasedAgent(Rules()), Rules())
-    outcome = await evaluate(ingestor, INGESTOR, load_suite())
+    ingestor = RestrictedAgent("ingestor", INGESTOR_ACTIONS, RuleBasedAgent(CommandParser()), CommandParser())
+    outcome = await evaluate(ingestor, INGESTOR_ACTIONS, load_suite())
     assert outcome.mistakes == ()
 
 

@@ -7,14 +7,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentfactory.actors.agents.base import NotUnderstood
-from agentfactory.actors.agents.rules import VERBS, Rules
+from agentfactory.actors.agents.command_parser import VERBS, CommandParser
 from agentfactory.actors.environment import ACTIONS
 from agentfactory.messages.data import Action
 
-RULES = Rules()
+RULES = CommandParser()
 
 
-def read(text: str, rules: Rules = RULES) -> Action:
+def read(text: str, rules: CommandParser = RULES) -> Action:
     return rules.read(text).action
 
 
@@ -108,7 +108,7 @@ def test_a_verb_is_a_whole_word() -> None:
 
 
 def test_a_blueprint_says_what_is_left_open_and_brings_words_of_its_own() -> None:
-    rules = Rules("notes", "binary", "work*", own=(("bring me", "retrieve"), ("list", "query")))
+    rules = CommandParser("notes", "binary", "work*", own=(("bring me", "retrieve"), ("list", "query")))
     assert read("load a.md", rules) == Action.of("assimilate", src="file::a.md", dst="notes", format="binary")
     assert read("search", rules) == Action.of("query", tag_pattern="work*")
     assert read("Bring me a.md", rules) == Action.of("retrieve", tag="notes", blob_name="a.md")

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from agentfactory.actors.agents.base import ANSWER, Agent, DecidingAgent, Decision, NotUnderstood
-from agentfactory.actors.agents.rule_based import RuleBasedAgent
-from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.agents.command_parser import CommandParser
+from agentfactory.actors.agents.rule_agents import RETRIEVER_ACTIONS, RestrictedAgent, RuleBasedAgent
 from agentfactory.actors.agents.session import BY_HAND, AgentSession
-from agentfactory.actors.agents.specialists import RETRIEVER, Specialist
 from agentfactory.actors.environment import DataEnvironment
 from agentfactory.actors.ingestor.actor import Ingestor
 from agentfactory.actors.retriever.actor import Retriever
@@ -81,7 +80,7 @@ LOAD = Action.of("assimilate", src="string:a.md::# hello", dst="docs")
 
 
 async def test_each_command_is_an_episode_on_disk_with_its_reward(desk: Desk) -> None:
-    session = desk.session(RuleBasedAgent(Rules()))
+    session = desk.session(RuleBasedAgent(CommandParser()))
     commands = {
         "load 'string:a.md::# hello' as docs": 0.10,
         "get a.md from docs": 0.30,
@@ -113,7 +112,7 @@ async def test_each_command_is_an_episode_on_disk_with_its_reward(desk: Desk) ->
 
 
 async def test_what_is_remembered_holds_no_bytes_of_blobs(desk: Desk) -> None:
-    session = desk.session(RuleBasedAgent(Rules()))
+    session = desk.session(RuleBasedAgent(CommandParser()))
     await session.manual(LOAD)
     step = await session.command("get a.md from docs")
     assert isinstance(step.result.observation.data, Retrieved)
@@ -125,7 +124,7 @@ async def test_what_is_remembered_holds_no_bytes_of_blobs(desk: Desk) -> None:
 
 
 async def test_a_step_by_hand_is_recorded_too(desk: Desk) -> None:
-    session = desk.session(RuleBasedAgent(Rules()))
+    session = desk.session(RuleBasedAgent(CommandParser()))
     assert (await session.manual(LOAD)).result.reward == 0.10
     assert error_of((await session.manual(Action.of("fly"))).result) == "UnknownAction"
     assert [record.turns[0].text for record in desk.records()] == [BY_HAND, BY_HAND]
@@ -133,8 +132,8 @@ async def test_a_step_by_hand_is_recorded_too(desk: Desk) -> None:
 
 
 async def test_what_is_not_understood_or_not_permitted_is_a_refused_step(desk: Desk) -> None:
-    rules = Rules()
-    session = desk.session(Specialist("retriever", RETRIEVER, RuleBasedAgent(rules), rules))
+    rules = CommandParser()
+    session = desk.session(RestrictedAgent("retriever", RETRIEVER_ACTIONS, RuleBasedAgent(rules), rules))
     await session.manual(LOAD)
     assert error_of((await session.command("destroy docs")).result) == "NotPermitted"
     assert error_of((await session.command("get")).result) == "NotUnderstood"
@@ -162,7 +161,7 @@ async def test_a_task_ends_after_its_last_step(desk: Desk) -> None:
     session = desk.session(Scripted(*[query] * 40))
     assert len((await session.run(TaskSpec(instruction="look", max_steps=3))).steps) == 3
     assert len((await session.run(TaskSpec(instruction="look"))).steps) == 16
-    by_rules = desk.session(RuleBasedAgent(Rules()))
+    by_rules = desk.session(RuleBasedAgent(CommandParser()))
     assert len((await by_rules.run(TaskSpec(instruction="query *"))).steps) == 1
 
 
@@ -171,7 +170,7 @@ async def test_a_failure_of_the_data_plane_is_no_episode(desk: Desk, monkeypatch
         raise BlobDamaged("")
 
     monkeypatch.setattr(desk.plane.store, "list", damaged)
-    session = desk.session(RuleBasedAgent(Rules()))
+    session = desk.session(RuleBasedAgent(CommandParser()))
     with pytest.raises(BlobDamaged):
         await session.command("list")
     assert desk.records() == []
@@ -180,7 +179,7 @@ async def test_a_failure_of_the_data_plane_is_no_episode(desk: Desk, monkeypatch
 
 
 async def test_commands_given_at_once_are_taken_one_after_another(desk: Desk) -> None:
-    session = desk.session(RuleBasedAgent(Rules()))
+    session = desk.session(RuleBasedAgent(CommandParser()))
     await asyncio.gather(*(session.command(f"load string:{n}::x as t{n}") for n in range(20)))
     assert [record.task.description for record in desk.records()] == [
         f"load string:{n}::x as t{n}" for n in range(20)
@@ -194,7 +193,7 @@ async def test_a_record_that_cannot_be_written_is_an_error(
         raise CannotStore("no space left")
 
     monkeypatch.setattr("agentfactory.actors.sink.segments.SegmentWriter.commit", full)
-    session = desk.session(RuleBasedAgent(Rules()))
+    session = desk.session(RuleBasedAgent(CommandParser()))
     with pytest.raises(CannotStore):
         await session.command("query *")
     assert session.statistics.episodes == 0
@@ -202,4 +201,4 @@ async def test_a_record_that_cannot_be_written_is_an_error(
 
 async def test_an_agent_that_is_not_understood_says_so_without_a_session() -> None:
     with pytest.raises(NotUnderstood):
-        await RuleBasedAgent(Rules()).act(Observation(text="prune"))
+        await RuleBasedAgent(CommandParser()).act(Observation(text="prune"))

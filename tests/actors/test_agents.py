@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from agentfactory.actors.agents.base import ANSWER, Agent, NotPermitted, NotUnderstood, Remembers
-from agentfactory.actors.agents.dialect import Unreadable
-from agentfactory.actors.agents.json_dialect import SHAPES, JsonDialect
-from agentfactory.actors.agents.react_dialect import ReActDialect
+from agentfactory.actors.agents.action_format import SHAPES, JsonActionFormat, ReActFormat, UnreadableReply
+from agentfactory.actors.agents.base import ANSWER, Agent, NotPermitted, NotUnderstood, StatefulAgent
 from agentfactory.actors.environment import ACTIONS
 from agentfactory.actors.student.data_tools import action_of
 from agentfactory.cluster.agents.loader import open_agent
@@ -156,7 +154,7 @@ async def test_a_server_that_hangs_or_breaks_is_an_error_and_no_guess() -> None:
 async def test_an_agent_remembers_the_steps_of_a_task_and_nothing_after_it() -> None:
     acts = said("query", tag_pattern="*"), said(ANSWER, text="two")
     async with asking(OllamaWire(), *acts) as (agent, server):
-        assert isinstance(agent, Remembers)
+        assert isinstance(agent, StatefulAgent)
         agent.begin()
         await agent.act(Observation(text="how many blobs are there?"))
         assert await agent.act(Observation(text="the cache holds 2")) == Action.of(ANSWER, text="two")
@@ -178,27 +176,27 @@ def test_every_action_is_told_of_with_parameters_that_fit() -> None:
             key: "arrow" if "enum" in schema else values.get(str(schema["type"]), "a")
             for key, schema in shape.params.items()
         }
-        found = JsonDialect().read(json.dumps({"thought": "", "action": name, "params": params}))
+        found = JsonActionFormat().read(json.dumps({"thought": "", "action": name, "params": params}))
         assert found.action.name == name
     assert SHAPES.keys() == {*ACTIONS, ANSWER}
 
 
 def test_a_reply_is_found_among_prose_and_fences() -> None:
     text = 'Sure {as asked}:\n```json\n{"action": "destroy", "params": {"tags": ["a", "b"]}}\n```\nDone.'
-    assert JsonDialect().read(text).action == Action.of("destroy", tags=("a", "b"))
-    with pytest.raises(Unreadable, match="is none of assimilate, answer"):
-        JsonDialect(("assimilate",)).read(text)
-    with pytest.raises(Unreadable):
-        JsonDialect().read("{" * 10_000)
+    assert JsonActionFormat().read(text).action == Action.of("destroy", tags=("a", "b"))
+    with pytest.raises(UnreadableReply, match="is none of assimilate, answer"):
+        JsonActionFormat(("assimilate",)).read(text)
+    with pytest.raises(UnreadableReply):
+        JsonActionFormat().read("{" * 10_000)
 
 
 def test_a_reply_in_the_students_way_is_read() -> None:
-    dialect = ReActDialect("", action_of)
+    dialect = ReActFormat("", action_of)
     read = dialect.read("Thought: I need it.\nAction: retrieve\nInput: docs/a.md")
     assert read == ("I need it.", GOT)
     assert dialect.read("Thought: ok\nAnswer: hello").action == Action.of(ANSWER, text="hello")
     for rubbish in ("Action: fly\nInput: x", 'Action: query\nInput: {"size": 1}', "hm"):
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableReply):
             dialect.read(rubbish)
 
 

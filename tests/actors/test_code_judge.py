@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 
 from agentfactory.actors.domains import domain_named
-from agentfactory.actors.domains.base import JudgeParts
-from agentfactory.actors.domains.code.judge import CodeJudge, same
-from agentfactory.actors.domains.code.teacher import read_assert
+from agentfactory.actors.domains.base import JudgeDeps
+from agentfactory.actors.domains.code.domain import read_assert
+from agentfactory.actors.domains.code.judge import CodeJudge, values_equal
 from agentfactory.actors.domains.grading import GraderDied, NoReference
 from agentfactory.configs.data import LIBRARY
 from agentfactory.configs.roles import TrialSettings, VerifierSettings
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def judge() -> AsyncIterator[CodeJudge]:
-    made = CodeJudge(JudgeParts(SETTINGS))
+    made = CodeJudge(JudgeDeps(SETTINGS))
     async with asyncio.timeout(LIMIT_S):
         await made.start()
     yield made
@@ -134,7 +134,7 @@ def f(x):
 
 
 async def test_an_answer_cannot_take_its_siblings_code() -> None:
-    judge = CodeJudge(JudgeParts(VerifierSettings(trials=TrialSettings(timeout_s=10.0, max_parallel=100))))
+    judge = CodeJudge(JudgeDeps(VerifierSettings(trials=TrialSettings(timeout_s=10.0, max_parallel=100))))
     goal = DOUBLE.model_copy(update={"checks": DOUBLE.checks * 4})
     honest = [f"def f(x): return x + x + {n} - {n}" for n in range(6)]
     verdicts = await asyncio.gather(*(judged(judge, code, goal) for code in (*honest, THIEF, *honest)))
@@ -183,7 +183,7 @@ async def test_a_task_without_tests_cannot_be_judged(judge: CodeJudge) -> None:
 
 
 async def test_a_sandbox_that_is_gone_is_a_failure_and_not_a_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = CodeJudge(JudgeParts(SETTINGS))
+    made = CodeJudge(JudgeDeps(SETTINGS))
     await made.aclose()
     with pytest.raises(GraderDied, match="no sandbox") as raised:
         await judged(made, "def f(x): return 2 * x")
@@ -202,13 +202,13 @@ async def test_the_solution_that_the_generator_knows_passes_its_tests(judge: Cod
 
 
 async def test_equality_is_pythons_but_for_truth_values() -> None:
-    assert same(2, 2.0)
-    assert same({"a": [1, (2, 3)]}, {"a": [1, (2, 3)]})
-    assert not same(1, True)
-    assert not same([1], (1,))
-    assert not same(10**20 + 1, 1e20)
-    assert same(1e6, 1e6 + 1e-4, tolerance=1e-9)
-    assert not same({"a": 1}, {"b": 1})
+    assert values_equal(2, 2.0)
+    assert values_equal({"a": [1, (2, 3)]}, {"a": [1, (2, 3)]})
+    assert not values_equal(1, True)
+    assert not values_equal([1], (1,))
+    assert not values_equal(10**20 + 1, 1e20)
+    assert values_equal(1e6, 1e6 + 1e-4, tolerance=1e-9)
+    assert not values_equal({"a": 1}, {"b": 1})
 
 
 async def test_an_assert_is_read_only_where_a_call_meets_a_literal() -> None:
@@ -220,7 +220,7 @@ async def test_an_assert_is_read_only_where_a_call_meets_a_literal() -> None:
 
 
 async def test_a_task_in_free_words_needs_tests_that_no_constant_passes() -> None:
-    side = domain_named("code").teacher(LIBRARY)
+    side = domain_named("code").task_generator(LIBRARY)
     words = "Task: Write a function up(s) that returns s in capitals.\n"
     tests = ["assert up('a') == 'A'", "assert up('bc') == 'BC'", "assert up('') == ''"]
     checked = side.check(words + "\n".join(tests), 0.2)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
-from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.base import JudgeDeps
+from agentfactory.actors.domains.code.domain import read_assert
 from agentfactory.actors.domains.code.judge import CodeJudge
-from agentfactory.actors.domains.code.teacher import read_assert
 from agentfactory.configs.roles import SandboxSettings, TrialSettings, VerifierSettings
 from agentfactory.messages.episodes import Solution
 from agentfactory.messages.goals import Check, CodeGoal, ProgramRun
@@ -59,7 +59,7 @@ SUMS = CodeGoal(
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def judge() -> AsyncIterator[CodeJudge]:
-    made = CodeJudge(JudgeParts(VerifierSettings(trials=TrialSettings(timeout_s=20.0))))
+    made = CodeJudge(JudgeDeps(VerifierSettings(trials=TrialSettings(timeout_s=20.0))))
     async with asyncio.timeout(LIMIT_S):
         await made.start()
         yield made

@@ -9,11 +9,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentfactory.actors.agents.base import NotUnderstood
-from agentfactory.actors.agents.command_parser import COURTESY, MARKERS, NEGATIONS
-from agentfactory.actors.agents.rules import VERBS, Rules
+from agentfactory.actors.agents.command_grammar import COURTESY, MARKERS, NEGATIONS
+from agentfactory.actors.agents.command_parser import VERBS, CommandParser
 from agentfactory.messages.data import Action, Format
 
-RULES = Rules()
+RULES = CommandParser()
 REMOVES = ("prune", "destroy")
 OURS = {
     *get_args(Format), *VERBS, *COURTESY, *NEGATIONS, *MARKERS,
@@ -28,7 +28,7 @@ OURS = {
 }  # fmt: skip
 
 
-def read(text: str, rules: Rules = RULES) -> Action:
+def read(text: str, rules: CommandParser = RULES) -> Action:
     return rules.read(text).action
 
 

@@ -11,8 +11,8 @@ import pytest
 from agentfactory.actors.coordinator.spaces import Spaces
 from agentfactory.actors.coordinator.state import RunState
 from agentfactory.actors.domains.data.judge import DataJudge
+from agentfactory.actors.namespaces import ROOT, DataAccess, clear, new_namespace, sweep
 from agentfactory.actors.sink.segments import read_trajectories
-from agentfactory.actors.spaces import ROOT, DataAccess, clear, new_space, sweep
 from agentfactory.actors.student.actor import Student
 from agentfactory.actors.student.data_tools import NotStored
 from agentfactory.actors.verifier.actor import Verifier
@@ -76,7 +76,9 @@ class Room:
         self._judge = DataJudge(data.retriever)
 
     async def solve(self, episode_id: str = "e", asked: Task | None = None) -> Solution:
-        request = SolveTask(episode_id=episode_id, task=asked or task(), space=new_space("run", episode_id))
+        request = SolveTask(
+            episode_id=episode_id, task=asked or task(), space=new_namespace("run", episode_id)
+        )
         return await self.student.ask(request, timeout_s=TIMEOUT_S)
 
     async def judge(self, solution: Solution, asked: Task | None = None) -> Verdict:
@@ -186,7 +188,7 @@ async def test_siblings_see_neither_one_another_s_tags_nor_anyone_s_nor_other_fi
 async def test_the_store_is_believed_and_not_the_transcript(model: ModelSettings, plane: Plane) -> None:
     async with room(model, plane, DoesErrands()) as here:
         honest = await here.solve("honest")
-        liar = honest.model_copy(update={"episode_id": "liar", "space": new_space("run", "liar")})
+        liar = honest.model_copy(update={"episode_id": "liar", "space": new_namespace("run", "liar")})
         verdict = await here.judge(liar)
         assert (verdict.correct, verdict.score) == (False, 0.5)
         assert verdict.explanation == "the store: docs/hello.txt is missing (and 3 more)"
@@ -255,8 +257,8 @@ async def test_a_space_is_cleared_and_the_others_stay(model: ModelSettings, plan
 
 
 async def test_a_sweep_takes_its_own_run_s_spaces_and_stale_ones(model: ModelSettings, plane: Plane) -> None:
-    kept = {"docs", new_space("alive", "e") + "docs"}
-    gone = {new_space("mine", "e") + "docs", new_space("dead", "e") + "docs"}
+    kept = {"docs", new_namespace("alive", "e") + "docs"}
+    gone = {new_namespace("mine", "e") + "docs", new_namespace("dead", "e") + "docs"}
     for tag in kept | gone:
         info = await plane.store.put(tag, "a.md", b"")
         at = 0.0 if ".dead." in tag else time.time()
@@ -271,7 +273,7 @@ async def test_the_coordinators_spaces_are_those_of_its_run_and_a_failure_change
 ) -> None:
     state = RunState(CurriculumSettings())
     state.run_id = "mine"
-    for tag in (new_space("mine", "e") + "docs", new_space("alive", "e") + "docs"):
+    for tag in (new_namespace("mine", "e") + "docs", new_namespace("alive", "e") + "docs"):
         info = await plane.store.put(tag, "a.md", b"")
         plane.store.blobs[tag, "a.md"] = (info.model_copy(update={"stored_at": time.time()}), b"")
     without = Spaces(None, state)

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import pytest
 import pytest_asyncio
 
-from agentfactory.actors.domains import domain_named, names
-from agentfactory.actors.spaces import new_space
+from agentfactory.actors.domains import domain_named, domain_names
+from agentfactory.actors.namespaces import new_namespace
 from agentfactory.actors.student.actor import Student
 from agentfactory.actors.verifier.actor import Verifier
 from agentfactory.cluster.data_plane.tiers import spawn_data_access
@@ -103,7 +103,9 @@ async def rooms(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
         engine = await system.spawn(ScriptedInference, model, WorksItOut(), name="engine")
         data = await spawn_data_access(system, plane.settings)
         student = await system.spawn(Student, STUDENT, model, engine, None, data, name="student")
-        verifier = await system.spawn(Verifier, VERIFIER, True, data.retriever, names(), name="verifier")
+        verifier = await system.spawn(
+            Verifier, VERIFIER, True, data.retriever, domain_names(), name="verifier"
+        )
         yield Rooms(student, verifier)
 
 
@@ -112,7 +114,7 @@ _numbers = itertools.count()
 
 async def worked_out(rooms: Rooms, task: Task, version: int = 0) -> tuple[Solution, Verdict]:
     episode_id = f"{task.id}-{next(_numbers)}"
-    request = SolveTask(episode_id=episode_id, task=task, space=new_space("run", episode_id), pinned=True)
+    request = SolveTask(episode_id=episode_id, task=task, space=new_namespace("run", episode_id), pinned=True)
     adapter = request.adapter.model_copy(update={"version": version})
     request = request.model_copy(update={"adapter": adapter})
     solution = await rooms.student.ask(request, timeout_s=TIMEOUT_S)
@@ -122,7 +124,7 @@ async def worked_out(rooms: Rooms, task: Task, version: int = 0) -> tuple[Soluti
 
 
 def tasks_of(domain: str) -> list[Task]:
-    found = domain_named(domain).teacher(Path(LIBRARY)).held_out(3, seed=5)
+    found = domain_named(domain).task_generator(Path(LIBRARY)).held_out(3, seed=5)
     return [
         Task(
             id=f"{domain}-{number}",
@@ -137,7 +139,7 @@ def tasks_of(domain: str) -> list[Task]:
     ]
 
 
-@pytest.mark.parametrize("domain", names())
+@pytest.mark.parametrize("domain", domain_names())
 async def test_a_task_is_worked_out_and_judged_right(rooms: Rooms, domain: str) -> None:
     for task in tasks_of(domain):
         solution, verdict = await worked_out(rooms, task)
@@ -146,7 +148,7 @@ async def test_a_task_is_worked_out_and_judged_right(rooms: Rooms, domain: str) 
         assert verdict.breakdown
 
 
-@pytest.mark.parametrize("domain", names())
+@pytest.mark.parametrize("domain", domain_names())
 async def test_the_same_work_with_a_slip_in_the_answer_is_judged_wrong(rooms: Rooms, domain: str) -> None:
     for task in tasks_of(domain):
         solution, verdict = await worked_out(rooms, task, version=1)

@@ -98,8 +98,8 @@ def test_held_out_tasks_are_spread_evenly_over_the_domains_and_always_the_same()
         ("logic", "held-out-logic-0"), ("logic", "held-out-logic-1"),
     ]  # fmt: skip
     made = [
-        *domain_named("math").teacher(Path(LIBRARY)).held_out(3, 3),
-        *domain_named("logic").teacher(Path(LIBRARY), logic=settings.logic).held_out(2, 3),
+        *domain_named("math").task_generator(Path(LIBRARY)).held_out(3, 3),
+        *domain_named("logic").task_generator(Path(LIBRARY), logic=settings.logic).held_out(2, 3),
     ]
     for task, checked in zip(tasks, made, strict=True):
         assert (task.description, task.difficulty) == (checked.description, checked.difficulty)

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from pydantic import JsonValue
 
-from agentfactory.actors.domains.grader_process import Work, serve_grades
-from agentfactory.actors.domains.graders import MAX_BATCH, GraderPool
+from agentfactory.actors.domains.grader_pool import MAX_BATCH, GraderPool
+from agentfactory.actors.domains.grader_process import GradeFunction, serve_grader
 from agentfactory.actors.domains.grading import GraderDied, GraderTimeout
 from agentfactory.configs.roles import VerifierSettings
 
@@ -20,7 +20,7 @@ LIMIT_S = 180.0
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def prepare() -> Work:
+def prepare() -> GradeFunction:
     """Graders that do as they are told; this module is their server."""
 
     def work(job: str) -> JsonValue:
@@ -39,7 +39,7 @@ def prepare() -> Work:
 
 
 def main() -> NoReturn:
-    serve_grades(prepare)
+    serve_grader(prepare)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

@@ -9,10 +9,10 @@ from typing import Final, NoReturn
 import psutil
 import pytest
 
-from agentfactory.actors.domains import graders
-from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains import grader_pool as graders
+from agentfactory.actors.domains.base import JudgeDeps
 from agentfactory.actors.domains.code.judge import CodeJudge
-from agentfactory.actors.domains.graders import GraderPool
+from agentfactory.actors.domains.grader_pool import GraderPool
 from agentfactory.actors.domains.grading import GraderDied, GraderFailure, GraderTimeout
 from agentfactory.actors.domains.logic.judge import LogicJudge
 from agentfactory.configs.roles import VerifierSettings
@@ -154,7 +154,7 @@ async def test_a_grader_whose_line_is_broken_is_a_failure_of_ours(
 ) -> None:
     breaks = (
         "import json, types, agentfactory.actors.domains.grader_process as g\n"
-        "import agentfactory.actors.domains.code.trial as t\n"
+        "import agentfactory.actors.domains.code.code_runner as t\n"
         f"t.{broken}\n"
         if judge is CodeJudge
         else "import json, types, agentfactory.actors.domains.grader_process as g\n"
@@ -164,7 +164,7 @@ async def test_a_grader_whose_line_is_broken_is_a_failure_of_ours(
     monkeypatch.setattr(fork_server_client, "_BOOTSTRAP", bootstrap)
     task = Task.model_validate({"id": "t", "description": "?", "difficulty": 0.5} | asked)
     solution = Solution(episode_id="e", task_id="t", answer=answer, turns=(), stop_reason="answered")
-    made = judge(JudgeParts(VerifierSettings(graders=1)))
+    made = judge(JudgeDeps(VerifierSettings(graders=1)))
     with pytest.raises(GraderDied, match="the grader said"):
         await made.judge(task, solution, answer)
     await made.aclose()

@@ -6,20 +6,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentfactory.actors.domains.logic.answers import read_assignment, read_lines, read_table, read_value
+from agentfactory.actors.domains.logic.answer_parser import (
+    read_assignment,
+    read_lines,
+    read_table,
+    read_value,
+)
 from agentfactory.actors.domains.logic.formulas import (
     Constant,
     Formula,
     Joined,
     Letter,
     Not,
-    Unreadable,
+    UnreadableFormula,
     letters_of,
     read_formula,
     value_of,
 )
 from agentfactory.actors.domains.logic.grader import follows, grade_logic
-from agentfactory.actors.domains.logic.rules import rule_named
+from agentfactory.actors.domains.logic.inference_rules import rule_named
 from agentfactory.messages.goals import LogicGoal
 
 QUIET = settings(max_examples=80, deadline=None)
@@ -117,7 +122,7 @@ def test_a_line_of_any_length_is_read_in_linear_time(text: str) -> None:
     "text", ["", "p q r", "p and", "(p", "p)", "p ~ q", "not", "x12y", "p" * 3000, "(" * 500]
 )
 def test_what_is_no_formula_is_refused(text: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableFormula):
         read_formula(text)
 
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from sympy.core.cache import clear_cache
 
-from agentfactory.actors.domains.base import JudgeParts
-from agentfactory.actors.domains.graders import read_line
+from agentfactory.actors.domains.base import JudgeDeps
+from agentfactory.actors.domains.grader_pool import parse_grader_line
 from agentfactory.actors.domains.grading import Grade, GraderDied, GraderTimeout
+from agentfactory.actors.domains.math.fast_path import grade_fast
 from agentfactory.actors.domains.math.grader import grade_job, step_holds
 from agentfactory.actors.domains.math.judge import MathJudge
-from agentfactory.actors.domains.math.quick import grade_quickly
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.tasks import Task
 from tests.actors.test_math_grading_pool import replace_bootstrap
@@ -128,7 +128,7 @@ def test_an_answer_that_never_ends_is_given_up() -> None:
 def test_whatever_a_candidate_writes_gets_a_grade(reference: str, answer: str) -> None:
     with killed_late():
         assert grade(reference, answer)[0] in (True, False)
-    grade_quickly(reference, answer, 1e-6)
+    grade_fast(reference, answer, 1e-6)
 
 
 @QUIET
@@ -168,7 +168,7 @@ def test_what_is_large_and_right_is_right(reference: str, answer: str) -> None:
 
 
 SLOW = (
-    "import agentfactory.actors.domains.math.algebra as a\n"
+    "import agentfactory.actors.domains.math.symbolic_grading as a\n"
     "read = a.read\n"
     "def slow(text):\n"
     "    while 'z' in text: pass\n"
@@ -183,7 +183,7 @@ async def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """A judge whose graders do not survive a z."""
     replace_bootstrap(monkeypatch, request.param)
     settings = VerifierSettings.model_validate({"graders": 1, "timeout_s": 3.0, "step_credit": 0.5})
-    made = MathJudge(JudgeParts(settings))
+    made = MathJudge(JudgeDeps(settings))
     async with asyncio.timeout(LIMIT_S):
         await made.start()
         yield made
@@ -247,12 +247,12 @@ async def test_a_grader_that_speaks_garbage_is_a_failure_of_ours(broken: MathJud
 )  # fmt: skip
 def test_a_line_that_is_no_grade_is_a_graders_death(line: str) -> None:
     with pytest.raises(GraderDied, match=r"the grader said .* on the answer"):
-        read_line(TypeAdapter(Grade), line, "the answer")
+        parse_grader_line(TypeAdapter(Grade), line, "the answer")
 
 
 def test_a_line_that_is_a_grade_is_read() -> None:
     line = json.dumps(list(Grade(True, 1.0, "the same", "exact", 0.9)))
-    assert read_line(TypeAdapter(Grade), line, "it") == Grade(True, 1.0, "the same", "exact", 0.9)
+    assert parse_grader_line(TypeAdapter(Grade), line, "it") == Grade(True, 1.0, "the same", "exact", 0.9)
 
 
 @on_the_modules_loop
@@ -290,5 +290,5 @@ def test_random_long_texts_are_read_in_linear_time() -> None:
     for piece in pieces:
         for other in rng.sample(pieces, 4):
             for text in ((piece + other) * 5000, piece * 9000 + other):
-                found = grade_quickly("x+1", text, 1e-6)
+                found = grade_fast("x+1", text, 1e-6)
                 assert found is None or not found.correct

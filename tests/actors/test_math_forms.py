@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.base import JudgeDeps
 from agentfactory.actors.domains.grading import majority
+from agentfactory.actors.domains.math.fast_path import grade_fast
 from agentfactory.actors.domains.math.judge import MathJudge
-from agentfactory.actors.domains.math.quick import grade_quickly
 from agentfactory.configs.roles import VerifierSettings
 from tests.actors.test_pairs import disagreements, read_pairs
 
@@ -26,7 +26,7 @@ on_the_modules_loop = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def judge() -> AsyncIterator[MathJudge]:
-    made = MathJudge(JudgeParts(VerifierSettings(graders=2, timeout_s=30.0)))
+    made = MathJudge(JudgeDeps(VerifierSettings(graders=2, timeout_s=30.0)))
     async with asyncio.timeout(LIMIT_S):
         await made.start()
     yield made
@@ -61,7 +61,7 @@ def test_there_are_more_wrong_answers_than_right_ones_and_none_twice() -> None:
     ],
 )
 def test_a_wrong_number_is_wrong_without_a_grader_process(reference: str, answer: str) -> None:
-    grade = grade_quickly(reference, answer, 1e-6)
+    grade = grade_fast(reference, answer, 1e-6)
     assert grade is not None
     assert not grade.correct
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from agentfactory.actors.domains.grading import Grade, canonical, clean, grade_plainly, majority
-from agentfactory.actors.domains.numbers import read_number
+from agentfactory.actors.domains.grading import Grade, canonical, clean, grade_exact, majority
+from agentfactory.actors.domains.number_parser import read_number
 
 TOLERANCE = 1e-6
 
@@ -23,7 +23,7 @@ TOLERANCE = 1e-6
     ],
 )  # fmt: skip
 def test_equal_numbers_and_equal_texts_are_right(reference: str, answer: str) -> None:
-    grade = grade_plainly(reference, answer, TOLERANCE)
+    grade = grade_exact(reference, answer, TOLERANCE)
     assert grade is not None
     assert grade.correct, grade
     assert grade.score == 1.0
@@ -39,7 +39,7 @@ def test_equal_numbers_and_equal_texts_are_right(reference: str, answer: str) ->
     ],
 )  # fmt: skip
 def test_other_numbers_and_words_are_wrong(reference: str, answer: str) -> None:
-    grade = grade_plainly(reference, answer, TOLERANCE)
+    grade = grade_exact(reference, answer, TOLERANCE)
     assert grade is not None
     assert not grade.correct
     assert grade.score == 0.0
@@ -55,16 +55,16 @@ def test_what_is_not_one_number_is_not_read_as_one(text: str) -> None:
 
 
 def test_how_it_was_found_is_told() -> None:
-    assert grade_plainly("1/2", "0.5", TOLERANCE) == Grade(True, 1.0, "the same number", "exact")
-    assert grade_plainly("1/3", "0.3333333", TOLERANCE) == Grade(
+    assert grade_exact("1/2", "0.5", TOLERANCE) == Grade(True, 1.0, "the same number", "exact")
+    assert grade_exact("1/3", "0.3333333", TOLERANCE) == Grade(
         True, 1.0, "the same number within 1e-06", "numeric"
     )
-    assert grade_plainly("3", "4", TOLERANCE) == Grade(False, 0.0, "expected 3, got 4", "exact")
+    assert grade_exact("3", "4", TOLERANCE) == Grade(False, 0.0, "expected 3, got 4", "exact")
 
 
 def test_what_takes_algebra_is_left_open() -> None:
-    assert grade_plainly("x^2", "x*x", TOLERANCE) is None
-    assert grade_plainly("10", "10th", TOLERANCE) is None
+    assert grade_exact("x^2", "x*x", TOLERANCE) is None
+    assert grade_exact("10", "10th", TOLERANCE) is None
 
 
 def test_any_rubbish_gets_a_grade_or_is_left_open() -> None:
@@ -72,7 +72,7 @@ def test_any_rubbish_gets_a_grade_or_is_left_open() -> None:
     pieces = ["\\frac", "\\boxed{", "\\text{", "x", "²", "\x00", *"1/,.${}e- "]
     for _ in range(5000):
         text = "".join(rng.choices(pieces, k=rng.randint(0, 30)))
-        grade_plainly("1/2", text, TOLERANCE)
+        grade_exact("1/2", text, TOLERANCE)
         canonical(text)
         assert clean(clean(text)) == clean(text)
 

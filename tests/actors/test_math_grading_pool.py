@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.base import JudgeDeps
 from agentfactory.actors.domains.grading import Grade, GraderDied, GraderFailure, GraderTimeout
+from agentfactory.actors.domains.math.fast_path import grade_fast
 from agentfactory.actors.domains.math.judge import MathJudge
-from agentfactory.actors.domains.math.quick import grade_quickly
 from agentfactory.configs.roles import VerifierSettings
 
 LIMIT_S = 180.0
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def pool() -> AsyncIterator[MathJudge]:
-    pool = MathJudge(JudgeParts(VerifierSettings(graders=2, timeout_s=20.0)))
+    pool = MathJudge(JudgeDeps(VerifierSettings(graders=2, timeout_s=20.0)))
     async with asyncio.timeout(LIMIT_S):
         await pool.start()
     yield pool
@@ -74,7 +74,7 @@ async def test_anything_else_is_wrong(pool: MathJudge, reference: str, answer: s
 
 
 async def test_plain_numbers_need_no_process() -> None:
-    pool = MathJudge(JudgeParts(VerifierSettings()))
+    pool = MathJudge(JudgeDeps(VerifierSettings()))
     assert (await pool.grade("1/2", "0.5")).correct
     assert pool._graders._server.starts == 0
 
@@ -93,7 +93,7 @@ async def test_a_grader_past_its_deadline_is_a_failure_and_not_a_zero(
 
 
 async def test_a_grader_that_dies_once_is_tried_again() -> None:
-    pool = MathJudge(JudgeParts(VerifierSettings()))
+    pool = MathJudge(JudgeDeps(VerifierSettings()))
     async with asyncio.timeout(LIMIT_S):
         await pool.start()
         kill_server(pool)
@@ -103,9 +103,11 @@ async def test_a_grader_that_dies_once_is_tried_again() -> None:
 
 
 async def test_a_grader_without_memory_dies_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    eats = "import agentfactory.actors.domains.math.algebra as a; a.read = lambda text: [0] * 10**9; "
+    eats = (
+        "import agentfactory.actors.domains.math.symbolic_grading as a; a.read = lambda text: [0] * 10**9; "
+    )
     replace_bootstrap(monkeypatch, eats)
-    pool = MathJudge(JudgeParts(VerifierSettings(memory_mb=128)))
+    pool = MathJudge(JudgeDeps(VerifierSettings(memory_mb=128)))
     async with asyncio.timeout(LIMIT_S):
         with pytest.raises(GraderDied, match=r"ended twice \(memory\)"):
             await pool.grade("x", "x+0")
@@ -114,7 +116,7 @@ async def test_a_grader_without_memory_dies_and_says_so(monkeypatch: pytest.Monk
 
 async def test_a_grader_is_behind_the_same_walls(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = (
-        "import agentfactory.actors.domains.math.algebra as a, os, socket\n"
+        "import agentfactory.actors.domains.math.symbolic_grading as a, os, socket\n"
         "def attempt(text):\n"
         "    refused = []\n"
         "    for do in (lambda: socket.socket(), lambda: os.fork(), lambda: open('/tmp/x', 'w'),\n"
@@ -126,7 +128,7 @@ async def test_a_grader_is_behind_the_same_walls(monkeypatch: pytest.MonkeyPatch
         "a.read = attempt\n"
     )
     replace_bootstrap(monkeypatch, tries)
-    pool = MathJudge(JudgeParts(VerifierSettings()))
+    pool = MathJudge(JudgeDeps(VerifierSettings()))
     async with asyncio.timeout(LIMIT_S):
         with pytest.raises(GraderDied, match="ValueError: 5 refused"):
             await pool.grade("x", "x+0")
@@ -135,7 +137,7 @@ async def test_a_grader_is_behind_the_same_walls(monkeypatch: pytest.MonkeyPatch
 
 async def test_a_pool_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     replace_bootstrap(monkeypatch, "raise RuntimeError('no luck')\n")
-    pool = MathJudge(JudgeParts(VerifierSettings()))
+    pool = MathJudge(JudgeDeps(VerifierSettings()))
     async with asyncio.timeout(LIMIT_S):
         with pytest.raises(GraderDied, match="RuntimeError: no luck"):
             await pool.grade("x", "x+0")
@@ -167,7 +169,7 @@ async def test_a_long_answer_is_never_read_in_the_judges_own_loop(
 
     def seen(reference: str, answer: str, rel_tolerance: float) -> Grade | None:
         read_here.append(len(answer))
-        return grade_quickly(reference, answer, rel_tolerance)
+        return grade_fast(reference, answer, rel_tolerance)
 
     monkeypatch.setattr("agentfactory.actors.domains.math.judge.grade_quickly", seen)
     assert (await pool.grade("12", "12")).correct

@@ -7,9 +7,9 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentfactory.actors.domains.math.algebra import grade_math
-from agentfactory.actors.domains.math.quick import grade_quickly
-from agentfactory.actors.domains.math.units import read_unit
+from agentfactory.actors.domains.math.fast_path import grade_fast
+from agentfactory.actors.domains.math.quantities import read_unit
+from agentfactory.actors.domains.math.symbolic_grading import grade_math
 from agentfactory.runtime.expressions import Unreadable
 
 TOLERANCE = 1e-6
@@ -89,10 +89,10 @@ def test_a_length_is_the_same_in_every_unit(value: Fraction, here: str, there: s
     assert first is not None
     assert second is not None
     converted = value * first.factor / second.factor
-    grade = grade_quickly(f"{value} {here}", f"{converted} {there}", TOLERANCE)
+    grade = grade_fast(f"{value} {here}", f"{converted} {there}", TOLERANCE)
     assert grade is not None
     assert grade.correct
-    off = grade_quickly(f"{value} {here}", f"{converted + Fraction(1, 1000)} {there}", TOLERANCE)
+    off = grade_fast(f"{value} {here}", f"{converted + Fraction(1, 1000)} {there}", TOLERANCE)
     assert off is not None
     assert not off.correct
 

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from pydantic import JsonValue
 
-from agentfactory.actors.domains import domain_named, names
-from agentfactory.actors.domains.base import Judge, JudgeParts
-from agentfactory.actors.spaces import ROOT
+from agentfactory.actors.domains import domain_named, domain_names
+from agentfactory.actors.domains.base import Judge, JudgeDeps
+from agentfactory.actors.namespaces import ROOT
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution
 from agentfactory.messages.judging import Verdict
@@ -85,9 +85,11 @@ def _turn(output: str) -> Turn:
     )
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=[n for n in names() if n != "data"])
+@pytest_asyncio.fixture(
+    loop_scope="module", scope="module", params=[n for n in domain_names() if n != "data"]
+)
 async def judge(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, Judge]]:
-    made = domain_named(request.param).make_judge(JudgeParts(SETTINGS))
+    made = domain_named(request.param).make_judge(JudgeDeps(SETTINGS))
     async with asyncio.timeout(LIMIT_S):
         await made.start()
     yield request.param, made
@@ -118,7 +120,7 @@ async def test_it_judges_as_people_do(judge: tuple[str, Judge]) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("domain", names())
+@pytest.mark.parametrize("domain", domain_names())
 def test_there_are_enough_pairs_of_both_kinds_and_none_twice(domain: str) -> None:
     pairs = read_pairs(domain)
     assert len(pairs) >= LEAST
@@ -134,6 +136,6 @@ async def test_the_data_judge_judges_as_people_do() -> None:
             await plane.store.put(pair.solution.space + tag, name, text.encode())
     async with ActorSystem.open("local") as system:
         retriever = (await access(system, plane)).retriever
-        made = domain_named("data").make_judge(JudgeParts(SETTINGS, retriever=retriever))
+        made = domain_named("data").make_judge(JudgeDeps(SETTINGS, retriever=retriever))
         wrong = await disagreements(made, pairs)
     assert not wrong, "\n".join(wrong)

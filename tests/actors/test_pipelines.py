@@ -7,14 +7,14 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentfactory.actors.agents.rule_based import RuleBasedAgent
-from agentfactory.actors.agents.rules import Rules
+from agentfactory.actors.agents.command_parser import CommandParser
+from agentfactory.actors.agents.rule_agents import RuleBasedAgent
 from agentfactory.actors.environment import DataEnvironment
 from agentfactory.actors.ingestor.actor import Ingestor
-from agentfactory.actors.pipelines.performing import Crew, Member, Perform, Taken
-from agentfactory.actors.pipelines.plan import Asked, Plan, PlannedStep
+from agentfactory.actors.pipelines.plan import PipelinePlan, PlannedStep, StepRequest
 from agentfactory.actors.pipelines.run import PipelineRun
 from agentfactory.actors.pipelines.state import StateFile, read_state
+from agentfactory.actors.pipelines.step_runners import RoleBinding, RoleBindings, StepExecution, StepRunner
 from agentfactory.actors.retriever.actor import Retriever
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import read_trajectories
@@ -65,7 +65,7 @@ class Hands:
             self.arrived = anyio.Event()
             await self.arrived.wait()
 
-    async def __call__(self, step: PlannedStep, asked: Asked) -> Taken:
+    async def __call__(self, step: PlannedStep, request: StepRequest) -> StepExecution:
         name = step.spec.id
         self.begun.append(name)
         self.arrived.set()
@@ -75,8 +75,10 @@ class Hands:
         if isinstance(failure, Exception):
             raise failure
         if failure:
-            return Taken(asked.action, StepResult.refused("NoSuchBlob", failure, -0.5))
-        return Taken(asked.action, StepResult(observation=Observation(text=name, data=FOUND), reward=0.1))
+            return StepExecution(request.action, StepResult.refused("NoSuchBlob", failure, -0.5))
+        return StepExecution(
+            request.action, StepResult(observation=Observation(text=name, data=FOUND), reward=0.1)
+        )
 
 
 FOUND = Matches.model_validate({"matches": [{"tag": "docs", "blob_name": "a.md", "size": 1}]})
@@ -86,8 +88,8 @@ def states(result: PipelineResult) -> dict[str, str]:
     return {step.step: step.state for step in result.steps}
 
 
-async def run(spec: PipelineSpec, hands: Perform, **given: Param) -> PipelineResult:
-    return await PipelineRun(Plan.of(spec, given), hands).run()
+async def run(spec: PipelineSpec, hands: StepRunner, **given: Param) -> PipelineResult:
+    return await PipelineRun(PipelinePlan.of(spec, given), hands).run()
 
 
 async def test_steps_that_need_nothing_of_one_another_are_under_way_together() -> None:
@@ -137,11 +139,11 @@ async def test_a_step_begins_as_soon_as_what_it_needs_is_done() -> None:
 
 
 async def test_values_travel_from_step_to_step_as_what_they_are() -> None:
-    seen: list[Asked] = []
+    seen: list[StepRequest] = []
 
-    async def perform(step: PlannedStep, asked: Asked) -> Taken:
-        seen.append(asked)
-        return await Hands()(step, asked)
+    async def perform(step: PlannedStep, request: StepRequest) -> StepExecution:
+        seen.append(request)
+        return await Hands()(step, request)
 
     spec = pipeline(
         {
@@ -157,7 +159,9 @@ async def test_values_travel_from_step_to_step_as_what_they_are() -> None:
     )
     result = await run(spec, perform, what="do", force=True)
     assert result.complete
-    params = {asked.action.name: dict(asked.action.params) for asked in seen if asked.action is not None}
+    params = {
+        request.action.name: dict(request.action.params) for request in seen if request.action is not None
+    }
     assert params == {
         "query": {"tag_pattern": "do*"},
         "prune": {"tag": "docs", "blob_names": ("b.md", "a.md", "n1")},
@@ -170,7 +174,7 @@ async def test_a_step_that_fails_is_tried_again_as_often_as_it_says() -> None:
     hands.failures = {"a": ["gone", BridgeDown("down")], "b": ["gone", "gone"]}
     changes: list[StepChanged] = []
     spec = pipeline({"a": {}, "b": {"retries": 1}}, retries=2, on_failure="go_on")
-    result = await PipelineRun(Plan.of(spec), hands, watch=changes.append).run()
+    result = await PipelineRun(PipelinePlan.of(spec), hands, watch=changes.append).run()
     assert states(result) == {"a": "done", "b": "failed"}
     assert [step.attempts for step in result.steps] == [3, 2]
     assert result.steps[1].reason == "NoSuchBlob: gone"
@@ -234,7 +238,7 @@ async def test_a_bug_is_raised_and_is_no_outcome() -> None:
 async def recorded(
     path: Path, spec: PipelineSpec, hands: Hands, *, resume: bool = False, **given: Param
 ) -> PipelineResult:
-    plan = Plan.of(spec, given)
+    plan = PipelinePlan.of(spec, given)
     kept = plan.kept(read_state(path).steps) if resume else {}
     begun = PipelineBegun(pipeline_id=spec.pipeline_id, variables=tuple(plan.variables.items()))
     state = StateFile(path, begun, kept.values())
@@ -304,7 +308,7 @@ def test_what_is_no_state_of_a_pipeline_is_said_to_be_none(tmp_path: Path) -> No
 
 
 @asynccontextmanager
-async def crew(folder: Path, *roles: str) -> AsyncIterator[tuple[Crew, Path]]:
+async def crew(folder: Path, *roles: str) -> AsyncIterator[tuple[RoleBindings, Path]]:
     """Agents by rules in these roles, over tiers in memory; and the folder of their records."""
     plane, made = Plane(), settings(folder)
     async with ActorSystem.open("local") as system:
@@ -312,13 +316,13 @@ async def crew(folder: Path, *roles: str) -> AsyncIterator[tuple[Crew, Path]]:
         retriever = await system.spawn(Retriever, made, plane.open, name="retriever")
         records = folder / "records"
         sink = await system.spawn(TrajectorySink, SinkSettings(), records, name="sink")
-        member = Member(
+        member = RoleBinding(
             name="helper",
-            agent=RuleBasedAgent(Rules()),
+            agent=RuleBasedAgent(CommandParser()),
             open_environment=lambda: DataEnvironment(ingestor, retriever, made.rewards, timeout_s=30),
             rewards=made.rewards,
         )
-        yield Crew(dict.fromkeys(roles, member), sink), records
+        yield RoleBindings(dict.fromkeys(roles, member), sink), records
 
 
 async def test_the_shipped_pipeline_loads_looks_and_fetches(tmp_path: Path) -> None:
@@ -365,9 +369,10 @@ async def test_an_agent_decides_what_an_instruction_means(tmp_path: Path) -> Non
 
 
 async def test_an_output_that_is_empty_fails_the_step_that_needs_it() -> None:
-    async def nothing(step: PlannedStep, asked: Asked) -> Taken:
-        return Taken(
-            asked.action, StepResult(observation=Observation(text="0", data=Matches(matches=())), reward=0.1)
+    async def nothing(step: PlannedStep, request: StepRequest) -> StepExecution:
+        return StepExecution(
+            request.action,
+            StepResult(observation=Observation(text="0", data=Matches(matches=())), reward=0.1),
         )
 
     spec = pipeline({"find": {}, "use": {"inputs": {"tag_pattern": "${find.tag}"}}})

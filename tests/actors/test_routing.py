@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentfactory.actors.agents.routing.by_meaning import EmbeddingRouter, without_names
-from agentfactory.actors.agents.routing.by_model import ModelRouter
-from agentfactory.actors.agents.routing.by_rules import RuleRouter
-from agentfactory.actors.agents.routing.dispatcher import Dispatcher
-from agentfactory.actors.agents.routing.splitting import commands_in
-from agentfactory.actors.agents.rules import VERBS
+from agentfactory.actors.agents.command_parser import VERBS
+from agentfactory.actors.agents.routing.dispatcher import CommandDispatcher, split_commands
+from agentfactory.actors.agents.routing.embedding_router import EmbeddingRouter, without_names
+from agentfactory.actors.agents.routing.llm_router import LlmRouter
+from agentfactory.actors.agents.routing.rule_router import RuleRouter
 from agentfactory.bridge.search.embedding import NgramEmbedder
 from agentfactory.configs.chat_models import OpenAIModelSettings, RetrySettings
 from agentfactory.messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
@@ -40,7 +39,7 @@ class Room:
         self.cards = list(cards)
         self.told: list[Routing] = []
         rules = RuleRouter()
-        self.dispatcher = Dispatcher(rules, rules, lambda: self.cards, self._publish)
+        self.dispatcher = CommandDispatcher(rules, rules, lambda: self.cards, self._publish)
 
     async def _publish(self, routing: Routing) -> None:
         self.told.append(routing)
@@ -72,7 +71,7 @@ class Room:
     ],
 )
 def test_a_sentence_is_cut_where_another_command_begins(text: str, commands: list[str]) -> None:
-    assert list(commands_in(text, VERBS)) == commands
+    assert list(split_commands(text, VERBS)) == commands
 
 
 @pytest.mark.parametrize(
@@ -223,7 +222,7 @@ async def by_model(*replies: str, command: str = "look after the docs", status: 
             model="m", base_url=f"{server.url}/v1", retry=RetrySettings(attempts=1)
         )
         async with open_model(settings) as model:
-            router = ModelRouter(RuleRouter(), model)
+            router = LlmRouter(RuleRouter(), model)
             return [await router.route(command, CARDS) for _ in replies]
 
 

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from agentfactory.actors.domains.base import JudgeParts
+from agentfactory.actors.domains.base import JudgeDeps
 from agentfactory.actors.domains.math.grader import step_holds
-from agentfactory.actors.domains.math.judge import MathJudge
-from agentfactory.actors.domains.math.steps import Step, read_steps
+from agentfactory.actors.domains.math.judge import DerivationStep, MathJudge, extract_steps
 from agentfactory.actors.verifier.actor import Verifier
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution
@@ -24,7 +23,7 @@ ON_THE_MODULES_LOOP = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def judge() -> AsyncIterator[MathJudge]:
-    made = MathJudge(JudgeParts(VerifierSettings(step_credit=0.5, timeout_s=30.0)))
+    made = MathJudge(JudgeDeps(VerifierSettings(step_credit=0.5, timeout_s=30.0)))
     async with asyncio.timeout(LIMIT_S):
         await made.start()
     yield made
@@ -44,22 +43,22 @@ def solution_of(reasoning: str, answer: str) -> Solution:
 
 
 def test_a_chain_of_equalities_is_cut_into_steps() -> None:
-    steps = read_steps("Compute 12+34*5.", "Thought: 12+34*5 = 12+170 = 182.\nAnswer: 182")
-    assert steps == [Step("12+34*5", "12+170", False), Step("12+170", "182", False)]
+    steps = extract_steps("Compute 12+34*5.", "Thought: 12+34*5 = 12+170 = 182.\nAnswer: 182")
+    assert steps == [DerivationStep("12+34*5", "12+170", False), DerivationStep("12+170", "182", False)]
 
 
 def test_a_chain_may_go_on_from_what_was_reached() -> None:
-    assert len(read_steps("Find 2*3+4.", "2*3+4 = 6+4\n6+4 = 10")) == 2
+    assert len(extract_steps("Find 2*3+4.", "2*3+4 = 6+4\n6+4 = 10")) == 2
 
 
 def test_what_does_not_begin_in_the_task_is_no_step() -> None:
-    assert read_steps("Compute 12+34*5.", "1 = 1\n2+2 = 4\n7 = 7 = 7") == []
-    assert read_steps("Compute 12+34*5.", "12+34*5 = 12+34*5") == []
+    assert extract_steps("Compute 12+34*5.", "1 = 1\n2+2 = 4\n7 = 7 = 7") == []
+    assert extract_steps("Compute 12+34*5.", "12+34*5 = 12+34*5") == []
 
 
 def test_equations_are_steps_from_line_to_line() -> None:
-    steps = read_steps("Solve 2x+3 = 7 for x.", "2x+3 = 7\n2x = 4\nso x = 2")
-    assert steps == [Step("2x+3 = 7", "2x = 4", True), Step("2x = 4", "x = 2", True)]
+    steps = extract_steps("Solve 2x+3 = 7 for x.", "2x+3 = 7\n2x = 4\nso x = 2")
+    assert steps == [DerivationStep("2x+3 = 7", "2x = 4", True), DerivationStep("2x = 4", "x = 2", True)]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ async def test_a_right_answer_is_right_whatever_its_steps(judge: MathJudge) -> N
 
 @ON_THE_MODULES_LOOP
 async def test_steps_are_not_read_unless_the_settings_say_so() -> None:
-    made = MathJudge(JudgeParts(VerifierSettings()))
+    made = MathJudge(JudgeDeps(VerifierSettings()))
     verdict = await judged(made, "12+34*5 = 12+170 = 192", "192")
     assert (verdict.score, [c.name for c in verdict.breakdown]) == (0.0, ["exact"])
 

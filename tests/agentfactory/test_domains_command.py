@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from agentfactory.actors.domains import domain_named, names
+from agentfactory.actors.domains import domain_named, domain_names
 from agentfactory.configs.data import LIBRARY, DataSettings
 from agentfactory.configs.load import load_settings
 from agentfactory.data import DataPlane
@@ -30,7 +30,7 @@ def verified(folder: Path, domain: str, task: JsonValue, answer: str) -> dict[st
 
 def test_all_domains_are_shown(tmp_path: Path) -> None:
     shown = json.loads(call("domains", "--json", cwd=tmp_path).stdout)["domains"]
-    assert [domain["name"] for domain in shown] == list(names())
+    assert [domain["name"] for domain in shown] == list(domain_names())
     assert call("domains", cwd=tmp_path).stdout.startswith("math\tmathematics")
 
 
@@ -66,7 +66,7 @@ def test_a_task_of_many_steps_is_judged_by_its_answer(tmp_path: Path) -> None:
 
 
 async def test_an_errand_is_judged_by_what_the_store_holds(tmp_path: Path) -> None:
-    errand = domain_named("data").teacher(Path(LIBRARY))
+    errand = domain_named("data").task_generator(Path(LIBRARY))
     checked = errand.check("Task: Load the folder office as desk, then count its files.", 0.1)
     assert checked is not None
     assert checked.goal is not None

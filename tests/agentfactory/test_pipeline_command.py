@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentfactory.actors.pipelines.plan import Plan
+from agentfactory.actors.pipelines.plan import PipelinePlan
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.cli import main
 from agentfactory.configs.agents.pipelines import find_pipeline, load_pipeline
@@ -82,7 +82,7 @@ def test_bad_input_gets_one_sentence_and_nothing_runs(
 
 
 def shown(terminal: bool, *changes: tuple[str, StepState, str]) -> str:
-    plan = Plan.of(load_pipeline(find_pipeline("ingest_retrieve")))
+    plan = PipelinePlan.of(load_pipeline(find_pipeline("ingest_retrieve")))
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=100, color_system=None)
     with PipelineView(plan, console) as view:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from agentfactory.actors.environment import EnvironmentOver
-from agentfactory.actors.spaces import DataAccess
+from agentfactory.actors.namespaces import DataAccess
 from agentfactory.bridge.errors import BlobDamaged
 from agentfactory.cluster.environment.base import Environments
 from agentfactory.cluster.environment.client import HttpEnvironments

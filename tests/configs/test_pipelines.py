@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.actors.pipelines.plan import BadPipeline, Plan
+from agentfactory.actors.pipelines.plan import BadPipeline, PipelinePlan
 from agentfactory.configs.agents.pipelines import PIPELINES, load_pipeline
 from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.data import Param
@@ -112,7 +112,7 @@ def test_what_the_actions_do_not_take_is_refused_before_anything_runs(
 ) -> None:
     spec = load_pipeline(write(tmp_path, steps))
     with pytest.raises(BadPipeline) as caught:
-        Plan.of(spec, given)
+        PipelinePlan.of(spec, given)
     assert sentence in str(caught.value)
 
 
@@ -129,7 +129,7 @@ def test_the_action_of_a_step_is_the_one_that_takes_its_inputs(tmp_path: Path) -
             "  - {id: say, agent: reader, instruction: 'get ${load.blob_name} from docs'}\n",
         )
     )
-    plan = Plan.of(spec)
+    plan = PipelinePlan.of(spec)
     chosen = {name: (step.action, dict(step.inputs)) for name, step in plan.steps.items()}
     assert chosen == {
         "load": ("assimilate", {"src": "file::x", "dst": "docs", "format": "arrow"}),
@@ -145,4 +145,4 @@ def test_the_action_of_a_step_is_the_one_that_takes_its_inputs(tmp_path: Path) -
 
 @pytest.mark.parametrize("path", sorted(PIPELINES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_pipeline_can_run_as_it_is(path: Path) -> None:
-    assert Plan.of(load_pipeline(path)).steps
+    assert PipelinePlan.of(load_pipeline(path)).steps

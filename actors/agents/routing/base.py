@@ -6,14 +6,14 @@ from typing import NamedTuple, Protocol
 from ....messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing, RoutingMethod
 
 
-class Router(Protocol):
+class CommandRouter(Protocol):
     """Finds the agent for one command."""
 
     async def route(self, command: str, cards: Sequence[AgentCard]) -> Routing:
         """Who of `cards` is to do it, or what to ask back. In doubt it asks; it never guesses."""
 
 
-class Why(NamedTuple):
+class RouteReason(NamedTuple):
     """How a command came to stand for an action."""
 
     method: RoutingMethod
@@ -21,30 +21,30 @@ class Why(NamedTuple):
     score: float | None = None
 
 
-def able(action: str, cards: Sequence[AgentCard]) -> tuple[AgentCard, ...]:
+def capable_agents(action: str, cards: Sequence[AgentCard]) -> tuple[AgentCard, ...]:
     """Who may take an action; those that may do the least beside it, since it is their special subject."""
     may = [card for card in cards if action in card.actions]
     least = min((len(card.actions) for card in may), default=0)
     return tuple(card for card in may if len(card.actions) == least)
 
 
-def settle(command: str, action: str, cards: Sequence[AgentCard], why: Why) -> Routing:
+def resolve(command: str, action: str, cards: Sequence[AgentCard], why: RouteReason) -> Routing:
     """The agent for an action, or a question where none or several could be meant."""
-    choice = able(action, cards)
+    choice = capable_agents(action, cards)
     if len(choice) == 1:
-        return routed(command, choice[0], why)
+        return route_to(command, choice[0], why)
     if not choice:
-        known = in_words(card.name for card in cards) or "none at all"
+        known = join_names(card.name for card in cards) or "none at all"
         return CommandUnclear(
             command=command,
             method=why.method,
             reason=f"{why.reason}; no agent may {action}",
             question=f"No agent here may {action}: {known}. Create one that may, or run one by its name.",
         )
-    return which(command, choice, why, f"several agents may {action}")
+    return ask_which(command, choice, why, f"several agents may {action}")
 
 
-def routed(command: str, card: AgentCard, why: Why) -> CommandRouted:
+def route_to(command: str, card: AgentCard, why: RouteReason) -> CommandRouted:
     """The command is this agent's."""
     return CommandRouted(
         command=command,
@@ -56,18 +56,18 @@ def routed(command: str, card: AgentCard, why: Why) -> CommandRouted:
     )
 
 
-def which(command: str, cards: Sequence[AgentCard], why: Why, doubt: str) -> CommandUnclear:
+def ask_which(command: str, cards: Sequence[AgentCard], why: RouteReason, doubt: str) -> CommandUnclear:
     """Ask who of them is meant."""
     return CommandUnclear(
         command=command,
         method=why.method,
         reason=f"{why.reason}; {doubt}" if why.reason else doubt,
-        question=f"Who is to do {command!r}: {in_words((card.name for card in cards), 'or')}?",
+        question=f"Who is to do {command!r}: {join_names((card.name for card in cards), 'or')}?",
         candidates=tuple(card.name for card in cards),
     )
 
 
-def in_words(names: Iterable[str], last: str = "and") -> str:
+def join_names(names: Iterable[str], last: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     *most, end = list(names) or [""]
     return f"{', '.join(most)} {last} {end}" if most else end

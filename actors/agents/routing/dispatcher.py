@@ -8,13 +8,49 @@ of the text is left undone, since it may build on it; an answer to a question is
 """
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from typing import Final
 
 from ....messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
-from .base import Router, Why, in_words, routed
-from .by_rules import RuleRouter
-from .splitting import commands_in
+from .base import CommandRouter, RouteReason, join_names, route_to
+from .rule_router import RuleRouter
+
+# MERGED actors.agents.routing.dispatcher: Several commands in one sentence, one by one.
+#
+# A new command begins behind `;`, a full stop, `and`, `then` or a comma, where a verb of the language
+# follows at once: "load a.md and b.md as docs, then search all data" is two. Quotes keep names whole.
+#
+
+_QUOTED: Final = r"""(?<!\w)(?:"[^"]*"|'[^']*')"""
+_JOINT: Final = re.compile(
+    rf"{_QUOTED}|(?P<joint>\s*(?:;|\n|[.,](?=\s))\s*(?:(?:and|then|also|finally)\b\s*,?\s*)*"
+    r"|\s+(?:(?:and|then|also|finally)\b\s*,?\s*)+)(?P<please>(?:please\s+)?)(?P<next>[\w-]*)",
+    re.IGNORECASE,
+)
+_GOES_ON: Final = re.compile(r"[.:/]\S")
+_END: Final = " \t\r\n;,"
+_OPENING: Final = re.compile(r"^(?:\s*(?:first|and|then|also|finally)\b\s*,?)+\s+", re.IGNORECASE)
+
+
+def split_commands(text: str, verbs: Container[str]) -> tuple[str, ...]:
+    """The commands of a text, in order; none is empty.
+
+    >>> split_commands("load a.md and b.md as docs, then get a.md from docs", {"load", "get"})
+    ('load a.md and b.md as docs', 'get a.md from docs')
+    """
+    commands, start = [], 0
+    for match in _JOINT.finditer(text):
+        joint = match["joint"]
+        if joint is None:
+            continue
+        whole = not _GOES_ON.match(text, match.end())  # "read.md" is no verb
+        if ";" in joint or "\n" in joint or (whole and match["next"].lower() in verbs):
+            commands.append(text[start : match.start()])
+            start = match.start("please")
+    commands.append(text[start:])
+    trimmed = (_OPENING.sub("", command).strip(_END) for command in commands)
+    return tuple(command for command in trimmed if command)
+
 
 _TO_NAME: Final = re.compile(r"^\s*@?(?P<name>[A-Za-z0-9][\w.-]*)\s*:(?!:)\s+(?P<command>\S.*)$", re.DOTALL)
 _ASK_NAME: Final = re.compile(
@@ -27,7 +63,7 @@ _ANSWER: Final = re.compile(
 )
 
 
-class Dispatcher:
+class CommandDispatcher:
     """See the module.
 
     A worked example::
@@ -41,7 +77,7 @@ class Dispatcher:
     def __init__(
         self,
         rules: RuleRouter,
-        router: Router,
+        router: CommandRouter,
         discover: Callable[[], Sequence[AgentCard]],
         publish: Callable[[Routing], Awaitable[None]],
     ) -> None:
@@ -63,7 +99,7 @@ class Dispatcher:
             await self._publish(answered)
             yield answered
             return
-        for command in commands_in(text, self._rules.first_words(self._discover())):
+        for command in split_commands(text, self._rules.first_words(self._discover())):
             routing = await self._one(command)
             await self._publish(routing)
             if isinstance(routing, CommandUnclear):
@@ -78,7 +114,7 @@ class Dispatcher:
             match = pattern.match(command)
             card = _named(match["name"], cards) if match else None
             if match and card is not None:
-                return routed(match["command"], card, Why("named", f"it names {card.name}"))
+                return route_to(match["command"], card, RouteReason("named", f"it names {card.name}"))
         return await self._router.route(command, cards)
 
     def _answer(self, asked: CommandUnclear, text: str) -> CommandRouted | None:
@@ -88,8 +124,8 @@ class Dispatcher:
         card = _named(match["name"], cards) if match else None
         if card is None:
             return None
-        why = f"asked whether {in_words(asked.candidates, 'or')}, the answer was {card.name}"
-        return routed(asked.command, card, Why("named", why))
+        why = f"asked whether {join_names(asked.candidates, 'or')}, the answer was {card.name}"
+        return route_to(asked.command, card, RouteReason("named", why))
 
 
 def _named(name: str, cards: Sequence[AgentCard]) -> AgentCard | None:

@@ -23,15 +23,15 @@ from ....messages.judging import Credit, Verdict
 from ....messages.tasks import Task
 from ....runtime.sandbox.errors import SandboxError
 from ....runtime.sandbox.fork_server_client import ForkServerClient, Outcome
-from ..base import JudgeParts
-from ..graders import read_line
+from ..base import JudgeDeps
+from ..grader_pool import parse_grader_line
 from ..grading import GraderDied, NoReference, shorten
-from .inspection import find_code
+from .lint import find_code
 
 MAX_CODE_CHARACTERS: Final = 50_000
 OUTPUT_BYTES: Final = 1 << 20
-_MODULE: Final = "agentfactory.actors.domains.code.trial"
-_COMPLAINTS: Final = TypeAdapter(list[str])
+_MODULE: Final = "agentfactory.actors.domains.code.code_runner"
+_LINT_ISSUES: Final = TypeAdapter(list[str])
 _ENDINGS: Final = {
     "timeout": "it took too long",
     "memory": "it ran out of memory",
@@ -39,7 +39,7 @@ _ENDINGS: Final = {
 }
 
 
-class Trialled(NamedTuple):
+class TestRun(NamedTuple):
     """What became of one test."""
 
     name: str
@@ -50,7 +50,7 @@ class Trialled(NamedTuple):
 class CodeJudge:
     """Runs an answer's code against the task's hidden tests."""
 
-    def __init__(self, parts: JudgeParts) -> None:
+    def __init__(self, parts: JudgeDeps) -> None:
         limits = parts.settings.trials
         self._timeout_s = limits.timeout_s
         self._server = ForkServerClient(
@@ -97,24 +97,24 @@ class CodeJudge:
         """What is wrong with the code as it is written; it is parsed where a crash does no harm."""
         job = ["inspect", code, goal.function, goal.parameters, list(goal.forbidden)]
         ok, text = _read_report(await self._try(job))
-        return read_line(_COMPLAINTS, text, "the inspection of an answer's code") if ok else [text]
+        return parse_grader_line(_LINT_ISSUES, text, "the inspection of an answer's code") if ok else [text]
 
-    async def _check(self, code: str, number: int, check: Check) -> Trialled:
+    async def _check(self, code: str, number: int, check: Check) -> TestRun:
         ok, text = _read_report(await self._try(["call", code, check.call]))
         name = f"test {number}"
         if not ok:
-            return Trialled(name, False, text)
+            return TestRun(name, False, text)
         given, expected = _read(text), ast.literal_eval(check.expected)
-        passed = given is not _UNREADABLE and same(expected, given, check.tolerance)
-        return Trialled(name, passed, "" if passed else f"it returned {shorten(text)}")
+        passed = given is not _UNREADABLE and values_equal(expected, given, check.tolerance)
+        return TestRun(name, passed, "" if passed else f"it returned {shorten(text)}")
 
-    async def _run(self, code: str, number: int, run: ProgramRun) -> Trialled:
+    async def _run(self, code: str, number: int, run: ProgramRun) -> TestRun:
         outcome = await self._try(["run", code], run.stdin.encode("utf-8", "surrogatepass"))
         name = f"test {number}"
         if outcome.ending != "ok":
-            return Trialled(name, False, _read_report(outcome)[1])
+            return TestRun(name, False, _read_report(outcome)[1])
         passed = _lines(outcome.output) == _lines(run.stdout)
-        return Trialled(name, passed, "" if passed else f"it printed {shorten(outcome.output)!r}")
+        return TestRun(name, passed, "" if passed else f"it printed {shorten(outcome.output)!r}")
 
     async def _try(self, job: Sequence[object], stdin: bytes | None = None) -> Outcome:
         """How the trial ended, and what it said."""
@@ -127,7 +127,7 @@ class CodeJudge:
         return outcome
 
 
-def same(expected: object, given: object, tolerance: float = 0.0) -> bool:
+def values_equal(expected: object, given: object, tolerance: float = 0.0) -> bool:
     """Equality as Python has it, with room for rounding where numbers meet; True is not 1.
 
     >>> same([0.5, "a"], [0.5000001, "a"], tolerance=1e-6), same(1, True)
@@ -143,11 +143,11 @@ def same(expected: object, given: object, tolerance: float = 0.0) -> bool:
         return False
     if isinstance(expected, list | tuple) and isinstance(given, list | tuple):
         pairs = zip(expected, given, strict=False)
-        return len(expected) == len(given) and all(same(a, b, tolerance) for a, b in pairs)
+        return len(expected) == len(given) and all(values_equal(a, b, tolerance) for a, b in pairs)
     if isinstance(expected, dict) and isinstance(given, dict):
         if expected.keys() != given.keys():
             return False
-        return all(same(value, given[key], tolerance) for key, value in expected.items())
+        return all(values_equal(value, given[key], tolerance) for key, value in expected.items())
     return bool(expected == given)
 
 
@@ -189,18 +189,18 @@ def _refused(solution: Solution, wrong: list[str]) -> Verdict:
     )
 
 
-def _verdict(solution: Solution, trialled: list[Trialled]) -> Verdict:
+def _verdict(solution: Solution, runs: list[TestRun]) -> Verdict:
     """All tests passed say so with n/(n + 1): there is always a test that was not made."""
-    passed = sum(test.passed for test in trialled)
-    failed = [f"{test.name}: {test.why}" for test in trialled if not test.passed]
+    passed = sum(test.passed for test in runs)
+    failed = [f"{test.name}: {test.why}" for test in runs if not test.passed]
     return Verdict(
         episode_id=solution.episode_id,
         correct=not failed,
-        score=passed / len(trialled),
+        score=passed / len(runs),
         confidence=1.0 if failed else passed / (passed + 1),
-        explanation=f"{passed} of {len(trialled)} tests passed" + (f"; {failed[0]}" if failed else ""),
+        explanation=f"{passed} of {len(runs)} tests passed" + (f"; {failed[0]}" if failed else ""),
         breakdown=(
             Credit(name="written as asked", score=1.0),
-            *(Credit(name=test.name, score=float(test.passed)) for test in trialled),
+            *(Credit(name=test.name, score=float(test.passed)) for test in runs),
         ),
     )

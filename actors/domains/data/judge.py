@@ -12,8 +12,8 @@ from ....messages.episodes import Solution
 from ....messages.judging import Credit, Verdict
 from ....messages.tasks import StoreGoal, Task
 from ....runtime.ref import Ref
-from ...spaces import blobs_under
-from ..base import CannotJudge, JudgeParts
+from ...namespaces import list_blobs_under
+from ..base import CannotJudge, JudgeDeps
 from ..grading import NoReference, canonical_words, shorten
 
 ANSWER_ALONE: Final = 0.5
@@ -27,7 +27,7 @@ class DataJudge:
         self._retriever = retriever
 
     @classmethod
-    def of(cls, parts: JudgeParts) -> Self:
+    def of(cls, parts: JudgeDeps) -> Self:
         """A judge with these parts. Raises CannotJudge where no Retriever is among them."""
         if parts.retriever is None:
             raise CannotJudge("errands are judged by what the store holds: the data plane must be up")
@@ -44,7 +44,7 @@ class DataJudge:
         """
         if not isinstance(task.goal, StoreGoal) or task.reference is None or not solution.space:
             raise NoReference(f"task {task.id} has no goal, or was solved in no space of its own")
-        blobs = await blobs_under(self._retriever, solution.space)
+        blobs = await list_blobs_under(self._retriever, solution.space)
         wrong = difference(task.goal, solution.space, blobs)
         answered = _first_line(answer) == _first_line(task.reference)
         if not answered:

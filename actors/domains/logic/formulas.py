@@ -39,7 +39,7 @@ _BINARY: Final = {"iff": 1, "implies": 2, "or": 3, "xor": 4, "and": 5}
 """How tightly each binds."""
 
 
-class Unreadable(ValueError):
+class UnreadableFormula(ValueError):
     """The text is no formula."""
 
 
@@ -79,11 +79,11 @@ def read_formula(text: str) -> Formula:
     True
     """
     if len(text) > MAX_CHARACTERS:
-        raise Unreadable(f"longer than {MAX_CHARACTERS} characters")
+        raise UnreadableFormula(f"longer than {MAX_CHARACTERS} characters")
     reader = _Reader(_tokens(text.strip().strip("$`").rstrip(".")))
     formula = reader.formula(0, 0)
     if reader.peek():
-        raise Unreadable(f"{reader.peek()!r} is out of place")
+        raise UnreadableFormula(f"{reader.peek()!r} is out of place")
     return formula
 
 
@@ -104,7 +104,7 @@ def value_of(formula: Formula, assignment: dict[str, bool]) -> bool:
     match formula:
         case Letter(name=name):
             if name not in assignment:
-                raise Unreadable(f"{name} has no value")
+                raise UnreadableFormula(f"{name} has no value")
             return assignment[name]
         case Constant(value=value):
             return value
@@ -139,7 +139,7 @@ class _Reader:
     def formula(self, above: int, depth: int) -> Formula:
         """An operand and all that binds it tighter than `above`."""
         if depth > MAX_DEPTH:
-            raise Unreadable(f"nested more than {MAX_DEPTH} deep")
+            raise UnreadableFormula(f"nested more than {MAX_DEPTH} deep")
         left = self._operand(depth + 1)
         while (tightness := _BINARY.get(self.peek(), 0)) > above:
             how = self.peek()
@@ -153,19 +153,19 @@ class _Reader:
         self._at += 1
         if token == "not":
             if depth > MAX_DEPTH:
-                raise Unreadable(f"nested more than {MAX_DEPTH} deep")
+                raise UnreadableFormula(f"nested more than {MAX_DEPTH} deep")
             return Not(self._operand(depth + 1))
         if token == "(":
             inner = self.formula(0, depth + 1)
             if self.peek() != ")":
-                raise Unreadable("a parenthesis is not closed")
+                raise UnreadableFormula("a parenthesis is not closed")
             self._at += 1
             return inner
         if token in ("true", "false"):
             return Constant(token == "true")
         found = _LETTER.fullmatch(token)
         if found is None:
-            raise Unreadable(f"{token!r} is out of place" if token else "it ends too early")
+            raise UnreadableFormula(f"{token!r} is out of place" if token else "it ends too early")
         return Letter(found[1] + found[2])
 
 
@@ -176,7 +176,7 @@ def _tokens(text: str) -> list[str]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
-            raise Unreadable(f"{text[at]!r} is out of place")
+            raise UnreadableFormula(f"{text[at]!r} is out of place")
         token = found[1]
         tokens.append(_MEANING.get(token) or _MEANING.get(token.lower()) or token)
         at = found.end()

@@ -1,6 +1,6 @@
 """What a logic grader process does: answers questions of propositional logic with z3.
 
-Only for `actors.domains.graders`, which runs it in killable, memory-limited processes.
+Only for `actors.domains.grader_pool`, which runs it in killable, memory-limited processes.
 """
 
 import itertools
@@ -11,8 +11,8 @@ import z3
 from pydantic import JsonValue
 
 from ....messages.goals import LogicGoal
-from ..grader_process import Work, serve_grades
-from .answers import MAX_LINES, Line, read_assignment, read_lines, read_table, read_value
+from ..grader_process import GradeFunction, serve_grader
+from .answer_parser import MAX_LINES, Line, read_assignment, read_lines, read_table, read_value
 from .formulas import (
     MAX_LETTERS,
     Constant,
@@ -20,12 +20,12 @@ from .formulas import (
     Joined,
     Letter,
     Not,
-    Unreadable,
+    UnreadableFormula,
     letters_of,
     read_formula,
     value_of,
 )
-from .rules import rule_named
+from .inference_rules import rule_named
 
 PART_OF_A_PROOF = 0.5
 """Most that a derivation can score that does not reach its end: by the share of lines that follow."""
@@ -40,7 +40,7 @@ def grade_logic(goal: LogicGoal, answer: str) -> Finding:
     premises = [read_formula(text) for text in goal.premises]
     letters = sorted(set().union(*(letters_of(each) for each in (formula, *premises))))
     if len(letters) > MAX_LETTERS:
-        raise Unreadable(f"it has more than {MAX_LETTERS} letters")
+        raise UnreadableFormula(f"it has more than {MAX_LETTERS} letters")
     match goal.asks:
         case "value":
             return _grade_value(value_of(formula, dict(goal.assignment)), answer)
@@ -115,7 +115,7 @@ def _grade_equivalent(formula: Formula, answer: str) -> Finding:
         given = read_formula(
             answer.rpartition("=")[2] if answer.count("=") == 1 and ">" not in answer else answer
         )
-    except Unreadable as error:
+    except UnreadableFormula as error:
         return _finding(False, f"the answer is no formula: {error}")
     same = not _is_satisfiable([Joined("xor", formula, given)])
     return _finding(same, "equivalent" if same else "not equivalent")
@@ -133,7 +133,7 @@ def _grade_proof(premises: list[Formula], conclusion: Formula, answer: str) -> F
         try:
             formula = read_formula(line.formula)
             wrong = _objection(line, formula, premises, known)
-        except Unreadable as error:
+        except UnreadableFormula as error:
             wrong = f"it cannot be read: {error}"
         if wrong:
             trouble = f"line {number}: {wrong}"
@@ -208,7 +208,7 @@ def grade_job(text: str) -> JsonValue:
     return json.loads(json.dumps(grade_logic(LogicGoal.model_validate(goal), answer)))  # type: ignore[no-any-return]
 
 
-def prepare() -> Work:
+def prepare() -> GradeFunction:
     """Warm up on a question of our own."""
     follows([read_formula("p and q")], read_formula("p"))
     return grade_job
@@ -216,4 +216,4 @@ def prepare() -> Work:
 
 def main() -> NoReturn:
     """Be the grader's server."""
-    serve_grades(prepare)
+    serve_grader(prepare)

@@ -14,11 +14,11 @@ from ....messages.episodes import Solution
 from ....messages.goals import LogicGoal
 from ....messages.judging import Credit, Verdict
 from ....messages.tasks import Task
-from ..base import JudgeParts
-from ..graders import GraderPool, read_line
-from ..grading import NoReference, Share, grade_plainly, shorten
-from .answers import read_value
-from .formulas import Unreadable, read_formula
+from ..base import JudgeDeps
+from ..grader_pool import GraderPool, parse_grader_line
+from ..grading import NoReference, Share, grade_exact, shorten
+from .answer_parser import read_value
+from .formulas import UnreadableFormula, read_formula
 
 _MODULE: Final = "agentfactory.actors.domains.logic.grader"
 _MAX_CHARACTERS: Final = 20_000
@@ -39,7 +39,7 @@ _FINDING: Final = TypeAdapter(_Finding)
 class LogicJudge:
     """Holds an answer against what follows from the task's formulas."""
 
-    def __init__(self, parts: JudgeParts) -> None:
+    def __init__(self, parts: JudgeDeps) -> None:
         self._graders = GraderPool(_MODULE, parts.settings, parts.allow_weak)
 
     def __repr__(self) -> str:
@@ -61,7 +61,7 @@ class LogicJudge:
             return _verdict(solution, right, f"expected {task.reference}, got {shorten(answer)}")
         if _is_formula(task.reference):
             return await self._judge(LogicGoal(asks="equivalent", formula=task.reference), solution, answer)
-        grade = grade_plainly(task.reference, answer, 0.0)
+        grade = grade_exact(task.reference, answer, 0.0)
         right = grade is not None and grade.correct
         return _verdict(solution, right, f"expected {task.reference}, got {shorten(answer)}")
 
@@ -72,7 +72,7 @@ class LogicJudge:
     async def _judge(self, goal: LogicGoal, solution: Solution, answer: str) -> Verdict:
         what = f"{shorten(answer)!r} against {goal.asks} {shorten(goal.formula)!r}"
         job = json.dumps([goal.model_dump(mode="json"), answer[:_MAX_CHARACTERS]])
-        found = read_line(_FINDING, await self._graders.work(job, what), what)
+        found = parse_grader_line(_FINDING, await self._graders.work(job, what), what)
         return Verdict(
             episode_id=solution.episode_id,
             correct=found.correct,
@@ -88,7 +88,7 @@ def _is_formula(text: str) -> bool:
         return False
     try:
         read_formula(text)
-    except Unreadable:
+    except UnreadableFormula:
         return False
     return True
 

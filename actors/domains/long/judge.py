@@ -13,10 +13,10 @@ from ....messages.episodes import Solution
 from ....messages.goals import Milestone, MilestonesGoal
 from ....messages.judging import Credit, Verdict
 from ....messages.tasks import Task
-from ..base import JudgeParts
-from ..grading import NoReference, canonical_words, clean, grade_plainly, shorten
+from ..base import JudgeDeps
+from ..grading import NoReference, canonical_words, clean, grade_exact, shorten
 
-MOST_OF_A_PART: Final = 0.9
+MAX_PARTIAL_SCORE: Final = 0.9
 """Score of all milestones with a wrong answer."""
 _PARTS: Final = (re.compile(r"[;,\n]"), re.compile(r"[;\n]|,(?!\d{3}(?!\d))"))
 """At every comma, or at those that do not group digits."""
@@ -28,7 +28,7 @@ _LABEL: Final = re.compile(
 class LongJudge:
     """Follows the milestones through an episode."""
 
-    def __init__(self, parts: JudgeParts) -> None:
+    def __init__(self, parts: JudgeDeps) -> None:
         self._rel_tolerance = parts.settings.rel_tolerance
 
     async def start(self) -> None:
@@ -51,7 +51,7 @@ class LongJudge:
         return Verdict(
             episode_id=solution.episode_id,
             correct=correct,
-            score=1.0 if correct else MOST_OF_A_PART * share,
+            score=1.0 if correct else MAX_PARTIAL_SCORE * share,
             explanation=_explanation(goal.milestones, reached, answered, answer),
             breakdown=(
                 *(Credit(name=m.name, score=float(r)) for m, r in zip(goal.milestones, reached, strict=True)),
@@ -74,7 +74,7 @@ class LongJudge:
     def _is_same(self, expected: str, said: str) -> bool:
         if canonical_words(expected) == canonical_words(said):
             return True
-        grade = grade_plainly(expected, said, self._rel_tolerance)
+        grade = grade_exact(expected, said, self._rel_tolerance)
         return grade is not None and grade.correct
 
 

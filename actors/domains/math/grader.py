@@ -8,9 +8,9 @@ import sympy
 from pydantic import JsonValue
 
 from ....runtime.expressions import Unreadable
-from ..grader_process import Work, serve_grades
-from ..grading import UNREAD, wrong
-from .algebra import check_reference, grade_math, is_zero, read
+from ..grader_process import GradeFunction, serve_grader
+from ..grading import UNREAD, incorrect
+from .symbolic_grading import check_reference, grade_math, is_zero, read
 
 _MAX_DIGITS: Final = 20_000
 _WARM_UP: Final = (
@@ -46,7 +46,7 @@ def grade_job(text: str) -> JsonValue:
     except Exception as error:
         # Libraries fail in many ways on what a model writes. Ours it is where the reference does the same.
         check_reference(reference)
-        return list(wrong(_reason(error), "symbolic", UNREAD))
+        return list(incorrect(_reason(error), "symbolic", UNREAD))
 
 
 def _reason(error: Exception) -> str:
@@ -90,7 +90,7 @@ def _as_zero(equation: str) -> sympy.Expr:
     return left - right
 
 
-def prepare() -> Work:
+def prepare() -> GradeFunction:
     """Warm up on samples of our own."""
     sys.set_int_max_str_digits(_MAX_DIGITS)  # sympy prints numbers while it sorts terms
     for reference, answer in _WARM_UP:
@@ -100,4 +100,4 @@ def prepare() -> Work:
 
 def main() -> NoReturn:
     """Be the grader's server."""
-    serve_grades(prepare)
+    serve_grader(prepare)

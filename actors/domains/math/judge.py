@@ -7,18 +7,84 @@ read as well.
 """
 
 import json
-from typing import Final
+import re
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue, TypeAdapter
 
 from ....messages.episodes import Solution
 from ....messages.judging import Credit, Verdict
 from ....messages.tasks import Task
-from ..base import JudgeParts
-from ..graders import GraderPool, read_line
-from ..grading import UNREAD, Grade, GraderDied, GraderFailure, NoReference, shorten, wrong
-from .quick import grade_quickly
-from .steps import Step, read_steps
+from ..base import JudgeDeps
+from ..grader_pool import GraderPool, parse_grader_line
+from ..grading import UNREAD, Grade, GraderDied, GraderFailure, NoReference, incorrect, shorten
+from .fast_path import grade_fast
+
+# MERGED actors.domains.math.judge: r"""Finds the steps of a calculation in what a model wrote.
+#
+#     12+34*5 = 12+170 = 182        two steps
+#     2x+3 = 7                      an equation,
+#     2x = 4                        and a step from it to this one
+#
+# A step counts only in a chain that begins with something out of the task, so that `1 = 1` earns nothing;
+# steps that repeat a term to the letter are no steps. Whether a step follows is for the grader process.
+#
+
+MAX_STEPS: Final = 32
+_LINE_START: Final = re.compile(r"^\s*(?:[-*•]|\d+[.)]|[Tt]hought:|[Ss]tep \d+:|=>|⇒|so|then|thus|hence)\s*")
+_RELATION: Final = re.compile(r"(?<![<>!=:])=(?!=)")
+_WORDS: Final = re.compile(r"[A-Za-z]{3,}[ ,:]|[?!;]")
+_SPACES: Final = re.compile(r"\s+|[$`]")
+
+
+class DerivationStep(NamedTuple):
+    """From one term to the next (an equality), or from one equation to the next."""
+
+    before: str
+    after: str
+    equations: bool
+
+
+def extract_steps(description: str, reasoning: str) -> list[DerivationStep]:
+    """The steps that begin with something out of the task's text, at most `MAX_STEPS`.
+
+    >>> extract_steps("Compute 2*3+4.", "2*3+4 = 6+4 = 10")
+    [Step(before='2*3+4', after='6+4', equations=False), Step(before='6+4', after='10', equations=False)]
+    """
+    asked = _squeeze(description)
+    steps: list[DerivationStep] = []
+    equation = ""
+    reached: set[str] = set()
+    for line in reasoning.splitlines():
+        terms = [term.strip() for term in _RELATION.split(_bare(line))]
+        if len(terms) < 2 or not all(terms) or any(_WORDS.search(term) for term in terms):
+            continue
+        if len(terms) == 2 and _has_unknown("=".join(terms)):
+            now = f"{terms[0]} = {terms[1]}"
+            if equation and _squeeze(equation) != _squeeze(now):
+                steps.append(DerivationStep(equation, now, True))
+            if equation or _squeeze(now) in asked:
+                equation = now
+        elif _squeeze(terms[0]) in asked or _squeeze(terms[0]) in reached:
+            pairs = pairwise(terms)
+            steps += [DerivationStep(a, b, False) for a, b in pairs if _squeeze(a) != _squeeze(b)]
+            reached |= {_squeeze(term) for term in terms}
+    return steps[:MAX_STEPS]
+
+
+def _bare(line: str) -> str:
+    """The line without a list's mark, labels, dollar signs and a final period."""
+    return _LINE_START.sub("", line.replace("$", "")).strip().rstrip(".,;")
+
+
+def _has_unknown(text: str) -> bool:
+    return re.search(r"(?<![A-Za-z\\])[a-z](?![A-Za-z(])", text) is not None
+
+
+def _squeeze(text: str) -> str:
+    return _SPACES.sub("", text)
+
 
 _MODULE: Final = "agentfactory.actors.domains.math.grader"
 _MAX_CHARACTERS: Final = 20_000
@@ -33,7 +99,7 @@ _STEPS: Final = TypeAdapter(list[bool])
 class MathJudge:
     """Compares an answer with the task's reference."""
 
-    def __init__(self, parts: JudgeParts) -> None:
+    def __init__(self, parts: JudgeDeps) -> None:
         self._rel_tolerance = parts.settings.rel_tolerance
         self._step_credit = parts.settings.step_credit
         self._graders = GraderPool(_MODULE, parts.settings, parts.allow_weak)
@@ -67,16 +133,16 @@ class MathJudge:
     async def grade(self, reference: str, answer: str) -> Grade:
         """Is the answer right? Raises GraderTimeout or GraderDied where that was not found out."""
         if len(answer) > _MAX_CHARACTERS:
-            return wrong(f"longer than {_MAX_CHARACTERS} characters", "exact")
+            return incorrect(f"longer than {_MAX_CHARACTERS} characters", "exact")
         short = len(answer) <= _SHORT_CHARACTERS
-        grade = grade_quickly(reference, answer, self._rel_tolerance) if short else None
+        grade = grade_fast(reference, answer, self._rel_tolerance) if short else None
         if grade is not None:
             return grade
         what = f"{shorten(answer)!r} against {shorten(reference)!r}"
         line = await self._work(["grade", reference, answer, self._rel_tolerance], what, reference)
         if line is None:
-            return wrong("working the answer out takes too much time or memory", "symbolic", UNREAD)
-        return read_line(_GRADE, line, what)
+            return incorrect("working the answer out takes too much time or memory", "symbolic", UNREAD)
+        return parse_grader_line(_GRADE, line, what)
 
     async def aclose(self) -> None:
         """Stop the graders."""
@@ -84,7 +150,7 @@ class MathJudge:
 
     async def _judge_steps(self, task: Task, solution: Solution) -> tuple[float, list[Credit]]:
         """The share of steps up to the first that does not follow, and a line for each step."""
-        steps = read_steps(task.description, solution.reasoning)
+        steps = extract_steps(task.description, solution.reasoning)
         if not steps:
             return 0.0, []
         holds = await self._steps_hold(steps, task.id)
@@ -92,13 +158,13 @@ class MathJudge:
         until = holds.index(False) if False in holds else len(holds)
         return until / len(holds), credits
 
-    async def _steps_hold(self, steps: list[Step], task_id: str) -> list[bool]:
+    async def _steps_hold(self, steps: list[DerivationStep], task_id: str) -> list[bool]:
         """Whether each follows. Raises GraderTimeout, GraderDied."""
         what = f"the steps of task {task_id}"
         line = await self._work(["steps", [list(step) for step in steps]], what, "1")
         if line is None:
             return [False] * len(steps)
-        holds = read_line(_STEPS, line, what)
+        holds = parse_grader_line(_STEPS, line, what)
         if len(holds) != len(steps):
             raise GraderDied(f"the grader said {shorten(line)!r} on {what}, of which there are {len(steps)}")
         return holds

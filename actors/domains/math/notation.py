@@ -9,6 +9,12 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
+# MERGED actors.domains.math.notation: r"""The commonest LaTeX as plain notation, since a whole LaTeX grammar takes a hundred times as long.
+#
+# `\frac{a}{b}`, `\sqrt{a}`, `x^{n}`, `\cdot`, `\pi`, `\sin(x)` and their like; anything else is left to the
+# grammar.
+#
+
 _NEXT_EQUATION: Final = re.compile(r"\n+(?=[ $]*[A-Za-z]\w?\s?=)")
 _DOLLARS: Final = re.compile(r"(?<!\\)\$")
 _AMOUNT: Final = re.compile(r"(?<!\\)\$(?=\s*-?\d)")
@@ -20,7 +26,7 @@ _SIGNS: Final = {
     "∖": "\\setminus ", "≈": "\\approx ", "′": "'", "’": "'", "θ": "\\theta ", "α": "\\alpha ",
     "β": "\\beta ", "°": "^\\circ ", "º": "^\\circ ", "⊂": "\\subset ", "√": "\\sqrt", "∛": "\\sqrt[3]",
 }  # fmt: skip
-_SAME: Final = {
+_SYNONYMS: Final = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "geq": "ge", "leqslant": "le",
     "geqslant": "ge", "lt": "<", "gt": ">", "neq": "ne", "varnothing": "emptyset", "lvert": "|",
     "rvert": "|", "vert": "|", "displaystyle": " ", "textstyle": " ", "limits": "", "big": "", "Big": "",
@@ -75,7 +81,7 @@ def normalize(text: str) -> str:
     if not text.isascii():
         text = _plain_signs(text)
     if "\\" in text:
-        text = _COMMAND.sub(_same_command, text)
+        text = _COMMAND.sub(_canonical_command, text)
         text = _BRACED_LETTER.sub(r" \1 ", _DOTS.sub("…", text))
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
@@ -131,8 +137,93 @@ def _fraction(found: re.Match[str]) -> str:
     return f"{found[1]} {above}/{below}".strip() if below else found[0]
 
 
-def _same_command(found: re.Match[str]) -> str:
-    same = _SAME.get(found[1])
+def _canonical_command(found: re.Match[str]) -> str:
+    same = _SYNONYMS.get(found[1])
     if same is None:
         return found[0]
     return rf"\{same}" if same.isalpha() else same
+
+
+_PLAIN_WORDS: Final = {
+    "cdot": "*", "times": "*", "div": "/", "pi": " pi ", "infty": " oo ", "left": "", "right": "",
+    "le": "<=", "leq": "<=", "ge": ">=", "geq": ">=", "lt": "<", "gt": ">", "cup": " U ", "displaystyle": "",
+}  # fmt: skip
+_FUNCTIONS: Final = frozenset(
+    {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "exp",
+     "ln"}
+)  # fmt: skip
+_PLAIN_SIGNS: Final = (("π", " pi "), ("∞", " oo "), ("²", "^2 "), ("³", "^3 "))
+_PLAIN_COMMAND: Final = re.compile(r"\\([A-Za-z]+)\s*")
+_MIXED: Final = re.compile(r"\d\s*\\[dt]?frac")
+_DERIVATIVE: Final = re.compile(r"frac\s*\{\s*d\b|frac\s*\{\s*d[a-zA-Z]?\s*\}\s*\{\s*d")
+_MAX_CHARACTERS: Final = 500
+
+
+class _NotCovered(ValueError):
+    """Not among the commonest."""
+
+
+def latex_to_plain(text: str) -> str | None:
+    r"""The same in plain notation; None where that takes a grammar.
+
+    >>> latex_to_plain(r"\frac{\sqrt{3}}{2}x^{2}")
+    '((sqrt(3))/(2))x^(2)'
+    """
+    if len(text) > _MAX_CHARACTERS or _MIXED.search(text) or _DERIVATIVE.search(text) or "_" in text:
+        return None
+    for sign, plain in _PLAIN_SIGNS:
+        text = text.replace(sign, plain)
+    try:
+        return _translate(text.replace("\\{", "⦃").replace("\\}", "⦄")).replace("⦃", "{").replace("⦄", "}")
+    except (_NotCovered, RecursionError):
+        return None
+
+
+def _translate(text: str) -> str:
+    out: list[str] = []
+    at = 0
+    while at < len(text):
+        if text[at] == "\\":
+            written, at = _command(text, at)
+            out.append(written)
+        elif text[at] in "{}":
+            if text[at] == "}" or not out or not out[-1].endswith("^"):
+                raise _NotCovered
+            inner, at = _group(text, at)
+            out.append(f"({_translate(inner)})")
+        else:
+            out.append(text[at])
+            at += 1
+    return "".join(out)
+
+
+def _command(text: str, at: int) -> tuple[str, int]:
+    """A command with its arguments, and where it ends."""
+    found = _PLAIN_COMMAND.match(text, at)
+    if found is None:
+        raise _NotCovered
+    name, end = found[1], found.end()
+    if name in ("frac", "dfrac", "tfrac"):
+        above, end = _group(text, end)
+        below, end = _group(text, end)
+        return f"(({_translate(above)})/({_translate(below)}))", end
+    if name == "sqrt":
+        inner, end = _group(text, end)
+        return f"sqrt({_translate(inner)})", end
+    if name in _FUNCTIONS and text[end : end + 1] == "(":
+        return name, end
+    if name in _PLAIN_WORDS:
+        return _PLAIN_WORDS[name], end
+    raise _NotCovered
+
+
+def _group(text: str, at: int) -> tuple[str, int]:
+    """What the braces at this place hold, and where they end."""
+    if text[at : at + 1] != "{":
+        raise _NotCovered
+    depth = 0
+    for end in range(at, len(text)):
+        depth += (text[end] == "{") - (text[end] == "}")
+        if depth == 0:
+            return text[at + 1 : end], end + 1
+    raise _NotCovered

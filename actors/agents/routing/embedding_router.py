@@ -14,8 +14,8 @@ import numpy as np
 
 from ....bridge.search.embedding import NGRAMS, Embedder, Vectors
 from ....messages.dispatch import AgentCard, CommandUnclear, Routing
-from .base import Why, able, settle, which
-from .by_rules import RuleRouter
+from .base import RouteReason, ask_which, capable_agents, resolve
+from .rule_router import RuleRouter
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "assimilate": (
@@ -74,7 +74,7 @@ _NAME: Final = re.compile(
 )
 
 
-class Limits(NamedTuple):
+class SimilarityLimits(NamedTuple):
     """Where an embedder's similarities begin to mean something."""
 
     floor: float
@@ -83,9 +83,9 @@ class Limits(NamedTuple):
     """Two agents whose similarities are nearer than this are both meant."""
 
 
-OF_MEANING: Final = Limits(floor=0.24, margin=0.03)
+OF_MEANING: Final = SimilarityLimits(floor=0.24, margin=0.03)
 """A sentence-transformers model."""
-OF_SPELLING: Final = Limits(floor=0.28, margin=0.03)
+OF_SPELLING: Final = SimilarityLimits(floor=0.28, margin=0.03)
 """`ngrams`."""
 
 
@@ -118,15 +118,15 @@ class EmbeddingRouter:
         ranked = sorted(best, key=lambda action: best[action][0], reverse=True)
         action = ranked[0]
         score, example = best[action]
-        why = Why("embeddings", f"nearest to {example!r}: {action}", score)
+        why = RouteReason("embeddings", f"nearest to {example!r}: {action}", score)
         if score < limits.floor:
             doubt = f"it is like nothing that is known ({score:.2f}; nearest: {example!r})"
             return self._ask(command, cards, doubt)
         near = [other for other in ranked if best[other][0] > score - limits.margin]
-        meant = tuple(dict.fromkeys(card for each in near for card in able(each, cards)))
+        meant = tuple(dict.fromkeys(card for each in near for card in capable_agents(each, cards)))
         if len(meant) > 1:
-            return which(command, meant, why, f"{' and '.join(near)} are as near")
-        return settle(command, action, cards, why)
+            return ask_which(command, meant, why, f"{' and '.join(near)} are as near")
+        return resolve(command, action, cards, why)
 
     def _ready(self) -> Embedder:
         if self._embedder is None:
@@ -146,7 +146,7 @@ class EmbeddingRouter:
 
     @staticmethod
     def _ask(command: str, cards: Sequence[AgentCard], doubt: str) -> CommandUnclear:
-        return which(command, cards, Why("embeddings", ""), doubt)
+        return ask_which(command, cards, RouteReason("embeddings", ""), doubt)
 
 
 def without_names(command: str) -> str:

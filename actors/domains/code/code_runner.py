@@ -22,7 +22,7 @@ from typing import Final, NoReturn, cast
 from ....runtime.sandbox.inside.fork_server import CODES, Job, serve
 from ....runtime.sandbox.inside.protocol import Ending, Setup
 from ....runtime.sandbox.inside.python_cell import prepare_python_cell
-from .inspection import complaints
+from .lint import lint_issues
 
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
 _KINDS: Final[tuple[type, ...]] = (
@@ -39,7 +39,7 @@ class NotPlain(TypeError):
     """What was returned is not made of Python's own plain values."""
 
 
-class Trial:
+class CodeRunner:
     """The job of the judge's sandbox: made once in the warm process, called once in each child."""
 
     def __init__(self, names: dict[str, object]) -> None:
@@ -49,7 +49,7 @@ class Trial:
         """`["inspect", code, …]` and `["call", code, call]` say `[ok, text]`; `["run", code]` just prints."""
         kind, code, *rest = json.loads(text)
         if kind == "inspect":
-            return _say(True, json.dumps(complaints(code, *rest)))
+            return _say(True, json.dumps(lint_issues(code, *rest)))
         try:
             if kind == "run":
                 self._run(code)
@@ -68,7 +68,7 @@ class Trial:
 
     def _run(self, code: str) -> None:
         """Be the program, as `python FILE` is, to its end: what it left to do then is done."""
-        os.fstat, os._exit = fstat, leave
+        os.fstat, os._exit = fstat_of_pipe, exit_process
         sys.stdin, sys.stdout, sys.stderr = streams = [
             open(number, mode, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - for good
             for number, mode in ((0, "r"), (1, "w"), (2, "w"))
@@ -90,7 +90,7 @@ class Trial:
         return vars(module)
 
 
-class ThreadAtOnce(threading.Thread):
+class SynchronousThread(threading.Thread):
     """A thread that does its work when it is started: there is one thread behind the walls.
 
     Programs put their work into one thread for its larger stack, and wait for that.
@@ -108,14 +108,14 @@ class ThreadAtOnce(threading.Thread):
         return False
 
 
-def fstat(fd: int) -> os.stat_result:
+def fstat_of_pipe(fd: int) -> os.stat_result:
     """What is known of any pipe; a program asks for the size of its input, which the walls do not let it."""
     if fd not in (0, 1, 2):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return os.stat_result((stat.S_IFIFO | 0o600, 0, 0, 1, os.getuid(), os.getgid(), 0, 0, 0, 0))
 
 
-def leave(status: int) -> NoReturn:
+def exit_process(status: int) -> NoReturn:
     """End at once, as `os._exit` does; the server tells an end of the program's own by its code."""
     _exit(CODES["error" if status else "ok"])
 
@@ -157,8 +157,8 @@ def _written(container: type, members: list[str]) -> str:
 
 def prepare(setup: Setup) -> Job:
     """Load all that a trial may need. Raises ImportError for a module that does not exist."""
-    threading.Thread = ThreadAtOnce  # type: ignore[misc]
-    return Trial(prepare_python_cell(setup).builtins)
+    threading.Thread = SynchronousThread  # type: ignore[misc]
+    return CodeRunner(prepare_python_cell(setup).builtins)
 
 
 def main() -> NoReturn:

@@ -37,7 +37,7 @@ _CLOSED: Final = "the pool is closed"
 T = TypeVar("T")
 
 
-def read_line(form: TypeAdapter[T], line: str, what: str) -> T:
+def parse_grader_line(form: TypeAdapter[T], line: str, what: str) -> T:
     """What a grader said. Raises GraderDied where that is half a line, or anything else than it should be."""
     try:
         return form.validate_json(line, strict=True)
@@ -45,7 +45,7 @@ def read_line(form: TypeAdapter[T], line: str, what: str) -> T:
         raise GraderDied(f"the grader said {shorten(line)!r} on {what}") from error
 
 
-class _Job:
+class _GradingJob:
     """One job, and the future that whoever asked waits for."""
 
     def __init__(self, text: str, what: str) -> None:
@@ -70,15 +70,15 @@ class _Job:
 class GraderPool:
     """Killable graders of one kind.
 
-    `module` names a module whose `main()` calls `actors.domains.grader_process.serve_grades`. Use it
+    `module` names a module whose `main()` calls `actors.domains.grader_process.serve_grader`. Use it
     from one event loop.
     """
 
     def __init__(self, module: str, settings: VerifierSettings, allow_weak: bool = False) -> None:
         self._timeout_s = settings.timeout_s
         self._graders = settings.graders
-        self._queue: deque[_Job] = deque()
-        self._running: dict[asyncio.Task[None], list[_Job]] = {}
+        self._queue: deque[_GradingJob] = deque()
+        self._running: dict[asyncio.Task[None], list[_GradingJob]] = {}
         self._closed = False
         self._server = ForkServerClient(
             module,
@@ -104,7 +104,7 @@ class GraderPool:
         """The grader's line for this job; `what` names it in errors. Raises GraderTimeout, GraderDied."""
         if self._closed:
             raise GraderDied(f"no grader for {what}: {_CLOSED}")
-        queued, limit_s = _Job(job, what), self._wait_limit_s()
+        queued, limit_s = _GradingJob(job, what), self._wait_limit_s()
         self._queue.append(queued)
         # In the loop's next turn, so that jobs that come together share a fork.
         asyncio.get_running_loop().call_soon(self._start_batches)
@@ -155,20 +155,20 @@ class GraderPool:
                 job.fail(died)
         self._start_batches()
 
-    def _next_batches(self) -> list[list[_Job]]:
+    def _next_batches(self) -> list[list[_GradingJob]]:
         """Take from the queue what idle graders do next: a job that must go alone, or each one's share."""
         while self._queue and self._queue[0].answer.done():  # nobody waits for it any more
             self._queue.popleft()
-        batches: list[list[_Job]] = []
+        batches: list[list[_GradingJob]] = []
         share = min(MAX_BATCH, -(-len(self._queue) // self._graders))
         while self._queue and len(self._running) + len(batches) < self._graders:
             if batch := self._next_batch(share):
                 batches.append(batch)
         return batches
 
-    def _next_batch(self, share: int) -> list[_Job]:
+    def _next_batch(self, share: int) -> list[_GradingJob]:
         """The queue's first `share` jobs that somebody waits for, or its first that must go alone."""
-        batch: list[_Job] = []
+        batch: list[_GradingJob] = []
         while self._queue and len(batch) < share:
             if self._queue[0].alone and batch:
                 break
@@ -179,7 +179,7 @@ class GraderPool:
                     break
         return batch
 
-    async def _do(self, batch: list[_Job]) -> None:
+    async def _do(self, batch: list[_GradingJob]) -> None:
         """Have a fork do the batch; put back what it has not come to."""
         outcome = await self._call(batch)
         if outcome is None:
@@ -194,7 +194,7 @@ class GraderPool:
             unanswered[0].alone = True
             self._put_back(unanswered)
 
-    async def _call(self, batch: list[_Job]) -> Outcome | None:
+    async def _call(self, batch: list[_GradingJob]) -> Outcome | None:
         """How the fork ended; None once the batch has been told that there is none."""
         limit_s = self._timeout_s if len(batch) == 1 else min(self._timeout_s, BATCH_LIMIT_S)
         # The server has limits of its own: this one holds whatever becomes of it.
@@ -210,7 +210,7 @@ class GraderPool:
                 job.fail(GraderDied(f"no grader for {job.what}: {error}"))
         return None
 
-    def _count_failure(self, job: _Job, outcome: Outcome, said: str) -> None:
+    def _count_failure(self, job: _GradingJob, outcome: Outcome, said: str) -> None:
         """A job had a fork to itself, and got no answer."""
         if outcome.ending == "timeout":
             job.fail(GraderTimeout(f"grading {job.what} took longer than {self._timeout_s:g} s"))
@@ -222,7 +222,7 @@ class GraderPool:
         else:
             job.fail(GraderDied(f"the grader ended twice ({outcome.ending}) on {job.what}: {said}"))
 
-    def _put_back(self, jobs: list[_Job]) -> None:
+    def _put_back(self, jobs: list[_GradingJob]) -> None:
         """Queue them again, first; where the pool is closed, tell whoever waits."""
         if self._closed:
             for job in jobs:

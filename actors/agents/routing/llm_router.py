@@ -15,8 +15,8 @@ from ....messages.dispatch import AgentCard, CommandUnclear, Routing
 from ....messages.generation import SamplingSettings
 from ....runtime.llm.chat_model import ChatModel
 from ....runtime.llm.errors import ModelError
-from .base import Why, routed, which
-from .by_rules import RuleRouter
+from .base import RouteReason, ask_which, route_to
+from .rule_router import RuleRouter
 
 NOBODY: Final = "ask"
 """What the model writes in place of a name where it has to ask back."""
@@ -43,7 +43,7 @@ class _Choice(BaseModel):
     reason: str = Field(default="", max_length=2000)
 
 
-class ModelRouter:
+class LlmRouter:
     """See the module. The model is its opener's: it stays open."""
 
     def __init__(self, rules: RuleRouter, model: ChatModel) -> None:
@@ -65,7 +65,7 @@ class ModelRouter:
             return _question(command, cards, choice.reason)
         for card in cards:
             if choice.agent in (card.name, card.role):
-                return routed(command, card, Why("model", choice.reason or "the model chose it"))
+                return route_to(command, card, RouteReason("model", choice.reason or "the model chose it"))
         return self._by_rules(command, cards, f"it chose {choice.agent[:80]!r}, who is not there", reply)
 
     async def _ask(self, command: str, cards: Sequence[AgentCard]) -> str:
@@ -87,7 +87,7 @@ class ModelRouter:
 
 
 def _question(command: str, cards: Sequence[AgentCard], question: str) -> CommandUnclear:
-    plain = which(command, cards, Why("model", ""), question or "the model is in doubt")
+    plain = ask_which(command, cards, RouteReason("model", ""), question or "the model is in doubt")
     return plain.model_copy(update={"question": f"{question} {plain.question}".strip()})
 
 

@@ -1,10 +1,10 @@
 """Tag spaces: each attempt at a task works under tags of its own, and sees no others.
 
-A space is what the attempt's tags begin with in the store. The agent never sees it: on the way in, `inside`
-puts it before every tag, and on the way out, `outside` takes it off. Files are named from the library, so
+A space is what the attempt's tags begin with in the store. The agent never sees it: on the way in, `to_store`
+puts it before every tag, and on the way out, `from_store` takes it off. Files are named from the library, so
 that a task reads the same wherever the library lies.
 
-Invariant: no request that went through `inside` reads or changes a blob of another space.
+Invariant: no request that went through `to_store` reads or changes a blob of another space.
 """
 
 import glob
@@ -47,7 +47,7 @@ DEFAULT_TAG: Final = "default"
 LIST_TIMEOUT_S: Final = 60.0
 
 
-class SpaceNotListed(AgentFactoryError):
+class NamespaceNotListed(AgentFactoryError):
     """The Retriever refused to list a space: our own pattern was wrong."""
 
 
@@ -62,13 +62,13 @@ class DataAccess(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Space:
+class Namespace:
     """One attempt's part of the store."""
 
     prefix: str
     library: str
 
-    def inside(self, request: Request[StepResult]) -> Request[StepResult]:
+    def to_store(self, request: Request[StepResult]) -> Request[StepResult]:
         """The request with tags and paths as the store and the disk have them."""
         prefix = self.prefix
         match request:
@@ -87,7 +87,7 @@ class Space:
                 return request.model_copy(update={"tags": tuple(prefix + tag for tag in tags)})
         raise TypeError(f"{type(request).__name__} is no action of the data plane")
 
-    def outside(self, result: StepResult) -> StepResult:
+    def from_store(self, result: StepResult) -> StepResult:
         """The result with tags and paths as the agent knows them."""
         seen = result.observation
         data = self._data(seen.data) if seen.data else None
@@ -123,17 +123,17 @@ class Space:
         return text.replace(f"{self.library}/", "").replace(self.library, "the library")
 
 
-def new_space(run_id: str, episode_id: str) -> str:
+def new_namespace(run_id: str, episode_id: str) -> str:
     """A space that nobody has had before, not even an earlier attempt at the same episode."""
-    return f"{of_run(run_id)}{episode_id}.{uuid.uuid4().hex[:8]}/"
+    return f"{run_prefix(run_id)}{episode_id}.{uuid.uuid4().hex[:8]}/"
 
 
-def of_run(run_id: str) -> str:
+def run_prefix(run_id: str) -> str:
     """What all spaces of a run begin with."""
     return f"{ROOT}{run_id}."
 
 
-async def blobs_under(retriever: Ref, prefix: str) -> list[BlobInfo]:
+async def list_blobs_under(retriever: Ref, prefix: str) -> list[BlobInfo]:
     """All blobs of the store whose tag begins so. Raises what the data plane fails with."""
     found: list[BlobInfo] = []
     after = ""
@@ -142,7 +142,7 @@ async def blobs_under(retriever: Ref, prefix: str) -> list[BlobInfo]:
         result = await ask_again(retriever, request, timeout_s=LIST_TIMEOUT_S)
         page = result.observation.data
         if not isinstance(page, Listing):
-            raise SpaceNotListed(result.observation.text)
+            raise NamespaceNotListed(result.observation.text)
         found += page.blobs
         after = page.next
         if not after:
@@ -153,7 +153,7 @@ async def clear(data: DataAccess, spaces: Iterable[str]) -> None:
     """Destroy all that these spaces hold. Raises what the data plane fails with."""
     tags: set[str] = set()
     for space in filter(None, spaces):
-        tags.update(blob.tag for blob in await blobs_under(data.retriever, space))
+        tags.update(blob.tag for blob in await list_blobs_under(data.retriever, space))
     await _destroy(data, tags)
 
 
@@ -163,10 +163,12 @@ async def sweep(data: DataAccess, run_id: str, stale_s: float = STALE_S) -> None
     Raises what the data plane fails with.
     """
     newest: dict[str, float] = defaultdict(float)
-    for blob in await blobs_under(data.retriever, ROOT):
+    for blob in await list_blobs_under(data.retriever, ROOT):
         newest[blob.tag] = max(newest[blob.tag], blob.stored_at)
     oldest = time.time() - stale_s
-    await _destroy(data, {tag for tag, at in newest.items() if tag.startswith(of_run(run_id)) or at < oldest})
+    await _destroy(
+        data, {tag for tag, at in newest.items() if tag.startswith(run_prefix(run_id)) or at < oldest}
+    )
 
 
 async def _destroy(data: DataAccess, tags: set[str]) -> None:

@@ -15,7 +15,7 @@ from ..environment import ACTIONS
 _BY_PATTERN: Final = ("query", "list_blobs")
 
 
-def chosen_action(
+def match_action(
     named: str, allowed: Sequence[str], inputs: Mapping[str, Param], agent: AgentSettings
 ) -> tuple[str, str]:
     """The named action, or the first that takes inputs of these names; and why there is none, if so."""

@@ -37,7 +37,7 @@ def find_code(answer: str, function: str) -> str:
     return [answer, *blocks, *(fitting if function else [])][-1]
 
 
-def complaints(code: str, function: str, parameters: int | None, forbidden: Sequence[str]) -> list[str]:
+def lint_issues(code: str, function: str, parameters: int | None, forbidden: Sequence[str]) -> list[str]:
     """What is wrong with the code as it is written; empty if nothing is."""
     try:
         tree = ast.parse(code)

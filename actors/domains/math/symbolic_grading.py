@@ -12,42 +12,46 @@ import sympy
 from sympy import Expr
 
 from ....runtime.expressions import Unreadable, check_size, read_expression
-from ..grading import UNREAD, Grade, right, shorten, wrong
-from .collections import Collection, is_indexed, read_collection, read_tight_list
-from .equality import grade_expressions, is_zero
-from .equations import grade_relations
-from .latex import plain_of
-from .nouns import split_counted
-from .quick import grade_quickly, grade_values, may_be_same_name, prepare_answer
-from .reading import Value, read
-from .relations import has_letters, same_function, split_relation
-from .second_opinion import CONFIDENCE, is_accepted
-from .sets import read_set
-from .units import Quantity, split_quantity
+from ..grading import UNREAD, Grade, correct, incorrect, shorten
+from .answer_structure import (
+    Collection,
+    has_letters,
+    is_indexed,
+    read_collection,
+    read_tight_list,
+    same_function,
+    split_relation,
+)
+from .equality import MATH_VERIFY_CONFIDENCE, grade_expressions, is_zero, math_verify_accepts
+from .expression_parser import Value, parse_math
+from .fast_path import grade_fast, grade_values, names_compatible, parse_answer
+from .notation import latex_to_plain
+from .quantities import Quantity, split_counted, split_quantity
+from .relations import grade_relations, read_set
 
 __all__ = ["grade_math", "is_zero", "read"]
 
 
 def grade_math(reference: str, answer: str, rel_tolerance: float) -> Grade:
     """Compare as text, numbers and quantities, as lists and sets of such, then as mathematics."""
-    quick = grade_quickly(reference, answer, rel_tolerance)
+    quick = grade_fast(reference, answer, rel_tolerance)
     if quick is not None:
         return quick
-    expected, given = prepare_answer(reference), prepare_answer(answer)
+    expected, given = parse_answer(reference), parse_answer(answer)
     check_size(given.text)
     related = grade_relations(expected, given, rel_tolerance)
     if related is not None:
         return related
     values = expected.value, given.value
-    named = may_be_same_name(expected.name, given.name)
+    named = names_compatible(expected.name, given.name)
     if not named and not (same_function(expected.name, given.name) and not any(map(has_letters, values))):
-        return wrong(f"expected {expected.name}, got {given.name}", "symbolic")
+        return incorrect(f"expected {expected.name}, got {given.name}", "symbolic")
     return _grade_values(*values, rel_tolerance)
 
 
 def check_reference(reference: str) -> None:
     """Read the reference alone; what cannot be read is text. Raises whatever else goes wrong."""
-    prepared = prepare_answer(reference)
+    prepared = parse_answer(reference)
     collection = read_collection(prepared.value)
     for item in collection.items if collection is not None else (prepared.value,):
         value = _read_or_none(item)
@@ -68,7 +72,7 @@ def _grade_values(expected: str, given: str, rel_tolerance: float) -> Grade:
         bare = (first.number if first else expected), (second.number if second else given)
         return _grade_values(*bare, rel_tolerance)
     if _has_degrees(expected) != _has_degrees(given):
-        return wrong("one is in degrees, the other is not", "symbolic")
+        return incorrect("one is in degrees, the other is not", "symbolic")
     listed = _grade_collections(expected, given, rel_tolerance)
     return listed if listed is not None else _grade_read(expected, given, rel_tolerance)
 
@@ -77,23 +81,25 @@ def _grade_read(expected_text: str, given_text: str, rel_tolerance: float) -> Gr
     """As mathematical objects; what is no expression is left to math-verify."""
     summary = f"expected {shorten(expected_text)}, got {shorten(given_text)}"
     if split_relation(given_text) is not None or split_relation(expected_text) is not None:
-        return wrong(summary, "symbolic")
+        return incorrect(summary, "symbolic")
     given = _read_or_none(given_text)
     if isinstance(given, Unreadable):
-        return wrong(f"cannot read {shorten(given_text)}: {given}", "symbolic", UNREAD)
+        return incorrect(f"cannot read {shorten(given_text)}: {given}", "symbolic", UNREAD)
     expected = _read_or_none(expected_text)
     if isinstance(expected, Unreadable):
-        return wrong(f"cannot read the reference {shorten(expected_text)}: {expected}", "symbolic", UNREAD)
+        return incorrect(
+            f"cannot read the reference {shorten(expected_text)}: {expected}", "symbolic", UNREAD
+        )
     if isinstance(expected, Expr) and isinstance(given, Expr):
         return grade_expressions(expected, given, rel_tolerance, summary)
-    if is_accepted(expected_text, given_text, expected, given):
-        return right("mathematically the same", "symbolic", CONFIDENCE)
-    return wrong(summary, "symbolic")
+    if math_verify_accepts(expected_text, given_text, expected, given):
+        return correct("mathematically the same", "symbolic", MATH_VERIFY_CONFIDENCE)
+    return incorrect(summary, "symbolic")
 
 
 def _read_or_none(text: str) -> Value | Unreadable:
     try:
-        return read(text)
+        return parse_math(text)
     except Unreadable as error:
         return error
 
@@ -102,7 +108,7 @@ def _grade_quantities(expected: Quantity, given: Quantity, rel_tolerance: float)
     """Of the same dimension, their numbers being expressions."""
     values = []
     for number, unit in (expected, given):
-        value = read(number)
+        value = parse_math(number)
         if not isinstance(value, Expr):
             raise Unreadable("the quantity's number is no expression")
         factor = sympy.Rational(unit.factor.numerator, unit.factor.denominator) * sympy.pi**unit.pi
@@ -119,7 +125,7 @@ def _grade_collections(expected_text: str, given_text: str, rel_tolerance: float
         return _grade_number_of_items(expected, given, expected_text, given_text)
     summary = f"expected {shorten(expected_text)}, got {shorten(given_text)}"
     found = _same_collections(expected, given, rel_tolerance)
-    return right("the same, item by item", "symbolic") if found else wrong(summary, "symbolic")
+    return correct("the same, item by item", "symbolic") if found else incorrect(summary, "symbolic")
 
 
 def _same_collections(expected: Collection, given: Collection, rel_tolerance: float) -> bool:
@@ -154,7 +160,7 @@ def _same_brackets(expected: Collection, given: Collection) -> bool:
 
 def _may_share_name(expected: Collection, given: Collection) -> bool:
     first, second = "".join(expected.names), "".join(given.names)
-    return may_be_same_name(first, second) or (
+    return names_compatible(first, second) or (
         same_function(first, second) and not any(map(has_letters, (*expected.items, *given.items)))
     )
 
@@ -192,10 +198,10 @@ def _grade_number_of_items(
     if several is None or len(several.items) < 2:
         return None
     try:
-        read_expression(plain_of(one) or one)
+        read_expression(latex_to_plain(one) or one)
     except Unreadable:
         return None
-    return wrong(f"expected {shorten(expected_text)}, got {shorten(given_text)}", "symbolic")
+    return incorrect(f"expected {shorten(expected_text)}, got {shorten(given_text)}", "symbolic")
 
 
 def _same_item(expected: str, given: str, rel_tolerance: float) -> bool:

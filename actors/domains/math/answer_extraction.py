@@ -12,8 +12,8 @@ which of several numbers is meant, or where what is said is about something else
 import re
 from typing import Final, NamedTuple
 
-from .nouns import changes_value
-from .relations import read_name
+from .answer_structure import read_name
+from .quantities import changes_value
 
 MAX_SENTENCE: Final = 600
 """Longer sentences without a box say nothing in particular."""
@@ -116,10 +116,10 @@ class _Candidate(NamedTuple):
     """None where the words around it deny it."""
 
 
-def read_statement(text: str) -> str:
+def extract_answer(text: str) -> str:
     r"""The answer that the text states; the text itself where it states none, or is nothing but the answer.
 
-    >>> read_statement(r"Thus the sum is $\boxed{12}$."), read_statement("x = 3")
+    >>> extract_answer(r"Thus the sum is $\boxed{12}$."), extract_answer("x = 3")
     ('12', 'x = 3')
     """
     text = _HOPE.sub(" ", _without_thoughts(_BLANK.sub(_one_blank, text))).strip()
@@ -302,7 +302,7 @@ def _only_number(sentence: str) -> str | None:
     return None if behind and changes_value(behind[1]) else numbers[0][0]
 
 
-def is_denied(text: str) -> bool:
+def is_negated(text: str) -> bool:
     """Whether there is a word in it that says no to the rest."""
     return _DENIAL.search(text) is not None
 

@@ -59,12 +59,12 @@ class Word(NamedTuple):
         return self.key in words
 
 
-def words_of(text: str, markers: Container[str] = ()) -> list[Word]:
+def tokenize(text: str, markers: Container[str] = ()) -> list[Word]:
     """Cut a command at its blanks. Punctuation behind a word is dropped, unless it is all there is.
 
     Letters with a colon behind them are a marker; so is a word of `markers` with `=` or before a URI.
 
-    >>> [word.text for word in words_of("get 'my file.md' from tag:docs.")]
+    >>> [word.text for word in tokenize("get 'my file.md' from tag:docs.")]
     ['get', 'my file.md', 'from', 'tag:', 'docs']
     """
     return [word for pieces in _pieces(text) for word in _words(pieces, markers)]
@@ -79,7 +79,7 @@ def without_question_mark(words: Sequence[Word]) -> list[Word]:
     return [*words[:-1], *([Word(text, text.lower())] if text else [])]
 
 
-def in_groups(words: Sequence[Word]) -> list[list[Word]]:
+def split_list(words: Sequence[Word]) -> list[list[Word]]:
     """Parts of a list: between commas and `and`; none is empty."""
     groups: list[list[Word]] = [[]]
     for word in words:
@@ -92,7 +92,7 @@ def in_groups(words: Sequence[Word]) -> list[list[Word]]:
     return [group for group in groups if group]
 
 
-def joined(words: Sequence[Word]) -> str:
+def join_words(words: Sequence[Word]) -> str:
     """The words as one name."""
     return " ".join(word.text for word in words)
 

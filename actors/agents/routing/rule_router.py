@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ....messages.dispatch import AgentCard, CommandUnclear, Routing
-from ..command_parser import COURTESY
-from ..rules import VERBS
-from ..words import Word, words_of
-from .base import Why, able, settle, which
+from ..command_grammar import COURTESY
+from ..command_parser import VERBS
+from ..command_tokenizer import Word, tokenize
+from .base import RouteReason, ask_which, capable_agents, resolve
 
 
 class _Verb(NamedTuple):
@@ -41,26 +41,26 @@ class RuleRouter:
 
     def sure_of(self, command: str, cards: Sequence[AgentCard]) -> bool:
         """Whether the command begins with a verb that is known."""
-        words = words_of(command)
+        words = tokenize(command)
         verb = next(self._verbs(words, cards), None)
         return verb is not None and _leads(verb, words)
 
     def decide(self, command: str, cards: Sequence[AgentCard]) -> Routing:
         """See `Router`."""
-        words = words_of(command)
+        words = tokenize(command)
         verbs = list(self._verbs(words, cards))
         if not verbs:
             return _ask(command, cards)
         first = verbs[0]
         others = [verb for verb in verbs if verb.action != first.action]
         if others and not _leads(first, words):
-            both = [card for verb in (first, others[0]) for card in able(verb.action, verb.cards)]
+            both = [card for verb in (first, others[0]) for card in capable_agents(verb.action, verb.cards)]
             meant = tuple(dict.fromkeys(both))
             if len(meant) > 1:
                 doubt = f"it says {first.said!r} and {others[0].said!r}"
-                return which(command, meant, Why("rules", ""), doubt)
-        return settle(
-            command, first.action, first.cards, Why("rules", f"{first.said!r} means {first.action}")
+                return ask_which(command, meant, RouteReason("rules", ""), doubt)
+        return resolve(
+            command, first.action, first.cards, RouteReason("rules", f"{first.said!r} means {first.action}")
         )
 
     def _verbs(self, words: Sequence[Word], cards: Sequence[AgentCard]) -> Iterator[_Verb]:
@@ -102,4 +102,4 @@ def _ask(command: str, cards: Sequence[AgentCard]) -> CommandUnclear:
             question="There is no agent to give this to: `agentfactory create NAME --type T` makes one.",
         )
     doubt = "no verb that is known, such as load, search, get or prune"
-    return which(command, cards, Why("rules", ""), doubt)
+    return ask_which(command, cards, RouteReason("rules", ""), doubt)

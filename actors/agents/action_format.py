@@ -1,16 +1,56 @@
-"""How a chat model is told of the actions, and how its reply is read: one JSON object."""
+"""What a model and its agent have agreed on: how actions are told of, and how they are written."""
 
 import json
-from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from pydantic import JsonValue, ValidationError
 
 from ...messages.chat import AssistantMessage, ConversationMessage, JsonObject, UserMessage
 from ...messages.data import Action, Param
-from ..environment import ACTIONS
+from ...runtime.tools.calls.parser import parse_reply
+from ..environment import ACTIONS, format_parameter_errors
 from .base import ANSWER, Decision
-from .dialect import Unreadable, checked
+
+# MERGED actors.agents.action_format: How a chat model is told of the actions, and how its reply is read: one JSON object.
+# MERGED actors.agents.action_format: The Student's way of talking: `Thought:`, `Action:`, `Input:`, and `Answer:` at the end.
+
+
+class UnreadableReply(ValueError):
+    """The reply is no action; the message says why."""
+
+
+class ActionFormat(Protocol):
+    """One way of talking about actions."""
+
+    system: str
+    """The prompt before everything else."""
+    examples: tuple[ConversationMessage, ...]
+    """Shown after it."""
+    schema: JsonObject | None
+    """What the model is held to where it can be; None where there is no JSON."""
+    stop: tuple[str, ...]
+    """Where a reply ends at the latest."""
+
+    def question(self, text: str, *, first: bool) -> str:
+        """An observation as the model reads it; `first`: it is the command."""
+
+    def read(self, text: str) -> Decision:
+        """A reply. Raises Unreadable."""
+
+
+def validated(action: Action) -> Action:
+    """The action, whose parameters fit. Raises Unreadable."""
+    if action.name == ANSWER:
+        return action
+    try:
+        ACTIONS[action.name].model_validate(dict(action.params))
+    except KeyError as error:
+        raise UnreadableReply(f"{action.name!r} is no action") from error
+    except ValidationError as error:
+        raise UnreadableReply(f"{action.name}: {format_parameter_errors(error)}") from error
+    return action
+
 
 MAX_CHARACTERS: Final = 100_000
 """A longer reply is cut before it is read."""
@@ -55,15 +95,15 @@ Actions and their parameters:
 Without a tag, use {tag!r}. Take names exactly as they are written."""
 
 
-class Example(NamedTuple):
+class CommandExample(NamedTuple):
     """A command, and the reply that it should get."""
 
     command: str
     action: Action
 
 
-class JsonDialect:
-    """See `actors.agents.dialect.Dialect`. Only the permitted actions are told of, and read."""
+class JsonActionFormat:
+    """See `actors.agents.action_format.ActionFormat`. Only the permitted actions are told of, and read."""
 
     def __init__(
         self,
@@ -71,7 +111,7 @@ class JsonDialect:
         *,
         default_tag: str = "default",
         system: str = "",
-        examples: Sequence[Example] = (),
+        examples: Sequence[CommandExample] = (),
     ) -> None:
         """`system` stands in place of our own prompt."""
         self._names = tuple(name for name in SHAPES if name in permitted or name == ANSWER)
@@ -90,12 +130,12 @@ class JsonDialect:
         found = _first_object(text[:MAX_CHARACTERS])
         name, params, thought = found.get("action"), found.get("params", {}), found.get("thought", "")
         if not isinstance(name, str) or name not in self._names:
-            raise Unreadable(f"the action {_short(name)} is none of {', '.join(self._names)}")
+            raise UnreadableReply(f"the action {_short(name)} is none of {', '.join(self._names)}")
         try:
             action = Action.model_validate({"name": name, "params": params})
         except ValidationError as error:
-            raise Unreadable(f"{name}: params are no flat object of values: {_short(params)}") from error
-        return Decision(thought if isinstance(thought, str) else "", checked(_without_nothing(action)))
+            raise UnreadableReply(f"{name}: params are no flat object of values: {_short(params)}") from error
+        return Decision(thought if isinstance(thought, str) else "", validated(_without_nothing(action)))
 
 
 def _line(name: str) -> str:
@@ -124,7 +164,7 @@ def _object(properties: dict[str, JsonObject]) -> JsonObject:
     }
 
 
-def _shown(example: Example) -> tuple[ConversationMessage, ConversationMessage]:
+def _shown(example: CommandExample) -> tuple[ConversationMessage, ConversationMessage]:
     action = example.action
     reply = {"thought": f"This asks for {action.name}.", "action": action.name, "params": dict(action.params)}
     return UserMessage(text=example.command), AssistantMessage(text=json.dumps(reply, ensure_ascii=False))
@@ -144,7 +184,7 @@ def _first_object(text: str) -> JsonObject:
         if isinstance(value, dict) and "action" in value:
             return value
         at = text.find("{", at + 1)
-    raise Unreadable(f"there is no JSON object with an action in it: {_short(text)}")
+    raise UnreadableReply(f"there is no JSON object with an action in it: {_short(text)}")
 
 
 def _without_nothing(action: Action) -> Action:
@@ -156,3 +196,29 @@ def _without_nothing(action: Action) -> Action:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+class ReActFormat:
+    """See `actors.agents.action_format.ActionFormat`: what an adapter was trained on is what it is asked in."""
+
+    def __init__(self, system: str, read_input: Callable[[str, str], Action]) -> None:
+        """`read_input` makes an action of its name and the line behind `Input:`."""
+        self.system = system
+        self.examples: tuple[ConversationMessage, ...] = ()
+        self.schema: JsonObject | None = None
+        self.stop: tuple[str, ...] = ("\nObservation:",)
+        self._read_input = read_input
+
+    def question(self, text: str, *, first: bool) -> str:
+        """A task, or an observation."""
+        return f"Task: {text}" if first else f"Observation: {text}"
+
+    def read(self, text: str) -> Decision:
+        """The first call, or the answer. Raises Unreadable."""
+        reply = parse_reply(text)
+        if reply.calls:
+            call = reply.calls[0]
+            return Decision(reply.thought, validated(self._read_input(call.tool, call.input)))
+        if reply.answer is not None:
+            return Decision(reply.thought, Action.of(ANSWER, text=reply.answer))
+        raise UnreadableReply(f"there is no Action and no Answer: {text[:80]!r}")

@@ -10,10 +10,10 @@ from ...runtime.ref import Ref
 from ..agents.base import Agent
 from ..agents.session import AgentSession
 from ..environment import DataEnvironment
-from .plan import Asked, PlannedStep
+from .plan import PlannedStep, StepRequest
 
 
-class Taken(NamedTuple):
+class StepExecution(NamedTuple):
     """What a step has come to."""
 
     action: Action | None
@@ -21,15 +21,15 @@ class Taken(NamedTuple):
     result: StepResult
 
 
-class Perform(Protocol):
+class StepRunner(Protocol):
     """Takes one step. May be called for several steps at once."""
 
-    async def __call__(self, step: PlannedStep, asked: Asked) -> Taken:
+    async def __call__(self, step: PlannedStep, request: StepRequest) -> StepExecution:
         """What was done. Raises AgentFactoryError for what failed and may be tried again."""
 
 
 @dataclass(frozen=True)
-class Member:
+class RoleBinding:
     """Who has a role in a pipeline."""
 
     name: str
@@ -42,25 +42,25 @@ class Member:
     """Of the policy behind the agent."""
 
 
-class Crew:
+class RoleBindings:
     """Takes steps by role: actions at once, each in an environment of its own; instructions by the agent."""
 
-    def __init__(self, members: Mapping[str, Member], sink: Ref | None = None) -> None:
+    def __init__(self, members: Mapping[str, RoleBinding], sink: Ref | None = None) -> None:
         """`members` by role. `sink` answers StoreTrajectories: every step is recorded; None: none is."""
         self._members = members
         self._sink = sink
         self._sessions = {role: self._session(member) for role, member in members.items()}
 
-    async def __call__(self, step: PlannedStep, asked: Asked) -> Taken:
-        """See `Perform`."""
+    async def __call__(self, step: PlannedStep, request: StepRequest) -> StepExecution:
+        """See `StepRunner`."""
         role = step.spec.agent
-        if asked.action is None:
-            done = await self._sessions[role].command(asked.instruction)
+        if request.action is None:
+            done = await self._sessions[role].command(request.instruction)
         else:
-            done = await self._session(self._members[role]).manual(asked.action)
-        return Taken(done.action, done.result)
+            done = await self._session(self._members[role]).manual(request.action)
+        return StepExecution(done.action, done.result)
 
-    def _session(self, member: Member) -> AgentSession:
+    def _session(self, member: RoleBinding) -> AgentSession:
         return AgentSession(
             member.name,
             member.agent,

@@ -1,28 +1,42 @@
-"""Agents that may do some things only: a wall round any other agent.
-
-Invariant: no action leaves a specialist that it may not do, whatever its backend, or a model in it, says.
-"""
+"""An agent without a model: it knows the language of commands, works offline, and never changes its mind."""
 
 from typing import Final
 
 import structlog
 
 from ...messages.data import Observation
-from .base import ANSWER, Agent, DecidingAgent, Decision, NotPermitted, NotUnderstood, Remembers
-from .rules import Rules
+from .base import ANSWER, Agent, DecidingAgent, Decision, NotPermitted, NotUnderstood, StatefulAgent
+from .command_parser import CommandParser
 
-INGESTOR: Final = ("assimilate",)
-RETRIEVER: Final = ("query", "retrieve", "prune")
+# MERGED actors.agents.rule_agents: Agents that may do some things only: a wall round any other agent.
+#
+# Invariant: no action leaves a specialist that it may not do, whatever its backend, or a model in it, says.
+#
+
+
+class RuleBasedAgent(DecidingAgent):
+    """See `actors.agents.command_parser`."""
+
+    def __init__(self, rules: CommandParser) -> None:
+        super().__init__()
+        self._rules = rules
+
+    async def _decide(self, observation: Observation) -> Decision:
+        return self._rules.read(observation.text)
+
+
+INGESTOR_ACTIONS: Final = ("assimilate",)
+RETRIEVER_ACTIONS: Final = ("query", "retrieve", "prune")
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-class Specialist(DecidingAgent):
+class RestrictedAgent(DecidingAgent):
     """Does what its backend decides, if it may. Else the rules read the command, unless it asks for more.
 
     The backend sees the command as it was given.
     """
 
-    def __init__(self, role: str, permitted: tuple[str, ...], backend: Agent, rules: Rules) -> None:
+    def __init__(self, role: str, permitted: tuple[str, ...], backend: Agent, rules: CommandParser) -> None:
         super().__init__()
         self._role = role
         self._permitted = permitted
@@ -33,18 +47,18 @@ class Specialist(DecidingAgent):
     @property
     def remembers(self) -> bool:
         """Whether the backend does."""
-        return isinstance(self._backend, Remembers) and self._backend.remembers
+        return isinstance(self._backend, StatefulAgent) and self._backend.remembers
 
     def begin(self) -> None:
-        """See `Remembers`."""
+        """See `StatefulAgent`."""
         self._in_task = False
-        if isinstance(self._backend, Remembers):
+        if isinstance(self._backend, StatefulAgent):
             self._backend.begin()
 
     def forget(self) -> None:
-        """See `Remembers`."""
+        """See `StatefulAgent`."""
         self._in_task = False
-        if isinstance(self._backend, Remembers):
+        if isinstance(self._backend, StatefulAgent):
             self._backend.forget()
 
     async def _decide(self, observation: Observation) -> Decision:

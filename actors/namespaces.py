@@ -1,10 +1,10 @@
-"""Tag spaces: each attempt at a task works under tags of its own, and sees no others.
+"""Storage namespaces: each attempt at a task works under tags of its own, and sees no others.
 
-A space is what the attempt's tags begin with in the store. The agent never sees it: on the way in, `to_store`
-puts it before every tag, and on the way out, `from_store` takes it off. Files are named from the library, so
-that a task reads the same wherever the library lies.
+A namespace is the prefix of the attempt's tags in the store. The agent never sees it: `to_store` puts it
+before every tag of a request, and `from_store` takes it off every tag of a result. Files are named from the
+library, so that a task reads the same wherever the library lies.
 
-Invariant: no request that went through `to_store` reads or changes a blob of another space.
+Invariant: no request that went through `to_store` reads or changes a blob of another namespace.
 """
 
 import glob

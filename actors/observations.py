@@ -1,4 +1,4 @@
-"""What was seen, as whoever reads texts sees it: a model, a log."""
+"""Rendering of observations as text, for a model or a log."""
 
 from typing import Final
 

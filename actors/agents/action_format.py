@@ -1,4 +1,8 @@
-"""What a model and its agent have agreed on: how actions are told of, and how they are written."""
+"""Action formats: how a model is told of the actions, and how its reply is parsed into one.
+
+`JsonActionFormat` is one JSON object, for chat models; `ReActFormat` is the Student's `Thought:`, `Action:`,
+`Input:` and `Answer:`, for the adapters that were trained on it.
+"""
 
 import json
 from collections.abc import Callable, Collection, Sequence
@@ -11,9 +15,6 @@ from ...messages.data import Action, Param
 from ...runtime.tools.calls.parser import parse_reply
 from ..environment import ACTIONS, format_parameter_errors
 from .base import ANSWER, Decision
-
-# MERGED actors.agents.action_format: How a chat model is told of the actions, and how its reply is read: one JSON object.
-# MERGED actors.agents.action_format: The Student's way of talking: `Thought:`, `Action:`, `Input:`, and `Answer:` at the end.
 
 
 class UnreadableReply(ValueError):
@@ -103,7 +104,7 @@ class CommandExample(NamedTuple):
 
 
 class JsonActionFormat:
-    """See `actors.agents.action_format.ActionFormat`. Only the permitted actions are told of, and read."""
+    """See `ActionFormat`. Only the permitted actions are told of, and read."""
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ def _short(value: object) -> str:
 
 
 class ReActFormat:
-    """See `actors.agents.action_format.ActionFormat`: what an adapter was trained on is what it is asked in."""
+    """See `ActionFormat`: what an adapter was trained on is what it is asked in."""
 
     def __init__(self, system: str, read_input: Callable[[str, str], Action]) -> None:
         """`read_input` makes an action of its name and the line behind `Input:`."""

@@ -1,4 +1,4 @@
-"""What an agent is, and what it may answer with.
+"""Interface of an agent, and the errors that it may answer with.
 
 An agent belongs to one session: `think` keeps what was decided for the `act` that follows.
 """

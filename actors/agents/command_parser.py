@@ -8,8 +8,8 @@
     delete|destroy|remove TAG[, TAG…]
 
 The first verb counts; without one it is a query. What removes something stands alone: polite words may go
-with it, and nothing else. Names may be marked, as in `get blob: NAME tag: TAG`; `command_parser` has the
-grammar. `key=value | key=value`, as pipelines write, is taken as it stands.
+with it, and nothing else. Names may be marked, as in `get blob: NAME tag: TAG`; `command_grammar`
+has the grammar. `key=value | key=value`, as pipelines write, is taken as it stands.
 
 Invariants: the same text gives the same action, whatever is stored and whoever asks; a word that the grammar
 has no place for is asked back, never taken for a name.
@@ -39,8 +39,6 @@ from .command_grammar import (
     without_past_cache,
 )
 from .command_tokenizer import MAX_CHARACTERS, Word, join_words, split_list, tokenize, without_question_mark
-
-# MERGED actors.agents.command_parser: Sources in a command to load: words with a scheme, paths, and what only describes them.
 
 _PATH: Final = re.compile(r"[.~]?.*/.*|\.{1,2}|.*[\w)\]-]\.[A-Za-z0-9]{1,8}")
 

@@ -1,4 +1,7 @@
-"""An agent without a model: it knows the language of commands, works offline, and never changes its mind."""
+"""Agents bound by rules: one that is the command parser alone, and a wrapper that permits some actions only.
+
+Invariant: no action leaves a `RestrictedAgent` that it may not do, whatever its backend says.
+"""
 
 from typing import Final
 
@@ -7,11 +10,6 @@ import structlog
 from ...messages.data import Observation
 from .base import ANSWER, Agent, DecidingAgent, Decision, NotPermitted, NotUnderstood, StatefulAgent
 from .command_parser import CommandParser
-
-# MERGED actors.agents.rule_agents: Agents that may do some things only: a wall round any other agent.
-#
-# Invariant: no action leaves a specialist that it may not do, whatever its backend, or a model in it, says.
-#
 
 
 class RuleBasedAgent(DecidingAgent):

@@ -1,4 +1,4 @@
-"""One agent at work in one environment, and the record of it.
+"""Session of one agent in one environment, and its record as trajectories.
 
 Consumes commands and tasks; produces steps, and a trajectory of each episode in the sink; waits for the
 agent, the environment and the sink; unblocked by their own limits.
@@ -6,6 +6,9 @@ agent, the environment and the sink; unblocked by their own limits.
 Invariants: an episode that ended is on disk before its outcome is returned; a command that cannot be
 understood, or may not be carried out, is a step that was refused; a model or a data plane that fails is
 raised, is no step and no episode. Commands are taken one after another.
+
+Trajectories hold no tokens: behavioural cloning tokenizes the thought and the action in whatever form its
+model speaks.
 """
 
 import asyncio
@@ -26,12 +29,6 @@ from ...messages.turns import ToolCall, ToolResult, Turn
 from ...runtime.ref import Ref
 from ..observations import render
 from .base import ANSWER, Agent, Environment, NotPermitted, NotUnderstood, StatefulAgent
-
-# MERGED actors.agents.session: What agents did, as the trajectories that every training method reads.
-#
-# A session's agents write no tokens down: behavioural cloning tokenizes the thought and the action in
-# whatever form its model speaks.
-#
 
 _as_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 

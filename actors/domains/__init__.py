@@ -1,8 +1,8 @@
-"""The domains: what is asked for, how it is asked, and how answers are judged.
+"""Registry of the domains: what is asked for, how it is asked, and how answers are judged.
 
-Each is a folder here: its prompts, what the Teacher needs to know of it, and its judge. Others come from
-installed packages, by entry points of the group `agentfactory.domains`. Nothing is imported before it is
-asked for: grader processes import single modules of this package, and little else.
+Each is a folder here: its prompts, its task generator, and its judge. Others come from installed packages, by
+entry points of the group `agentfactory.domains`. Nothing is imported before it is asked for: grader processes
+import single modules of this package, and little else.
 """
 
 from functools import cache

@@ -1,4 +1,4 @@
-"""What a domain is: its prompts, the Teacher's side of it, and its judge."""
+"""Interface of a domain: its prompts, its task generator, and its judge."""
 
 import re
 from collections.abc import Callable, Sequence

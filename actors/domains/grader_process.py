@@ -1,4 +1,4 @@
-"""What every grader process does: job after job, a line of JSON for each.
+"""Main loop of every grader process: job after job, a line of JSON for each.
 
 The other side of `actors.domains.grader_pool`. Only for processes that the pool starts.
 """

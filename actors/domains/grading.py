@@ -1,4 +1,4 @@
-"""Grades, and the cheap half of math grading: whatever exact arithmetic can settle in this process.
+"""Grades, and comparison by exact arithmetic: the cheap half of grading, done in the actor's process.
 
 Nothing here evaluates text: numbers are read by one pattern, in bounded time. What this half cannot
 settle goes to grader processes (`actors.domains.grader_pool`).

@@ -1,4 +1,4 @@
-"""Rational numbers as people write them out: one pattern a notation, nothing evaluated, in bounded time."""
+"""Parser of rational numbers as people write them: one pattern a notation, nothing evaluated, bounded."""
 
 import re
 from decimal import Decimal

@@ -1,1 +1,1 @@
-"""Pipelines: from a checked file to steps that run, each as soon as it can."""
+"""Pipelines: from a checked file to a graph of steps that run, each as soon as it can."""

@@ -1,4 +1,4 @@
-"""Which action takes a step's inputs, and whether it takes their values."""
+"""Matching of a pipeline step's inputs to the action that takes them, and checks of their values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

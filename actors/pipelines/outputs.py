@@ -1,4 +1,4 @@
-"""What a step's result offers to later steps: `${step.key}`."""
+"""Outputs of a step's result that later steps may refer to: `${step.key}`."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""A pipeline with its agents and variables: what can be wrong with it is found before anything runs."""
+"""Plan of a pipeline with its agents and variables: what can be wrong is found before anything runs."""
 
 import glob
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Running a pipeline.
+"""Executor of a pipeline's graph of steps.
 
 Consumes a plan; produces an outcome for each of its steps, in the state file and at last as a
 PipelineResult; waits for the steps; unblocked by their time limits.

@@ -1,4 +1,4 @@
-"""The state file of a pipeline: a line for its beginning, and a line for each step that has ended.
+"""State file of a pipeline run: a line for its beginning, and a line for each step that has ended.
 
 A line is handed to the operating system at once, so it survives the death of the process. A step whose
 line the machine lost is taken again: the actions of the data plane may be repeated. A torn last line is

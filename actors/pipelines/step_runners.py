@@ -1,4 +1,4 @@
-"""Who takes the steps of a pipeline."""
+"""Runners of pipeline steps: the agents that are bound to a pipeline's roles."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

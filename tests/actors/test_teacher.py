@@ -22,7 +22,7 @@ from agentfactory.training.tasks import arithmetic
 from tests.actors.scripted import Script, ScriptedInference, model_folder
 
 TIMEOUT_S = 180
-MATH = domain_named("math").teacher(LIBRARY)
+MATH = domain_named("math").task_generator(LIBRARY)
 SETTINGS = TeacherSettings(require_reference=True, max_attempts=4)
 
 

@@ -1,1 +1,1 @@
-"""Routing: which agent a command is for. By rules, by likeness of meaning, or by a model."""
+"""Command routing: which agent a command is for. By rules, by similarity of meaning, or by a model."""

@@ -1,4 +1,4 @@
-"""What a router is, and what all of them share: from an action to the agent for it."""
+"""Interface of a command router, and the steps that all share: from an action to the agent for it."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol

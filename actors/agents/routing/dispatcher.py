@@ -1,10 +1,13 @@
-"""From what a person says to commands that each have an agent.
+"""Command dispatcher: splits what a person says into commands, and routes each to an agent.
 
 Consumes texts; produces one routing for each command in them, and publishes each as an event with its
 reason; waits for the router and for whoever hears of it; unblocked by their limits.
 
 Invariants: every command of a text gets exactly one routing, in order; after one that is unclear the rest
 of the text is left undone, since it may build on it; an answer to a question is heard only right behind it.
+
+A new command begins behind `;`, a full stop, `and`, `then` or a comma, where a verb of the language follows
+at once: "load a.md and b.md as docs, then search all data" is two. Quotes keep names whole.
 """
 
 import re
@@ -14,12 +17,6 @@ from typing import Final
 from ....messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
 from .base import CommandRouter, RouteReason, join_names, route_to
 from .rule_router import RuleRouter
-
-# MERGED actors.agents.routing.dispatcher: Several commands in one sentence, one by one.
-#
-# A new command begins behind `;`, a full stop, `and`, `then` or a comma, where a verb of the language
-# follows at once: "load a.md and b.md as docs, then search all data" is two. Quotes keep names whole.
-#
 
 _QUOTED: Final = r"""(?<!\w)(?:"[^"]*"|'[^']*')"""
 _JOINT: Final = re.compile(

@@ -1,4 +1,4 @@
-"""Routing by likeness: a command goes where commands that mean the same would go.
+"""Router by similarity: a command goes where commands that mean the same would go.
 
 A command that begins with a verb of the language is left to the rules. For any other the nearest example of
 each action decides, by cosine similarity; names of files and tags are taken out first, since they say

@@ -1,4 +1,4 @@
-"""Routing by a chat model: it is shown the agents and says whose command it is, or asks back.
+"""Router by a chat model: it is shown the agents and says whose command it is, or asks back.
 
 A reply that names no agent is logged, and the rules decide; so they do where the model cannot be asked.
 """

@@ -1,4 +1,4 @@
-"""Routing by the verb of a command; offline, and always the same."""
+"""Router by the verb of a command; offline, and always the same."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""One trial of a piece of code: what a child of the code judge's sandbox does.
+"""Runner of one test of a piece of code: the job of a child of the code judge's sandbox.
 
 It gets the code and one call, and says what the call returned; or it is the program, reads its standard
 input and writes its standard output. It never gets to see what is expected, so there is nothing to read,

@@ -1,4 +1,4 @@
-"""What the `code` domain is made of."""
+"""Definition of the `code` domain, and its task generator: programming."""
 
 import ast
 import re
@@ -11,8 +11,6 @@ from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import code
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import CodeJudge
-
-# MERGED actors.domains.code.domain: The Teacher's side of programming tasks.
 
 MIN_TESTS: Final = 3
 """Tests of its own that a task in free words must come with."""

@@ -1,4 +1,4 @@
-"""Judging code by hidden tests.
+"""Judge of the `code` domain: hidden tests, run in the sandbox.
 
 Consumes a task with a goal, and an answer with code in it; produces a verdict, or raises what the sandbox
 fails with: a failure is never a zero. Waits for a free place in the sandbox; unblocked by each trial's

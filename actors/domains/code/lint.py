@@ -1,4 +1,4 @@
-"""Looks at a piece of code without running it. Standard library only: it is done in a sandboxed process."""
+"""Static checks of a piece of code. Standard library only: they are made in a sandboxed process."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What the `data` domain is made of."""
+"""Definition of the `data` domain, and its task generator: work in the data plane."""
 
 from pathlib import Path
 from typing import Final
@@ -9,8 +9,6 @@ from ....training.tasks import errands
 from ....training.tasks.library import read_library
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import DataJudge
-
-# MERGED actors.domains.data.domain: The Teacher's side of errands in the data plane.
 
 MAX_LISTED: Final = 200
 """Files of the library that a prompt names."""

@@ -1,7 +1,7 @@
-"""Judging errands in the data plane by what the store really holds.
+"""Judge of the `data` domain: compares what the store really holds with the task's goal.
 
-Consumes a task with a goal, and a solution with the space that it was worked out in; produces a verdict, or
-raises what the data plane fails with: a failure is never a zero. Waits for the Retriever; unblocked by its
+Consumes a task with a goal, and a solution with the namespace that it was worked out in; produces a verdict,
+or raises what the data plane fails with: a failure is never a zero. Waits for the Retriever; unblocked by its
 deadline. The transcript is not read.
 """
 

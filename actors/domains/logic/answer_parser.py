@@ -1,4 +1,4 @@
-"""Reads answers to questions of logic: a truth value, an assignment, a truth table, a derivation."""
+"""Parser of answers to questions of logic: a truth value, an assignment, a truth table, a derivation."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the `logic` domain is made of."""
+"""Definition of the `logic` domain, and its task generator: propositional logic."""
 
 from pathlib import Path
 from typing import Final
@@ -9,8 +9,6 @@ from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import columns, logic
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import LogicJudge
-
-# MERGED actors.domains.logic.domain: The Teacher's side of logic.
 
 
 class LogicTaskGenerator:

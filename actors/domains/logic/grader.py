@@ -1,4 +1,4 @@
-"""What a logic grader process does: answers questions of propositional logic with z3.
+"""Grader process of the `logic` domain: answers questions of propositional logic with z3.
 
 Only for `actors.domains.grader_pool`, which runs it in killable, memory-limited processes.
 """

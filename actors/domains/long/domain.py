@@ -1,4 +1,4 @@
-"""What the `long` domain is made of."""
+"""Definition of the `long` domain, and its task generator: chains of subtasks."""
 
 from pathlib import Path
 from typing import Final
@@ -8,8 +8,6 @@ from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import long
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import LongJudge
-
-# MERGED actors.domains.long.domain: The Teacher's side of tasks with many steps.
 
 
 class LongTaskGenerator:

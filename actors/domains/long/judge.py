@@ -1,4 +1,4 @@
-"""Judging tasks of many steps by what turned up on the way.
+"""Judge of the `long` domain: milestones that turn up along a task of many steps.
 
 Consumes a task with milestones, and a solution; produces a verdict. Evidence, in the order in which it came:
 what each tool call answered (not what the policy said about it), then the parts of the answer. Nothing is

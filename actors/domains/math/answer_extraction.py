@@ -1,4 +1,4 @@
-r"""Finds the final answer in what a model wrote around it.
+r"""Extraction of the final answer from what a model wrote around it.
 
     The largest $n$ is 34.                                  34
     So \boxed{1} and \boxed{-2}.                            1, -2

@@ -1,26 +1,20 @@
-r"""Equalities and inequalities as text: their sides, the name on the left, the value at the end of a chain.
+r"""Structure of an answer as text: relations with their sides and names, and collections with their items.
 
     x = 5+5+1 = 11                names x, 11
     5+6 = 11                      11
     (p, q) = (3, 2)               names (p,q), (3, 2)
     2x - y + 1 = 0                an equation, and no value
+    1, 2 and x = 1, x = 2 and x = \pm 1           lists, whose order does not matter
+    x = 1, y = 2                                  assignments: by name, or in this order
+    p = 5, q = 2; p = 7, q = 2                    a list of points
 
-Texts are as `notation.normalize` gives them.
+Nothing is read as mathematics here. Texts are as `notation.normalize` gives them.
 """
 
 import re
 from typing import Final, Literal, NamedTuple
 
 from ..number_parser import read_number
-
-# MERGED actors.domains.math.answer_structure: r"""Sets, intervals, points and lists, taken apart before anything is read as mathematics.
-#
-#     1, 2 and x = 1, x = 2 and x = \pm 1           lists, whose order does not matter
-#     x = 1, y = 2                                  assignments: by name, or in this order
-#     p = 5, q = 2; p = 7, q = 2                    a list of points
-#
-# Texts are as `notation.normalize` gives them.
-#
 
 _SIGN: Final = re.compile(r"=\\?/=|=\\=|/=|<>|<=|>=|!=|==|=|<|>|\\(le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])")
 _SIGNS: Final = {

@@ -1,4 +1,4 @@
-"""What the `math` domain is made of."""
+"""Definition of the `math` domain, and its task generator: arithmetic."""
 
 from pathlib import Path
 from typing import Final
@@ -8,8 +8,6 @@ from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import arithmetic
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import MathJudge
-
-# MERGED actors.domains.math.domain: The Teacher's side of mathematics.
 
 
 class MathTaskGenerator:

@@ -1,4 +1,9 @@
-"""Whether two expressions are equal: exactly, numerically, or as functions."""
+"""Equality of two expressions: exact, numeric, or as functions; and Math-Verify's where ours does not apply.
+
+Math-Verify takes the last number of a sentence, ignores units, bases, primes and the case of longer names,
+lets an open interval pass for a set of two, calls two equations equal that have no solutions, and rounds to
+six digits. So it is asked only about two objects of one kind, each the whole answer, that are no numbers.
+"""
 
 import random
 import re
@@ -13,13 +18,6 @@ from ....runtime.expressions import MAX_CHARACTERS, Unreadable
 from ..grading import Grade, correct, grade_numbers, incorrect
 from ..number_parser import Number
 from .expression_parser import MAX_EXPANDED, check_magnitude, expanded_terms
-
-# MERGED actors.domains.math.equality: Math-Verify's comparison, where ours cannot compare two objects and its leniency does no harm.
-#
-# It takes the last number of a sentence, ignores units, bases, primes and the case of longer names, lets an
-# open interval pass for a set of two, calls two equations equal that have no solutions, and rounds to six
-# digits. So it is asked only about two objects of one kind, each the whole of an answer, that are no numbers.
-#
 
 DIGITS: Final = 30
 """Precision of numeric comparisons."""

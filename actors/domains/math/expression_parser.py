@@ -1,7 +1,8 @@
-"""Plain notation or LaTeX as sympy objects.
+r"""Parser of plain notation and LaTeX into sympy objects, with a bound on what evaluating them may cost.
 
 Plain notation is read by `runtime.expressions`, LaTeX by latex2sympy's grammar; neither evaluates text as
-code. Sizes are bounded before anything is worked out.
+code. Before anything is worked out, `9^{9^{9^9}}`, `10^9!`, `\sum_{k=1}^{10^9}` and their like are refused by
+arithmetic on estimated sizes: an upper bound of log2 of each part's absolute value, from the leaves up.
 """
 
 import math
@@ -18,12 +19,6 @@ from sympy import Basic, Expr, MatrixBase
 from ....runtime.expressions import Unreadable, check_size, read_expression
 from ..number_parser import read_number
 from .notation import latex_to_plain
-
-# MERGED actors.domains.math.expression_parser: r"""Bounds what an expression costs to evaluate, before anything evaluates it.
-#
-# `9^{9^{9^9}}`, `10^9!`, `\sum_{k=1}^{10^9}` and their like are refused by arithmetic on estimated sizes: an
-# upper bound of log2 of each part's absolute value, from the leaves up.
-#
 
 Value: TypeAlias = Basic | MatrixBase
 

@@ -1,6 +1,7 @@
-"""Fast path of grading mathematics, without sympy: text, numbers, quantities, and answers whose form counts.
+r"""Fast grading path without sympy: string, number and unit comparison, and answers whose form counts.
 
-Bounded in time, so that it is done in the actor's own process. What it leaves open goes to a grader process.
+Forms are choices (`C)`), numbers in a base (`1010_2`), ratios (`7:32`), percentages and primes. All of it is
+bounded in time and exact, so it runs in the actor's own process. The rest goes to a grader process.
 """
 
 import re
@@ -15,11 +16,6 @@ from .answer_extraction import extract_answer, is_negated
 from .answer_structure import read_value
 from .notation import normalize
 from .quantities import Quantity, is_money, split_counted, split_quantity
-
-# MERGED actors.domains.math.fast_path: r"""Answers whose form counts: choices (`C)`), numbers in a base (`1010_2`), ratios (`7:32`), percentages.
-#
-# Text and exact arithmetic alone, for the actor's own process. Texts are as `notation.normalize` gives them.
-#
 
 _CACHED: Final = 4096
 

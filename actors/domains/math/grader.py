@@ -1,4 +1,4 @@
-"""What a math grader process does: grade answers, and check steps."""
+"""Grader process of the `math` domain: grades answers and checks steps of a calculation."""
 
 import json
 import sys
@@ -10,7 +10,9 @@ from pydantic import JsonValue
 from ....runtime.expressions import Unreadable
 from ..grader_process import GradeFunction, serve_grader
 from ..grading import UNREAD, incorrect
-from .symbolic_grading import check_reference, grade_math, is_zero, read
+from .equality import is_zero
+from .expression_parser import parse_math
+from .symbolic_grading import check_reference, grade_math
 
 _MAX_DIGITS: Final = 20_000
 _WARM_UP: Final = (
@@ -84,7 +86,7 @@ def _same_solutions(before: str, after: str) -> bool:
 
 def _as_zero(equation: str) -> sympy.Expr:
     """Left side minus right side. Raises Unreadable."""
-    left, right = (read(side) for side in equation.split("=", 1))
+    left, right = (parse_math(side) for side in equation.split("=", 1))
     if not isinstance(left, sympy.Expr) or not isinstance(right, sympy.Expr):
         raise Unreadable("a side of the equation is no expression")
     return left - right

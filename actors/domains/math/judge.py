@@ -1,9 +1,16 @@
-"""Judging answers in mathematics.
+"""Judge of the `math` domain.
 
 Consumes a task with a reference, and an answer; produces a verdict, or raises `GraderTimeout` or
 `GraderDied`. What exact arithmetic settles is settled here; the rest goes to grader processes that
-hold sympy and math-verify. Where the settings give credit for steps, a wrong answer's reasoning is
-read as well.
+hold sympy and math-verify. Where the settings give credit for steps, the steps of a wrong answer's
+reasoning are extracted:
+
+    12+34*5 = 12+170 = 182        two steps
+    2x+3 = 7                      an equation,
+    2x = 4                        and a step from it to this one
+
+A step counts only in a chain that begins with something out of the task, so that `1 = 1` earns nothing;
+steps that repeat a term to the letter are no steps. Whether a step follows is for the grader process.
 """
 
 import json
@@ -20,16 +27,6 @@ from ..base import JudgeDeps
 from ..grader_pool import GraderPool, parse_grader_line
 from ..grading import UNREAD, Grade, GraderDied, GraderFailure, NoReference, incorrect, shorten
 from .fast_path import grade_fast
-
-# MERGED actors.domains.math.judge: r"""Finds the steps of a calculation in what a model wrote.
-#
-#     12+34*5 = 12+170 = 182        two steps
-#     2x+3 = 7                      an equation,
-#     2x = 4                        and a step from it to this one
-#
-# A step counts only in a chain that begins with something out of the task, so that `1 = 1` earns nothing;
-# steps that repeat a term to the letter are no steps. Whether a step follows is for the grader process.
-#
 
 MAX_STEPS: Final = 32
 _LINE_START: Final = re.compile(r"^\s*(?:[-*•]|\d+[.)]|[Tt]hought:|[Ss]tep \d+:|=>|⇒|so|then|thus|hence)\s*")

@@ -1,19 +1,16 @@
-r"""One notation for what people write in several ways.
+r"""Notation normaliser: one spelling for what people and models write in several ways.
 
-`and` is a comma, `or` a semicolon, `√3` is `\sqrt{3}`, `28 percent` is `28\%`. Only
-spellings change here, never what is said; each rule is one pattern, and takes linear time.
+`normalize`: `and` is a comma, `or` a semicolon, `√3` is `\sqrt{3}`, `28 percent` is `28\%`. Only spellings
+change, never what is said; each rule is one pattern and takes linear time.
+
+`latex_to_plain`: the commonest LaTeX (`\frac{a}{b}`, `\sqrt{a}`, `x^{n}`, `\cdot`, `\pi`, `\sin(x)`) as plain
+notation. A whole LaTeX grammar takes a hundred times as long, so only the rest is left to it.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable
 from typing import Final
-
-# MERGED actors.domains.math.notation: r"""The commonest LaTeX as plain notation, since a whole LaTeX grammar takes a hundred times as long.
-#
-# `\frac{a}{b}`, `\sqrt{a}`, `x^{n}`, `\cdot`, `\pi`, `\sin(x)` and their like; anything else is left to the
-# grammar.
-#
 
 _NEXT_EQUATION: Final = re.compile(r"\n+(?=[ $]*[A-Za-z]\w?\s?=)")
 _DOLLARS: Final = re.compile(r"(?<!\\)\$")

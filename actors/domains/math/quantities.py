@@ -1,14 +1,13 @@
-r"""Quantities: numbers with units, read from `5 cm`, `0.05\text{ m}`, `3\times10^8 m/s` or `9.8 m s^{-2}`.
+r"""Parser of quantities: numbers with units (`0.05\text{ m}`, `9.8 m s^{-2}`, `$5`), and counted nouns.
 
 A small table of its own: the units that answers to word problems come in, each exactly in terms of the SI's.
+Words behind a number either name what is counted (`apples`) or make another number of it (`dozen`).
 """
 
 import re
 from fractions import Fraction
 from functools import cache
 from typing import Final, NamedTuple
-
-# MERGED actors.domains.math.quantities: Words behind a number: those that name what is counted, and those that make another number of it.
 
 MAX_CHARACTERS: Final = 120
 

@@ -1,7 +1,10 @@
-r"""Sets of real numbers: intervals, their unions, and inequalities in one unknown.
+r"""Comparison of relations and of sets of real numbers: intervals, unions, inequalities, equations, chains.
 
 -2 \le x \le 7, x \in [-2, 7], [-2, 7]                    the same set
 x < 1 or x > 3, (-\infty, 1) \cup (3, \infty)             the same set
+2x - y + 1 = 0, y = 2x + 1                                the same equation in two unknowns
+f(2) < f(1) < f(4)                                        the same sides with the same signs
+\sin(a+b) - \sin(a-b) = 2\sin b\cos a                     an identity, whose value is its last side
 """
 
 import re
@@ -17,14 +20,6 @@ from .answer_structure import Relation, flipped, is_list, read_name, split_items
 from .equality import grade_expressions, is_zero
 from .expression_parser import MAX_EXPANDED, expanded_terms, parse_math
 from .fast_path import ParsedAnswer, names_compatible
-
-# MERGED actors.domains.math.relations: r"""Equations and inequalities: the same line, the same set of solutions, the same chain.
-#
-# 2x - y + 1 = 0, y = 2x + 1            the same equation in two unknowns
-# -2 \le x \le 7, [-2, 7]               the same set
-# f(2) < f(1) < f(4)                    the same sides with the same signs
-# \sin(a+b) - \sin(a-b) = 2\sin b\cos a an identity, whose value is its last side
-#
 
 _UNION: Final = re.compile(r"\\cup(?![A-Za-z])")
 _WITHOUT: Final = re.compile(r"\\setminus(?![A-Za-z])")

@@ -1,4 +1,4 @@
-"""Grading that takes algebra: expressions, quantities, lists, sets, equations, and a second opinion.
+"""Symbolic grading path: expressions, quantities, lists, sets and equations compared by computer algebra.
 
 Only for `actors.domains.math.grader`, which runs in killable, memory-limited processes: simplifying
 may take for ever, and neither sympy nor math-verify can be stopped from inside.
@@ -22,14 +22,12 @@ from .answer_structure import (
     same_function,
     split_relation,
 )
-from .equality import MATH_VERIFY_CONFIDENCE, grade_expressions, is_zero, math_verify_accepts
+from .equality import MATH_VERIFY_CONFIDENCE, grade_expressions, math_verify_accepts
 from .expression_parser import Value, parse_math
 from .fast_path import grade_fast, grade_values, names_compatible, parse_answer
 from .notation import latex_to_plain
 from .quantities import Quantity, split_counted, split_quantity
 from .relations import grade_relations, read_set
-
-__all__ = ["grade_math", "is_zero", "read"]
 
 
 def grade_math(reference: str, answer: str, rel_tolerance: float) -> Grade:

@@ -120,6 +120,7 @@ OURS = {
     *VERBS, "all", "everything", "anything", "and", "format", "cache",
     *"as into to under in from within inside force directly direct skip-cache no-cache".split(),  # noqa: SIM905
     *"skip no without bypass it them this that these those".split(),  # noqa: SIM905
+    *"nothing none something whatever".split(),  # noqa: SIM905
 }  # fmt: skip
 
 

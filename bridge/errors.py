@@ -1,4 +1,4 @@
-"""What can go wrong on the way to stored bytes."""
+"""Errors of the data plane."""
 
 from typing import ClassVar
 
@@ -47,10 +47,6 @@ class BridgeError(AgentFactoryError):
 
 class BridgeDown(BridgeError):
     """No bridge answers at any of the endpoints within the time."""
-
-
-class SeparateStores(BadInput):
-    """Several endpoints were named, and each has a store of its own."""
 
 
 class URIResolveError(BadInput):

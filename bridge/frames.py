@@ -60,7 +60,7 @@ LAST_CHUNK = 2
 
 
 class MessageKind(IntEnum):
-    """What a message is."""
+    """Type code of a message."""
 
     HELLO = 1
     PING = 2

@@ -58,7 +58,7 @@ class Welcome(Message):
 
 
 class PutRequest(Message, title="PutWords"):
-    """Of PUT and PUT_OPEN."""
+    """Parameters of PUT and PUT_OPEN."""
 
     tag: str
     name: str
@@ -70,7 +70,7 @@ class PutRequest(Message, title="PutWords"):
 
 
 class GetRequest(Message, title="GetWords"):
-    """Of GET."""
+    """Parameters of GET."""
 
     tag: str
     name: str
@@ -82,14 +82,14 @@ class GetRequest(Message, title="GetWords"):
 
 
 class StatRequest(Message, title="NameWords"):
-    """Of STAT."""
+    """Parameters of STAT."""
 
     tag: str
     name: str
 
 
 class ListRequest(Message, title="ListWords"):
-    """Of LIST."""
+    """Parameters of LIST."""
 
     tag_pattern: str
     name_pattern: str = "*"
@@ -98,7 +98,7 @@ class ListRequest(Message, title="ListWords"):
 
 
 class SearchRequest(Message, title="SearchWords"):
-    """Of SEARCH."""
+    """Parameters of SEARCH."""
 
     tag: str
     words: str
@@ -106,32 +106,32 @@ class SearchRequest(Message, title="SearchWords"):
 
 
 class SearchReply(Message):
-    """What the store's own search found, the best first; None if this store has no search."""
+    """Hits of the store's own search, the best first; None if this store has no search."""
 
     matches: tuple[BlobMatch, ...] | None
 
 
 class DeleteRequest(Message, title="DeleteWords"):
-    """Of DELETE."""
+    """Parameters of DELETE."""
 
     tag: str
     names: tuple[str, ...]
 
 
 class DestroyRequest(Message, title="DestroyWords"):
-    """Of DESTROY."""
+    """Parameters of DESTROY."""
 
     tags: tuple[str, ...]
 
 
 class CountReply(Message):
-    """How many blobs there were."""
+    """Number of blobs affected."""
 
     count: int
 
 
 class CacheRequest(Message, title="CacheWords"):
-    """Of CACHE; the value to store is the body."""
+    """Parameters of CACHE; the value to store is the body."""
 
     word: Literal["get", "get_many", "lengths", "gets", "set", "add", "compare_and_set", "delete", "flush"]
     keys: tuple[str, ...] = Field(default=(), max_length=1000)
@@ -141,7 +141,7 @@ class CacheRequest(Message, title="CacheWords"):
 
 
 class CacheReply(Message):
-    """The answer of a cache word; the values found are the body, one after another."""
+    """Answer of a cache command; the values found are the body, one after another."""
 
     sizes: tuple[int, ...] = ()
     """Of each key's value; -1 where there is none."""
@@ -152,7 +152,7 @@ class CacheReply(Message):
 
 
 class ChunkCredit(Message, title="Credit"):
-    """So many chunks more may be sent."""
+    """Flow-control credit: so many more chunks may be sent."""
 
     chunks: int = Field(ge=1, le=1 << 16)
 
@@ -164,7 +164,7 @@ class KeepAlive(Message):
 
 
 class ServerStatistics(Message):
-    """What a bridge says of itself."""
+    """Statistics of a bridge server."""
 
     pid: int
     uptime_s: float
@@ -190,7 +190,7 @@ class ServerStatistics(Message):
 
 
 class ErrorReply(Message):
-    """Of ERROR."""
+    """Content of ERROR."""
 
     error: str
     """Name of the class."""

@@ -1,4 +1,4 @@
-"""What a cache server can do: memcached's own words, for one key at a time and for many.
+"""The cache backend protocol: memcached's own commands, for one key and for many.
 
 The rules that keep stale bytes out are built on these (see `bridge.cache`), so a backend needs
 no cleverness: only that `add` and `compare_and_set` are atomic, as memcached's are.

@@ -28,7 +28,7 @@ class CachedItem(NamedTuple):
 
 
 class EmbeddedStatistics(NamedTuple):
-    """What it holds, and how it did."""
+    """Contents and counters of an embedded cache."""
 
     items: int
     bytes: int
@@ -59,7 +59,7 @@ class EmbeddedCache:
         return f"<EmbeddedCache {self.name}: {held}>"
 
     def statistics(self) -> EmbeddedStatistics:
-        """What it holds, and how it did."""
+        """Contents and counters of an embedded cache."""
         return EmbeddedStatistics(
             items=len(self._items),
             bytes=self._bytes,

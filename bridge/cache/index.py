@@ -1,4 +1,4 @@
-"""Which blobs may be cached, kept in the cache itself, so that every process knows.
+"""Index of cached blobs, kept in the cache itself and shared by all processes.
 
 The names lie in a fixed number of shards, each one item, read with one round trip a server. A fill
 adds its name unless this process knows that it is there: a name stays when its value goes, and
@@ -43,7 +43,7 @@ class IndexEntry(NamedTuple):
 
 
 class IndexShard:
-    """One of the items. What several tasks add at a time is written at once."""
+    """One shard of the index. Names that several tasks add are written together."""
 
     def __init__(self, route: KeyRoute) -> None:
         self.route = route
@@ -66,25 +66,25 @@ class CacheIndex:
         self._clock = clock
 
     async def add(self, blob: Blob) -> None:
-        """Name it."""
+        """Add a blob's name, written at once."""
         shard = self._enqueue(blob)
         if shard is not None:
             await self._flush_shard(shard)
 
     async def add_later(self, blob: Blob) -> None:
-        """Name it at the next `settle`, or when `FLUSH_AT` names of its shard wait."""
+        """Add a name at the next `flush`, or when `FLUSH_AT` names of its shard wait."""
         shard = self._enqueue(blob)
         if shard is not None and len(shard.waiting) >= FLUSH_AT:
             await self._flush_shard(shard)
 
-    async def settle(self) -> None:
-        """Name what waits for it."""
+    async def flush(self) -> None:
+        """Write all names that wait."""
         if waiting := [shard for shard in self._shards.values() if shard.waiting]:
             await asyncio.gather(*map(self._flush_shard, waiting))
 
-    async def named(self) -> list[Blob]:
+    async def list_names(self) -> list[Blob]:
         """All names, of blobs that are cached and of some that are not any more."""
-        await self.settle()
+        await self.flush()
         named: list[Blob] = []
         for server, keys in self._keys.items():
             if not server.may_read():
@@ -129,7 +129,7 @@ class CacheIndex:
                 self._remember(blobs)
 
     async def _write(self, route: KeyRoute, blobs: set[Blob]) -> bool:
-        """Whether they are there."""
+        """Add the names to a shard by compare-and-set. Returns False if that failed."""
         backend = route.server.backend
         for _ in range(_ATTEMPTS if route.server.may_read() else 0):
             try:
@@ -167,7 +167,7 @@ def _shard_of(blob: Blob) -> int:
 
 
 def _read(item: bytes) -> list[IndexEntry]:
-    """Nothing of what somebody else wrote under our key."""
+    """Decode a shard; foreign content under our key counts as empty."""
     try:
         return [IndexEntry(str(tag), str(name), int(until)) for tag, name, until in json.loads(item or b"[]")]
     except (ValueError, TypeError):

@@ -33,7 +33,7 @@ LEASE_HOLDER = struct.Struct(f"!{HOLDER_ID_BYTES}sI")
 """A writer's name, and the second since the epoch after which nobody need wait for it."""
 MAX_HOLDERS = 16
 MAX_LEASE_BYTES = HEAD + LEASE_HOLDER.size * MAX_HOLDERS
-"""Bytes of the longest mark, longer than a list of parts."""
+"""Bytes of the longest lease, longer than a list of parts."""
 ITEM_SPARE = 512
 """Of an item's limit, for the key, our head, and what the server keeps with an item."""
 PARTS_AT_ONCE = 4
@@ -42,7 +42,7 @@ _LIST = struct.Struct("!4s16sIQ")
 
 
 class PartList(NamedTuple):
-    """Where a large value lies."""
+    """Manifest of a value that was split into parts."""
 
     version: bytes
     parts: int
@@ -71,17 +71,17 @@ def split_value(value: bytes, part_bytes: int) -> tuple[PartList, list[bytes]]:
 
 
 def fill_lease() -> bytes:
-    """A mark like no other."""
+    """A new fill lease, unlike any other."""
     return FILL_LEASE + secrets.token_bytes(16)
 
 
 def write_lease(owners: Iterable[bytes]) -> bytes:
-    """The mark of these writers."""
+    """The write lease of these writers."""
     return WRITE_LEASE + b"".join(owners)
 
 
 def lease_holders(item: bytes) -> list[bytes]:
-    """The writers that a writer's mark names; none if it is something else."""
+    """The writers that a write lease names; none if it is something else."""
     if not item.startswith(WRITE_LEASE):
         return []
     return [item[at : at + LEASE_HOLDER.size] for at in range(HEAD, len(item), LEASE_HOLDER.size)]
@@ -110,7 +110,7 @@ _KEYS_PER_TRIP = 128
 
 
 class ValueCodec:
-    """Cuts what is too large for one item, and puts it together again. Parts lie at their list's home."""
+    """Splits values that are too large for one item, and joins them. Parts lie at their list's home."""
 
     def __init__(self, settings: CacheSettings) -> None:
         self._prefix = settings.key_prefix.encode()
@@ -120,7 +120,7 @@ class ValueCodec:
         self._max_bytes = min(self._max_bytes, settings.max_value_size)
 
     def cacheable(self, value: bytes) -> bool:
-        """Whether a value of this size is cached at all."""
+        """Return whether a value of this size is cached at all."""
         return len(value) <= self._max_bytes
 
     async def pack(self, route: KeyRoute, value: bytes) -> bytes:
@@ -165,7 +165,7 @@ class ValueCodec:
         return value if len(value) == listed.size else None
 
     async def sizes(self, server: CacheServer, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Bytes of the values that are there, whole. Only items that may be marks are read.
+        """Bytes of the values that are there, whole. Only items that may be leases are read.
 
         Raises CacheUnavailable.
         """

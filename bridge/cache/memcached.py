@@ -72,7 +72,7 @@ class ConnectionPool(MemcachePool):
         return await self._wait() or await self._connect()
 
     def release(self, conn: Connection) -> None:
-        """Take it back.
+        """Return a connection to the pool.
 
         aiomcache notes an error on the connection, but not a cancellation: that shows since this is called
         in a `finally`.
@@ -102,7 +102,7 @@ class ConnectionPool(MemcachePool):
         return conn
 
     def _give_on(self, conn: Connection | None) -> None:
-        """To the first in line; None is room for a new one."""
+        """Hand a connection to the first waiter; None is room for a new one."""
         while self._waiters:
             waiter = next(iter(self._waiters))
             del self._waiters[waiter]

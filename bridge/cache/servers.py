@@ -35,7 +35,7 @@ class Rendezvous:
         self._hashes = [blake2b(key=seed, digest_size=8) for seed in seeds]
 
     def home(self, key: bytes) -> int:
-        """Where in `names` the key's home is."""
+        """Index in `names` of the key's home."""
         if len(self._hashes) == 1:
             return 0
         draws = []
@@ -47,7 +47,7 @@ class Rendezvous:
 
 
 class CacheServerStatistics(NamedTuple):
-    """How one server did for this process."""
+    """Counters of one cache server, as this process saw it."""
 
     name: str
     hits: int
@@ -88,17 +88,17 @@ class CacheServer:
 
     @property
     def needs_flush(self) -> bool:
-        """Whether it holds what a write could not invalidate."""
+        """True while the server may hold values that a write could not invalidate."""
         return self._owed > 0
 
     def statistics(self) -> CacheServerStatistics:
-        """How it did."""
+        """Counters so far."""
         return CacheServerStatistics(
             self.backend.name, self.hits, self.misses, self.errors, self.bytes, self._flushes, self.state
         )
 
     def may_read(self) -> bool:
-        """Whether to ask it. When its rest is over, the first who asks is the one who tries."""
+        """Return whether a read may use it. After the back-off, the first reader probes it."""
         if not self.unhealthy:
             return True
         now = self._clock()
@@ -108,30 +108,30 @@ class CacheServer:
         return True
 
     def failed(self, error: CacheUnavailable | None = None) -> None:
-        """An operation found it down, slow or wrong. One that it refused an item to says nothing of that."""
+        """Note a failed operation. A refused item is none."""
         if not isinstance(error, ItemRefused):
             self.unhealthy = True
             self._rests_until = self._clock() + self._retry_s
 
     def answered(self) -> None:
-        """An operation went well."""
+        """Note a successful operation."""
         if not self._owed:
             self.unhealthy = False
 
     def mark_dirty(self) -> None:
-        """A write may have left an old value there."""
+        """Mark the server dirty: a write may have left an old value there."""
         self._owed += 1
         self.failed()
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush(), name=f"flush {self.backend.name}")
 
     async def wait_flushed(self) -> None:
-        """Wait until nothing is owed."""
+        """Wait until every flush is done."""
         while self._flushing is not None:
             await asyncio.wait((self._flushing,))
 
     async def aclose(self) -> None:
-        """Try once more to pay what is owed, then close the connection."""
+        """Try a pending flush once more, then close the connection."""
         if self._flushing is not None:
             flushing = self._flushing
             flushing.cancel()
@@ -141,7 +141,7 @@ class CacheServer:
         await self.backend.aclose()
 
     async def _flush(self) -> None:
-        """Consumes what is owed; a write that fails while a flush is on its way owes another one."""
+        """Flush until clean; a write that fails during a flush asks for another one."""
         try:
             while owed := self._owed:
                 try:
@@ -181,7 +181,7 @@ class CacheServers:
 
 
 class TierStatistics(NamedTuple):
-    """How the tier did for this process."""
+    """Counters of the whole tier, as this process saw it."""
 
     hits: int
     misses: int

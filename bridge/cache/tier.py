@@ -44,14 +44,14 @@ class CachedBlob(NamedTuple):
 class FillLease(NamedTuple):
     """A reader's lease on a key, its own or another reader's, and the token that a fill needs."""
 
-    mark: bytes
+    item: bytes
     token: int
 
 
 class InFlightLoad(NamedTuple):
     """A load in flight, and the lease under which it began."""
 
-    mark: bytes
+    item: bytes
     task: Loading
 
 
@@ -90,17 +90,17 @@ class FillLeases:
         return FillLease(*held) if held is not None and held.value.startswith(FILL_LEASE) else None
 
     async def load(self, route: KeyRoute, lease: FillLease, load: Load) -> bytes | None:
-        """What `load` returns, called by the first who misses under this lease. Raises what it raises."""
+        """Run `load` once for all readers that miss under this lease. Raises what it raises."""
         in_flight = self._in_flight.get(route.key)
-        if in_flight is not None and in_flight.mark == lease.mark:
+        if in_flight is not None and in_flight.item == lease.item:
             self.shared += 1
         else:
-            in_flight = self._in_flight[route.key] = InFlightLoad(lease.mark, self._start(load))
+            in_flight = self._in_flight[route.key] = InFlightLoad(lease.item, self._start(load))
             in_flight.task.add_done_callback(lambda _: self._landed(route.key, in_flight))
         return await asyncio.shield(in_flight.task)
 
     async def load_without_lease(self, route: KeyRoute, load: Load) -> bytes | None:
-        """What `load` returns. Raises what it raises.
+        """Run `load`, shared only by reads that came before it began. Raises what it raises.
 
         Nothing is known of the key, so a load is shared only by those who asked before it began: while one
         is under way, all who come wait for the next. A server that is down does not send every reader of a
@@ -253,7 +253,7 @@ class CacheTier:
         """
         tags, names = _pattern(tag_pattern), _pattern(name_pattern)
         wanted: dict[CacheServer, dict[bytes, Blob]] = {}
-        for tag, name in await self._index.named():
+        for tag, name in await self._index.list_names():
             if names.match(name) and (tag == tag_is if tag_is is not None else tags.match(tag)):
                 route = self._route(tag, name)
                 wanted.setdefault(route.server, {})[route.key] = (tag, name)
@@ -270,7 +270,7 @@ class CacheTier:
         return sorted(found)
 
     def statistics(self) -> TierStatistics:
-        """How it did."""
+        """Counters so far."""
         servers = tuple(server.statistics() for server in self._servers.all)
         return TierStatistics(
             hits=sum(server.hits for server in servers),
@@ -283,9 +283,9 @@ class CacheTier:
             servers=servers,
         )
 
-    async def name_all(self) -> None:
-        """Let everybody find what was written as one of many."""
-        await self._index.settle()
+    async def flush_index(self) -> None:
+        """Flush the index: all processes find what was written as one of many."""
+        await self._index.flush()
 
     async def wait_flushed(self) -> None:
         """Wait until no server has to be flushed."""
@@ -294,7 +294,7 @@ class CacheTier:
 
     async def aclose(self) -> None:
         """Give up what is under way, and close the connections. The servers keep what they hold."""
-        await self._index.settle()
+        await self._index.flush()
         await self._fill_leases.aclose()
         await self._servers.aclose()
 
@@ -368,7 +368,7 @@ class CacheTier:
             self._lost_fills += 1
 
     async def _prune(self, route: KeyRoute) -> bool:
-        """Whether there was a value. If the key changes meanwhile, that came after the pruning."""
+        """Drop a cached value. Returns whether there was one; a concurrent write counts as later."""
         server = route.server
         if not server.may_read():
             return False

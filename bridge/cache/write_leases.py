@@ -14,18 +14,18 @@ from .servers import CacheServer, KeyRoute
 
 T = TypeVar("T")
 RELEASED_S = 1
-"""Life of the mark that a released key is left with."""
+"""Life of the fill lease that a released key is left with."""
 _RENEWALS = 3
-"""How often a claim is renewed in the time that it would live without."""
+"""How often a lease is renewed in the time that it would live without."""
 _ATTEMPTS = 8
-"""To change a mark that other writers change too."""
+"""To change a lease that other writers change too."""
 _FAILURES = 2
 """Of a server, before it is given up: the first may be a connection that has died."""
 
 
 @dataclass
 class WriteLease:
-    """A writer's hold on one key."""
+    """A writer's lease on one key."""
 
     route: KeyRoute
     name: bytes
@@ -36,14 +36,14 @@ class WriteLease:
 
 
 class WriteLeases:
-    """Takes, keeps and settles claims. No error of a cache leaves it."""
+    """Acquires, renews and settles write leases. No error of a cache leaves it."""
 
     def __init__(self, lease_s: int, clock: Callable[[], float] = time.time) -> None:
         self._lease_s = lease_s
         self._clock = clock
 
     async def take(self, slots: Iterable[KeyRoute]) -> list[WriteLease]:
-        """Put a mark on each key, in place of a value, beside the names of other writers.
+        """Acquire a write lease on each key, in place of a value, shared with other writers.
 
         Keys where nothing is take two round trips together; the others three more each.
         """
@@ -56,9 +56,9 @@ class WriteLeases:
         return leases
 
     async def during(self, leases: Sequence[WriteLease], act: Callable[[], Awaitable[T]]) -> T:
-        """Do it, and renew the claims as long as it lasts. Raises what `act` raises.
+        """Run `act`, and renew the leases while it runs. Raises what `act` raises.
 
-        After an error nobody knows whether the store has taken the write, or still will: the claims
+        After an error nobody knows whether the store has taken the write, or still will: the leases
         stay until they expire.
         """
         acting = asyncio.ensure_future(act())
@@ -75,13 +75,13 @@ class WriteLeases:
             raise
 
     def abandon(self, leases: Iterable[WriteLease]) -> None:
-        """Nobody knows what the store has now: leave the marks, until they expire."""
+        """Leave the leases until they expire: it is unknown what the store has now."""
         for lease in leases:
             if not lease.invalidated:
                 lease.route.server.mark_dirty()
 
     async def settle(self, items: Sequence[tuple[WriteLease, bytes]], ttl_s: int) -> list[bool]:
-        """Replace each claim with its item; whether that was done.
+        """Replace each lease with its item. Returns which were replaced.
 
         It is not where other writers were, or where the server is not well. With other writers nobody here
         knows whose bytes the store holds, so nothing is cached: the last one to leave the key releases it.
@@ -99,20 +99,20 @@ class WriteLeases:
         return [lease.route.key in stored for lease, _ in items]
 
     async def release(self, leases: Sequence[WriteLease]) -> None:
-        """Leave the keys to whoever reads them next."""
+        """Give up the leases: the next reader fills the keys."""
         await self.settle([(lease, fill_lease()) for lease in leases], RELEASED_S)
 
     def unmarked(self, route: KeyRoute) -> WriteLease:
-        """A claim on a key that the store has changed already: to be invalidated."""
+        """A lease, not yet on its key, for one that the store has changed already."""
         return WriteLease(route, _new_holder_id())
 
     async def invalidate(self, lease: WriteLease) -> None:
-        """Leave the key with a mark that nobody takes away before it expires."""
+        """Leave the key with a write lease that stays until it expires."""
         lease.invalidated = await self._overwrite(lease)
 
     @contextmanager
     def settling(self, leases: Sequence[WriteLease]) -> Iterator[None]:
-        """The store has the write: whoever is cancelled before all is settled abandons all of them."""
+        """Guard the steps after a store's write: a cancellation in them abandons all leases."""
         try:
             yield
         except asyncio.CancelledError:
@@ -120,37 +120,37 @@ class WriteLeases:
             raise
 
     async def _enter_empty(self, server: CacheServer, leases: Sequence[WriteLease]) -> None:
-        """Put the marks on those keys where nothing is."""
+        """Add leases to those keys where nothing is."""
         if server.needs_flush:
             return
-        marks = {lease.route.key: write_lease([self._owner(lease)]) for lease in leases}
+        items = {lease.route.key: write_lease([self._owner(lease)]) for lease in leases}
         try:
-            added = await server.backend.add_many(marks, self._lease_s)
+            added = await server.backend.add_many(items, self._lease_s)
             for lease in leases:
                 lease.invalidated = lease.route.key in added
-            held = await server.backend.gets_many([key for key in marks if key in added])
+            held = await server.backend.gets_many([key for key in items if key in added])
         except CacheUnavailable:
             server.failed()
             return
         server.answered()
         for lease in leases:
             now = held.get(lease.route.key)
-            if now is not None and now.value == marks[lease.route.key]:
+            if now is not None and now.value == items[lease.route.key]:
                 lease.token = now.token
 
     async def _enter(self, lease: WriteLease) -> bool:
-        """Put the mark beside others, or in place of a value; whether the server has taken it."""
+        """Join other writers' lease, or replace a value. Returns whether the server has taken it."""
         others: list[bytes] = []
 
         def beside_others(held: CasValue | None) -> bytes | None:
             others[:] = self._others(lease, held)
             return write_lease([*others, self._owner(lease)]) if len(others) < MAX_HOLDERS else None
 
-        mark = await self._change(lease.route, beside_others, self._lease_s)
-        if mark is None:
+        item = await self._change(lease.route, beside_others, self._lease_s)
+        if item is None:
             return await self._overwrite(lease)
         if not others:
-            await self._find_token(lease, mark)
+            await self._find_token(lease, item)
         return True
 
     async def _renew(self, lease: WriteLease) -> None:
@@ -163,13 +163,13 @@ class WriteLeases:
             alone = held is not None and held.token == lease.token
             return write_lease([*self._others(lease, held), self._owner(lease)])
 
-        mark = await self._change(lease.route, renewed, self._lease_s)
+        item = await self._change(lease.route, renewed, self._lease_s)
         lease.token = None
-        if mark is not None and alone:
-            await self._find_token(lease, mark)
+        if item is not None and alone:
+            await self._find_token(lease, item)
 
     async def _leave(self, lease: WriteLease) -> bool:
-        """Take the name out of the mark, if it is there."""
+        """Remove the holder from the lease, if it is there."""
 
         def without(held: CasValue | None) -> bytes | None:
             if not _holds(lease, held):
@@ -185,7 +185,7 @@ class WriteLeases:
         edit: Callable[[CasValue | None], bytes | None],
         ttl_s: int,
     ) -> bytes | None:
-        """Put what `edit` makes of what is there in its place; what that was, or None if it was not done."""
+        """Edit an item by compare-and-set. Returns the new item, or None if that was not done."""
         server, failures = route.server, 0
         for _ in range(_ATTEMPTS):
             if server.needs_flush or failures == _FAILURES:
@@ -209,8 +209,10 @@ class WriteLeases:
         return None
 
     async def _overwrite(self, lease: WriteLease) -> bool:
-        """Mark the key whatever is there. If the server does not take it, it owes: nobody here uses it
-        before it is flushed."""
+        """Overwrite the key with a write lease.
+
+        On failure the server is marked dirty and is not read until it has been flushed.
+        """
         server = lease.route.server
         for _ in range(0 if server.needs_flush else _FAILURES):
             try:
@@ -223,20 +225,20 @@ class WriteLeases:
         server.mark_dirty()
         return False
 
-    async def _find_token(self, lease: WriteLease, mark: bytes) -> None:
+    async def _find_token(self, lease: WriteLease, item: bytes) -> None:
         try:
             held = await lease.route.server.backend.gets(lease.route.key)
         except CacheUnavailable:
             lease.route.server.failed()
             return
-        if held is not None and held.value == mark:
+        if held is not None and held.value == item:
             lease.token = held.token
 
     def _owner(self, lease: WriteLease) -> bytes:
         return LEASE_HOLDER.pack(lease.name, int(self._clock()) + self._lease_s)
 
     def _others(self, lease: WriteLease, held: CasValue | None) -> list[bytes]:
-        """The other writers in a mark. One that should be gone by its own clock has as long again: clocks
+        """The other writers in a lease. One that should be gone by its own clock has as long again: clocks
         may differ by `lease_s`."""
         owners = [
             (owner, *LEASE_HOLDER.unpack(owner)) for owner in (lease_holders(held.value) if held else ())
@@ -246,7 +248,7 @@ class WriteLeases:
 
 
 async def _replace(server: CacheServer, held: Mapping[bytes, CasValue], ttl_s: int) -> frozenset[bytes]:
-    """Store values in the place of marks that nobody has changed; the keys where that was done."""
+    """Replace leases that nobody has changed by values. Returns the keys where that was done."""
     if server.needs_flush:
         return frozenset()
     try:

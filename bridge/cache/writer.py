@@ -48,7 +48,7 @@ class CacheWriter:
     ) -> T:
         """Put to the store, then cache the value (None: leave it to the store).
 
-        Of `one_of_many` other processes may find the name only after `name_all`. Raises what `put` raises;
+        Of `one_of_many` other processes may find the name only after `flush_index`. Raises what `put` raises;
         the key stays uncached for `lease_s` then, since nobody knows whether the store has taken it.
         """
         (lease,) = await self._leases.take([self._route((tag, name))])
@@ -63,7 +63,7 @@ class CacheWriter:
         """Put many to the store, then cache those that it took: a few round trips for all of them.
 
         `put` says what came of each, in their order; with its error a blob's key stays uncached for
-        `lease_s`. Other processes may find the names only after `name_all`. Raises what `put` raises.
+        `lease_s`. Other processes may find the names only after `flush_index`. Raises what `put` raises.
         """
         leases = await self._leases.take(self._route(blob) for blob in values)
         outcomes = await self._leases.during(leases, put)

@@ -66,7 +66,7 @@ class BlobStream:
         self.close()
 
     def close(self) -> None:
-        """Want no more of it."""
+        """End the stream early."""
         if self._stream is not None:
             self._dispatcher.end(self._stream)
 
@@ -88,7 +88,7 @@ class BlobStream:
         self._check(digest)
 
     async def _pieces(self) -> AsyncIterator[memoryview]:
-        """All pieces, whatever becomes of the bridge."""
+        """All pieces, resumed on another bridge where one is lost."""
         for attempt in range(ATTEMPTS):
             try:
                 if self._stream is None:  # the rest came with the answer
@@ -110,7 +110,7 @@ class BlobStream:
             )
 
     async def _ask(self, version: str) -> None:
-        """Ask for it from where we are."""
+        """Request the rest from the current offset."""
         words = wire.GetRequest(
             tag=self._tag, name=self._name, credit=self._window, offset=self._offset, version=version
         )
@@ -141,7 +141,7 @@ class BridgeClient:
         return f"<BridgeClient {self._dispatcher if self._pid else 'not open'}>"
 
     async def __aenter__(self) -> "BridgeClient":
-        """Raises BridgeDown if no bridge answers within `connect_timeout_ms`, SeparateStores."""
+        """Raises BridgeDown if none answers within `connect_timeout_ms`, BadInput if their stores differ."""
         secret = os.environ.get(self._settings.client_secret_env, "")
         if self._settings.server_key and not zmq.has("curve"):
             raise BridgeError("`server_key` is set, but this build of pyzmq has no CURVE (libsodium)")
@@ -151,7 +151,7 @@ class BridgeClient:
         self._pid = os.getpid()
         try:
             await self.ping()
-            await self._dispatcher.settle()
+            await self._dispatcher.wait_until_tried()
         except BaseException:
             await self.aclose()
             raise
@@ -222,11 +222,11 @@ class BridgeClient:
         return await asyncio.get_running_loop().run_in_executor(None, b"".join, pieces)
 
     def stream(self, tag: str, name: str) -> BlobStream:
-        """A blob piece by piece: `async with client.stream(tag, name) as blob`."""
+        """Stream a blob: `async with client.stream(tag, name) as blob`."""
         return BlobStream(self._live(), tag, name, self._settings.window_chunks)
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
-        """What is known of a blob; None if there is none."""
+        """Metadata of a blob; None if there is none."""
         answer = await self._ask(MessageKind.STAT, encode_json(wire.StatRequest(tag=tag, name=name)))
         return BlobInfo.model_validate_json(answer.words) if answer.words else None
 
@@ -262,7 +262,7 @@ class BridgeClient:
         return (await self._ask(MessageKind.PING, b"", body)).body
 
     async def statistics(self) -> wire.ServerStatistics:
-        """What the next bridge in turn says of itself."""
+        """Statistics of the next bridge in turn."""
         answer = await self._ask(MessageKind.STATISTICS, b"")
         return wire.ServerStatistics.model_validate_json(answer.words)
 

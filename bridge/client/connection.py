@@ -70,19 +70,19 @@ class CurveKeys:
 
 
 class ConnectionListener(Protocol):
-    """Who hears of what happens."""
+    """Callbacks of a connection."""
 
     def on_message(self, link: "Connection", head: Header, body: Buffer) -> None:
         """A message about a request or a stream."""
 
     def on_tried(self, link: "Connection") -> None:
-        """Nobody listens there, for now."""
+        """A connection attempt failed: nobody listens there, for now."""
 
     def on_up(self, link: "Connection") -> None:
         """Requests can be sent."""
 
     def on_down(self, link: "Connection") -> None:
-        """What was under way is lost; `link.why` says why."""
+        """Everything in flight is lost; `connection.why` says why."""
 
 
 class Connection:
@@ -124,11 +124,11 @@ class Connection:
 
     @property
     def has_room(self) -> bool:
-        """Whether a request can be sent now."""
+        """True if a request can be sent now."""
         return self.welcome is not None and not self._retired and self.in_flight < self.welcome.max_in_flight
 
     def send(self, message: Packet) -> None:
-        """Send a message, with others of this turn of the loop.
+        """Queue a message; it is sent with others of this turn of the loop.
 
         Never waits: credit and `max_in_flight` bound what is queued. To a bridge that was lost nothing is
         sent; whoever waits for the answer hears of the loss.
@@ -140,11 +140,11 @@ class Connection:
             self._schedule()
 
     def retire(self) -> None:
-        """Send no more requests; what is under way goes on until the bridge is gone."""
+        """Stop sending requests; those in flight go on until the bridge is gone."""
         self._retired = True
 
     def lose(self, why: str, retry_s: float = RETRY_S) -> None:
-        """Take it for dead, and connect anew after a while."""
+        """Drop the connection, and reconnect after a while."""
         was_up = self.welcome is not None
         self.close()
         self.why = why
@@ -154,7 +154,7 @@ class Connection:
             self._listener.on_down(self)
 
     def close(self, linger_ms: int = 0) -> None:
-        """Let go of the socket; what was sent and has not left has `linger_ms`."""
+        """Close the socket; queued messages have `linger_ms` to leave."""
         self.welcome = None
         self.in_flight = 0
         if linger_ms and self._socket is not None and self._outbox:
@@ -190,7 +190,7 @@ class Connection:
         self.send(pack_message(MessageKind.HELLO, 0, wire.HelloRequest(client=self._name)))
 
     def _watch(self) -> None:
-        """Hear of a broken connection."""
+        """Read the socket's monitor for lost connections."""
         while self._monitor is not None:
             try:
                 event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
@@ -220,7 +220,7 @@ class Connection:
             send_all(self._socket, outbox)
 
     def _read(self) -> None:
-        """All that has come, or the first `MAX_READS_PER_TURN` of it."""
+        """Handle what has arrived, at most `MAX_READS_PER_TURN` messages."""
         for _ in range(MAX_READS_PER_TURN):
             if not self._read_one():
                 return
@@ -262,11 +262,11 @@ ONE_CREDIT = wire.ChunkCredit(chunks=1).model_dump_json().encode()
 
 
 class ConnectionLost(BridgeDown):
-    """The bridge was lost on the way; another, or the same later, can be asked."""
+    """The connection was lost mid-request; a retry on another bridge, or later, may succeed."""
 
 
 class ReceivedChunk(NamedTuple):
-    """A piece that has come."""
+    """A received piece."""
 
     words: bytes
     data: Buffer
@@ -292,7 +292,7 @@ class ClientStream:
         self._news = asyncio.Event()
 
     def receive(self, head: Header, body: Buffer) -> None:
-        """A message about it."""
+        """Handle a message about this stream."""
         match head.kind:
             case MessageKind.CREDIT:
                 self.credit += decode_json(wire.ChunkCredit, head.words).chunks
@@ -307,7 +307,7 @@ class ClientStream:
         self._news.set()
 
     def fail(self, error: Exception) -> None:
-        """It has come to a bad end."""
+        """Mark the stream as failed with `error`."""
         self.error = error
         self.open = False
         self._news.set()
@@ -333,7 +333,7 @@ class ClientStream:
 
 
 async def upload(stream: ClientStream, pieces: AsyncIterator[memoryview]) -> bytes:
-    """Send all pieces as they are granted; the put's answer."""
+    """Send all pieces as credit allows. Returns the put's answer."""
     async for piece in pieces:
         while not stream.credit:
             await stream.wait_for_message()
@@ -348,7 +348,7 @@ async def upload(stream: ClientStream, pieces: AsyncIterator[memoryview]) -> byt
 
 
 async def download(stream: ClientStream) -> AsyncIterator[memoryview]:
-    """All pieces as they come; each that is taken makes room for another."""
+    """Receive all pieces; each one that is taken grants credit for another."""
     while True:
         while not stream.chunks:
             await stream.wait_for_message()
@@ -370,7 +370,7 @@ async def slices(data: memoryview, size: int) -> AsyncIterator[memoryview]:
 async def rechunk(
     first: bytearray, rest: AsyncIterator[bytes | memoryview], size: int
 ) -> AsyncIterator[memoryview]:
-    """What comes in pieces of any size, in pieces of one size."""
+    """Re-slice a stream of arbitrary pieces into pieces of one size."""
     held = first
     while len(held) >= size:
         yield memoryview(bytes(held[:size]))

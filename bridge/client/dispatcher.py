@@ -20,8 +20,9 @@ from typing import NamedTuple
 import structlog
 
 from ...configs.data import BridgeSettings
+from ...configs.errors import BadInput
 from .. import wire
-from ..errors import BridgeDown, SeparateStores
+from ..errors import BridgeDown
 from ..frames import Buffer, Header, MessageKind, Packet, pack_encoded, pack_message, zmq
 from .connection import ClientStream, Connection, ConnectionLost, CurveKeys
 
@@ -38,7 +39,7 @@ LINGER_MS = 500
 
 
 class Response(NamedTuple):
-    """What came of a request."""
+    """Answer to a request."""
 
     words: bytes
     body: Buffer
@@ -48,7 +49,7 @@ class Response(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request, until it is answered."""
+    """A request in flight or in the queue."""
 
     number: int
     message: Packet
@@ -97,9 +98,9 @@ class Dispatcher:
     def ask(
         self, kind: MessageKind, words: bytes, body: Buffer = b"", repeat: bool = True
     ) -> asyncio.Future[Response]:
-        """Send a request, or put it in line. Fails with BridgeDown, or what the bridge answers."""
+        """Send or queue a request. Fails with BridgeDown, or what the bridge answers."""
         if self._refusal:
-            raise SeparateStores(self._refusal)
+            raise BadInput(self._refusal)
         if self._closed:
             raise BridgeDown("this client is closed")
         number = next(self._numbers)
@@ -114,19 +115,19 @@ class Dispatcher:
             self._start_timer()
         return answer
 
-    async def settle(self) -> None:
+    async def wait_until_tried(self) -> None:
         """Wait until it is known of each endpoint whether a bridge answers, `SETTLE_S` at most.
 
-        Raises SeparateStores, before anything has gone to one store that would be looked for in another.
+        Raises BadInput, before anything has gone to one store that would be looked for in another.
         """
         if len(self._connections) > 1:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._tried.wait(), SETTLE_S)
         if self._refusal:
-            raise SeparateStores(self._refusal)
+            raise BadInput(self._refusal)
 
     def end(self, stream: ClientStream) -> None:
-        """Forget a stream; the bridge is told, if it still knows of it."""
+        """Drop a stream, and abort it at the bridge if that still knows of it."""
         if self._streams.pop(stream.number, None) is None:
             return
         stream.send(MessageKind.ABORT)
@@ -134,7 +135,7 @@ class Dispatcher:
         self._made_room(stream.connection)
 
     def close(self) -> None:
-        """Fail all that is under way, and let go of the sockets."""
+        """Fail all requests in flight, and close the sockets."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -156,7 +157,7 @@ class Dispatcher:
     # what links tell
 
     def on_message(self, connection: Connection, head: Header, body: Buffer) -> None:
-        """An answer, or a message about a stream."""
+        """Handle an answer, or a message about a stream."""
         request = self._requests.get(head.correlation)
         if request is None:
             stream = self._streams.get(head.correlation)
@@ -175,12 +176,12 @@ class Dispatcher:
             self._opened(request, connection, head, body)
 
     def on_tried(self, connection: Connection) -> None:
-        """It is known whether an endpoint answers."""
+        """Note that an endpoint has been tried once."""
         if all(each.tried for each in self._connections):
             self._tried.set()
 
     def on_up(self, connection: Connection) -> None:
-        """An endpoint answers. Only those of one store are spoken to."""
+        """Handle a bridge that came up. Only bridges of one store are used."""
         assert connection.welcome is not None
         store_id = connection.welcome.store_id
         if self.store_id not in ("", store_id):
@@ -193,7 +194,7 @@ class Dispatcher:
         self._send_line()
 
     def _tell_apart(self, connection: Connection) -> None:
-        """A bridge of another store answers; of several, nobody can tell which is meant."""
+        """Handle a bridge of another store: with several endpoints, it is unclear which is meant."""
         if len(self._connections) == 1:
             connection.lose("a bridge of another store answers there", OTHER_STORE_S)
             return
@@ -204,11 +205,11 @@ class Dispatcher:
         )
         for each in self._connections:
             each.close()
-        self._fail_all(SeparateStores(self._refusal))
+        self._fail_all(BadInput(self._refusal))
         self._tried.set()
 
     def on_down(self, connection: Connection) -> None:
-        """An endpoint is lost, with all that was under way there."""
+        """Handle a lost bridge: retry what is idempotent, fail the rest."""
         lost = [request for request in self._requests.values() if request.connection is connection]
         for request in reversed(lost):
             request.connection = None
@@ -230,7 +231,7 @@ class Dispatcher:
     # decisions
 
     def _send(self, request: PendingRequest) -> bool:
-        """Send to the next endpoint that is up and has room; whether there is one."""
+        """Send to the next endpoint (round robin) that is up and has room. Returns whether one had."""
         for _ in range(len(self._connections)):
             self._turn = (self._turn + 1) % len(self._connections)
             connection = self._connections[self._turn]
@@ -260,7 +261,7 @@ class Dispatcher:
             self._send_line()
 
     def _opened(self, request: PendingRequest, connection: Connection, head: Header, body: Buffer) -> None:
-        """The first message of a stream."""
+        """Handle the first message of a stream."""
         del self._requests[request.number]
         stream = ClientStream(request.number, connection, self._request_s)
         stream.receive(head, body)
@@ -286,7 +287,7 @@ class Dispatcher:
             _fail(request, error)
 
     def _again(self, request: PendingRequest) -> None:
-        """Nothing was done of it: ask once more, unless its time is over."""
+        """Retry a request of which nothing was done, unless its deadline has passed."""
         if request.number in self._requests and request.connection is None:
             self._waiting.append(request)
             self._send_line()
@@ -307,7 +308,7 @@ class Dispatcher:
             self._start_timer()
 
     def _expire(self, now: float) -> None:
-        """Requests whose time is over. An endpoint that has said nothing all the while is lost."""
+        """Fail requests past their deadline. An endpoint that was silent all the while is lost."""
         late: list[PendingRequest] = []
         for request in self._requests.values():
             if request.deadline > now:
@@ -329,7 +330,7 @@ class Dispatcher:
             connection.lose(f"no answer within {self._request_s:g} s")
 
     def _expire_line(self, now: float) -> None:
-        """While no endpoint has ever been up, nobody waits longer than for a connection.
+        """While no endpoint has ever been up, fail queued requests after the connect timeout.
 
         One that was up and went away is being started again, which takes a busy machine long: for that a
         request waits its whole time.
@@ -347,7 +348,7 @@ class Dispatcher:
         return BridgeDown(f"no bridge answers within {limit_s:g} s ({reasons})")
 
     def _keep_alive(self, now: float) -> None:
-        """Tell each bridge which streams are still wanted, several times in a lease."""
+        """Send keep-alives for open streams, several times in a lease."""
         for connection in self._connections:
             if connection.welcome is None or now - self._kept_alive_at < connection.welcome.lease_s / 4:
                 continue

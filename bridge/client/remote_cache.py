@@ -79,7 +79,7 @@ class RemoteCache:
         await self._ask(CacheRequest(word="flush"))
 
     async def aclose(self) -> None:
-        """Nothing: the client is its owner's."""
+        """No-op: the client belongs to its owner."""
 
     async def _found(self, words: CacheRequest) -> list[bytes | None]:
         answer, body = await self._ask(words)

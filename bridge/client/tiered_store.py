@@ -26,7 +26,7 @@ CLIENT_ERRORS = (BadInput, NoSuchBlob)
 
 
 class BlobSink(Protocol):
-    """Where blobs go: what putting them asks of the bridge's client."""
+    """The part of the bridge's client that putting blobs needs."""
 
     async def put(
         self,
@@ -41,7 +41,7 @@ class BlobSink(Protocol):
         """The bytes of a blob, in pieces. Raises NoSuchBlob."""
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
-        """What is known of a blob; None if there is none."""
+        """Metadata of a blob; None if there is none."""
 
     async def list(
         self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
@@ -50,19 +50,19 @@ class BlobSink(Protocol):
 
 
 class IngestSink(BlobSink, Protocol):
-    """Where what is ingested goes."""
+    """The destination of an ingestion."""
 
     async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
         """Store small blobs of different names; what came of each, in their order."""
 
-    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
-        """A value that the store has already, by its digest, is wanted again."""
+    async def touch(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+        """Refresh a value that the store has already, known by its digest."""
 
     async def delete(self, tag: str, names: Sequence[str]) -> int:
         """Remove blobs for good; how many there were."""
 
-    async def settle(self) -> None:
-        """All that was put can be found. Called at the end, however it ends."""
+    async def flush_index(self) -> None:
+        """Flush the cache's index, so that all that was put can be found. Called at the end, in any case."""
 
 
 class BlobStore(BlobSink, Protocol):
@@ -116,8 +116,8 @@ class BlobCache(Protocol):
     ) -> Sequence[T | AgentFactoryError]:
         """Put many, each as one of many, then cache the values of those that the store took."""
 
-    async def name_all(self) -> None:
-        """Let everybody find by `query` what was written as one of many."""
+    async def flush_index(self) -> None:
+        """Flush the index: all processes find by `query` what was written as one of many."""
 
     async def delete_through(
         self, blobs: Iterable[Blob], delete: Callable[[], Awaitable[Iterable[Blob]]]
@@ -143,9 +143,9 @@ OpenTieredStore = Callable[[DataSettings], AbstractAsyncContextManager[TieredSto
 
 
 class WriteThroughStore:
-    """The store, with everything that is put cached on the way, unless it comes as a stream.
+    """Write-through: every put goes to the store and then to the cache, unless it is a stream.
 
-    What was put is found by a query of the cache once `settle` has returned.
+    What was put is found by a query of the cache once `flush_index` has returned.
     """
 
     def __init__(self, tiers: TieredStore) -> None:
@@ -154,7 +154,7 @@ class WriteThroughStore:
         self.stat = self._store.stat
         self.list = self._store.list
         self.stream = self._store.stream
-        self.settle = self._cache.name_all
+        self.flush_index = self._cache.flush_index
 
     async def put(
         self,
@@ -173,7 +173,7 @@ class WriteThroughStore:
         values = {(tag, blob.name): blob.data for blob in blobs}
         return await self._cache.write_many_through(values, partial(self._store.put_many, tag, blobs))
 
-    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+    async def touch(self, tag: str, name: str, data: bytes, sha256: str) -> None:
         """Cache a value that the store has already, if the cache has forgotten it."""
         store, cache = self._store, self._cache
 

@@ -51,7 +51,7 @@ class BadContent(BadInput):
 
 
 def is_table_name(name: str) -> bool:
-    """Whether `arrow` converts what has this name."""
+    """Return whether `arrow` converts a blob of this name."""
     return content_type_of(name) in _CONVERTERS
 
 
@@ -188,7 +188,7 @@ class LazyTempDir:
 
 
 def is_table(blob: PendingBlob) -> bool:
-    """Whether `arrow` converts it: a table by its name, and not an array that is only called like one."""
+    """Return whether `arrow` converts it: a table by name, and not an array."""
     return not blob.meta.dtype and blob.meta.content_type != ARROW_FILE and is_table_name(blob.name)
 
 

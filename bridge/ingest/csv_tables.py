@@ -33,7 +33,7 @@ class _Candidate(NamedTuple):
     write: Callable[[pa.Array], pa.Array]
 
     def writes_again(self, texts: pa.StringArray) -> bool:
-        """Whether values of this type give back the texts."""
+        """Return whether values of this type write the same texts again."""
         # A cast that fails costs as much as one that does not: the first rows refute most.
         return self._fits(texts.slice(0, _FIRST_ROWS)) and self._fits(texts)
 
@@ -82,7 +82,7 @@ _CANDIDATES: Final = (
 
 
 class _Column:
-    """What a column may be, by the rows that were seen."""
+    """Type inference for one column, from the rows seen so far."""
 
     def __init__(self) -> None:
         self._candidates: list[_Candidate] = []

@@ -1,4 +1,4 @@
-"""Putting many blobs: a bounded number at once, each whole or not at all, and what failed is said.
+"""Ingestion of many blobs: bounded concurrency, each stored whole or not at all, failures reported.
 
 Two passes. The first makes of every blob what is to be stored (tables become Arrow files in a temporary
 folder, text is checked) and stores nothing, so a broken file among thousands leaves no trace. The second
@@ -82,7 +82,7 @@ class Ingest:
                 await self._spread(_batches(ready), lambda batch: self._put_batch(call, batch))
             finally:
                 with anyio.CancelScope(shield=True):
-                    await self._sink.settle()
+                    await self._sink.flush_index()
             report = call.report()
             await self._drop_originals(tag, ready, {*report.stored, *report.unchanged})
         return report
@@ -90,7 +90,7 @@ class Ingest:
     async def _prepare(
         self, blobs: Sequence[PendingBlob], form: Format, folder: LazyTempDir
     ) -> list[PendingBlob]:
-        """What is to be stored, in the same order. Nothing is stored yet."""
+        """Convert and check all blobs, in the same order. Nothing is stored yet."""
         ready = {blob.name: with_content_type(blob, form) for blob in blobs}
         if form == "text":
 
@@ -160,7 +160,7 @@ class Ingest:
         return replace(blob, source=temporary_source(path, blob.uri))
 
     async def _present(self, tag: str, blobs: Sequence[PendingBlob]) -> dict[str, BlobInfo]:
-        """What the store has of these, by name."""
+        """Look up which of these the store has, by name."""
         wanted = {blob.name for blob in blobs}
         found: dict[str, BlobInfo] = {}
         if len(wanted) < LOOKUPS:
@@ -228,7 +228,7 @@ class Ingest:
         if have is not None and _may_be_same(have, blob) and have.sha256 == await _digest(blob, data):
             call.advance(blob.source.size)
             if data is not None:
-                await self._sink.keep(call.tag, blob.name, data, have.sha256)
+                await self._sink.touch(call.tag, blob.name, data, have.sha256)
             call.unchanged(blob)
             return
         if data is None:

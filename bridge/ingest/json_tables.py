@@ -49,7 +49,7 @@ _POINTED = 64
 
 @dataclass(slots=True)
 class _Shape:
-    """What is common to values that stand in one place."""
+    """Type inference for the values at one path."""
 
     path: str
     depth: int = 0
@@ -99,7 +99,7 @@ class _Shape:
 
     @property
     def typed(self) -> bool:
-        """Whether an Arrow type gives all values back."""
+        """True if an Arrow type gives all values back."""
         if self.broken or (self.kind == "number" and self._number_type() is None):
             return False
         parts = [*(self.members or {}).values(), *([self.items] if self.items else [])]
@@ -144,7 +144,7 @@ class _Column:
         self.shape.see(value)
 
     def is_json(self, rows: int) -> bool:
-        """Whether it holds JSON text, of a table of so many rows."""
+        """Return whether it holds JSON text, in a table of so many rows."""
         return not self.shape.typed or bool(self.nulls and self.rows < rows)
 
     def arrow_field(self, name: str, rows: int) -> pa.Field:
@@ -280,7 +280,7 @@ def _marks_of(value: JsonValue) -> int:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it can be written: no lone surrogates."""
+    """Return whether it can be encoded: no lone surrogates."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of many blobs that are being put."""
+"""Progress and report of one ingestion."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from .sources import PendingBlob
 
 
 class IngestProgress(NamedTuple):
-    """How far it is. Bytes are those of the sources."""
+    """Progress of an ingestion. Bytes are those of the sources."""
 
     blobs: int
     blobs_total: int
@@ -23,7 +23,7 @@ IngestProgressCallback = Callable[[IngestProgress], None]
 
 
 class IngestTracker:
-    """Counts each blob once, as stored, unchanged or failed."""
+    """Tracks an ingestion: each blob counts once, as stored, unchanged or failed."""
 
     def __init__(
         self,
@@ -45,24 +45,24 @@ class IngestTracker:
         self._bytes_total = sum(blob.source.size for blob in blobs)
 
     def stored(self, blob: PendingBlob, info: BlobInfo) -> None:
-        """It was sent, and is there for good."""
+        """Count a blob that was sent and is durable."""
         self._stored[blob.name] = info.size
         self.advance(0)
 
     def unchanged(self, blob: PendingBlob) -> None:
-        """It was there already."""
+        """Count a blob that the store had already."""
         self._unchanged.add(blob.name)
         self.advance(0)
 
     def failed(self, blob: PendingBlob, error: AgentFactoryError) -> None:
-        """It was not stored; after some errors nothing more is to be tried."""
+        """Count a blob that failed; some errors stop the whole ingestion."""
         self._failed[blob.name] = str(error)
         if isinstance(error, BridgeDown | StoreFull):
             self.stopped = self.stopped or str(error)  # thousands of others would wait for the same
         self.advance(0)
 
     def advance(self, count: int) -> None:
-        """So many bytes more are done."""
+        """Advance by so many bytes, and report progress."""
         self._bytes += count
         if self._watch is not None:
             done = len(self._stored) + len(self._unchanged) + len(self._failed)

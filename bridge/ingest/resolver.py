@@ -1,4 +1,4 @@
-"""From URIs to blobs to be.
+"""Resolution of URIs to pending blobs.
 
 Invariant: whoever has a list from here knows that each URI names something that is there, may be
 read, and that no two blobs share a name. Nothing has been read of what files hold, but what HDF5 needs.
@@ -22,10 +22,10 @@ from .uri import Uri, parse_uri, printable_uri
 
 
 class BlobStat(Protocol):
-    """What `mem::` asks of the store."""
+    """The part of the store that `mem::` URIs need."""
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
-        """What is known of a blob; None if there is none."""
+        """Metadata of a blob; None if there is none."""
 
 
 class UriResolver:

@@ -1,4 +1,4 @@
-"""Where the bytes of a blob to be come from. All of it blocks: threads read.
+"""Byte sources of blobs to be stored. All of it blocks: threads read.
 
 Invariant: a source yields the bytes that it was checked on, all of them, or raises SourceChanged;
 so what is read to its end is never torn.
@@ -20,7 +20,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class SourceChanged(BadInput):
-    """What is read is not what was checked: a file has changed, was replaced, or is gone."""
+    """A source changed between check and read: written to, replaced, or deleted."""
 
 
 class Source(Protocol):
@@ -35,7 +35,7 @@ class Source(Protocol):
 
 
 class FileIdentity(NamedTuple):
-    """What tells whether a file is still the one that was checked, as it was."""
+    """Identity and state of a file, to detect changes."""
 
     device: int
     inode: int
@@ -48,7 +48,7 @@ class FileIdentity(NamedTuple):
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def difference(self, now: "FileIdentity") -> str:
-        """What has happened to a file that was this and is `now`."""
+        """Describe the change from this to `now`."""
         if (now.device, now.inode) != (self.device, self.inode):
             return "another file has taken its place"
         if now.size != self.size:
@@ -148,7 +148,7 @@ class StoredSource:
 
 @dataclass(frozen=True, slots=True)
 class PendingBlob:
-    """A blob to be."""
+    """A blob that is to be stored."""
 
     name: str
     meta: BlobMeta
@@ -158,7 +158,7 @@ class PendingBlob:
 
     @property
     def uri(self) -> str:
-        """Where it comes from."""
+        """URI of its source."""
         return self.meta.source
 
 

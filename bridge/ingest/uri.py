@@ -1,4 +1,4 @@
-"""How a URI is written: `scheme::rest`, and for text that is given a name `string:name::text`."""
+"""URI syntax: `scheme::rest`, and for named text `string:name::text`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ def printable_uri(text: str) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8; a file name that is not UTF-8 comes as text that cannot."""
+    """Return whether it is UTF-8; file names that are not come as text with lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

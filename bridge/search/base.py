@@ -1,4 +1,4 @@
-"""What retrieval needs of others, and what its halves have in common."""
+"""Protocols and types shared by indexing and search."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -14,7 +14,7 @@ def index_tag(tag: str) -> str:
 
 
 class Blobs(Protocol):
-    """Where texts lie, and the indexes made of them. The bridge's client is one."""
+    """The blob store that holds texts and their indexes; the bridge's client is one."""
 
     async def put(self, tag: str, name: str, data: bytes, meta: BlobMeta | None = None) -> BlobInfo:
         """Store a blob. Once this returns, it is there for good."""
@@ -23,7 +23,7 @@ class Blobs(Protocol):
         """The bytes of a blob. Raises NoSuchBlob."""
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
-        """What is known of a blob; None if there is none."""
+        """Metadata of a blob; None if there is none."""
 
     async def list(
         self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
@@ -38,7 +38,7 @@ class Blobs(Protocol):
 
 
 class IndexProgress(NamedTuple):
-    """How far making an index is."""
+    """Progress of an index update."""
 
     texts: int
     texts_total: int

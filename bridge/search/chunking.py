@@ -1,4 +1,4 @@
-"""Cuts a text into passages of a bounded length, at the borders that its author set.
+"""Chunking of a text into passages of bounded length, at the borders that its author set.
 
 A passage ends before a heading if there is one in reach, else at the end of a paragraph, of a sentence,
 of a line, of a word, and only then in the midst of one.
@@ -80,7 +80,7 @@ def _headings(text: str) -> Iterator[_Heading]:
 
 
 def _end(text: str, at: int, size: int, places: list[int]) -> int:
-    """Where the passage that begins at `at` ends."""
+    """End of the passage that begins at `at`."""
     limit = at + size
     next_heading = bisect_left(places, at + max(1, size // 3))
     if next_heading < len(places) and places[next_heading] <= limit:
@@ -95,7 +95,7 @@ def _end(text: str, at: int, size: int, places: list[int]) -> int:
 
 
 def _resume(text: str, end: int, overlap: int) -> int:
-    """Where the next passage begins: at a sentence or a line of the last `overlap` characters."""
+    """Start of the next passage: at a sentence or a line of the last `overlap` characters."""
     for border in (_SENTENCE, _LINE, _SPACE):
         found = border.search(text, end - overlap, end)
         if found and found.end() <= end:

@@ -136,7 +136,7 @@ def local_embedder(wanted: str) -> Embedder:
 
 
 def choose_embedder(wanted: str) -> str:
-    """Which embedder this is: `auto` stands for the best that is on this machine. Loads nothing."""
+    """Resolve `auto` to the best embedder on this machine. Loads nothing."""
     if wanted != AUTO:
         return wanted
     able = importlib.util.find_spec("sentence_transformers") is not None

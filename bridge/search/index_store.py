@@ -44,7 +44,7 @@ class IndexedBlob(Message):
 
 
 class IndexPart(Message):
-    """Which blobs count in a part."""
+    """Manifest entry of one part: the blobs that are live in it."""
 
     name: str
     blobs: tuple[IndexedBlob, ...]
@@ -58,7 +58,7 @@ class IndexPart(Message):
 
 
 class IndexConfig(Message):
-    """How passages were made. Those of another recipe cannot be searched together."""
+    """Chunking and embedding parameters. Passages made with others cannot be searched together."""
 
     format: int = FORMAT
     embedder: str
@@ -68,7 +68,7 @@ class IndexConfig(Message):
 
 
 class IndexManifest(Message):
-    """What an index covers."""
+    """Manifest of an index: its parts, and the blobs that it skips."""
 
     recipe: IndexConfig
     parts: tuple[IndexPart, ...] = ()
@@ -77,7 +77,7 @@ class IndexManifest(Message):
 
 
 class IndexSegment(NamedTuple):
-    """What is in a part."""
+    """Rows and vectors of one part."""
 
     rows: list[PassageRow]
     vectors: Vectors

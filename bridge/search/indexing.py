@@ -54,7 +54,7 @@ _MARKDOWN: Final = (".md", ".markdown", ".mdown")
 
 
 class IndexDiff(NamedTuple):
-    """What there is to do."""
+    """Difference between an index and the store."""
 
     texts: tuple[BlobInfo, ...]
     """New or changed: to be read and embedded."""
@@ -65,13 +65,13 @@ class IndexDiff(NamedTuple):
     too_large: tuple[IndexedBlob, ...]
 
     def is_needed(self, manifest: IndexManifest) -> bool:
-        """Whether the manifest says anything else."""
+        """Return whether the manifest has to change."""
         skipped = (manifest.not_text, manifest.too_large)
         return bool(self.texts or self.removed or (self.not_text, self.too_large) != skipped)
 
 
 def diff_index(manifest: IndexManifest, infos: Sequence[BlobInfo], max_bytes: int) -> IndexDiff:
-    """How to get from what the manifest covers to the blobs that are there."""
+    """Compare the manifest with the blobs that are stored."""
     texts = [info for info in infos if is_text(info)]
     fitting = {info.name: info for info in texts if info.size <= max_bytes}
     covered = {blob.name: blob.version for part in manifest.parts for blob in part.blobs}
@@ -84,7 +84,7 @@ def diff_index(manifest: IndexManifest, infos: Sequence[BlobInfo], max_bytes: in
 
 
 def is_text(info: BlobInfo) -> bool:
-    """Whether its content type says that it is text."""
+    """Return whether its content type is text."""
     kind = info.meta.content_type.partition(";")[0].strip().lower()
     family, _, name = kind.partition("/")
     return family == "text" or (
@@ -118,7 +118,7 @@ def without(parts: Iterable[IndexPart], gone: Collection[str]) -> tuple[IndexPar
 
 
 def config_changes(was: IndexConfig, wanted: IndexConfig) -> str:
-    """What of two recipes is not the same, in words."""
+    """Describe the differences between two configurations."""
     old, new = was.model_dump(), wanted.model_dump()
     changes = (f"{key} was {old[key]!r} and is {new[key]!r}" for key in old if old[key] != new[key])
     return ", ".join(changes)
@@ -228,7 +228,7 @@ class Indexer:
             )
 
     async def _open(self, store: IndexStore, tag: str) -> tuple[LoadedIndex, frozenset[str]]:
-        """What the store has; else an empty index, and the names of what is of no use there."""
+        """Load the stored index; else an empty one, and the names of unusable files."""
         useless: frozenset[str] = frozenset()
         try:
             manifest = await store.read_manifest()

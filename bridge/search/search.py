@@ -1,4 +1,4 @@
-"""Finds passages in the texts of a tag: `await PassageSearch(blobs, settings).search("docs", "which port?")`.
+"""Passage search in the texts of a tag: `await PassageSearch(blobs, settings).search("docs", "which port?")`.
 
 Invariants:
   - an index is brought up to date by one task at a time; a search meanwhile takes the one that there is,
@@ -67,7 +67,7 @@ class PassageSearch:
         return tuple(_passage(tag, table.rows[hit.row], hit.score) for hit in hits)
 
     async def _whole_blobs(self, tag: str, question: str) -> dict[str, float]:
-        """How well whole blobs fit, by the store's own search; nothing where the store has none."""
+        """Scores of whole blobs by the store's own search; empty where it has none."""
         if self._settings.lexical == "own":
             return {}
         found = await self._blobs.search(tag, question, RANKED_BLOBS)

@@ -36,7 +36,7 @@ class PassageRow(NamedTuple):
 
     @property
     def indexed(self) -> str:
-        """What is embedded and counted: the passage under the name and the headings that it stands under."""
+        """Text that is embedded and indexed: the passage, its blob's name, its headings."""
         return f"{_NAME_PARTS.sub(' ', self.blob)}: {self.heading}\n{self.text}"
 
 

@@ -1,4 +1,4 @@
-"""Answers the requests of our own dialect (`bridge.wire`)."""
+"""Handlers of the binary dialect (`bridge.wire`)."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ class SmallBlob(NamedTuple):
 
 
 class BinaryApi:
-    """Takes messages of our dialect; each becomes a ticket, or moves a stream on."""
+    """Handles binary messages; each becomes a pending reply, or advances a stream."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class BinaryApi:
             DownloadStream(reply, self._config, found, get.offset, get.credit)
         except BadFrames as error:
             reply.fail(error)
-            self._config.executors.executor().submit(StoreJob(found.close, _nothing, self._sessions.note))
+            self._config.executors.new_executor().submit(StoreJob(found.close, _nothing, self._sessions.note))
 
     def _stat(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
         stat = decode_json(wire.StatRequest, words)
@@ -181,7 +181,7 @@ class BinaryApi:
     def _list(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
         asked = decode_json(wire.ListRequest, words)
         work = partial(self._store.list, asked.tag_pattern, asked.name_pattern, asked.after, asked.limit)
-        self._config.executors.executor().submit(StoreJob(work, reply.answer, reply.fail))
+        self._config.executors.new_executor().submit(StoreJob(work, reply.answer, reply.fail))
 
     def _search(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
         asked = decode_json(wire.SearchRequest, words)
@@ -190,7 +190,7 @@ class BinaryApi:
             reply.answer(wire.SearchReply(matches=None if found is None else tuple(found)))
 
         work = partial(self._store.search, asked.tag, asked.words, asked.k)
-        self._config.executors.executor().submit(StoreJob(work, done, reply.fail))
+        self._config.executors.new_executor().submit(StoreJob(work, done, reply.fail))
 
     def _delete(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
         asked = decode_json(wire.DeleteRequest, words)
@@ -199,12 +199,14 @@ class BinaryApi:
         if len(asked.names) == 1:
             self._config.executors.write((asked.tag, asked.names[0]), job)
         else:
-            self._config.executors.executor().submit(job)
+            self._config.executors.new_executor().submit(job)
 
     def _destroy(self, reply: PendingReply, words: bytes, _: Buffer) -> None:
         asked = decode_json(wire.DestroyRequest, words)
         work = partial(self._store.destroy, asked.tags)
-        self._config.executors.executor().submit(StoreJob(work, partial(_answer_count, reply), reply.fail))
+        self._config.executors.new_executor().submit(
+            StoreJob(work, partial(_answer_count, reply), reply.fail)
+        )
 
     def _cache_word(self, reply: PendingReply, words: bytes, body: Buffer) -> None:
         asked = decode_json(wire.CacheRequest, words)
@@ -280,7 +282,7 @@ def read_value(store: Store, tag: str, name: str, version: str, offset: int) -> 
 
 
 def _nothing(_: None) -> None:
-    """Nobody waits for it."""
+    """Discard the result."""
 
 
 def _answer_count(reply: PendingReply, count: int) -> None:

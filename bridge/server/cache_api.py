@@ -1,4 +1,4 @@
-"""The cache's words, for processes that have no cache of their own."""
+"""Cache commands over the wire, for processes that have no cache of their own."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from .sessions import PendingReply
 async def reply_from_cache(
     cache: CacheBackend, reply: PendingReply, asked: CacheRequest, value: bytes
 ) -> None:
-    """Ask the cache, and answer."""
+    """Run a cache command, and answer."""
     try:
         answer, found = await _ask(cache, asked, value)
     except ItemRefused as error:

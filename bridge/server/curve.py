@@ -1,4 +1,4 @@
-"""CURVE: who may connect, and proof to clients that it is the right server.
+"""CURVE security: client authentication, and proof to clients that it is the right server.
 
 Without keys the bridge listens on the loopback only: whoever reaches it may read and destroy all.
 Secrets are read from a file that only its owner can read, or from the environment; they are never logged.
@@ -57,7 +57,7 @@ def configure_curve(
     secret: bytes,
     allowed: tuple[str, ...],
 ) -> AsyncioAuthenticator:
-    """Make a socket, before it is bound, take known clients only. Raises BadInput."""
+    """Configure CURVE on a socket before it is bound. Raises BadInput."""
     if not zmq.has("curve"):
         raise BadInput("this build of pyzmq has no CURVE (libsodium): install one that has")
     authenticator = AsyncioAuthenticator(context)
@@ -79,5 +79,5 @@ class _KnownClients:
         self._keys = frozenset(key.encode() for key in keys)
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Whether this public key (Z85) is one of them."""
+        """Return whether this public key (Z85) is allowed."""
         return key in self._keys

@@ -1,4 +1,4 @@
-"""Answers the requests of the JSON dialect (`bridge.server.json_protocol`).
+"""Handlers of the JSON dialect (`bridge.server.json_protocol`).
 
 A client of this dialect gives no credit, so a large answer is reserved in the budget until ZeroMQ has let
 go of its bytes; who does not read them keeps others from large JSON answers, but not the server's memory
@@ -38,7 +38,7 @@ SENT_S = 0.01
 
 
 class BundleResult(NamedTuple):
-    """What `context_bundle` did."""
+    """Result of `context_bundle`."""
 
     tag: str
     stored: int
@@ -64,7 +64,7 @@ class PendingJsonReply:
 
 
 class JsonApi:
-    """Takes JSON requests."""
+    """Handles JSON requests."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class JsonApi:
             case QueryParams():
                 work = partial(find, self._store, params.tag_pattern, params.blob_pattern)
                 done = partial(self._matched, pending)
-                self._executors.executor().submit(StoreJob(work, done, failed))
+                self._executors.new_executor().submit(StoreJob(work, done, failed))
             case RetrieveParams():
                 self._retrieve(pending, params)
             case DestroyParams() if self._destroy_tags is not None:
@@ -143,7 +143,7 @@ class JsonApi:
                 self._do(pending, self._destroy(pending, params, destroying))
             case DestroyParams():
                 destroy = partial(self._store.destroy, params.all_tags)
-                self._executors.executor().submit(
+                self._executors.new_executor().submit(
                     StoreJob(destroy, partial(self._destroyed, pending, params), failed)
                 )
 
@@ -197,7 +197,7 @@ class JsonApi:
 
         def read() -> None:
             pending.reserved = needed
-            self._executors.executor().submit(job)
+            self._executors.new_executor().submit(job)
 
         if self._budget.try_acquire(needed):
             read()

@@ -42,11 +42,11 @@ class _Params(BaseModel):
 
 
 class PingParams(_Params):
-    """Is anybody there?"""
+    """Parameters of `ping`: none."""
 
 
 class BundleParams(_Params):
-    """Read what URIs name, and store it under a tag."""
+    """Parameters of `context_bundle`."""
 
     src: str | tuple[str, ...]
     dst: str
@@ -59,21 +59,21 @@ class BundleParams(_Params):
 
 
 class QueryParams(_Params):
-    """Which blobs are there?"""
+    """Parameters of `context_query`."""
 
     tag_pattern: str = "*"
     blob_pattern: str = "*"
 
 
 class RetrieveParams(_Params):
-    """The bytes of one blob."""
+    """Parameters of `context_retrieve`."""
 
     tag: str
     blob_name: str
 
 
 class DestroyParams(_Params):
-    """Remove tags for good."""
+    """Parameters of `context_destroy`."""
 
     tags: str | tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""How many bytes of values may be on their way through the server at a time.
+"""Memory budget for values in flight through the server.
 
 Invariant: what is reserved never exceeds the total; who has to wait is served in the order of coming.
 A stream waits for its first chunk only: more than one is given while half of the total is free
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class MemoryBudget:
-    """Bytes to share out."""
+    """A budget of bytes with a FIFO wait queue."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -21,23 +21,23 @@ class MemoryBudget:
         return f"<MemoryBudget: {self.used}/{self.total} bytes used, {len(self._waiting)} waiting>"
 
     def try_acquire(self, size: int) -> bool:
-        """Reserve `size` bytes if there is room and nobody waits; whether there was."""
+        """Reserve `size` bytes if there is room and the wait queue is empty. Returns whether it did."""
         return not self._waiting and self._take(size, self.total)
 
     def try_acquire_spare(self, size: int) -> bool:
-        """Reserve `size` bytes if there is plenty of room; whether there was."""
+        """Reserve `size` bytes if more than half of the budget is free. Returns whether it did."""
         return not self._waiting and self._take(size, self.total // 2)
 
     def try_acquire_unfair(self, size: int) -> bool:
-        """Reserve `size` bytes, few, that are here already, past those who wait; whether there was room."""
+        """Reserve a few already-received bytes, bypassing the wait queue. Returns False if over budget."""
         return self._take(size, self.total)
 
     def acquire_later(self, size: int, then: Callable[[], None]) -> None:
-        """Wait: `then` is called once `size` bytes (at most `total`) have been reserved."""
+        """Queue for `size` bytes (at most `total`); `then` is called once they are reserved."""
         self._waiting.append((size, then))
 
     def release(self, size: int) -> None:
-        """Free what was reserved."""
+        """Release a reservation, and grant those that wait."""
         self.used -= size
         while self._waiting and self._take(self._waiting[0][0], self.total):
             self._waiting.popleft()[1]()

@@ -1,12 +1,12 @@
-"""Store calls, in threads: many lanes over one bounded pool.
+"""Serial executors over one bounded thread pool, for calls of the store.
 
 Invariants:
-  - jobs of one lane run one after another, in the order in which they came; so do their ends, on the loop;
+  - jobs of one executor run one after another, in the order of submission; so do their ends, on the loop;
   - of jobs in two steps (puts) that follow one another all begin before the first is waited for, so that
     one flush of the disk serves them; whatever else comes waits for their end;
-  - all that has come to a lane meanwhile goes to the pool in one hop, and comes back in one;
-  - what is asked of one blob goes through one lane, so a read sees the write that came before it on the
-    wire; reads of blobs that nobody is writing use lanes of their own, and never wait for a disk's sync.
+  - all that has come to an executor meanwhile goes to the pool in one hop, and comes back in one;
+  - what is asked of one blob goes through one executor, so a read sees the write that came before it on the
+    wire; reads of blobs that nobody is writing use executors of their own, and never wait for a disk's sync.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ READ_EXECUTORS = 2
 
 
 class StoreJob(Generic[ResultT]):
-    """A call for a thread, and what to do on the loop with what came of it."""
+    """A call for a thread, and the callbacks for its result on the loop."""
 
     __slots__ = ("_error", "_result", "done", "failed", "work")
 
@@ -59,7 +59,7 @@ class StoreJob(Generic[ResultT]):
 
 
 class PipelinedJob(StoreJob[ResultT]):
-    """One whose call only begins, and returns what waits for the end: those that follow begin meanwhile."""
+    """A job in two steps, begin and wait: the jobs after it begin before it has ended."""
 
     __slots__ = ("_begin", "_wait")
 
@@ -139,12 +139,12 @@ def _end(begun: list[PipelinedJob]) -> None:  # type: ignore[type-arg]
 
 
 class SerialExecutors:
-    """All lanes of a server."""
+    """All serial executors of a server, and their thread pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, write_lanes: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, write_executors: int) -> None:
         self.loop = loop
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self._write = [SerialExecutor(self) for _ in range(write_lanes)]
+        self._write = [SerialExecutor(self) for _ in range(write_executors)]
         self._read = [SerialExecutor(self) for _ in range(READ_EXECUTORS)]
         self._pending: dict[Key, int] = {}
         self._starting: list[SerialExecutor] = []
@@ -152,19 +152,19 @@ class SerialExecutors:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def executor(self) -> SerialExecutor:
-        """A lane of one's own."""
+    def new_executor(self) -> SerialExecutor:
+        """A new executor with a queue of its own."""
         return SerialExecutor(self)
 
     def read(self, key: Key, job: StoreJob[ResultT]) -> None:
-        """Something that changes nothing about this blob."""
+        """Run a job that does not change this blob."""
         if key in self._pending:
             self._write[hash(key) % len(self._write)].submit(job)
         else:
             self._read[hash(key) % READ_EXECUTORS].submit(job)
 
     def write(self, key: Key, job: StoreJob[ResultT]) -> None:
-        """Something that changes this blob."""
+        """Run a job that changes this blob."""
         self._pending[key] = self._pending.get(key, 0) + 1
         job.done = partial(self._written, key, job.done)
         job.failed = partial(self._written, key, job.failed)
@@ -177,7 +177,7 @@ class SerialExecutors:
         then(outcome)
 
     def start_soon(self, executor: SerialExecutor) -> None:
-        """Start a lane after this turn of the loop, so that the turn's requests go together."""
+        """Start an executor after this turn of the loop, so that the turn's requests go together."""
         self.begun()
         if not self._starting:
             self.loop.call_soon(self._start)
@@ -189,12 +189,12 @@ class SerialExecutors:
             executor.start()
 
     def begun(self) -> None:
-        """Jobs of a lane are on their way."""
+        """Count an executor's jobs as running."""
         self._busy += 1
         self._idle.clear()
 
     def ended(self) -> None:
-        """They are done."""
+        """Count an executor's jobs as done."""
         self._busy -= 1
         if not self._busy:
             self._idle.set()

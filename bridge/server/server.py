@@ -146,7 +146,7 @@ class BridgeServer:
         log.info("the bridge has ended", **self.statistics().model_dump(exclude={"store", "cache"}))
 
     def statistics(self) -> wire.ServerStatistics:
-        """What it has done, and what is under way."""
+        """Statistics of this server."""
         counters = self._sessions.counters
         return wire.ServerStatistics(
             pid=os.getpid(),

@@ -156,18 +156,18 @@ class RouterSocket:
 
 
 class ServerStream(Protocol):
-    """A value on its way, in pieces."""
+    """A chunked transfer in progress."""
 
     heard_at: float
     """By `time.monotonic()`: when its client last showed that it wants it."""
 
     def abort(self) -> None:
-        """Forget it, and tell nobody."""
+        """Discard it without a message to the client."""
 
 
 @dataclass(slots=True)
 class ClientSession:
-    """A client with something under way."""
+    """A client with requests or streams in flight."""
 
     identity: bytes
     in_flight: int = 0
@@ -176,7 +176,7 @@ class ClientSession:
 
 @dataclass(slots=True)
 class ServerCounters:
-    """What `statistics` reports."""
+    """Counters that `statistics` reports."""
 
     requests: int = 0
     errors: int = 0
@@ -186,7 +186,7 @@ class ServerCounters:
 
 
 class SessionTable:
-    """All clients with something under way."""
+    """All clients with something in flight."""
 
     def __init__(self, max_in_flight: int) -> None:
         self.counters = ServerCounters()
@@ -203,15 +203,15 @@ class SessionTable:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way, of all."""
+        """Requests in flight, of all clients."""
         return sum(session.in_flight for session in self._known.values())
 
     def streams(self) -> list[ServerStream]:
-        """All that are open."""
+        """All open streams."""
         return [stream for session in self._known.values() for stream in session.streams.values()]
 
     def with_streams(self) -> list[bytes]:
-        """Clients that have any."""
+        """Clients that have open streams."""
         return [session.identity for session in self._known.values() if session.streams]
 
     def stream(self, identity: bytes, correlation: int) -> ServerStream | None:
@@ -220,7 +220,7 @@ class SessionTable:
         return None if session is None else session.streams.get(correlation)
 
     def begin(self, identity: bytes) -> ClientSession:
-        """Count a request in. Raises Busy."""
+        """Admit a request. Raises Busy."""
         self.counters.requests += 1
         session = self._known.get(identity)
         if session is None:
@@ -233,7 +233,7 @@ class SessionTable:
         return session
 
     def end(self, session: ClientSession) -> None:
-        """Count it out."""
+        """Count a request as ended."""
         session.in_flight -= 1
         if not session.in_flight:
             del self._known[session.identity]
@@ -241,20 +241,20 @@ class SessionTable:
                 self.idle()
 
     def lost(self, identity: bytes) -> None:
-        """A client is gone: so are its streams."""
+        """Abort the streams of a client that is gone."""
         session = self._known.get(identity)
         for stream in [] if session is None else list(session.streams.values()):
             stream.abort()
 
     def note(self, error: Exception) -> None:
-        """Count an error; one that nobody foresaw is written down."""
+        """Count an error, and log an unexpected one."""
         self.counters.errors += 1
         if not isinstance(error, AgentFactoryError | CacheUnavailable):
             log.error("a request failed unexpectedly", exc_info=error)
 
 
 class PendingReply:
-    """One request of our own dialect, until it is answered."""
+    """One request of the binary dialect, until it is answered."""
 
     __slots__ = ("_budget", "_held", "_sessions", "correlation", "session")
 
@@ -272,22 +272,22 @@ class PendingReply:
         self._budget, self._held = budget, size
 
     def answer(self, words: Message) -> None:
-        """The answer, and the end of the request."""
+        """Send the answer, and end the request."""
         self.answer_raw(words.model_dump_json().encode())
 
     def answer_raw(self, words: bytes, body: Buffer = b"") -> None:
-        """The same, with words that are JSON already."""
+        """Send an answer that is JSON already, and end the request."""
         self.send(MessageKind.REPLY, words, body)
         self.end()
 
     def fail(self, error: Exception) -> None:
-        """An error as the answer, and the end of the request."""
+        """Send an error as the answer, and end the request."""
         self._sessions.note(error)
         self.send(MessageKind.ERROR, wire.error_reply(error).model_dump_json().encode())
         self.end()
 
     def send(self, kind: MessageKind, words: bytes, body: Buffer = b"", flags: int = 0) -> None:
-        """A message about this request, which goes on."""
+        """Send a message about this request, which goes on."""
         self._sessions.counters.bytes_out += len(body)
         self._sessions.router.send(
             self.session.identity, pack_encoded(kind, self.correlation, words, body, flags)
@@ -298,7 +298,7 @@ class PendingReply:
         self._sessions.note(error)
 
     def end(self) -> None:
-        """Nothing more is owed."""
+        """Release what the request holds, and count it as answered."""
         if self._budget is not None:
             self._budget.release(self._held)
         self._sessions.end(self.session)

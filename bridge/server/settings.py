@@ -1,4 +1,4 @@
-"""What a bridge server is told."""
+"""Settings of a bridge server."""
 
 from pydantic import Field
 

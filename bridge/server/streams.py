@@ -3,7 +3,7 @@
 Invariants:
   - every chunk that is on its way is reserved in the budget: from before it is granted (Incoming) or read
     (Outgoing) until it has been written, or the client says that it has it;
-  - a stream has at most `window` chunks on their way, and works in a lane of its own;
+  - a stream has at most `window` chunks on their way, and works in a serial executor of its own;
   - however a stream ends, its writer is committed or aborted, its reader closed, its budget given back.
 """
 
@@ -28,7 +28,7 @@ READ_AHEAD = 2
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """What all streams of a server share."""
+    """Shared limits and executors of all streams of a server."""
 
     executors: SerialExecutors
     budget: MemoryBudget
@@ -39,13 +39,13 @@ class StreamConfig:
 
 
 class _Stream(ABC):
-    """What both directions have in common. Raises BadFrames if the client has one of this number."""
+    """Base of both directions. Raises BadFrames if the client has a stream of this number."""
 
     def __init__(self, reply: PendingReply, config: StreamConfig) -> None:
         self.heard_at = time.monotonic()
         self._reply = reply
         self._config = config
-        self._executor = config.executors.executor()
+        self._executor = config.executors.new_executor()
         self._under_way: deque[int] = deque()
         """Sizes of the chunks that are reserved, oldest first."""
         self._waiting = False
@@ -55,12 +55,12 @@ class _Stream(ABC):
         reply.session.streams[reply.correlation] = self
 
     def abort(self) -> None:
-        """Forget it, and tell nobody."""
+        """Discard it without a message to the client."""
         if self._end():
             self._reply.end()
 
     def fail(self, error: Exception) -> None:
-        """Forget it, and tell the client why."""
+        """Discard it, and send the error to the client."""
         if self._end():
             self._reply.fail(error)
 
@@ -70,7 +70,7 @@ class _Stream(ABC):
 
     @abstractmethod
     def _use(self, size: int) -> None:
-        """It has been reserved."""
+        """Use a chunk's reservation."""
 
     @abstractmethod
     def _let_go(self) -> None:
@@ -91,7 +91,7 @@ class _Stream(ABC):
             self._use(size)
 
     def _reserved(self, size: int) -> None:
-        """What was waited for has been reserved."""
+        """Continue after a reservation that had to wait."""
         self._waiting = False
         if self._ended:
             self._config.budget.release(size)
@@ -101,11 +101,11 @@ class _Stream(ABC):
         self._advance()
 
     def _release(self) -> None:
-        """The oldest chunk is done."""
+        """Release the oldest chunk's reservation."""
         self._config.budget.release(self._under_way.popleft())
 
     def _end(self) -> bool:
-        """Let go of all; whether it had not ended before."""
+        """Release everything. Returns False if it had ended before."""
         if self._ended:
             return False
         self._ended = True
@@ -121,7 +121,7 @@ class _Stream(ABC):
 
 
 class UploadStream(_Stream):
-    """A put in pieces."""
+    """A chunked put."""
 
     def __init__(
         self,
@@ -140,13 +140,13 @@ class UploadStream(_Stream):
         self._fresh = 0
         self._complete = False
         self._writer: BlobWriter | None = None
-        """Used in the lane only. None before the blob is begun, and after a write has failed."""
+        """Used in the executor only. None before the blob is begun, and after a write has failed."""
         self._begin = begin
         self._committed = committed
         self._executor.submit(StoreJob(self._open, self._opened, self.fail))
 
     def chunk(self, body: Buffer) -> None:
-        """The next piece has come."""
+        """Handle the next chunk."""
         if self._complete or not self._unreceived or len(body) > self._unreceived[0]:
             self.fail(BadFrames(f"a chunk of {len(body)} bytes that nobody has granted"))
             return
@@ -155,7 +155,7 @@ class UploadStream(_Stream):
         self._executor.submit(StoreJob(partial(self._write, body), self._written, self.fail))
 
     def finish(self) -> None:
-        """All pieces have come."""
+        """Handle the end of the upload: commit."""
         if self._complete:
             return
         self._complete = True
@@ -194,7 +194,7 @@ class UploadStream(_Stream):
         try:
             self._writer.write(body)
         except BaseException:
-            self._let_go()  # else a commit that waits in the lane would keep a torn blob
+            self._let_go()  # else a commit that waits in the executor would keep a torn blob
             raise
 
     def _written(self, _: None) -> None:
@@ -218,7 +218,7 @@ class UploadStream(_Stream):
 
 
 class DownloadStream(_Stream):
-    """A get in pieces."""
+    """A chunked get."""
 
     def __init__(
         self, reply: PendingReply, config: StreamConfig, reader: BlobReader, offset: int, credit: int
@@ -233,7 +233,7 @@ class DownloadStream(_Stream):
         self._advance()
 
     def more(self, chunks: int) -> None:
-        """The client has taken so many chunks, and has room for as many more."""
+        """Handle credit: the client took so many chunks, and has room for as many more."""
         if chunks > len(self._under_way) - self._reading:
             self.fail(BadFrames(f"credit for {chunks} chunks that were not sent"))
             return

@@ -1,4 +1,4 @@
-"""What a store is. All of it blocks: the bridge server calls it from threads.
+"""The store protocols. All of it blocks: the bridge server calls it from threads.
 
 Invariants of every store:
   - a blob is its last committed put, whole, or absent: never torn, whatever is killed when;
@@ -54,16 +54,16 @@ class Store(Protocol):
     """Tells it from all other stores."""
     """`iowarp` or `embedded`."""
     put_threads: int
-    """Threads that put at the same time to some purpose."""
+    """Useful number of concurrent writer threads."""
 
     def put(self, tag: str, name: str, meta: BlobMeta) -> BlobWriter:
-        """Begin to put a blob. Raises BadName."""
+        """Open a writer for a blob. Raises BadName."""
 
     def open(self, tag: str, name: str, *, digest: bool = True) -> BlobReader:
         """Raises NoSuchBlob. Without `digest` it is the caller who holds the SHA-256 to what was read."""
 
     def stat(self, tag: str, name: str) -> BlobInfo | None:
-        """What is known of a blob; None if there is none."""
+        """Metadata of a blob; None if there is none."""
 
     def list(self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000) -> BlobPage:
         """Blobs whose tag and name match (glob: `*`, `?`, `[abc]`), ordered, a page at a time.

@@ -1,4 +1,4 @@
-"""Which blobs there are: tag and name -> record, with what has been dropped but still lies somewhere.
+"""The catalog of blobs: tag and name -> record, with tombstones of versions not yet collected.
 
 One transaction makes a record point to the new version and dooms the old one, so a blob is its last
 committed put, whole. A doomed version stays on the shelf until nobody reads it. A version begins with
@@ -25,7 +25,7 @@ _SLICE = 1000
 
 
 class BlobRecord(Message):
-    """What is written down of a blob."""
+    """Catalog record of one blob."""
 
     info: BlobInfo
     chunk_bytes: int
@@ -48,7 +48,7 @@ class CatalogEntry(NamedTuple):
 
 
 class Catalog:
-    """The records in a ledger."""
+    """The catalog's tables in LMDB."""
 
     def __init__(self, writer: GroupCommitWriter) -> None:
         self._writer = writer
@@ -136,12 +136,12 @@ class Catalog:
             yield self._writer.run(partial(self._remove, keys=keys))
 
     def tombstones(self) -> list[ChunkSet]:
-        """What has been dropped and not yet been forgotten."""
+        """All tombstones: versions that were dropped and not yet collected."""
         with self._writer.read() as txn:
             return [_chunk_set(row) for _, row in rows(txn, self._doomed)]
 
     def forget(self, chunk_sets: Sequence[ChunkSet]) -> None:
-        """Their chunks are gone."""
+        """Delete tombstones whose chunks have been deleted."""
         versions = [bytes.fromhex(chunk_set.key.version) for chunk_set in chunk_sets]
 
         def op(txn: Txn) -> None:
@@ -151,7 +151,7 @@ class Catalog:
         self._writer.run(op)
 
     def is_live(self, version: str) -> bool:
-        """Whether a record points to this version."""
+        """Return whether a record points to this version."""
         with self._writer.read() as txn:
             return fetch(txn, self._sums, bytes.fromhex(version)) is not None
 

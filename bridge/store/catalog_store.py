@@ -1,4 +1,4 @@
-"""The store itself: a catalog of what there is, and a shelf where the bytes lie.
+"""The store over a catalog and a chunk store, with its writers and readers.
 
 A put writes its chunks under a version of its own and then moves the name to it in one transaction.
 A reader pins the version that it was opened on; what is replaced or deleted meanwhile goes when the
@@ -30,7 +30,7 @@ _MAX_TOMBSTONES = 1000
 
 
 class CatalogStore:
-    """A `Store` over any shelf. It owns the ledger and the shelf."""
+    """A `Store` over any chunk store. It owns the LMDB writer and the chunk store."""
 
     def __init__(self, kind: str, writer: GroupCommitWriter, chunk_store: ChunkStore) -> None:
         self.kind = kind
@@ -53,7 +53,7 @@ class CatalogStore:
         self._collector.start()
 
     def put(self, tag: str, name: str, meta: BlobMeta) -> "ChunkedBlobWriter":
-        """Begin to put a blob. Raises BadName."""
+        """Open a writer for a blob. Raises BadName."""
         check_name("tag", tag)
         check_name("name", name)
         with self._guard:
@@ -73,7 +73,7 @@ class CatalogStore:
         return ChunkedBlobReader(entry, self.chunk_store, self._unref, digest)
 
     def stat(self, tag: str, name: str) -> BlobInfo | None:
-        """What is known of a blob; None if there is none."""
+        """Metadata of a blob; None if there is none."""
         entry = self._catalog.find(tag, name)
         return entry.record.info if entry else None
 
@@ -82,7 +82,7 @@ class CatalogStore:
         return self._catalog.page(tag_pattern, name_pattern, after, limit)
 
     def search(self, tag: str, query: str, k: int = 10) -> Sequence[BlobMatch] | None:
-        """None: no shelf of ours but IOWarp's can look into what it holds."""
+        """None: only IOWarp's chunk store can search what it holds."""
         return None
 
     def delete(self, tag: str, names: Sequence[str]) -> int:
@@ -127,7 +127,7 @@ class CatalogStore:
             self._wake.set()
 
     def discard(self, chunk_set: ChunkSet) -> None:
-        """Forget an upload. What cannot be removed now is cleared away at the next opening."""
+        """Discard an upload. What cannot be removed now is collected at the next opening."""
         try:
             self.chunk_store.drop([chunk_set])
         except StoreError as error:
@@ -152,7 +152,7 @@ class CatalogStore:
             self._wake.set()
 
     def _collect_garbage(self) -> None:
-        """Remove what is doomed and not being read."""
+        """Collect garbage: delete tombstoned versions that no reader has open."""
         with self._collecting:
             with self._guard:
                 free = [
@@ -177,7 +177,7 @@ class CatalogStore:
                 _LOG.warning("old versions could not be removed yet: %s", error)
 
     def _recover(self) -> None:
-        """Clear away what uploads of a process that died have left."""
+        """Collect the orphaned chunks of a process that died."""
         for lease in self._catalog.leases():
             orphans = self.chunk_store.drop_orphans(lease, self._is_known)
             if orphans:

@@ -1,4 +1,4 @@
-"""Where chunks of bytes lie. A shelf knows nothing of names that move from one upload to the next."""
+"""The chunk store protocol. It knows versions of uploads only, not which blob points to which."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ CommitHook = Callable[[Txn], None]
 
 
 class ChunkKey(NamedTuple):
-    """What is written on the chunks of one upload."""
+    """Identity of one upload's chunks."""
 
     tag: str
     name: str
@@ -33,13 +33,13 @@ class ChunkStore(Protocol):
     chunk_bytes: int
     """How much goes into one chunk."""
     put_threads: int
-    """Threads that put at the same time to some purpose."""
+    """Useful number of concurrent writer threads."""
 
     def put(self, key: ChunkKey, number: int, data: bytes) -> None:
         """Keep a chunk, not yet for good. Raises StoreFull, StoreError."""
 
     def commit_hook(self, key: ChunkKey) -> CommitHook:
-        """What has to run in the transaction that commits the upload: then its chunks are there for good."""
+        """Return what has to run in the transaction that commits the upload and makes its chunks durable."""
 
     def get(self, key: ChunkKey, number: int, size: int) -> bytes:
         """A chunk of `size` bytes; whatever came back, if that is another number. Raises StoreError."""

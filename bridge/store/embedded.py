@@ -21,7 +21,7 @@ _CHUNKS_PER_DELETE: Final = 2048
 
 
 class LmdbChunkStore:
-    """Chunks in a ledger. A small blob is written in the transaction that commits it, and in no other."""
+    """Chunks in LMDB. A small blob is written in the transaction that commits it, and in no other."""
 
     chunk_bytes: int = _CHUNK_BYTES
     put_threads: int = 4
@@ -77,7 +77,7 @@ class LmdbChunkStore:
         return len(orphans)
 
     def close(self) -> None:
-        """Nothing: the ledger has its own end."""
+        """No-op: the writer closes the environment."""
 
     def _uploads(self, txn: Txn, lease: bytes) -> Iterable[tuple[str, int]]:
         """Versions of a lease with the number of their chunks, one step for each version."""

@@ -1,4 +1,4 @@
-"""Which store a folder has, and opening it. This is decided here alone."""
+"""Factory of stores: choose the kind that a folder has or gets, and open it."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ class StoreChoice(NamedTuple):
 
 
 def choose_store(settings: StoreSettings) -> StoreChoice:
-    """Which store the folder has, or is to have. Opens nothing. Raises WrongStore.
+    """Choose the store that the folder has, or is to have. Opens nothing. Raises WrongStore.
 
     A folder stays of the kind that it was made as: `auto` follows it, another kind is refused, so
     blobs never seem to be gone because IOWarp was installed or removed meanwhile.
@@ -79,7 +79,7 @@ def open_store(settings: StoreSettings) -> CatalogStore:
 
 
 def store_id(folder: Path) -> str:
-    """What tells the folder's store from all others: made once, and kept there. Raises StoreError."""
+    """Unique id of the folder's store: made once, and kept there. Raises StoreError."""
     path, draft = folder / _ID, folder / f".{_ID}-{os.getpid()}"
     try:
         if not path.exists():

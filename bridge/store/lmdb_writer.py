@@ -1,11 +1,11 @@
-"""One LMDB environment with one writer thread: what is run in it is durable when `run` returns.
+"""LMDB with group commit: one writer thread, durable when `run` returns.
 
 Writes that wait at the same time share one transaction and one flush to disk. The writer consumes a
 bounded queue of operations; each gets its own result or error: when one of a batch fails, the batch is
 undone and each of its operations runs alone, so nobody pays for another's error.
 
 Invariants:
-  - one process owns a ledger, by an advisory lock on `owner.lock` that ends with the process;
+  - one process owns an environment, by an advisory lock on `owner.lock` that ends with the process;
   - live pages never exceed the limit, so there is always room to delete.
 """
 
@@ -36,7 +36,7 @@ _READERS: Final = 1024
 
 
 class OutcomeUnknown(StoreError):
-    """The disk did not answer in time: it may yet be done, or not. Nothing that it needs may be removed."""
+    """A commit timed out: it may yet be done, or not. Nothing that it needs may be removed."""
 
 
 class _Job(Generic[ResultT]):
@@ -96,7 +96,7 @@ class GroupCommitWriter:
         return self.begin(op)()
 
     def begin(self, op: Op[ResultT]) -> Callable[[], ResultT]:
-        """The same in two steps: what it returns waits for the end. Those of one thread keep their order."""
+        """Run in two steps: the result waits for the commit. Operations of one thread keep their order."""
         job = _Job(op)
         with self._closing:
             if self._closed:
@@ -204,7 +204,7 @@ def rows(txn: Txn, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, by
 
 @contextmanager
 def _map_lmdb_errors() -> Iterator[None]:
-    """LMDB's errors as ours."""
+    """Map LMDB's errors to ours."""
     try:
         yield
     except (lmdb.MapFullError, lmdb.DiskError) as error:

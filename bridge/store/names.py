@@ -39,7 +39,7 @@ def blob_key(tag: str, name: str) -> bytes:
 
 
 def tag_prefix(tag: str) -> bytes:
-    """What the keys of all blobs under a tag begin with; for a long tag others may begin so too."""
+    """Key prefix of all blobs under a tag; with a long tag others may share it."""
     return (_part(_encoded("tag", tag)) + b"\0")[:HEAD]
 
 
@@ -73,7 +73,7 @@ class NamePattern:
         """What every key that can match begins with."""
 
     def matches(self, tag: str, name: str) -> bool:
-        """Whether both match."""
+        """Return whether both match."""
         return bool(self._tag(tag) and self._name(name)) and (self._hidden or not tag.startswith("."))
 
 

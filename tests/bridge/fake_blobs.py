@@ -116,7 +116,7 @@ class FakeBlobStore:
         """Whether it was told that all has been put."""
         self._versions = itertools.count()
 
-    async def settle(self) -> None:
+    async def flush_index(self) -> None:
         self.settled = True
 
     async def put(
@@ -199,7 +199,7 @@ class FakeBlobStore:
     async def delete(self, tag: str, names: Sequence[str]) -> int:
         return sum(self.blobs.pop((tag, name), None) is not None for name in names)
 
-    async def keep(self, tag: str, name: str, data: bytes, sha256: str) -> None:
+    async def touch(self, tag: str, name: str, data: bytes, sha256: str) -> None:
         """There is no cache in front of it."""
 
     def named(self, tag: str) -> dict[str, bytes]:
@@ -266,7 +266,7 @@ class FakeBlobCache:
                 self.values[blob] = value
         return outcomes
 
-    async def name_all(self) -> None:
+    async def flush_index(self) -> None:
         self.unnamed.clear()
 
     async def delete_through(

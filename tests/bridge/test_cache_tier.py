@@ -351,12 +351,12 @@ async def test_the_index_lets_the_oldest_names_go_when_an_item_is_full() -> None
     index = CacheIndex(CacheSettings(item_limit=4096), servers, clock=lambda: now)
     for number in range(3000):
         await index.add(("t" * 100, f"{number:05}"))
-    named = {name for _, name in await index.named()}
+    named = {name for _, name in await index.list_names()}
     assert 64 * 10 < len(named) < 3000
     assert {f"{number:05}" for number in range(2950, 3000)} <= named
     now = 4000.0
     await index.add(("t", "new"))
-    assert ("t", "new") in await index.named()
+    assert ("t", "new") in await index.list_names()
 
 
 def awkward() -> Iterator[str]:
@@ -413,7 +413,7 @@ async def test_what_is_written_as_one_of_many_is_found_once_all_is_named(
         await ours.write_through("t", str(number), put, b"1", one_of_many=True)
     assert await theirs.query("t") == []
     assert await theirs.get("t", "0") == b"1"
-    await ours.name_all()
+    await ours.flush_index()
     assert [blob.name for blob in await theirs.query("t")] == ["0", "1", "2", "3", "4"]
     await ours.aclose()
 
@@ -428,7 +428,7 @@ async def test_names_that_wait_are_written_when_there_are_many() -> None:
     for number in range(2000):
         await ours.write_through("t", str(number), put, b"1", one_of_many=True)
     assert 1000 < len(await theirs.query("t")) < 2000
-    await ours.name_all()
+    await ours.flush_index()
     assert len(await theirs.query("t")) == 2000
 
 

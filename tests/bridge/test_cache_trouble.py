@@ -257,7 +257,7 @@ async def test_a_name_is_written_once_and_again_when_its_time_is_over() -> None:
     await scene.cache.cache.flush()
     scene.now = REMEMBERED_S
     await scene.index.add(("t", "n"))
-    assert await scene.index.named() == [("t", "n")]
+    assert await scene.index.list_names() == [("t", "n")]
 
 
 @pytest.mark.parametrize("fails", [True, False])
@@ -272,7 +272,7 @@ async def test_a_name_that_could_not_be_written_is_not_taken_for_there(fails: bo
     scene.cache.fails, scene.now = set(), 1.0
     scene.cache.cache.__dict__.pop("add", None)
     await scene.index.add(("t", "n"))
-    assert await scene.index.named() == [("t", "n")]
+    assert await scene.index.list_names() == [("t", "n")]
     assert scene.state == "well"
 
 
@@ -287,7 +287,7 @@ async def test_no_more_names_are_remembered_than_there_is_room_for(monkeypatch: 
     for number in range(20):
         await scene.index.add(("t", f"{number:02}"))
         assert 0 < len(scene.index._known) <= 5
-    assert len(await scene.index.named()) == 20
+    assert len(await scene.index.list_names()) == 20
 
 
 async def test_somebody_elses_item_in_the_place_of_names_is_no_name_and_is_replaced() -> None:
@@ -296,15 +296,15 @@ async def test_somebody_elses_item_in_the_place_of_names_is_no_name_and_is_repla
     (key,) = [key for keys in scene.index._keys.values() for key in keys if await scene.cache.cache.get(key)]
     for item in (b"not json", b"7", b'[["t", "n"]]'):
         await scene.cache.cache.set(key, item, 100)
-        assert await scene.index.named() == []
+        assert await scene.index.list_names() == []
     scene.now = REMEMBERED_S
     await scene.index.add(("t", "n"))
-    assert await scene.index.named() == [("t", "n")]
+    assert await scene.index.list_names() == [("t", "n")]
 
 
 async def test_a_server_whose_names_cannot_be_read_rests() -> None:
     scene = Named()
     await scene.index.add(("t", "n"))
     scene.cache.fails = {"get_many"}
-    assert await scene.index.named() == []
+    assert await scene.index.list_names() == []
     assert scene.state == "resting"

@@ -93,11 +93,11 @@ async def test_what_is_kept_is_cached_again_unless_the_store_has_another(
     through = WriteThroughStore(tiers)
     info = await through.put("t", "a", b"mine")
     await tiers.cache.prune("t", ["a"])
-    await through.keep("t", "a", b"mine", info.sha256)
+    await through.touch("t", "a", b"mine", info.sha256)
     assert await cached(tiers, "t", "a") == b"mine"
     await tiers.cache.prune("t", ["a"])
     await store.put("t", "a", b"another")
-    await through.keep("t", "a", b"mine", info.sha256)
+    await through.touch("t", "a", b"mine", info.sha256)
     assert await cached(tiers, "t", "a") is None
 
 
@@ -112,7 +112,7 @@ async def test_of_many_that_are_put_those_that_the_store_took_are_cached(
     outcomes = await through.put_many("t", blobs)
     assert [getattr(outcome, "name", None) or type(outcome) for outcome in outcomes] == ["a", StoreFull, "c"]
     assert [await cached(tiers, "t", name) for name in ("a", "b", "c")] == [b"a", None, b"c"]
-    await through.settle()
+    await through.flush_index()
     assert [blob.name for blob in await tiers.cache.query("t")] == ["a", "c"]
 
 

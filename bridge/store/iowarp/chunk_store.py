@@ -206,7 +206,7 @@ class IOWarpChunkStore:
         self._unsynced = True
 
     def commit_hook(self, key: ChunkKey) -> CommitHook:
-        """Nothing: the ledger calls `sync` before it commits."""
+        """No-op: the writer calls `sync` before it commits."""
         return _nothing
 
     def sync(self) -> None:

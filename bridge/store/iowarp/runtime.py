@@ -70,7 +70,7 @@ class IOWarpRuntime:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """True while the process lives."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -140,7 +140,7 @@ class IOWarpRuntime:
         return self.log.read_text(errors="replace")[-_LOG_SHOWN:] if self.log.exists() else ""
 
     def durable_files(self) -> list[Path]:
-        """What holds acknowledged bytes."""
+        """Files that hold acknowledged bytes."""
         return [*self._folder.glob("tier.dat*"), *self._folder.glob("metadata*")]
 
     @property

@@ -4,9 +4,18 @@ them. One class a kind.
 Secrets never stand here: `api_key_env` is the name of the environment variable that holds the key.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Final, Literal, Protocol, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from ..messages.generation import SamplingSettings
 from .base_config import BaseConfig
@@ -169,6 +178,44 @@ class EngineModelSettings(BaseChatModelSettings):
     engine: EngineSettings = TransformersEngineSettings()
 
 
+CHAT_BACKENDS: Final = "agentfactory.chat_backends"
+"""The group of entry points by which installed packages bring kinds of their own."""
+
+
+class _Registration(Protocol):
+    """The part of a registered backend (`runtime.llm.backends.base.ChatBackend`) that settings need."""
+
+    @property
+    def settings(self) -> type[BaseChatModelSettings]: ...
+
+
+def kind_of(settings: BaseChatModelSettings | type[BaseChatModelSettings]) -> str:
+    """The word that tells these settings from those of other backends."""
+    return str((settings if isinstance(settings, type) else type(settings)).model_fields["kind"].default)
+
+
+@cache
+def external_backends() -> dict[str, EntryPoint]:
+    """The backends of installed packages, by the kind of their settings; not imported."""
+    return {entry.name: entry for entry in entry_points(group=CHAT_BACKENDS)}
+
+
+def _or_external(value: object, built_in: ValidatorFunctionWrapHandler) -> object:
+    """Validate settings of a kind that is none of ours by the class that its backend brings."""
+    if isinstance(value, BaseChatModelSettings):
+        kind: object = kind_of(value)
+    else:
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+    entry = external_backends().get(kind) if isinstance(kind, str) else None
+    if entry is None or kind in _OUR_KINDS:
+        return built_in(value)
+    try:
+        backend: _Registration = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"kind: the chat backend {kind!r} cannot be imported: {error}") from error
+    return backend.settings.model_validate(value)
+
+
 ChatModelSettings = Annotated[
     OpenAIModelSettings
     | OllamaModelSettings
@@ -179,7 +226,10 @@ ChatModelSettings = Annotated[
     | CommandModelSettings
     | EngineModelSettings,
     Field(discriminator="kind"),
+    WrapValidator(_or_external),
+    SerializeAsAny(),
 ]
+_OUR_KINDS = frozenset(map(kind_of, get_args(get_args(ChatModelSettings)[0])))
 
 
 class RoutedModelSettings(BaseConfig):

@@ -22,6 +22,7 @@ from ..chat_models import (
     EngineModelSettings,
     LlamaCppModelSettings,
     OllamaModelSettings,
+    kind_of,
 )
 from ..errors import SettingsError
 from ..models import SEEDS
@@ -320,6 +321,8 @@ def model_summary(agent: AgentSettings) -> str:
         return f"{agent.run} {agent.policy} v{'newest' if agent.version is None else agent.version}"
     assert isinstance(agent, LlmAgentSettings | PromptAgentSettings)
     model = agent.model
+    if (kind := kind_of(model)) not in MODEL_KINDS:  # a backend from outside: its fields are its own
+        return kind
     if isinstance(model, EngineModelSettings):
         return f"{model.engine.kind} {model.model.source}"
     if isinstance(model, LlamaCppModelSettings):

@@ -15,8 +15,8 @@ import structlog
 
 from ...configs.chat_models import BaseChatModelSettings, RateLimits, RetrySettings
 from .backends.base import Backend
-from .backends.client import redact
-from .errors import ClientFailure, ModelClosed, ModelError, ModelTimeout, RateLimited
+from .backends.boundary import boundary
+from .errors import ModelClosed, ModelError, ModelTimeout, RateLimited
 
 MINUTE_S = 60.0
 
@@ -163,21 +163,14 @@ class CallPolicy:
         return self._limiter
 
     async def wait(self, step: Awaitable[ResultT], deadline: WaitBudget, *, whole: bool = False) -> ResultT:
-        """Wait for one step of a backend, which may be a `whole` reply. Raises ModelError.
+        """Wait for one step of a backend, which may be a `whole` reply. Raises ModelError."""
+        limit_s = deadline.left_s if whole else self._settings.silence_s
+        in_time = self._in_time(step, deadline, limit_s)
+        return await boundary(in_time, self._backend.translate, self._backend.secrets)
 
-        Errors that the backend does not know are bugs, and pass as they are.
-        A library's error holds the request with its key: it is left behind here, and even the context of
-        the error that takes its place is free of it.
-        """
-        try:
-            limit_s = deadline.left_s if whole else self._settings.silence_s
-            async with deadline.within(limit_s, self.name):
-                return await step
-        except ModelError:
-            raise
-        except Exception as error:
-            plain = self._plain(error)
-        raise plain
+    async def _in_time(self, step: Awaitable[ResultT], deadline: WaitBudget, limit_s: float) -> ResultT:
+        async with deadline.within(limit_s, self.name):
+            return await step
 
     @asynccontextmanager
     async def slot(self, deadline: WaitBudget) -> AsyncIterator[None]:
@@ -225,17 +218,6 @@ class CallPolicy:
     async def _sleep(self, seconds: float, deadline: WaitBudget) -> None:
         async with deadline.within(deadline.left_s, self.name):
             await asyncio.sleep(seconds)
-
-    def _plain(self, error: Exception) -> Exception:
-        meant = self._backend.translate(error)
-        if meant is None:
-            return error
-        secrets = self._backend.secrets
-        clean = [redact(arg, secrets) if isinstance(arg, str) else arg for arg in meant.args]
-        plain = type(meant)(*clean)
-        origin = f"{type(error).__module__}.{type(error).__qualname__}"
-        plain.__cause__ = ClientFailure(redact(f"{origin}: {error}", secrets))
-        return plain
 
 
 def _now() -> float:

@@ -18,9 +18,16 @@ from ....messages.chat import (
     ToolMessage,
     Usage,
 )
-from ..errors import ModelError
-from .base import BackendStream, ClientBackend, StreamAccumulator, arguments_of, split_system
-from .client import read_key, translate
+from .base import (
+    BackendStream,
+    ChatBackend,
+    ClientBackend,
+    StreamAccumulator,
+    arguments_of,
+    read_key,
+    split_system,
+)
+from .boundary import sdk_errors
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -60,7 +67,7 @@ class AnthropicBackend(ClientBackend):
     def _connect(self) -> None:
         import anthropic
 
-        self._anthropic = anthropic
+        self.errors = sdk_errors(self.name, anthropic)
         self._client: AsyncAnthropic = anthropic.AsyncAnthropic(
             api_key=self.secrets[0], base_url=self._settings.base_url, max_retries=0, timeout=None
         )
@@ -79,10 +86,6 @@ class AnthropicBackend(ClientBackend):
     async def models(self) -> tuple[str, ...]:
         """Their ids."""
         return tuple([model.id async for model in self._client.models.list()])
-
-    def translate(self, error: Exception) -> ModelError | None:
-        """See `Backend.translate`."""
-        return translate(error, self._anthropic, self.name)
 
     async def aclose(self) -> None:
         """Close connections."""
@@ -166,3 +169,6 @@ def _blocks(message: ConversationMessage) -> list[JsonValue]:
     for call in message.calls if isinstance(message, AssistantMessage) else ():
         blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call)})
     return blocks
+
+
+BACKEND = ChatBackend(AnthropicModelSettings, AnthropicBackend, lambda settings: CAPABILITIES)

@@ -1,13 +1,19 @@
-"""What a backend has to offer, and what the HTTP ones share. All policy lives in `model`."""
+"""The interface of a chat backend, its registration, and what backends share.
+
+A backend is one way to a model. All policy (rate limits, retries, deadlines) is its caller's: `call_policy`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
+from ....configs.chat_models import BaseChatModelSettings
 from ....configs.errors import SettingsError
 from ....messages.chat import (
     BadArguments,
@@ -23,18 +29,8 @@ from ....messages.chat import (
     Usage,
 )
 from ..context_window import estimate_prompt
-from ..errors import (
-    BrokenReply,
-    ModelError,
-    ModelUnavailable,
-    NotAuthorized,
-    RateLimited,
-    RequestRefused,
-    Unsupported,
-)
-
-DETAIL_CHARS = 500
-"""Of a server's own words, in an error."""
+from ..errors import BrokenReply, ModelError, Unsupported
+from .boundary import HttpErrors
 
 
 class BackendReply(NamedTuple):
@@ -59,7 +55,7 @@ BackendStream = AsyncGenerator[str | BackendReply, None]
 
 
 class Backend(ABC):
-    """One way to a model. It makes no retries and keeps no deadline: its caller does."""
+    """One way to a model: without retries, without deadlines. Its errors are translated by `boundary`."""
 
     name: str
     """For errors: which model, where."""
@@ -82,7 +78,7 @@ class Backend(ABC):
 
     @abstractmethod
     def translate(self, error: Exception) -> ModelError | None:
-        """What an error of the client library means; None for one that is not the library's."""
+        """The meaning of an error of the client library; None for one that is not the library's."""
 
     def is_unary(self, *, live: bool) -> bool:
         """Whether a reply comes in one piece, so that silence before it says nothing."""
@@ -153,11 +149,31 @@ class StreamAccumulator:
         return BackendReply("".join(self._text), finish, calls, self.model, self.usage, tuple(self.tokens))
 
 
+SettingsT = TypeVar("SettingsT", bound=BaseChatModelSettings)
+
+
+@dataclass(frozen=True)
+class ChatBackend(Generic[SettingsT]):
+    """The registration of a backend: the settings of its kind, and what is made from them.
+
+    BACKEND = ChatBackend(OllamaModelSettings, OllamaBackend, lambda settings: CAPABILITIES)
+    """
+
+    settings: type[SettingsT]
+    """The class whose `kind` names the backend."""
+    open: Callable[[SettingsT], Backend]
+    """The backend, not yet started. Raises SettingsError."""
+    capabilities: Callable[[SettingsT], Capabilities]
+    """What it can do; no model is loaded for it."""
+
+
 class ClientBackend(Backend):
-    """One that speaks through a client package: a quick look at the start, a slow import in a thread."""
+    """A backend that speaks through a client package: a quick look for it, then a slow import in a thread."""
 
     package: str
     extra: str
+    errors: HttpErrors
+    """Of the client library; set by `_connect`."""
 
     def __init__(self) -> None:
         if not _installed(self.package):
@@ -170,9 +186,13 @@ class ClientBackend(Backend):
         """Import the package and make the client, which takes seconds the first time."""
         await asyncio.to_thread(self._connect)
 
+    def translate(self, error: Exception) -> ModelError | None:
+        """See `Backend.translate`."""
+        return self.errors.translate(error)
+
     @abstractmethod
     def _connect(self) -> None:
-        """Make the client."""
+        """Make the client, and say what its errors mean."""
 
 
 def _installed(package: str) -> bool:
@@ -182,29 +202,15 @@ def _installed(package: str) -> bool:
         return False
 
 
-def error_for_status(status: int, headers: Mapping[str, str] | None, detail: str, where: str) -> ModelError:
-    """What an HTTP error status means."""
-    text = f"{where}: HTTP {status}: {detail.strip()[:DETAIL_CHARS]}"
-    if status == 429:
-        quiet = retry_after(headers or {})
-        asks = "" if quiet is None else f"; it asks for {quiet:g} s of quiet"
-        return RateLimited(text + asks, quiet)
-    if status in {401, 403}:
-        return NotAuthorized(text)
-    if status in {408, 409} or status >= 500 or status < 400:
-        return ModelUnavailable(text)
-    return RequestRefused(text)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, where the header gives a number of them."""
-    lower = {name.lower(): value for name, value in headers.items()}
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(lower[name]) * unit)
-        except (KeyError, ValueError):
-            continue
-    return None
+def read_key(variable: str, base_url: str) -> str:
+    """The key that an environment variable holds. Raises SettingsError where it is not set."""
+    key = os.environ.get(variable, "")
+    if not key:
+        raise SettingsError(
+            f"the environment variable {variable or '(api_key_env is empty)'} is not set; "
+            f"it should hold the key for {base_url}"
+        )
+    return key
 
 
 def arguments_of(call: FunctionCall) -> JsonObject:

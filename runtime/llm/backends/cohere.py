@@ -6,18 +6,15 @@ whole instead.
 
 from __future__ import annotations
 
-import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from ....configs.chat_models import CohereModelSettings
 from ....messages.chat import Capabilities, ChatFinish, ChatRequest, JsonObject, Usage
-from ..errors import BrokenReply, ModelError, ModelUnavailable
+from ..errors import BrokenReply, ModelUnavailable
 from ..openai_schema import write_messages, write_tools
-from .base import BackendStream, BackendVectors, ClientBackend, StreamAccumulator, error_for_status
-from .client import read_key
+from .base import BackendStream, BackendVectors, ChatBackend, ClientBackend, StreamAccumulator, read_key
+from .boundary import HttpErrors, HttpFailure
 
 if TYPE_CHECKING:
     from cohere import AsyncClientV2
@@ -63,8 +60,12 @@ class CohereBackend(ClientBackend):
         from cohere.core.api_error import ApiError
         from cohere.core.parse_error import ParsingError
 
-        self._httpx = httpx
-        self._api_error, self._parse_error = ApiError, ParsingError
+        def failure_of(error: Exception) -> HttpFailure | None:
+            if not isinstance(error, ApiError) or (error.status_code or 0) < 300:
+                return None
+            return HttpFailure(error.status_code, error.headers, str(error.body))
+
+        self.errors = HttpErrors(self.name, httpx, failure_of, unreadable=(ApiError, ParsingError))
         self._http = httpx.AsyncClient(timeout=None)
         self._client: AsyncClientV2 = cohere.AsyncClientV2(
             self.secrets[0], base_url=self._settings.base_url, max_retries=0, httpx_client=self._http
@@ -102,19 +103,6 @@ class CohereBackend(ClientBackend):
     async def models(self) -> tuple[str, ...]:
         """Their names."""
         return tuple(str(model.name) for model in (await self._client.models.list()).models)
-
-    def translate(self, error: Exception) -> ModelError | None:
-        """See `Backend.translate`."""
-        if isinstance(error, self._api_error) and (error.status_code or 0) >= 300:
-            return error_for_status(error.status_code, error.headers, str(error.body), self.name)
-        broken = (self._api_error, self._parse_error, json.JSONDecodeError, ValidationError)
-        if isinstance(error, broken):
-            return BrokenReply(f"{self.name}: not a reply that can be read: {error}")
-        if isinstance(error, self._httpx.ConnectError):
-            return ModelUnavailable(f"{self.name}: cannot be reached: {error}")
-        if isinstance(error, self._httpx.TransportError):
-            return BrokenReply(f"{self.name}: the reply was cut off: {error}")
-        return None
 
     async def aclose(self) -> None:
         """Close connections."""
@@ -181,3 +169,6 @@ def _end(accumulator: StreamAccumulator, reason: str | None, usage: CohereUsage 
             completion_tokens=int(usage.tokens.output_tokens or 0),
             cached_tokens=int(usage.cached_tokens or 0),
         )
+
+
+BACKEND = ChatBackend(CohereModelSettings, CohereBackend, lambda settings: CAPABILITIES)

@@ -26,8 +26,8 @@ from ....messages.chat import (
     UserMessage,
 )
 from ..errors import BrokenReply, CommandFailed, ModelError
-from .base import Backend, BackendReply, BackendStream, split_system
-from .client import redact
+from .base import Backend, BackendReply, BackendStream, ChatBackend, split_system
+from .boundary import redact
 
 ALWAYS = ("PATH", "HOME", "LANG")
 """Variables that every program gets."""
@@ -207,3 +207,6 @@ def _usage(counted: JsonObject | None) -> Usage | None:
         completion_tokens=known.get("output_tokens", 0),
         cached_tokens=cached,
     )
+
+
+BACKEND = ChatBackend(CommandModelSettings, CommandBackend, capabilities)

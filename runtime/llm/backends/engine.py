@@ -29,7 +29,7 @@ from ...engines.registry import open_engine
 from ...engines.token_stream import TokenStream
 from ..context_window import estimate_prompt
 from ..errors import ContextTooLong, ModelClosed, ModelError, ModelUnavailable, RequestRefused
-from .base import Backend, BackendReply, BackendStream
+from .base import Backend, BackendReply, BackendStream, ChatBackend
 
 CAPABILITIES = Capabilities(
     streaming=True,
@@ -179,3 +179,6 @@ def _ended(heard: TokenStream, answer: asyncio.Future[Completion]) -> None:
     heard.end()
     if not answer.cancelled():
         answer.exception()
+
+
+BACKEND = ChatBackend(EngineModelSettings, open_backend, capabilities)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from ....configs.chat_models import GoogleModelSettings
 from ....messages.chat import (
     AssistantMessage,
@@ -22,17 +20,17 @@ from ....messages.chat import (
     ToolMessage,
     Usage,
 )
-from ..errors import BrokenReply, ModelError, ModelUnavailable
 from .base import (
     BackendStream,
     BackendVectors,
+    ChatBackend,
     ClientBackend,
     StreamAccumulator,
     arguments_of,
-    error_for_status,
+    read_key,
     split_system,
 )
-from .client import read_key
+from .boundary import HttpErrors, HttpFailure
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -82,7 +80,14 @@ class GoogleBackend(ClientBackend):
         from google import genai
         from google.genai import errors, types
 
-        self._httpx, self._errors, self._types = httpx, errors, types
+        def failure_of(error: Exception) -> HttpFailure | None:
+            if not isinstance(error, errors.APIError):
+                return None
+            headers = getattr(error.response, "headers", None)  # the kind of response is not fixed
+            return HttpFailure(int(error.code or 0), headers, error.message or str(error.details))
+
+        self.errors = HttpErrors(self.name, httpx, failure_of, unreadable=(errors.UnknownApiResponseError,))
+        self._types = types
         # Without one of ours the library may take up aiohttp, and it closes no stream that is left early.
         self._http = httpx.AsyncClient(timeout=None, event_hooks={"response": [_remember]})
         self._client: Client = genai.Client(
@@ -127,21 +132,6 @@ class GoogleBackend(ClientBackend):
         """Their names, without `models/`."""
         found = await self._client.aio.models.list()
         return tuple([str(model.name).removeprefix("models/") async for model in found])
-
-    def translate(self, error: Exception) -> ModelError | None:
-        """See `Backend.translate`."""
-        if isinstance(error, self._errors.APIError):
-            headers = getattr(error.response, "headers", None)  # the kind of response is not fixed
-            return error_for_status(
-                int(error.code or 0), headers, error.message or str(error.details), self.name
-            )
-        if isinstance(error, self._errors.UnknownApiResponseError | json.JSONDecodeError | ValidationError):
-            return BrokenReply(f"{self.name}: not a reply that can be read: {error}")
-        if isinstance(error, self._httpx.ConnectError):
-            return ModelUnavailable(f"{self.name}: cannot be reached: {error}")
-        if isinstance(error, self._httpx.TransportError):
-            return BrokenReply(f"{self.name}: the reply was cut off: {error}")
-        return None
 
     async def aclose(self) -> None:
         """Close connections."""
@@ -232,3 +222,6 @@ def _call(part: Part) -> FunctionCall:
         arguments=json.dumps(arguments),
         signature=base64.b64encode(part.thought_signature or b"").decode(),
     )
+
+
+BACKEND = ChatBackend(GoogleModelSettings, GoogleBackend, lambda settings: CAPABILITIES)

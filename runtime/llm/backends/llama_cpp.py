@@ -23,7 +23,7 @@ from ....configs.errors import SettingsError
 from ....messages.chat import Capabilities, ChatRequest, JsonObject
 from ..errors import BrokenReply, ContextTooLong, ModelClosed, ModelError, RequestRefused
 from ..openai_schema import ChatCompletionChunk, read_chunk, write_messages, write_tools
-from .base import BackendStream, ClientBackend, StreamAccumulator
+from .base import BackendStream, ChatBackend, ClientBackend, StreamAccumulator
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -188,3 +188,6 @@ def _body(request: ChatRequest) -> JsonObject:
     if request.output_schema is not None:
         body["response_format"] = {"type": "json_object", "schema": request.output_schema}
     return body
+
+
+BACKEND = ChatBackend(LlamaCppModelSettings, LlamaCppBackend, lambda settings: CAPABILITIES)

@@ -7,8 +7,6 @@ import os
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from ....configs.chat_models import OllamaModelSettings
 from ....messages.chat import (
     AssistantMessage,
@@ -22,16 +20,16 @@ from ....messages.chat import (
     ToolMessage,
     Usage,
 )
-from ..errors import BrokenReply, ModelError, ModelUnavailable
 from ..openai_schema import write_tools
 from .base import (
     BackendStream,
     BackendVectors,
+    ChatBackend,
     ClientBackend,
     StreamAccumulator,
     arguments_of,
-    error_for_status,
 )
+from .boundary import HttpErrors, HttpFailure
 
 if TYPE_CHECKING:
     from ollama import AsyncClient, ChatResponse
@@ -69,7 +67,18 @@ class OllamaBackend(ClientBackend):
         import httpx
         import ollama
 
-        self._httpx, self._ollama = httpx, ollama
+        def failure_of(error: Exception) -> HttpFailure | None:
+            if not isinstance(error, ollama.ResponseError):
+                return None
+            return HttpFailure(error.status_code, None, error.error)
+
+        self.errors = HttpErrors(
+            self.name,
+            httpx,
+            failure_of,
+            unreachable=(ConnectionError,),
+            advice="is `ollama serve` running there?",
+        )
         (key,) = self.secrets
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._client: AsyncClient = ollama.AsyncClient(self._settings.base_url, headers=headers, timeout=None)
@@ -117,18 +126,6 @@ class OllamaBackend(ClientBackend):
         finally:
             await parts.aclose()
 
-    def translate(self, error: Exception) -> ModelError | None:
-        """See `Backend.translate`."""
-        if isinstance(error, self._ollama.ResponseError):
-            return error_for_status(error.status_code, None, error.error, self.name)
-        if isinstance(error, json.JSONDecodeError | ValidationError):
-            return BrokenReply(f"{self.name}: not a reply that can be read: {error}")
-        if isinstance(error, ConnectionError | self._httpx.ConnectError):
-            return ModelUnavailable(f"{self.name}: cannot be reached: is `ollama serve` running there?")
-        if isinstance(error, self._httpx.TransportError):
-            return BrokenReply(f"{self.name}: the reply was cut off: {error}")
-        return None
-
     async def aclose(self) -> None:
         """Close connections."""
         await self._client.close()
@@ -170,3 +167,6 @@ def _write(message: ConversationMessage) -> JsonObject:
             {"function": {"name": call.name, "arguments": arguments_of(call)}} for call in message.calls
         ]
     return written
+
+
+BACKEND = ChatBackend(OllamaModelSettings, OllamaBackend, lambda settings: CAPABILITIES)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from ....configs.chat_models import OpenAIModelSettings
 from ....messages.chat import Capabilities, ChatRequest, JsonObject
-from ..errors import ModelError
 from ..openai_schema import ChatCompletionChunk, read_chunk, write_messages, write_tools
-from .base import BackendStream, BackendVectors, ClientBackend, StreamAccumulator
-from .client import read_key, translate
+from .base import BackendStream, BackendVectors, ChatBackend, ClientBackend, StreamAccumulator, read_key
+from .boundary import sdk_errors
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -32,7 +31,7 @@ class OpenAIBackend(ClientBackend):
     def _connect(self) -> None:
         import openai
 
-        self._openai = openai
+        self.errors = sdk_errors(self.name, openai)
         (key,) = self.secrets
         self._client: AsyncOpenAI = openai.AsyncOpenAI(
             api_key=key or "none", base_url=self._settings.base_url, max_retries=0, timeout=None
@@ -69,10 +68,6 @@ class OpenAIBackend(ClientBackend):
     async def models(self) -> tuple[str, ...]:
         """Their ids."""
         return tuple([model.id async for model in self._client.models.list(extra_headers=self._headers)])
-
-    def translate(self, error: Exception) -> ModelError | None:
-        """See `Backend.translate`."""
-        return translate(error, self._openai, self.name)
 
     async def aclose(self) -> None:
         """Close connections."""
@@ -126,3 +121,6 @@ def _body(request: ChatRequest, settings: OpenAIModelSettings) -> JsonObject:
     if request.logprobs:
         body["logprobs"] = True
     return body
+
+
+BACKEND = ChatBackend(OpenAIModelSettings, OpenAIBackend, capabilities)

@@ -28,8 +28,7 @@ from agentfactory.messages.chat import (
     UserMessage,
 )
 from agentfactory.runtime.llm import TRAINING, capabilities_of, open_model, require
-from agentfactory.runtime.llm.backends.base import retry_after
-from agentfactory.runtime.llm.backends.client import redact
+from agentfactory.runtime.llm.backends.boundary import redact, retry_after
 from agentfactory.runtime.llm.call_policy import RateLimiter, TokenBucket, backoff_delay
 from agentfactory.runtime.llm.context_window import truncate_to_context
 from agentfactory.runtime.llm.errors import ContextTooLong, ModelUnavailable, NotAuthorized, RateLimited

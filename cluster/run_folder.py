@@ -18,10 +18,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ..actors.coordinator.journal import read_journal
 from ..configs.errors import BadInput, CannotWrite
 from ..configs.files import write_atomically
 from ..configs.load import read_stored
 from ..configs.settings import Settings
+from ..messages.adapters import AdapterRef, Policy
+from ..messages.runs import StepFinished
+from ..training.adapter_files import WEIGHTS_FILE, adapter_folder
 
 SETTINGS = "settings.json"
 JOURNAL = "journal.jsonl"
@@ -105,6 +109,19 @@ def check_resumable(folder: Path) -> None:
         )
 
 
+def newest_versions(run_dir: Path, limit: int) -> tuple[AdapterRef, ...]:
+    """Of each policy, the newest versions that the run's journal knows and its folder has, oldest first."""
+    found: dict[Policy, dict[int, AdapterRef]] = {"student": {}, "teacher": {}}
+    for entry in read_journal(run_dir / JOURNAL):
+        if isinstance(entry, StepFinished):
+            found[entry.policy][entry.adapter.version] = entry.adapter
+    return tuple(
+        versions[version]
+        for policy, versions in found.items()
+        for version in sorted(v for v in versions if _lies_there(run_dir, policy, v))[-limit:]
+    )
+
+
 def store_settings(folder: Path, settings: Settings) -> None:
     """Replace what a run goes on with. Raises CannotWrite."""
     write_atomically(folder / SETTINGS, settings.model_dump_json(indent=2).encode())
@@ -164,3 +181,7 @@ def _check_space(folder: Path) -> None:
     free_mb = stats.f_bavail * stats.f_frsize >> 20
     if free_mb < MIN_FREE_MB:
         raise OSError(28, f"only {free_mb} MB free, {MIN_FREE_MB} MB needed")
+
+
+def _lies_there(run_dir: Path, policy: Policy, version: int) -> bool:
+    return (adapter_folder(run_dir, policy, version) / WEIGHTS_FILE).is_file()

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..configs.errors import AgentFactoryError
+from ..configs.errors import boundary
 from ..configs.printable import printable
 from .agents import add_agent_commands
 from .blueprints import add_blueprint_commands
 from .data import add_data_commands
 from .doctor import add_doctor_command
 from .domains import add_domain_commands
-from .process_setup import prepare_process, sentence_of
+from .process_setup import prepare_process
 from .router import add_route_command
 from .runs import add_run_commands
 from .servers import add_environment_command, add_serve_command
@@ -32,20 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare_process()
         options = _parser().parse_args(arguments)
         return int(options.command(options))
-    except AgentFactoryError as error:
-        print(f"agentfactory: {printable(str(error), lines=True)}", file=sys.stderr)
-        return error.exit_code
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print("agentfactory: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 1
-    except OSError as error:
-        sentence = sentence_of(error)
-        if not sentence:
-            raise
-        print(f"agentfactory: {printable(sentence)}", file=sys.stderr)
-        return 2
+    except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
+        end = boundary(error)
+        if end.sentence:
+            print(f"agentfactory: {printable(end.sentence, lines=True)}", file=sys.stderr)
+        return end.exit_code
 
 
 class _Parser(argparse.ArgumentParser):

@@ -16,8 +16,8 @@ from rich.table import Table
 from ..bridge.errors import BridgeError
 from ..bridge.ingest.progress import IngestProgress as Tally
 from ..cluster.data_plane.capacity import measure_costs
-from ..cluster.data_plane.process_supervisor import ServiceState, read_state
-from ..cluster.data_plane.services import ServicePlan, bring_up, down, ping, running_plan
+from ..cluster.data_plane.process_supervisor import ServicePlan, ServiceState, read_state
+from ..cluster.data_plane.services import bring_up, down, ping, running_plan
 from ..configs.data import DataSettings
 from ..configs.errors import BadInput
 from ..configs.files import write_atomically

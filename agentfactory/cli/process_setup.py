@@ -1,7 +1,6 @@
-"""What a command makes sure of in its own process before it does anything."""
+"""Setup of a command's own process: output, descriptors, the working directory."""
 
 import codecs
-import errno
 import os
 import re
 import resource
@@ -16,10 +15,6 @@ ENOUGH_FILES: Final = 65_536
 ESCAPE: Final = "agentfactory.escape"
 _SIZE: Final = re.compile("[1-9][0-9]{0,3}")
 """Columns or lines that a terminal can have."""
-_OF_THE_MACHINE: Final = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOMEM),
-}
 
 
 def prepare_process() -> None:
@@ -36,15 +31,6 @@ def prepare_process() -> None:
     except OSError as error:
         raise BadInput("the working directory is gone; change to one that is there") from error
     _raise_file_limit()
-
-
-def sentence_of(error: OSError) -> str:
-    """One sentence for an error of the machine; empty for one that may be a fault of ours."""
-    no_temporary_folder = str(error.strerror).startswith("No usable temporary directory")
-    if error.errno not in _OF_THE_MACHINE and not no_temporary_folder:
-        return ""
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}"
 
 
 def _raise_file_limit() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..bridge.client.tiered_store import BlobCache
-    from ..cluster.data_plane.services import ServicePlan
+    from ..cluster.data_plane.process_supervisor import ServicePlan
     from ..configs.chat_models import RouterSettings
     from ..messages.routing import Considered, Routed, RouteDecision
 

@@ -202,7 +202,7 @@ def _adapter(settings: LoraAgentSettings) -> LoadAdapter | None:
 
 def _adapter_ref(settings: LoraAgentSettings) -> AdapterRef | None:
     """It is one that the run's journal knows."""
-    from ..serving.server import newest_versions
+    from ..run_folder import newest_versions
 
     folder, version = settings.locate()
     if not version:

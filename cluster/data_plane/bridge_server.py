@@ -22,9 +22,9 @@ from ...bridge.server.server import run
 from ...bridge.server.settings import ServerSettings
 from ...bridge.store.factory import open_store
 from ...configs.data import DataSettings
-from ...configs.errors import AgentFactoryError, BadInput
+from ...configs.errors import AgentFactoryError, BadInput, boundary
 from ...messages.data import Format
-from .services import PLAN, ServicePlan
+from .process_supervisor import PLAN, ServicePlan
 from .tiers import open_tiers
 
 _FORMATS: Final = TypeAdapter[Format](Format)
@@ -78,9 +78,10 @@ def main(folder: Path) -> int:
             run(settings, store, tiers.assimilate, cache, tiers.destroy)
         finally:
             store.close()
-    except AgentFactoryError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        end = boundary(error)
+        print(end.sentence, file=sys.stderr)
+        return end.exit_code
     return 0
 
 

@@ -1,4 +1,7 @@
-"""Keeps the data plane's processes alive: the bridge server with its store, and memcached.
+"""Supervisor of the data plane's processes: the bridge server with its store, and memcached.
+
+`python -m agentfactory.cluster.data_plane.process_supervisor FOLDER` leaves one behind and returns once that
+holds the folder, so that whoever asked need not wait for its end.
 
 Consumes a plan (`ServiceSpec`s) and the deaths of its children; produces their restarts and the state file
 that `agentfactory status` reads; waits for children to end; unblocked by that and by SIGTERM.
@@ -17,16 +20,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from ...configs.base_config import BaseConfig
-from ...configs.errors import BadInput
+from ...configs.data import DataSettings
+from ...configs.errors import BadInput, boundary
 from ...configs.files import write_atomically
 
-STATE, LOCK, LOGS = "services.json", "services.lock", "logs"
+PLAN, STATE, LOCK, LOGS = "plan.json", "services.json", "services.lock", "logs"
 GRACE_S = 10.0
 """From SIGTERM to SIGKILL."""
 BACKOFF_S, MAX_BACKOFF_S = 0.2, 10.0
@@ -76,6 +81,15 @@ class SupervisorState(BaseConfig):
     started_at: float = Field(default_factory=time.time)
     owner: int = 0
     """The process with which all of it ends, however that ends; 0 for none."""
+
+
+class ServicePlan(BaseConfig):
+    """What the supervisor of a folder is to run, and what clients need to reach it."""
+
+    data: DataSettings
+    """As chosen: no `auto` is left in it."""
+    state: SupervisorState
+    services: tuple[ServiceSpec, ...]
 
 
 def read_state(folder: Path) -> SupervisorState | None:
@@ -232,3 +246,30 @@ def _death_signal() -> Callable[[], None]:
 
 
 _die_with_parent = _death_signal()
+
+
+def main(folder: Path) -> int:
+    """Leave a supervisor behind; 0 once it holds the folder, 2 if it cannot."""
+    plan = ServicePlan.model_validate_json((folder / PLAN).read_bytes())
+    held, holds = os.pipe()
+    if os.fork() == 0:
+        os.close(held)
+        os._exit(_supervise(folder, plan, holds))
+    os.close(holds)
+    return 0 if os.read(held, 1) else 2
+
+
+def _supervise(folder: Path, plan: ServicePlan, holds: int) -> int:
+    os.setsid()
+    state = plan.state.model_copy(update={"pid": os.getpid()})
+    try:
+        asyncio.run(ProcessSupervisor(folder, state, plan.services).run(partial(os.write, holds, b"1")))
+    except Exception as error:
+        end = boundary(error)
+        print(end.sentence, file=sys.stderr, flush=True)
+        return end.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

@@ -21,30 +21,28 @@ import agentfactory
 from ...bridge.client.client import BridgeClient
 from ...bridge.errors import BridgeError
 from ...bridge.store.factory import choose_store, store_id
-from ...configs.base_config import BaseConfig
 from ...configs.data import CacheHost, CacheSettings, DataSettings
 from ...configs.errors import AgentFactoryError, BadInput
 from ...configs.files import write_atomically
 from .capacity import fit_to_machine
 from .ports import address, free_port, is_free, listener
-from .process_supervisor import GRACE_S, LOGS, ServiceSpec, SupervisorState, is_supervised, read_state
+from .process_supervisor import (
+    GRACE_S,
+    LOGS,
+    PLAN,
+    ServicePlan,
+    ServiceSpec,
+    SupervisorState,
+    is_supervised,
+    read_state,
+)
 
-PLAN = "plan.json"
 UP_TIMEOUT_S = 90.0
 ITEM_OVERHEAD = 64 << 10
 """Bytes of an item beside its value, and more."""
 MEMCACHED = "memcached-"
 """What the names of its services begin with."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-class ServicePlan(BaseConfig):
-    """What the supervisor of a folder is to run, and what clients need to reach it."""
-
-    data: DataSettings
-    """As chosen: no `auto` is left in it."""
-    state: SupervisorState
-    services: tuple[ServiceSpec, ...]
 
 
 class CannotStart(AgentFactoryError):
@@ -309,7 +307,7 @@ async def _leave_supervisor(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with (folder / LOGS / "supervisor.log").open("ab") as log:
         ended = await anyio.run_process(
-            [sys.executable, "-m", "agentfactory.cluster.data_plane.supervise", str(folder)],
+            [sys.executable, "-m", "agentfactory.cluster.data_plane.process_supervisor", str(folder)],
             stdout=log,
             stderr=log,
             check=False,

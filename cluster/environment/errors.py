@@ -1,13 +1,12 @@
-"""What can be wrong with a session, and how it is said over HTTP."""
+"""Errors of environments and their sessions, and their form over HTTP."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from ...actors.environment import EnvironmentOver
 from ...configs.errors import AgentFactoryError, BadInput
 from ...messages.chat import BadArguments
 from ...runtime.errors import AskTimeout
-from ..serving.errors import SERVER, ApiError
+from ..serving.errors import ErrorForm, ErrorForms
 
 
 class NoSuchSession(BadInput):
@@ -30,28 +29,20 @@ class ServerFailed(AgentFactoryError):
     """The environment failed, not the action: the step was not taken."""
 
 
-_STATUS: Final[Mapping[type[AgentFactoryError], tuple[int, str]]] = {
-    NoSuchSession: (404, "no_such_session"),
-    EnvironmentOver: (409, "environment_over"),
-    SessionBusy: (409, "session_busy"),
-    TooManySessions: (429, "too_many_sessions"),
+_SESSION_ERRORS: Final = (
+    (NoSuchSession, 404, "no_such_session"),
+    (EnvironmentOver, 409, "environment_over"),
+    (SessionBusy, 409, "session_busy"),
+    (TooManySessions, 429, "too_many_sessions"),
+)
+ENVIRONMENT_ERRORS: Final[ErrorForms] = {
+    **{kind: ErrorForm(status, code) for kind, status, code in _SESSION_ERRORS},
+    BadInput: ErrorForm(400),
+    BadArguments: ErrorForm(400),
+    AskTimeout: ErrorForm(504, "timeout", message="the data plane took too long"),
+    AgentFactoryError: ErrorForm(503, "unavailable", message="the data plane cannot do it now: {}"),
 }
-_BY_CODE: Final = {code: kind for kind, (_, code) in _STATUS.items()}
-
-
-def to_api_error(error: AgentFactoryError | BadArguments) -> ApiError:
-    """What an error means to a client."""
-    text = str(error)
-    if isinstance(error, ApiError):
-        return error
-    for kind, (status, code) in _STATUS.items():
-        if isinstance(error, kind):
-            return ApiError(status, text, code=code)
-    if isinstance(error, BadInput | BadArguments):
-        return ApiError(400, text)
-    if isinstance(error, AskTimeout):
-        return ApiError(504, "the data plane took too long", kind=SERVER, code="timeout")
-    return ApiError(503, f"the data plane cannot do it now: {text}", kind=SERVER, code="unavailable")
+_BY_CODE: Final = {code: kind for kind, _, code in _SESSION_ERRORS}
 
 
 def parse_error(status: int, code: str | None, message: str) -> AgentFactoryError:

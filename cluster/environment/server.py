@@ -20,7 +20,7 @@ from ..data_plane.tiers import spawn_data_access
 from ..serving.http_server import bind, install_middleware, read_api_keys, running, url_of, wait_for_shutdown
 from ..serving.json_body import JsonRoute
 from ..serving.metrics import ServingMetrics
-from .errors import to_api_error
+from .errors import ENVIRONMENT_ERRORS
 from .local import LocalEnvironments
 from .recorded import RecordedEpisode
 from .sessions import Sessions
@@ -30,7 +30,7 @@ def build(sessions: Sessions, settings: EnvironmentServerSettings, keys: tuple[s
     """An application that serves these; without keys, to this machine only."""
     app = FastAPI(title="AgentFactory environments", docs_url=None, redoc_url=None)
     app.include_router(_Routes(sessions).router())
-    install_middleware(app, settings, keys, ServingMetrics(), to_api_error)
+    install_middleware(app, settings, keys, ServingMetrics(), ENVIRONMENT_ERRORS)
     return app
 
 

@@ -1,7 +1,7 @@
 """Errors as OpenAI's clients expect them: a status, and `{"error": {"message", "type", "param", "code"}}`."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from ...bridge.search.embedding import TextTooLong
 from ...configs.errors import AgentFactoryError
@@ -44,23 +44,41 @@ def refused(message: str, param: str, code: str = "unsupported_parameter") -> Ap
     return ApiError(400, message, code=code, param=param)
 
 
-def to_api_error(error: AgentFactoryError | BadArguments) -> ApiError:
-    """What a failure of ours means to a client."""
-    text = str(error)
-    match error:
-        case ApiError():
-            return error
-        case PromptTooLong() | TextTooLong():
-            return ApiError(400, text, code="context_length_exceeded")
-        case UnknownAdapter():
-            return ApiError(404, text, code="model_not_found", param="model")
-        case SchemaRefused():
-            return refused(f"response_format: {text}", "response_format")
-        case BadRequest() | ChatFormatError() | BadArguments():
-            return ApiError(400, text)
-        case AskTimeout():
-            return ApiError(504, "the answer took too long", kind=SERVER, code="timeout")
-    return ApiError(503, f"the engine cannot answer now: {text}", kind=SERVER, code="engine_unavailable")
+class ErrorForm(NamedTuple):
+    """What errors of one kind mean to a client."""
+
+    status: int
+    code: str | None = None
+    param: str | None = None
+    message: str = "{}"
+    """What is said; `{}` stands for the error's own sentence."""
+
+
+ErrorForms = Mapping[type[Exception], ErrorForm]
+"""A server's kinds of errors. The first that fits counts, so a kind stands before the one it is a kind of."""
+MODEL_ERRORS: Final[ErrorForms] = {
+    PromptTooLong: ErrorForm(400, "context_length_exceeded"),
+    TextTooLong: ErrorForm(400, "context_length_exceeded"),
+    UnknownAdapter: ErrorForm(404, "model_not_found", "model"),
+    SchemaRefused: ErrorForm(400, "unsupported_parameter", "response_format", "response_format: {}"),
+    BadRequest: ErrorForm(400),
+    ChatFormatError: ErrorForm(400),
+    BadArguments: ErrorForm(400),
+    AskTimeout: ErrorForm(504, "timeout", message="the answer took too long"),
+    AgentFactoryError: ErrorForm(503, "engine_unavailable", message="the engine cannot answer now: {}"),
+}
+
+
+def to_api_error(error: Exception, forms: ErrorForms) -> ApiError:
+    """The boundary of an HTTP server: what an error means to a client. Raises again what is none of ours."""
+    if isinstance(error, ApiError):
+        return error
+    for kind, form in forms.items():
+        if isinstance(error, kind):
+            who = SERVER if form.status >= 500 else INVALID
+            text = form.message.format(error)
+            return ApiError(form.status, text, kind=who, code=form.code, param=form.param)
+    raise error
 
 
 def invalid(problems: Sequence[Any]) -> ApiError:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 import structlog
@@ -25,15 +25,13 @@ from ...configs.http_servers import HttpServerSettings
 from ...messages.chat import BadArguments
 from ...runtime.system import ActorSystem
 from .access_middleware import AccessMiddleware, error_response, is_loopback, status_error
-from .errors import ApiError, invalid
+from .errors import ErrorForms, invalid, to_api_error
 from .metrics import ServingMetrics
 
 log = structlog.get_logger("serving")
 
 END_S = 10.0
 """How long after its time for open requests the HTTP server may take to end."""
-Translate = Callable[[AgentFactoryError | BadArguments], ApiError]
-"""What an error of ours means to a client."""
 
 
 def install_middleware(
@@ -41,13 +39,12 @@ def install_middleware(
     settings: HttpServerSettings,
     keys: tuple[str, ...],
     metrics: ServingMetrics,
-    translate: Translate,
+    forms: ErrorForms,
 ) -> None:
     """Put the gate in front of an application, and every error in OpenAI's form."""
 
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, AgentFactoryError | BadArguments)
-        answer = translate(error)
+        answer = to_api_error(error, forms)
         if answer.status >= 500:
             log.warning("request failed", path=request.url.path, error=repr(error))
         return error_response(answer)

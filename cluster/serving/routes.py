@@ -22,7 +22,7 @@ from ...messages.chat import JsonObject
 from ...runtime.llm.context_window import estimate_tokens
 from . import metrics
 from .completions import chat_chunks, chat_reply, completion_chunks, completion_reply
-from .errors import ApiError, refused, to_api_error
+from .errors import MODEL_ERRORS, ApiError, refused, to_api_error
 from .http_server import install_middleware
 from .json_body import JsonRoute
 from .request_schema import ChatBody, CompletionBody, EmbeddingBody
@@ -153,7 +153,7 @@ async def _events(first: JsonObject, chunks: AsyncGenerator[JsonObject, None]) -
                 yield _event(chunk)
         except AgentFactoryError as error:
             log.warning("stream broke", error=repr(error))
-            yield _event(to_api_error(error).body)
+            yield _event(to_api_error(error, MODEL_ERRORS).body)
         else:
             yield "data: [DONE]\n\n"
 
@@ -185,5 +185,5 @@ def build(service: ServedModel, keys: tuple[str, ...]) -> FastAPI:
     """An application that serves this; without keys, to this machine only."""
     app = FastAPI(title="AgentFactory", docs_url=None, redoc_url=None)
     app.include_router(Routes(service).router())
-    install_middleware(app, service.settings, keys, service.metrics, to_api_error)
+    install_middleware(app, service.settings, keys, service.metrics, MODEL_ERRORS)
     return app

@@ -12,19 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ...actors.coordinator.journal import read_journal
 from ...configs.errors import SettingsError
 from ...configs.http_servers import ServingSettings
 from ...configs.models import EngineSettings, ModelSettings
-from ...messages.adapters import AdapterRef, LoadAdapter, Policy
-from ...messages.runs import StepFinished
+from ...messages.adapters import LoadAdapter
 from ...runtime.engines.actor import InferenceEngine
 from ...runtime.engines.chat.format import ChatFormat
 from ...runtime.engines.pool import EnginePool
 from ...runtime.system import ActorSystem
-from ...training.adapter_files import WEIGHTS_FILE, adapter_folder, read_adapter
+from ...training.adapter_files import read_adapter
 from ..placement import reserve_gpus
-from ..run_folder import JOURNAL
+from ..run_folder import newest_versions
 from .context_length import fit_context
 from .generation import Sampler
 from .http_server import bind, read_api_keys, running, url_of, wait_for_shutdown
@@ -44,19 +42,6 @@ class ServingPlan(NamedTuple):
     """Where the engine's replicas live: in this process, or in processes of their own on a cluster."""
     own_context: bool = False
     """The engine's context is the model's own, as far as the memory holds it."""
-
-
-def newest_versions(run_dir: Path, limit: int) -> tuple[AdapterRef, ...]:
-    """Of each policy, the newest versions that the run's journal knows and its folder has, oldest first."""
-    found: dict[Policy, dict[int, AdapterRef]] = {"student": {}, "teacher": {}}
-    for entry in read_journal(run_dir / JOURNAL):
-        if isinstance(entry, StepFinished):
-            found[entry.policy][entry.adapter.version] = entry.adapter
-    return tuple(
-        versions[version]
-        for policy, versions in found.items()
-        for version in sorted(v for v in versions if _lies_there(run_dir, policy, v))[-limit:]
-    )
 
 
 @asynccontextmanager
@@ -133,7 +118,3 @@ def _name(model: ModelSettings) -> str:
     """What clients call the base model: a folder's name, else what the settings say."""
     path = Path(model.source).expanduser()
     return path.resolve().name if model.source != "seed" and path.is_dir() else model.source
-
-
-def _lies_there(run_dir: Path, policy: Policy, version: int) -> bool:
-    return (adapter_folder(run_dir, policy, version) / WEIGHTS_FILE).is_file()

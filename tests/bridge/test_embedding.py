@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from agentfactory.bridge.search import embedding
 from agentfactory.bridge.search.embedding import SentenceEmbedder, TextTooLong
-from agentfactory.cluster.serving.errors import to_api_error
+from agentfactory.cluster.serving.errors import MODEL_ERRORS, to_api_error
 
 READS = 32
 WORDS = [f"w{number}" for number in range(200)]
@@ -78,7 +78,7 @@ def test_a_text_without_end_is_refused_in_a_sentence(
     monkeypatch.setattr(embedding, "MAX_WINDOWS", 2)
     with pytest.raises(TextTooLong, match="a text of 200 tokens is too long") as refused:
         embedder.embed(["w1", " ".join(WORDS)])
-    assert to_api_error(refused.value).status == 400
+    assert to_api_error(refused.value, MODEL_ERRORS).status == 400
 
 
 def test_no_texts_have_no_vectors(embedder: SentenceEmbedder) -> None:

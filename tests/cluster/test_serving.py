@@ -16,9 +16,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen2ForCausalLM
 
 from agentfactory.actors.coordinator.journal import Journal
-from agentfactory.cluster.run_folder import JOURNAL, create_run_folder
+from agentfactory.cluster.run_folder import JOURNAL, create_run_folder, newest_versions
 from agentfactory.cluster.serving.request_schema import CompletionBody
-from agentfactory.cluster.serving.server import ServingPlan, newest_versions, opened
+from agentfactory.cluster.serving.server import ServingPlan, opened
 from agentfactory.configs.http_servers import ServingSettings
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings

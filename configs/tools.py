@@ -2,7 +2,9 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Literal, Self, get_args
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 
@@ -26,11 +28,27 @@ class PlanSettings(BaseConfig):
     """Length of what a model is shown of a plan's outcome, in characters."""
 
 
-ToolName = Literal[
-    "python", "pyexe", "shell", "math", "test_runner", "list_files", "read_file", "write_file",
-    "data_view", "memory", "fetch", "retrieve", "promote_skill", "plan",
-]  # fmt: skip
-TOOL_NAMES: tuple[str, ...] = get_args(ToolName)
+TOOL_GROUP: Final = "agentfactory.tools"
+"""Of the entry points by which installed packages bring tools of their own."""
+_BUILTIN: Final = "agentfactory.runtime.tools.builtin."
+BUILTIN_TOOLS: Final = {
+    "python": "python:PYTHON",
+    "pyexe": "pyexe:PYEXE",
+    "shell": "shell:SHELL",
+    "math": "math:MATH",
+    "test_runner": "test_runner:TEST_RUNNER",
+    "list_files": "files:LIST_FILES",
+    "read_file": "files:READ_FILE",
+    "write_file": "files:WRITE_FILE",
+    "data_view": "data_view:DATA_VIEW",
+    "memory": "memory:MEMORY",
+    "fetch": "fetch:FETCH",
+    "retrieve": "retrieve:RETRIEVE",
+    "promote_skill": "promote_skill:PROMOTE_SKILL",
+    "plan": "plan:PLAN",
+}
+"""The tools that ship, by name: the module below `runtime.tools.builtin`, and the definition in it."""
+TOOL_NAMES: Final[tuple[str, ...]] = tuple(BUILTIN_TOOLS)
 SERVER_NAME = r"^[a-z][a-z0-9_]{0,23}$"
 
 
@@ -179,12 +197,25 @@ class ToolBoxSettings(BaseConfig):
         return self
 
 
+@cache
+def tool_entries() -> dict[str, EntryPoint]:
+    """Where each tool's definition lies, by name; installed packages cannot take the names of ours."""
+    ours = {name: EntryPoint(name, _BUILTIN + where, TOOL_GROUP) for name, where in BUILTIN_TOOLS.items()}
+    return {entry.name: entry for entry in entry_points(group=TOOL_GROUP)} | ours
+
+
+def known_tools() -> tuple[str, ...]:
+    """The names of all tools that there are: ours, then those of installed packages."""
+    return (*TOOL_NAMES, *sorted(tool_entries().keys() - BUILTIN_TOOLS.keys()))
+
+
 def check_tool_names(names: Sequence[str]) -> None:
     """Raise ValueError for a name that is no tool's, or stands there twice."""
     for name in names:
-        if name not in TOOL_NAMES:
-            close = difflib.get_close_matches(name, TOOL_NAMES, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(TOOL_NAMES)}"
+        if name not in BUILTIN_TOOLS and name not in tool_entries():
+            known = known_tools()
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
             raise ValueError(f"there is no tool {name!r}; {hint}")
         if list(names).count(name) > 1:
             raise ValueError(f"{name!r} is named twice")

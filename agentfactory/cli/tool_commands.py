@@ -20,17 +20,18 @@ from ..configs.load import format_validation_error
 from ..configs.printable import printable
 from ..configs.roles import StudentSettings
 from ..configs.settings import Settings
-from ..configs.tools import TOOL_NAMES
+from ..configs.tools import known_tools
 from ..messages.plans import Plan, PlanOutcome
 from ..messages.turns import ToolCall, ToolResult
 from ..runtime.ref import Ref
 from ..runtime.telemetry import LogSettings, configure_logging
 from ..runtime.tools.base import failed
+from ..runtime.tools.builtin.plan import NAME, PlanTool, show_outcome
+from ..runtime.tools.builtin.plan import NAME as PLAN
 from ..runtime.tools.mcp.server import serve_stdio
 from ..runtime.tools.parameters import write_schema
 from ..runtime.tools.plans.parser import BadPlan, needs_of, read_plan
-from ..runtime.tools.plans.plan_tool import NAME, PlanTool, show_outcome
-from ..runtime.tools.plans.plan_tool import NAME as PLAN
+from ..runtime.tools.registry import definition_of
 from ..runtime.tools.tool_listing import ToolInfo, added_tools, limits_of, list_tools
 from ..runtime.tools.tool_set import ToolSet
 from ..terminal.tables import show_rows
@@ -98,7 +99,7 @@ async def _call(name: str, arguments: str, settings: Settings) -> tuple[ToolResu
     plan = _plan(arguments) if name == PLAN else None
     async with opened_box(*needed_tools(_of_plan(plan) | {name}, settings)) as box:
         if box.find(name) is None:
-            close = difflib.get_close_matches(name, (*TOOL_NAMES, *box.names), n=1)
+            close = difflib.get_close_matches(name, (*known_tools(), *box.names), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "`agentfactory tools` lists them"
             raise BadInput(f"there is no tool {name!r}; {hint}")
         began = time.perf_counter()
@@ -131,8 +132,9 @@ def check_plan(plan: Plan, box: ToolSet, settings: Settings) -> None:
 
 def needed_tools(wanted: Set[str], settings: Settings) -> tuple[Settings, tuple[str, ...]]:
     """What to open for some tools: these alone; for names that are not ours, servers and skills, too."""
-    if not wanted <= {*TOOL_NAMES}:
-        return settings, tuple(sorted({*(wanted & {*TOOL_NAMES}), "promote_skill"}))
+    known = {*known_tools()}
+    if not wanted <= known:
+        return settings, tuple(sorted({*(wanted & known), "promote_skill"}))
     alone = settings.student.toolbox.model_copy(update={"mcp": ()})
     student = settings.student.model_copy(update={"toolbox": alone})
     return settings.model_copy(update={"student": student}), tuple(sorted(wanted))
@@ -140,7 +142,7 @@ def needed_tools(wanted: Set[str], settings: Settings) -> tuple[Settings, tuple[
 
 def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:
     """What was printed, and what was wrong."""
-    prints = name in ("python", "pyexe", "shell", "test_runner")
+    prints = name in known_tools() and definition_of(name).prints
     if result.ok:
         return result.output if prints else "", None
     before, found, error = f"\n{result.output}".rpartition(f"\n{_ERROR}")
@@ -162,11 +164,8 @@ async def _serve(settings: Settings, names: tuple[str, ...]) -> None:
 
 
 def servable(settings: StudentSettings) -> tuple[str, ...]:
-    """The tools of ours that work with these settings."""
-    fetch = settings.toolbox.fetch
-    without = set() if settings.retrieve.tags else {"retrieve"}
-    without |= set() if fetch.hosts or fetch.private_hosts else {"fetch"}
-    return tuple(name for name in TOOL_NAMES if name not in without)
+    """The tools that work with these settings."""
+    return tuple(name for name in known_tools() if definition_of(name).usable(settings))
 
 
 @asynccontextmanager

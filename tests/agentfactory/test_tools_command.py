@@ -213,3 +213,84 @@ async def test_a_skill_that_a_client_promotes_is_served_at_once(tmp_path: Path) 
         names = [tool.name for tool in (await mcp.list_tools(cache_mode="bypass")).tools]
         assert names == ["write_file", "promote_skill", "double"]
         assert (await mcp.call_tool("double", {"n": 21})).content[0].text == "42"  # type: ignore[union-attr]
+
+
+PACKAGE = '''
+from agentfactory.runtime.tools.definition import EpisodeTool
+from agentfactory.runtime.tools.function_tool import tool
+
+@tool
+def weather(city: str) -> str:
+    """Says what the weather is like."""
+    return f"rain in {city}"
+
+class Diary:
+    def __init__(self, workspace):
+        self.workspace = workspace
+
+    @tool
+    def diary(self, line: str) -> str:
+        """Writes a line down."""
+        self.workspace.write_bytes("diary.txt", line.encode())
+        return "written"
+
+DIARY = EpisodeTool(
+    spec=lambda settings: Diary.diary,
+    prepare=lambda host: lambda episode: Diary(episode.workspace).diary,
+    limits=lambda settings: (settings.toolbox.files,),
+)
+NO_TOOL = "a text"
+'''
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with a package that brings tools, as an installed one would."""
+    (tmp_path / "almanac.py").write_text(PACKAGE)
+    info = tmp_path / "almanac-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: almanac\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[agentfactory.tools]\nweather = almanac:weather\ndiary = almanac:DIARY\npython = almanac:weather\n"
+    )
+    return tmp_path
+
+
+def test_a_package_can_bring_tools_of_its_own(package: Path) -> None:
+    on = ("--set", 'student.tools=["python","weather"]')
+    lines = call("tools", *on, cwd=package).stdout.splitlines()
+    assert [line.split("\t")[:3] for line in lines[-2:]] == [
+        ["diary", "-", "line: string"],
+        ["weather", "yes", "city: string"],
+    ]
+    assert lines[1].startswith("python\tyes\tcode: string")  # ours cannot be taken over
+    assert answer(package, "weather", "Oslo")["result"] == "rain in Oslo"
+    assert answer(package, "diary", "cold")["limits"] == {
+        "max_chars": 4000,
+        "max_file_kb": 1024,
+        "max_listed": 200,
+    }
+    assert answer(package, "read_file", "diary.txt")["result"] == "cold"
+
+
+def test_plans_call_the_tools_that_packages_bring(package: Path) -> None:
+    steps = [
+        {"id": "a", "tool": "weather", "input": "Oslo"},
+        {"id": "b", "tool": "diary", "input": {"line": "$a"}},
+    ]
+    said = answer(package, "plan", json.dumps({"steps": steps}))
+    assert said["result"] == "a (weather) done: rain in Oslo\nb (diary) done: written"
+
+
+def test_what_a_package_calls_a_tool_and_is_none_is_told_in_a_sentence(package: Path) -> None:
+    entries = package / "almanac-1.0.dist-info" / "entry_points.txt"
+    for where, complaint in (
+        ("almanac:NO_TOOL", "is neither a ToolDefinition nor made by @tool"),
+        ("almanac:missing", "cannot be loaded from almanac:missing"),
+        ("almanac:weather", "is called weather; give both one name"),
+    ):
+        entries.write_text(f"[agentfactory.tools]\nclimate = {where}\n")
+        done = call("tool", "climate", "x", *WEAK, cwd=package)
+        assert done.returncode == 2
+        assert complaint in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,6 +1,7 @@
 """The data_view tool: what is in a table of the workspace."""
 
 import base64
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
 
@@ -9,13 +10,16 @@ import anyio.to_thread
 from ....configs.tools import DataViewSettings
 from ...sandbox.command_policy import CommandPolicy
 from ...sandbox.workspace import Workspace
-from ..base import ToolError, sanitize_output
+from ..base import Tool, ToolError, sanitize_output
+from ..definition import Episode, EpisodeTool, ToolHost
 from ..function_tool import tool
 from ..jobs.runner import ForkedJobRunner
 from ..parameters import OtherNames
 from .files import as_observation
 
-MODULE: Final = "agentfactory.runtime.tools.jobs.table_view"
+_MODULE: Final = "agentfactory.runtime.tools.jobs.table_view"
+_PARALLEL: Final = 2
+"""Tables that are read at the same time."""
 _KINDS: Final = {
     ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
@@ -28,7 +32,7 @@ class DataView:
     def __init__(
         self, settings: DataViewSettings, workspace: Workspace, rules: CommandPolicy, jobs: ForkedJobRunner
     ) -> None:
-        """`jobs` runs `MODULE`; it is a part of the box."""
+        """`jobs` runs `_MODULE`; whoever made it starts and closes it."""
         self._settings = settings
         self._workspace = workspace
         self._rules = rules
@@ -64,3 +68,18 @@ class DataView:
         self._rules.check_path(path)
         with as_observation(path):
             return self._workspace.read_bytes(path, max_bytes=self._settings.max_file_mb * 2**20)
+
+
+def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+    settings, policy = host.settings.toolbox.data_view, host.policy
+    jobs = host.share(
+        ForkedJobRunner(_MODULE, settings.memory_mb, _PARALLEL, host.settings.sandbox.allow_weak)
+    )
+    return lambda episode: DataView(settings, episode.workspace, policy, jobs).data_view
+
+
+DATA_VIEW: Final = EpisodeTool(
+    spec=lambda _: DataView.data_view,
+    prepare=_prepare,
+    limits=lambda settings: (settings.toolbox.data_view,),
+)

@@ -16,7 +16,8 @@ from urllib.parse import urljoin
 from pydantic import JsonValue
 
 from ....configs.tools import FetchSettings
-from ..base import ToolError, sanitize_output
+from ..base import Tool, ToolError, sanitize_output
+from ..definition import SharedTool, ToolHost
 from ..function_tool import tool
 from ..jobs.runner import ForkedJobRunner
 from .url_policy import FetchTarget, check_addresses, check_url, numeric_address
@@ -183,3 +184,15 @@ def _refusal(error: BaseException) -> ToolError | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _open(host: ToolHost) -> Tool:
+    return host.share(FetchTool(host.settings.toolbox.fetch, host.settings.sandbox.allow_weak)).fetch
+
+
+FETCH: Final = SharedTool(
+    spec=lambda _: FetchTool.fetch,
+    open=_open,
+    limits=lambda settings: (settings.toolbox.fetch,),
+    usable=lambda settings: bool(settings.toolbox.fetch.hosts or settings.toolbox.fetch.private_hosts),
+)

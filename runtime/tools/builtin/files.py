@@ -1,15 +1,16 @@
 """The file tools: list, read and write, in one workspace and nowhere else."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Final
 
 from ....configs.printable import printable
 from ....configs.tools import FileToolSettings
 from ...sandbox.command_policy import CommandPolicy
 from ...sandbox.workspace import Workspace, WorkspaceEntry
-from ..base import ToolError, sanitize_output
-from ..function_tool import tool
+from ..base import Tool, ToolError, sanitize_output
+from ..definition import Episode, EpisodeTool, ToolHost
+from ..function_tool import FunctionTool, tool
 from ..parameters import OtherNames
 
 _KB = 1024
@@ -95,3 +96,20 @@ def as_observation(path: str) -> Iterator[None]:
 def _line(entry: WorkspaceEntry) -> str:
     path = printable(entry.path)
     return f"{path}/" if entry.is_folder else f"{path} {entry.size}"
+
+
+def _definition(choose: Callable[[type[FileTools] | FileTools], FunctionTool]) -> EpisodeTool:
+    def prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+        settings, policy = host.settings.toolbox.files, host.policy
+        return lambda episode: choose(FileTools(settings, episode.workspace, policy))
+
+    return EpisodeTool(
+        spec=lambda _: choose(FileTools),
+        prepare=prepare,
+        limits=lambda settings: (settings.toolbox.files,),
+    )
+
+
+LIST_FILES: Final = _definition(lambda files: files.list_files)
+READ_FILE: Final = _definition(lambda files: files.read_file)
+WRITE_FILE: Final = _definition(lambda files: files.write_file)

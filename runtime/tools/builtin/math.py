@@ -3,7 +3,8 @@
 from typing import Final, Literal
 
 from ....configs.tools import MathToolSettings
-from ..base import sanitize_output
+from ..base import Tool, sanitize_output
+from ..definition import SharedTool, ToolHost
 from ..function_tool import tool
 from ..jobs.runner import ForkedJobRunner
 
@@ -44,3 +45,14 @@ class MathTool:
     async def aclose(self) -> None:
         """Kill what runs."""
         await self._jobs.aclose()
+
+
+def _open(host: ToolHost) -> Tool:
+    return host.share(MathTool(host.settings.toolbox.math, host.settings.sandbox.allow_weak)).math
+
+
+MATH: Final = SharedTool(
+    spec=lambda _: MathTool.math,
+    open=_open,
+    limits=lambda settings: (settings.toolbox.math,),
+)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ....configs.errors import SettingsError
 from ....configs.tools import MemorySettings
-from ..base import ToolError, sanitize_output
+from ..base import Tool, ToolError, sanitize_output
+from ..definition import SharedTool, ToolHost
 from ..function_tool import tool
 from ..parameters import OtherNames
 
@@ -208,3 +209,17 @@ class MemoryTool:
             if self._notes is not None:
                 self._notes.close()
             self._notes = None
+
+
+def _open(host: ToolHost) -> Tool:
+    if host.open_embedder is None:
+        raise SettingsError("student.tools names memory, but there is no embedder for it")
+    notes = host.root / "notes.sqlite"
+    return host.share(MemoryTool(host.settings.toolbox.memory, notes, host.open_embedder)).memory
+
+
+MEMORY: Final = SharedTool(
+    spec=lambda _: MemoryTool.memory,
+    open=_open,
+    limits=lambda settings: (settings.toolbox.memory,),
+)

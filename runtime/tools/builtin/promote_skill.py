@@ -1,12 +1,14 @@
 """The promote_skill tool: a function of a file becomes a tool, now and from now on."""
 
 from collections.abc import Callable
+from typing import Final
 
 import anyio.to_thread
 
 from ...sandbox.python import PythonSandbox
 from ...sandbox.workspace import Workspace
-from ..base import ToolError
+from ..base import Tool, ToolError
+from ..definition import Episode, EpisodeTool, ToolHost
 from ..function_tool import tool
 from ..skills import MAX_CHARACTERS, Skill, SkillStore, SkillTool, read_skill
 from ..tool_formats import prompt_line
@@ -63,3 +65,15 @@ class SkillPromotion:
         result = await self._sandbox.run(f"{skill.source}\n\nNone")
         if not result.ok:
             raise ToolError(f"the file does not run: {result.output.removeprefix('Error: ')}", result.failure)
+
+
+def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+    store, sandbox = host.skills, host.python_sandbox
+    return lambda episode: SkillPromotion(episode.workspace, store, sandbox, episode.put_skill).promote_skill
+
+
+PROMOTE_SKILL: Final = EpisodeTool(
+    spec=lambda _: SkillPromotion.promote_skill,
+    prepare=_prepare,
+    limits=lambda settings: (settings.sandbox,),
+)

@@ -1,9 +1,13 @@
 """The pyexe tool: Python that remembers, in one sandboxed session of a workspace."""
 
+from collections.abc import Callable
+from typing import Final
+
 from ....messages.turns import ToolResult
 from ...sandbox.errors import SandboxError
 from ...sandbox.session import PythonSession
-from ..base import ToolError, sanitize_output
+from ..base import Tool, ToolError, sanitize_output
+from ..definition import Episode, EpisodeTool, ToolHost
 from ..function_tool import tool
 from .python import NO_OUTPUT, read_code
 
@@ -32,3 +36,22 @@ class PyExe:
             raise ToolError(str(error), "crashed") from error
         output = sanitize_output(result.output, self._max_chars)
         return result.model_copy(update={"output": output or NO_OUTPUT})
+
+
+def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+    programs = host.command_sandbox.settings  # of the host's, so that what cannot be confined is said at once
+    max_chars = host.settings.toolbox.files.max_chars
+
+    def open_tool(episode: Episode) -> Tool:
+        session = episode.closing(PythonSession(programs, episode.workspace.root))
+        return PyExe(session, max_chars).pyexe
+
+    return open_tool
+
+
+PYEXE: Final = EpisodeTool(
+    spec=lambda _: PyExe.pyexe,
+    prepare=_prepare,
+    limits=lambda settings: (settings.toolbox.sandbox,),
+    prints=True,
+)

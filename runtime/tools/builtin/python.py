@@ -8,6 +8,7 @@ from ....messages.chat import JsonObject
 from ....messages.turns import ToolResult
 from ...sandbox.python import PythonSandbox
 from ..base import ToolError, failed
+from ..definition import SharedTool
 from ..parameters import Parameter, Parameters
 
 NO_OUTPUT: Final = "(no output)"
@@ -22,8 +23,9 @@ class PythonTool:
     name = "python"
     parameters: JsonObject | None = CODE.schema
 
-    def __init__(self, settings: SandboxSettings) -> None:
-        self._sandbox = PythonSandbox(settings)
+    def __init__(self, settings: SandboxSettings, sandbox: PythonSandbox | None = None) -> None:
+        """`sandbox` is somebody else's to start and close; without one, the tool has its own."""
+        self._sandbox = sandbox or PythonSandbox(settings)
         self.description = (
             "runs Python code and answers with what it printed. Each call starts anew. "
             f"Modules: {', '.join(settings.modules)}."
@@ -61,3 +63,11 @@ def read_code(text: str) -> str:
     """The code in a text, or in a JSON object; a common indentation is taken off. Raises ToolError."""
     code = str(CODE.read(text)["code"]) if text.strip() else ""
     return dedent(code).strip() if code[:1].isspace() else code
+
+
+PYTHON: Final = SharedTool(
+    spec=lambda settings: PythonTool(settings.sandbox),
+    open=lambda host: PythonTool(host.settings.sandbox, host.python_sandbox),
+    limits=lambda settings: (settings.sandbox,),
+    prints=True,
+)

@@ -3,13 +3,14 @@
 from typing import Annotated, Final, Literal
 
 from ....configs.errors import AgentFactoryError, SettingsError
-from ....configs.roles import RetrieveSettings
+from ....configs.roles import RetrieveSettings, StudentSettings
 from ....messages.chat import JsonObject
 from ....messages.search import Passage, Search
 from ....messages.turns import ToolResult
 from ...errors import AskTimeout
 from ...ref import Ref
-from ..base import ToolError, failed
+from ..base import Tool, ToolError, failed
+from ..definition import PlainToolSpec, SharedTool, ToolHost
 from ..parameters import OtherNames, Parameter, Parameters
 
 NOTHING: Final = "(no passage fits)"
@@ -89,11 +90,6 @@ def describe(tags: tuple[str, ...]) -> str:
     )
 
 
-def parameters_for(tags: tuple[str, ...]) -> JsonObject:
-    """JSON Schema of what the tool takes."""
-    return _arguments(tags).schema
-
-
 def _arguments(tags: tuple[str, ...]) -> Parameters:
     question = {"question": Parameter(Annotated[str, OtherNames("query", "input")])}
     if not tags:
@@ -127,3 +123,22 @@ def _shortened(text: str, limit: int) -> str:
     cut = text[: limit - 1]
     at = max(cut.rfind(" "), cut.rfind("\n"))
     return cut[: at if at > limit // 2 else len(cut)].rstrip() + "…"
+
+
+def _spec(settings: StudentSettings) -> PlainToolSpec:
+    tags = settings.retrieve.tags
+    return PlainToolSpec(RetrieveTool.name, describe(tags), _arguments(tags).schema)
+
+
+def _open(host: ToolHost) -> Tool:
+    if host.searcher is None:
+        raise SettingsError("student.retrieve.tags names texts to search, but there is no searcher to ask")
+    return RetrieveTool(host.settings.retrieve, host.searcher)
+
+
+RETRIEVE: Final = SharedTool(
+    spec=_spec,
+    open=_open,
+    limits=lambda settings: (settings.retrieve,),
+    usable=lambda settings: bool(settings.retrieve.tags),
+)

@@ -2,6 +2,7 @@
 
 import difflib
 import shlex
+from collections.abc import Callable
 from typing import Final
 
 from ....configs.tools import ShellSettings
@@ -10,7 +11,8 @@ from ...sandbox.command_policy import CommandPolicy
 from ...sandbox.commands import CommandResult, CommandSandbox
 from ...sandbox.errors import SandboxError
 from ...sandbox.workspace import Workspace
-from ..base import ToolError, sanitize_output
+from ..base import Tool, ToolError, sanitize_output
+from ..definition import Episode, EpisodeTool, ToolHost
 from ..function_tool import tool
 
 _OPERATORS: Final = "();<>|&`\n"
@@ -130,3 +132,16 @@ def as_result(result: CommandResult, limit_s: float, max_chars: int) -> ToolResu
     shown = sanitize_output(printed, max(0, max_chars - len(said) - 10))
     output = f"{shown}\nError: {said}" if shown else f"Error: {said}"
     return ToolResult(output=output, ok=False, failure=failure, duration_s=result.duration_s)
+
+
+def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+    settings, sandbox, policy = host.settings.toolbox.shell, host.command_sandbox, host.policy
+    return lambda episode: Shell(settings, episode.workspace, sandbox, policy).shell
+
+
+SHELL: Final = EpisodeTool(
+    spec=lambda _: Shell.shell,
+    prepare=_prepare,
+    limits=lambda settings: (settings.toolbox.sandbox, settings.toolbox.shell),
+    prints=True,
+)

@@ -5,6 +5,7 @@ needs a judge that the code cannot talk to.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,7 +18,8 @@ from ...sandbox.command_policy import CommandPolicy
 from ...sandbox.commands import CommandResult, CommandSandbox
 from ...sandbox.errors import SandboxError
 from ...sandbox.workspace import Workspace
-from ..base import ToolError
+from ..base import Tool, ToolError
+from ..definition import Episode, EpisodeTool, ToolHost
 from ..function_tool import tool
 from .files import as_observation
 from .shell import as_result
@@ -173,3 +175,16 @@ def _unittest_counts(output: str) -> Counts | None:
     skipped = found.get("skipped", 0) + found.get("expected failures", 0)
     passed = max(0, int(ran[1]) - failed - errors - skipped)
     return Counts(passed=passed, failed=failed, errors=errors, skipped=skipped)
+
+
+def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+    settings, sandbox, policy = host.settings.toolbox.test_runner, host.command_sandbox, host.policy
+    return lambda episode: TestRunner(settings, episode.workspace, sandbox, policy).test_runner
+
+
+TEST_RUNNER: Final = EpisodeTool(
+    spec=lambda _: TestRunner.test_runner,
+    prepare=_prepare,
+    limits=lambda settings: (settings.toolbox.sandbox, settings.toolbox.test_runner),
+    prints=True,
+)

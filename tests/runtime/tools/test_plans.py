@@ -9,10 +9,10 @@ from agentfactory.configs.tools import PlanSettings
 from agentfactory.messages.plans import PlanOutcome
 from agentfactory.messages.turns import ToolResult
 from agentfactory.runtime.sandbox.workspace import Workspace
+from agentfactory.runtime.tools.builtin.plan import PlanTool
 from agentfactory.runtime.tools.function_tool import FunctionTool, tool
 from agentfactory.runtime.tools.plans.executor import PlanExecutor
 from agentfactory.runtime.tools.plans.parser import BadPlan, read_plan
-from agentfactory.runtime.tools.plans.plan_tool import PlanTool
 from agentfactory.runtime.tools.tool_set import ToolSet
 
 LIMIT_S = 180

@@ -63,7 +63,7 @@ async def write(box: ToolSet, path: str, content: str) -> None:
 
 def folder_of(kit: ToolProvider) -> Path:
     """The folder of the one episode that is under way."""
-    (folder,) = (kit._root / "episodes").iterdir()
+    (folder,) = (kit._host.root / "episodes").iterdir()
     return folder
 
 
@@ -338,7 +338,7 @@ async def test_episodes_see_neither_files_nor_names_of_one_another(kit: ToolProv
         await call(one, "pyexe", "secret = 1")
         assert (await call(other, "list_files", "")).output == "(nothing)"
         assert "NameError" in (await call(other, "pyexe", "secret")).output
-    assert list((kit._root / "episodes").iterdir()) == []
+    assert list((kit._host.root / "episodes").iterdir()) == []
 
 
 async def test_files_without_an_episode_stay(kit: ToolProvider) -> None:

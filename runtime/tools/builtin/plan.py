@@ -1,5 +1,6 @@
 """The tool `plan`: several calls of the other tools at once, with one observation."""
 
+from collections.abc import Callable
 from typing import Final
 
 from ....configs.tools import PlanSettings
@@ -7,10 +8,11 @@ from ....messages.chat import JsonObject
 from ....messages.plans import PlanOutcome
 from ....messages.turns import ToolResult
 from ...sandbox.workspace import Workspace
-from ..base import failed
+from ..base import Tool, failed
+from ..definition import Episode, EpisodeTool, PlainToolSpec, ToolHost
+from ..plans.executor import PlanExecutor
+from ..plans.parser import BadPlan, read_plan
 from ..tool_set import ToolSet
-from .executor import PlanExecutor
-from .parser import BadPlan, read_plan
 
 NAME: Final = "plan"
 _SHORTEST: Final = 40
@@ -67,3 +69,16 @@ def show_outcome(outcome: PlanOutcome, max_chars: int) -> str:
 
 def _shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+    settings = host.settings.toolbox.plan
+    return lambda episode: PlanTool(episode.callable_by_plans, settings, episode.workspace)
+
+
+PLAN: Final = EpisodeTool(
+    spec=lambda _: PlainToolSpec(NAME, PlanTool.description, PlanTool.parameters),
+    prepare=_prepare,
+    limits=lambda settings: (settings.toolbox.plan,),
+    calls_others=True,
+)

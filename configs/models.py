@@ -1,4 +1,4 @@
-"""Settings of the model and of the engine that runs it, and how transformers is loaded.
+"""Settings of the model and of the engine that runs it.
 
 Engines of our own are a tagged union by `kind`. Others come from installed packages, by entry points of the
 group `agentfactory.engines` (`runtime.engines.registry`): what they name has their settings, too. Nobody asks
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from threading import Lock
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -28,9 +27,6 @@ from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapVa
 from .base_config import BaseConfig, PlaceOrName
 from .errors import SettingsError
 
-LOADING = Lock()
-"""Hold it around `from_pretrained`: transformers loads through state that all threads share, and the
-engine and the Trainer of a local run load at the same time."""
 ENGINES: Final = "agentfactory.engines"
 """The group of entry points by which installed packages bring engines."""
 CACHE_SHARE: Final = 0.5
@@ -275,27 +271,3 @@ else:
     EngineSettings = Annotated[
         _OwnEngineSettings, Field(discriminator="kind"), WrapValidator(_of_any_kind), SerializeAsAny()
     ]
-
-
-_UNUSED: Final = ("sklearn", "scipy", "pandas")
-"""For assisted decoding and for the losses of image models."""
-
-
-def hide_unused_packages() -> None:
-    """Let transformers take them for not installed. Call it before its models are imported.
-
-    They cost each process that loads a model 1.8 s of processor time and 140 MB (transformers 5.19). Whoever
-    imports them by themselves still gets them. Without effect on a version that asks in another way.
-    """
-    import transformers.utils
-    from transformers.utils import import_utils
-
-    for package in _UNUSED:
-        for module in (import_utils, transformers.utils):
-            name = f"is_{package}_available"
-            if hasattr(module, name):
-                setattr(module, name, _absent)
-
-
-def _absent() -> bool:
-    return False

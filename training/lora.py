@@ -9,7 +9,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import transformers
 from peft import (
     LoraConfig,
     PeftModel,
@@ -18,50 +17,25 @@ from peft import (
     prepare_model_for_kbit_training,
     set_peft_model_state_dict,
 )
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ..configs.models import LOADING, ModelSettings
+from ..configs.errors import SettingsError
+from ..configs.model_loading import load_base_model
+from ..configs.models import ModelSettings
 from ..configs.roles import LoraSettings
 from ..messages.adapters import Policy
 from .errors import CannotLoadModel
 
 
-def choose_device(settings: ModelSettings) -> torch.device:
-    """The device that the settings ask for. Raises CannotLoadModel where it is not there."""
-    cuda = torch.cuda.is_available()
-    if settings.device == "cuda" and not cuda:
-        raise CannotLoadModel("model.device is cuda, but PyTorch sees no GPU; use `auto` or `cpu`")
-    return torch.device("cuda" if cuda and settings.device != "cpu" else "cpu")
-
-
 def load_base(settings: ModelSettings) -> PreTrainedModel:
     """The frozen base model, in four bits if asked. Raises CannotLoadModel, SettingsError."""
-    device = choose_device(settings)
-    options: dict[str, Any] = {}
-    if settings.quantize == "nf4":
-        if device.type != "cuda":
-            raise CannotLoadModel("model.quantize is nf4, which needs a GPU; use `none` on a processor")
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=getattr(torch, settings.dtype),
-        )
-        options["device_map"] = {"": device}
-    location = settings.locate()
-    transformers.logging.disable_progress_bar()
+    settings.locate()  # a folder that is none is the settings' error, not the loading's
     try:
-        with LOADING:
-            base: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                location, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa", **options
-            )
-    except (OSError, ValueError, ImportError) as error:
-        raise CannotLoadModel(f"model.source {settings.source!r} cannot be loaded: {error}") from error
+        base = load_base_model(settings, attention="sdpa")
+    except SettingsError as error:
+        raise CannotLoadModel(str(error)) from error
     if settings.quantize == "nf4":
         prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
-    else:
-        base.to(device)
-    base.requires_grad_(False)
     return base
 
 

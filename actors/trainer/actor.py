@@ -15,7 +15,8 @@ from typing import Final
 import anyio
 import structlog
 
-from ...configs.models import ModelSettings, hide_unused_packages
+from ...configs.model_loading import hide_unused_packages
+from ...configs.models import ModelSettings
 from ...configs.roles import TrainerSettings
 from ...messages.adapters import LoadAdapter, Policy
 from ...messages.learning import StepReport, TrainStep

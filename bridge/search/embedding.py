@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...configs.errors import BadInput, SettingsError
-from ...configs.models import LOADING
+from ...configs.model_loading import LOADING
 
 Vectors = NDArray[np.float32]
 """`[texts, dimensions]`, each row of length 1."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
 from ...configs.errors import SettingsError
+from ...configs.model_loading import hide_unused_packages
 from ...configs.models import (
     BaseEngineSettings,
     EngineSettings,
@@ -24,7 +25,6 @@ from ...configs.models import (
     TransformersEngineSettings,
     VllmEngineSettings,
     engine_plugins,
-    hide_unused_packages,
     load_engine_plugin,
 )
 from .base import Engine

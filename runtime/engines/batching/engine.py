@@ -3,7 +3,7 @@
 This file is the event loop's side: it checks requests, hands them to the worker's thread, and
 settles their futures when the worker reports, once per step. `worker` runs the thread, `scheduler`
 decides who runs, `adapter_runner` holds one adapter version, `kv_cache` the key-value cache,
-`forward_batch` and `attention` the forward pass.
+`forward_batch` and `base_model` the forward pass.
 
     engine = TransformersEngine(ModelSettings(), TransformersEngineSettings())
     await engine.start()

@@ -45,7 +45,7 @@ class ForwardBatch:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """See `attention.PackedAttention`."""
+        """See `base_model.PackedAttention`."""
         outs = [part.attend(layer, query, key, value, scaling, window) for part in self._parts]
         return outs[0] if len(outs) == 1 else torch.cat(outs)
 

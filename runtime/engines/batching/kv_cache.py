@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .attention import LayerShape
+from .base_model import LayerShape
 from .sequence import SequenceState
 
 FIRST_ROWS = 8

@@ -19,7 +19,7 @@ from ....messages.turns import FinishReason
 from ..base import AdapterRejected, UnknownAdapter
 from ..lora import attach_lora, merge_lora, read_adapter
 from .adapter_runner import AdapterRunner
-from .attention import LayerShape
+from .base_model import LayerShape
 from .kv_cache import KvCacheLayout
 from .sequence import SequenceState, StoppingCriteria
 from .session_cache import SessionKvCache

@@ -26,8 +26,7 @@ from ....messages.adapters import LoadAdapter
 from ....messages.generation import EngineStatistics
 from ..base import AdapterRejected, EngineClosed, EngineError, EngineFailed, RequestLimits
 from ..chat.format import ChatFormat
-from .attention import probe
-from .model_loader import load_base
+from .base_model import load_base, probe
 from .scheduler import Scheduler
 from .sequence import SequenceState, StoppingCriteria
 

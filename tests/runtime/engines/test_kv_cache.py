@@ -8,7 +8,7 @@ import torch
 
 from agentfactory.messages.generation import Completion, Generate
 from agentfactory.runtime.engines.batching.adapter_runner import AdapterRunner
-from agentfactory.runtime.engines.batching.attention import LayerShape
+from agentfactory.runtime.engines.batching.base_model import LayerShape
 from agentfactory.runtime.engines.batching.kv_cache import FIRST_ROWS, MAX_SPARE, KvCacheLayout, LengthBucket
 from agentfactory.runtime.engines.batching.sequence import SequenceState
 from tests.runtime.small_model import request

@@ -29,7 +29,7 @@ from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.generation import Generate, SamplingSettings
 from agentfactory.runtime.engines.base import EngineFailed
 from agentfactory.runtime.engines.batching.adapter_runner import AdapterRunner
-from agentfactory.runtime.engines.batching.attention import NAME, probe
+from agentfactory.runtime.engines.batching.base_model import NAME, probe
 from agentfactory.runtime.engines.batching.kv_cache import KvCacheLayout
 from agentfactory.runtime.engines.batching.sequence import SequenceState
 from agentfactory.runtime.engines.lora import Lora, attach_lora, merge_lora, read_adapter

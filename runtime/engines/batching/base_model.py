@@ -1,8 +1,8 @@
-"""Attention that reads and writes our own key-value slots, plugged into transformers.
+"""The base model as this engine decodes with it: its attention reads and writes our own key-value cache.
 
 transformers lets a model's attention be any registered function, and hands it whatever extra
 keyword arguments the forward pass was given; its own continuous batching works this way. We pass
-the step's plan as `packed`: the function stores the new keys and values where they belong and
+the forward batch as `packed`: the function stores the new keys and values where they belong and
 attends over them. So every family that routes through this interface works (Llama, Qwen, Mistral,
 Gemma, Phi, …), and no mask is ever built by the model.
 """
@@ -15,9 +15,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from ....configs.errors import SettingsError
+from ....configs.model_loading import load_base_model
+from ....configs.models import ModelSettings
 from ..base import EngineFailed
 
 NAME = "agentfactory_slots"
+"""Under which `packed_attention` is registered."""
+MEMORY_ADVICE = "take a smaller model, a smaller model.dtype (bfloat16), or on a GPU model.quantize nf4"
 
 
 class PackedAttention(Protocol):
@@ -96,6 +101,31 @@ def probe(model: PreTrainedModel) -> list[LayerShape]:
             "through transformers' attention interface; use vLLM for this model"
         )
     return layers
+
+
+def load_base(settings: ModelSettings) -> PreTrainedModel:
+    """The frozen base model, ready to decode. Raises SettingsError where it cannot be had."""
+    try:
+        model = load_base_model(settings, attention=NAME)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise SettingsError(
+                f"model.source: {settings.locate()!r} does not fit: {error}; {MEMORY_ADVICE}"
+            ) from error
+        raise
+    _check_layers(model)
+    return model.eval()
+
+
+def _check_layers(model: PreTrainedModel) -> None:
+    """Only layers with keys and values for every token can live in the cache."""
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    strange = kinds - {"full_attention", "sliding_attention"}
+    if strange:
+        raise SettingsError(
+            f"model.source: {type(model).__name__} has layers of kind {sorted(strange)}, which this engine "
+            "cannot serve; use vLLM for it"
+        )
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from .actors.domains import domain_named
+from .actors.domains import domain_named, needs_store
 from .actors.namespaces import DataAccess, clear, new_namespace
 from .actors.student.actor import Student
 from .cluster.data_plane.tiers import spawn_data_access, spawn_searcher
-from .cluster.launch import spawn_actors, spawn_coordinator
+from .cluster.launch import needs_data_plane, spawn_actors, spawn_coordinator
 from .cluster.preflight import check_model, check_run
 from .cluster.run_folder import create_run_folder, lock_run_folder, open_run_folder, store_settings
 from .configs.base_config import with_absolute_places
@@ -130,7 +130,7 @@ class Factory:
         asked = task if isinstance(task, Task) else parse_task(task, settings)
         await check_model(settings.model, settings.engine)
         async with ActorSystem.open("local", stall_s=settings.runtime.stall_s) as system:
-            data = await self._data_access(system, settings) if asked.domain == "data" else None
+            data = await self._data_access(system, settings) if needs_store(asked.domain) else None
             self.on_starting("engine")
             engine = await system.spawn(InferenceEngine, settings.model, settings.engine, name="engine")
             searcher = None
@@ -236,14 +236,13 @@ class Factory:
         """Ray and the data plane, at the same time where both are to be started: each mostly waits for its
         processes. A cluster that is to be joined comes first, since it may not be there."""
         ray: asyncio.Task[None] | None = None
+        with_data = needs_data_plane(settings)
         if settings.runtime.transport == "ray":
             ray = asyncio.create_task(self._ensure_ray(settings.runtime))
-            if not settings.needs_data or cluster_address() is not None:
+            if not with_data or cluster_address() is not None:
                 await ray
         try:
-            return (
-                (await self._open_data(settings.data_for(folder))).settings if settings.needs_data else None
-            )
+            return (await self._open_data(settings.data_for(folder))).settings if with_data else None
         finally:
             if ray is not None:
                 await ray

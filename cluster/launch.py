@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..actors.coordinator.actor import Coordinator
 from ..actors.coordinator.crew import Crew
+from ..actors.domains import needs_store
 from ..actors.namespaces import DataAccess
 from ..actors.sink.actor import TrajectorySink
 from ..actors.student.actor import Student
@@ -26,12 +27,22 @@ from .data_plane.tiers import spawn_data_access, spawn_searcher
 from .placement import GpuAllocation, reserve_gpus
 
 
+def needs_data_plane(settings: Settings) -> bool:
+    """Whether a run of these settings works with the data plane. Raises BadInput for an unknown domain."""
+    by_settings = bool(settings.searched_tags) or settings.trainer.publish == "store"
+    return by_settings or _acts_on_store(settings)
+
+
+def _acts_on_store(settings: Settings) -> bool:
+    return any(needs_store(name) for name in settings.curriculum.domains)
+
+
 async def spawn_actors(
     system: ActorSystem, settings: Settings, run_dir: Path, data: DataSettings | None = None
 ) -> Crew:
     """Spawn everyone but the Coordinator, at the same time where they do not need one another.
 
-    `data` says how to reach the data plane; None where the run needs none (`Settings.needs_data`).
+    `data` says how to reach the data plane; None where the run needs none (`needs_data_plane`).
     """
     shelf = partial(open_adapter_store, data) if data and settings.trainer.publish == "store" else None
     gpus = await reserve_gpus(system, settings.model, settings.engine, trains=True)
@@ -85,8 +96,8 @@ class _Spawning:
         self.pools: dict[str, PoolRef] = {}
 
     async def data_access(self) -> None:
-        """What Students and judges of the `data` domain work with; the others need none."""
-        if self._data and "data" in self._settings.curriculum.domains:
+        """What Students and judges of domains that act on the store work with; the others need none."""
+        if self._data and _acts_on_store(self._settings):
             self.access = await spawn_data_access(self._system, self._data)
         self._ready["access"].set()
 

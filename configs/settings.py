@@ -129,12 +129,6 @@ class Settings(BaseConfig):
         grounding = self.teacher.grounding_tag
         return tuple(dict.fromkeys((*self.student.retrieve.tags, *((grounding,) if grounding else ()))))
 
-    @property
-    def needs_data(self) -> bool:
-        """Whether a run of these settings works with the data plane."""
-        by_store = self.trainer.publish == "store"
-        return bool(self.searched_tags) or by_store or "data" in self.curriculum.domains
-
     def data_for(self, run_dir: Path) -> DataSettings:
         """What a run in this folder works with: a data plane of its own, or the one with its texts."""
         return self.data.for_run(run_dir) if self.data.of_run and not self.searched_tags else self.data

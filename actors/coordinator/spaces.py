@@ -10,6 +10,7 @@ import structlog
 
 from ...configs.errors import AgentFactoryError
 from ...messages.tasks import Task
+from ..domains import needs_store
 from ..namespaces import DataAccess, clear, new_namespace, sweep
 from .state import RunState
 
@@ -17,7 +18,7 @@ log = structlog.get_logger("coordinator")
 
 
 class Spaces:
-    """Spaces for tasks of the `data` domain; other tasks have none."""
+    """Spaces for tasks that act on the data plane; other tasks have none."""
 
     def __init__(self, data: DataAccess | None, state: RunState) -> None:
         self._data = data
@@ -25,7 +26,7 @@ class Spaces:
 
     def new(self, task: Task, episode_id: str) -> str:
         """A space for one attempt; empty for a task that needs none."""
-        return new_namespace(self._state.run_id, episode_id) if task.domain == "data" else ""
+        return new_namespace(self._state.run_id, episode_id) if needs_store(task.domain) else ""
 
     async def clear(self, spaces: Iterable[str]) -> None:
         """Destroy what these attempts have stored. A failure is logged: it changes no verdict."""

@@ -38,3 +38,8 @@ def domain_named(name: str) -> "Domain":
         raise BadInput(f"unknown domain {name!r}; known: {', '.join(domain_names())}")
     domain: Domain = entry.load()
     return domain
+
+
+def needs_store(name: str) -> bool:
+    """Whether tasks of this domain act on the data plane. Raises BadInput for an unknown one."""
+    return domain_named(name).needs_store

@@ -97,6 +97,9 @@ class Domain(NamedTuple):
     make_task_generator: Callable[[TaskGeneratorDeps], TaskGenerator]
     make_judge: Callable[[JudgeDeps], Judge]
     """Raises CannotJudge without a part that it needs."""
+    needs_store: bool = False
+    """Its tasks act on the data plane: the run opens one, each attempt gets a namespace of its own there, the
+    Student the data plane's actions for tools, and the judge its Retriever."""
 
     def task_generator(self, library: Path, examples: int = 0, logic: LogicForm = "letters") -> TaskGenerator:
         """What the Teacher needs. Raises BadInput for a library that has nothing."""

@@ -28,7 +28,7 @@ from ...runtime.engines.pool import EnginePool
 from ...runtime.ref import Ref
 from ...runtime.tools.calls.parser import ParsedReply, parse_reply
 from ...runtime.tools.tool_set import ToolSet
-from ..domains import domain_named
+from ..domains import domain_named, needs_store
 from ..namespaces import DataAccess
 from .confidence import QUESTION, combined, read_critique, token_confidence
 from .data_tools import data_tools
@@ -108,13 +108,15 @@ class Student(Actor):
 
     @asynccontextmanager
     async def _tools_for(self, message: SolveTask) -> AsyncIterator[ToolSet]:
-        """The tools of the task's domain. Raises SettingsError without what a data task needs."""
-        if message.task.domain != "data":
+        """The tools of the task's domain. Raises SettingsError without the store that it needs."""
+        if not needs_store(message.task.domain):
             async with self._tools.box(message.episode_id) as toolbox:
                 yield toolbox
             return
         if self._data is None or not message.space:
-            raise SettingsError("a task of the data domain needs the data plane, and a space of its own")
+            raise SettingsError(
+                f"a task of the {message.task.domain} domain needs the data plane, and a space of its own"
+            )
         async with data_tools(self._data, self._settings.data, message) as tools:
             yield ToolSet(tools)
 

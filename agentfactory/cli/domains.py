@@ -40,7 +40,7 @@ def add_domain_commands(add_parser: AddParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object to stdout")
     parser.add_argument("--preset", default="laptop", help="a preset or a .yaml file, for its limits")
     parser.add_argument(
-        "--space", default="", help="what the attempt's tags begin with in the store, for the domain data"
+        "--space", default="", help="what the attempt's tags begin with in the store, for domains like data"
     )
     parser.set_defaults(command=verify)
 
@@ -69,16 +69,18 @@ def domains(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Judge one answer; 0 whether it is right or wrong, since either is a verdict."""
-    from ..actors.domains import domain_named
+    from ..actors.domains import needs_store
     from ..configs.load import load_settings
     from ..runtime.telemetry import LogSettings, configure_logging
 
     domain = options.domain
-    domain_named(domain)  # before anything is read or started
+    by_store = needs_store(domain)  # before anything is read or started
     asked = read_task(Path(options.task), domain)
     given = sys.stdin.read() if options.answer == "-" else options.answer
-    if domain == "data" and not options.space:
-        raise BadInput("verify data: --space says which tags of the store the attempt left its blobs under")
+    if by_store and not options.space:
+        raise BadInput(
+            f"verify {domain}: --space says which tags of the store the attempt left its blobs under"
+        )
     settings = load_settings(options.preset)
     configure_logging(LogSettings(level="error", format="console"))
     verdict = asyncio.run(_judged(settings, asked, given, options.space))
@@ -136,7 +138,9 @@ async def _judged(settings: Settings, task: Task, answer: str, space: str) -> Ve
 @asynccontextmanager
 async def _retriever(settings: Settings, task: Task) -> AsyncIterator[Ref | None]:
     """Who shows the store, for tasks that are about it."""
-    if task.domain != "data":
+    from ..actors.domains import needs_store
+
+    if not needs_store(task.domain):
         yield None
         return
     from ..data import DataPlane  # slow to import, and seldom needed here

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 from ...actors.agents.base import ANSWER
+from ...actors.domains import domain_names, needs_store
 from ...actors.environment import EnvironmentOver
 from ...actors.student.data_tools import action_of
 from ...configs.errors import BadInput
@@ -25,7 +26,7 @@ class RecordedEpisode(NamedTuple):
     @classmethod
     def of(cls, trajectory: Trajectory) -> Self | None:
         """The steps of a trajectory of the data plane; None for one that has none, or is no success."""
-        if trajectory.task.domain != "data" or trajectory.rewards.total <= 0.0:
+        if not _acts_on_store(trajectory.task.domain) or trajectory.rewards.total <= 0.0:
             return None
         steps = [
             StepTaken(
@@ -119,3 +120,8 @@ class RecordedEnvironment:
 def _same(one: Action, other: Action) -> bool:
     """The same action with the same parameters, in whatever order."""
     return one.name == other.name and dict(one.params) == dict(other.params)
+
+
+def _acts_on_store(domain: str) -> bool:
+    # a record may be of a domain whose package is not installed here
+    return domain in domain_names() and needs_store(domain)

@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from agentfactory.actors import domains
+from agentfactory.actors.coordinator.spaces import Spaces
+from agentfactory.actors.coordinator.state import RunState
 from agentfactory.actors.domains import domain_named, domain_names
+from agentfactory.cluster.launch import needs_data_plane
 from agentfactory.configs.data import LIBRARY, DataSettings
 from agentfactory.configs.load import load_settings
+from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.data import DataPlane
+from agentfactory.messages.tasks import Task
 from tests.agentfactory.test_cli import call
 from tests.free_ports import free_port
 
@@ -127,3 +133,30 @@ def test_a_package_can_bring_a_domain_of_its_own(tmp_path: Path) -> None:
     shown = json.loads(call("domains", "--json", cwd=tmp_path).stdout)["domains"]
     assert shown[-1] == {"name": "chess", "about": "mates in two"}
     assert shown[0]["about"].startswith("mathematics")  # ours cannot be taken over
+
+
+def test_a_domain_from_outside_may_act_on_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "depot.py").write_text(
+        "from pathlib import Path\n"
+        "from agentfactory.actors.domains.base import Domain\n"
+        "nothing = lambda parts: None\n"
+        "DOMAIN = Domain('depot', 'stock', Path(__file__).parent, nothing, nothing, needs_store=True)\n"
+    )
+    info = tmp_path / "depot-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: depot\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[agentfactory.domains]\ndepot = depot:DOMAIN\n")
+    task_file(tmp_path, {"reference": "1"})
+    done = call("verify", "depot", "task.json", "1", cwd=tmp_path)
+    assert "verify depot: --space says which tags" in done.stderr
+    monkeypatch.syspath_prepend(tmp_path)
+    domains._entries.cache_clear()
+    try:
+        assert needs_data_plane(load_settings("laptop", {"curriculum.domains": ["depot"]}))
+        assert not needs_data_plane(load_settings("laptop", {"curriculum.domains": ["math"]}))
+        task = Task(id="t", domain="depot", description="Count.", difficulty=0.5, created_at=0.0)
+        spaces = Spaces(None, RunState(CurriculumSettings()))
+        assert spaces.new(task, "e").startswith("episode.")
+        assert spaces.new(task.model_copy(update={"domain": "math"}), "e") == ""
+    finally:
+        domains._entries.cache_clear()

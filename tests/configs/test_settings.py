@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from agentfactory.cluster.launch import needs_data_plane
 from agentfactory.configs.data import DataSettings, StoreSettings
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.load import YamlValue, load_settings, preset_names, read_stored
@@ -123,8 +124,8 @@ def test_a_client_waits_longer_than_the_store_does_for_an_outage() -> None:
 def test_adapters_by_the_store_need_the_data_plane_and_no_search() -> None:
     sums: dict[str, YamlValue] = {"curriculum.domains": ["math"]}
     by_store = load_settings("laptop", {"trainer.publish": "store", **sums})
-    assert (by_store.needs_data, by_store.searched_tags) == (True, ())
-    assert not load_settings("laptop", sums).needs_data
+    assert (needs_data_plane(by_store), by_store.searched_tags) == (True, ())
+    assert not needs_data_plane(load_settings("laptop", sums))
     assert load_settings("3070ti").trainer.publish == "store"
 
 
@@ -135,7 +136,7 @@ def test_a_section_stands_for_itself() -> None:
 @pytest.mark.parametrize(("domains", "needed"), [(["math"], False), (["math", "data"], True)])
 def test_a_run_needs_the_data_plane_for_its_data_domain(domains: list[YamlValue], needed: bool) -> None:
     settings = load_settings("laptop", {"curriculum.domains": domains})
-    assert settings.needs_data == needed
+    assert needs_data_plane(settings) == needed
     assert not settings.searched_tags
 
 

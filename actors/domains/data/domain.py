@@ -58,4 +58,5 @@ DOMAIN: Final = Domain(
     folder=Path(__file__).parent / "prompts",
     make_task_generator=DataTaskGenerator,
     make_judge=DataJudge.of,
+    needs_store=True,
 )

@@ -33,7 +33,7 @@ def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile(translate(glob))
 
 
-class CachedBlob(NamedTuple):
+class CacheEntry(NamedTuple):
     """A blob that is cached."""
 
     tag: str
@@ -246,7 +246,7 @@ class CacheTier:
 
     async def query(
         self, tag_pattern: str = "*", name_pattern: str = "*", *, tag_is: str | None = None
-    ) -> list[CachedBlob]:
+    ) -> list[CacheEntry]:
         """The blobs that are cached now, as far as the index knows (see `bridge.cache.index`), in order.
 
         Patterns are globs; `tag_is` asks for one tag to the letter.
@@ -257,7 +257,7 @@ class CacheTier:
             if names.match(name) and (tag == tag_is if tag_is is not None else tags.match(tag)):
                 route = self._route(tag, name)
                 wanted.setdefault(route.server, {})[route.key] = (tag, name)
-        found: list[CachedBlob] = []
+        found: list[CacheEntry] = []
         for server, blobs in wanted.items():
             if not server.may_read():
                 continue
@@ -266,7 +266,7 @@ class CacheTier:
             except CacheUnavailable:
                 server.failed()
                 continue
-            found += (CachedBlob(*blobs[key], size) for key, size in sizes.items())
+            found += (CacheEntry(*blobs[key], size) for key, size in sizes.items())
         return sorted(found)
 
     def statistics(self) -> TierStatistics:

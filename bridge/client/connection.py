@@ -131,7 +131,7 @@ class Connection:
         """Queue a message; it is sent with others of this turn of the loop.
 
         Never waits: credit and `max_in_flight` bound what is queued. To a bridge that was lost nothing is
-        sent; whoever waits for the answer hears of the loss.
+        sent; its requests fail with the loss.
         """
         if self._socket is not None:
             self._outbox.append(message)

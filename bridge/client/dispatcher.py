@@ -1,12 +1,12 @@
-"""A client's requests under way: which endpoint takes which, until when, and what becomes of them.
+"""Dispatch of a client's requests to endpoints: queue, round robin, deadlines, retries.
 
-All is decided synchronously: a request is sent, or stands in line; what makes room (an answer, an endpoint
-that comes up) sends what stands in line. An answer is a REPLY, an error, or the first message of a stream.
+All is decided synchronously: a request is sent or queued; what makes room (an answer, an endpoint that comes
+up) sends from the queue. An answer is a REPLY, an error, or the first message of a stream.
 
 Invariants:
   - requests have all the same limit, so `_requests` is in the order of their deadlines;
-  - a request whose asker has gone keeps its place until its answer or its deadline: the bridge counts it;
-  - a lost link's requests that may be repeated go to the head of the line, the others fail.
+  - a cancelled request keeps its place until its answer or its deadline: the bridge counts it;
+  - a lost connection's idempotent requests go to the head of the queue, the others fail.
 """
 
 import asyncio

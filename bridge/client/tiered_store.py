@@ -22,7 +22,7 @@ Blob = tuple[str, str]
 """Tag and name."""
 
 CLIENT_ERRORS = (BadInput, NoSuchBlob)
-"""What whoever asked got wrong. Anything else is a failure of ours, and nobody's score."""
+"""Errors caused by the caller's input. Every other error fails the episode and is not scored."""
 
 
 class BlobSink(Protocol):
@@ -178,7 +178,7 @@ class WriteThroughStore:
         store, cache = self._store, self._cache
 
         async def load() -> bytes | None:
-            """Asked for only now, so that it is what the store has, whoever puts meanwhile."""
+            """Looked up only now, after the lease was taken, so that a concurrent put is seen."""
             info = await store.stat(tag, name)
             return data if info is not None and info.sha256 == sha256 else None
 

@@ -5,8 +5,8 @@ folder, text is checked) and stores nothing, so a broken file among thousands le
 sends what the store does not have yet.
 
 Invariants:
-  - at most `concurrency` large blobs or batches of small ones (`BATCH_BLOBS` of `SMALL_BYTES`) are under
-    way, over all calls; a large blob takes the memory of a few pieces, or of `whole_bytes` if it is sent
+  - at most `concurrency` large blobs or batches of small ones (`BATCH_BLOBS` of `SMALL_BYTES`) are in
+    flight, over all calls; a large blob takes the memory of a few pieces, or of `whole_bytes` if it is sent
     whole; conversions take turns, `CONVERSIONS` at a time;
   - every blob is reported exactly once: stored, unchanged or failed; no Arrow file that was made of a table
     is there without that table, byte for byte (`bridge.client.tiered_store`), and no such table without it;

@@ -1,4 +1,4 @@
-"""Idempotency keys of puts: one that is sent again is done once.
+"""Idempotency keys of puts: a put that is sent again is done once.
 
 A client whose answer was lost sends its put again. While this server lives, the repeat gets the first
 one's answer, or waits for it. After a server's death nothing is known of the first: the same bytes are

@@ -1,8 +1,7 @@
 """Handlers of the JSON dialect (`bridge.server.json_protocol`).
 
-A client of this dialect gives no credit, so a large answer is reserved in the budget until ZeroMQ has let
-go of its bytes; who does not read them keeps others from large JSON answers, but not the server's memory
-from staying where it is.
+This dialect has no flow control, so a large answer stays reserved in the budget until ZeroMQ has sent its
+bytes: a client that does not read blocks other large JSON answers, but the server's memory stays bounded.
 """
 
 import asyncio
@@ -91,12 +90,12 @@ class JsonApi:
         request_id = RequestId()
         try:
             if len(frames) != 1 or len(frames[0]) > self._max_message:
-                raise json_protocol.BadRequest(
+                raise json_protocol.MalformedRequest(
                     f"a request is one frame of at most {self._max_message} bytes; this one has "
                     f"{len(frames)} frames and {sum(map(len, frames))} bytes"
                 )
             request_id, params = json_protocol.parse(frames[0])
-            if isinstance(params, json_protocol.BadRequest):
+            if isinstance(params, json_protocol.MalformedRequest):
                 raise params
             if self._sessions.draining:
                 raise wire.Closing("this bridge is about to end")

@@ -1,9 +1,9 @@
 """The JSON dialect, for clients in any language: `{method, params, id}` -> `{result, id}` or `{error, id}`.
 
 A plain REQ socket is enough. `id` comes back only where it was given. What cannot be decoded is a
-BadRequest, which is answered like any other error. Both ways it is JSON as RFC 8259 has it: no `NaN` and
-no `Infinity`, neither read nor written; an `id` that could not be written again (`1e400`) is a BadRequest
-and comes back as null.
+BadRequest (`MalformedRequest` here), which is answered like any other error. Both ways it is JSON as RFC
+8259 has it: no `NaN` and no `Infinity`, neither read nor written; an `id` that could not be written again
+(`1e400`) is a BadRequest and comes back as null.
 
     ping                                                     -> "pong"
     context_bundle    {src: text or list, dst, format}       -> {status, tag, stored}
@@ -23,8 +23,12 @@ from ...messages.blobs import BlobInfo
 from ..errors import BridgeError
 
 
-class BadRequest(BridgeError):
+class MalformedRequest(BridgeError):
     """Bytes that are not a request of this dialect."""
+
+
+_ERROR_NAMES = {"MalformedRequest": "BadRequest", "ConnectionLost": "LinkLost"}
+"""By class: names that clients of this dialect know errors by, where they are not the class's."""
 
 
 class _Params(BaseModel):
@@ -115,7 +119,7 @@ class _Request(BaseModel):
     params: dict[str, JsonValue] | None = None
 
 
-def parse(data: bytes | memoryview) -> tuple[RequestId, Params | BadRequest]:
+def parse(data: bytes | memoryview) -> tuple[RequestId, Params | MalformedRequest]:
     """Decode a request. Never raises: whoever asked is owed an answer with its `id`, if that can be read."""
     request_id = RequestId()
     try:
@@ -123,20 +127,22 @@ def parse(data: bytes | memoryview) -> tuple[RequestId, Params | BadRequest]:
         request_id = RequestId(True, value["id"]) if isinstance(value, dict) and "id" in value else request_id
         if not _is_writable(request_id.value):
             request_id = RequestId(True, None)
-            raise BadRequest("request: id: expected numbers that are finite, and less depth")
+            raise MalformedRequest("request: id: expected numbers that are finite, and less depth")
         request = _Request.model_validate(value)
-    except BadRequest as error:
+    except MalformedRequest as error:
         return request_id, error
     except ValidationError as error:
-        return request_id, BadRequest(_sentence("request", error))
+        return request_id, MalformedRequest(_sentence("request", error))
     model = _METHODS.get(request.method)
     if model is None:
         known = ", ".join(_METHODS)
-        return request_id, BadRequest(f"unknown method {request.method[:100]!r}; this bridge knows {known}")
+        return request_id, MalformedRequest(
+            f"unknown method {request.method[:100]!r}; this bridge knows {known}"
+        )
     try:
         return request_id, model.model_validate(request.params or {})
     except ValidationError as error:
-        return request_id, BadRequest(_sentence(request.method, error))
+        return request_id, MalformedRequest(_sentence(request.method, error))
 
 
 def result(request_id: RequestId, value: JsonValue) -> bytes:
@@ -146,7 +152,8 @@ def result(request_id: RequestId, value: JsonValue) -> bytes:
 
 def failure(request_id: RequestId, error: Exception) -> bytes:
     """A reply that says what went wrong."""
-    return _with_id({"error": f"{type(error).__name__}: {error}"}, request_id)
+    name = type(error).__name__
+    return _with_id({"error": f"{_ERROR_NAMES.get(name, name)}: {error}"}, request_id)
 
 
 def blob(request_id: RequestId, data: bytes | None) -> bytes:
@@ -180,7 +187,7 @@ def _json(value: JsonValue) -> bytes:
 
 
 def _strict_json(data: bytes) -> JsonValue:
-    """Raises BadRequest for what is not JSON, `NaN` and `Infinity` among it."""
+    """Raises MalformedRequest for what is not JSON, `NaN` and `Infinity` among it."""
 
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no JSON")
@@ -188,7 +195,7 @@ def _strict_json(data: bytes) -> JsonValue:
     try:
         value: JsonValue = json.loads(data.decode(), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"request: {str(error).splitlines()[0]}") from error
+        raise MalformedRequest(f"request: {str(error).splitlines()[0]}") from error
     return value
 
 

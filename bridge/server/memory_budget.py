@@ -1,6 +1,6 @@
 """Memory budget for values in flight through the server.
 
-Invariant: what is reserved never exceeds the total; who has to wait is served in the order of coming.
+Invariant: reservations never exceed the total; waiters are served first come, first served.
 A stream waits for its first chunk only: more than one is given while half of the total is free
 (`try_acquire_spare`), so that streams whose clients are slow cannot keep the others out.
 """

@@ -2,11 +2,11 @@
 
 Invariants:
   - jobs of one executor run one after another, in the order of submission; so do their ends, on the loop;
-  - of jobs in two steps (puts) that follow one another all begin before the first is waited for, so that
-    one flush of the disk serves them; whatever else comes waits for their end;
-  - all that has come to an executor meanwhile goes to the pool in one hop, and comes back in one;
-  - what is asked of one blob goes through one executor, so a read sees the write that came before it on the
-    wire; reads of blobs that nobody is writing use executors of their own, and never wait for a disk's sync.
+  - consecutive pipelined jobs (puts) all begin before the first is waited for, so that one flush of the disk
+    serves them; other jobs wait for their end;
+  - jobs are batched: all that has queued goes to the pool in one hop, and comes back in one;
+  - all requests for one blob go through one executor, so a read sees the write that came before it on the
+    wire; reads of blobs without a pending write use other executors, and never wait for a disk's sync.
 """
 
 import asyncio

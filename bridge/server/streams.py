@@ -1,9 +1,9 @@
 """Chunked transfers: a client's value into the store (`UploadStream`), a stored one out (`DownloadStream`).
 
 Invariants:
-  - every chunk that is on its way is reserved in the budget: from before it is granted (Incoming) or read
-    (Outgoing) until it has been written, or the client says that it has it;
-  - a stream has at most `window` chunks on their way, and works in a serial executor of its own;
+  - every chunk in flight is reserved in the budget: from before it is granted (upload) or read (download)
+    until it has been written, or the client acknowledges it with credit;
+  - a stream has at most `window` chunks in flight, and works in a serial executor of its own;
   - however a stream ends, its writer is committed or aborted, its reader closed, its budget given back.
 """
 

@@ -1,9 +1,9 @@
 """The catalog of blobs: tag and name -> record, with tombstones of versions not yet collected.
 
-One transaction makes a record point to the new version and dooms the old one, so a blob is its last
-committed put, whole. A doomed version stays on the shelf until nobody reads it. A version begins with
-the lease of the opening of the store that made it; a lease that is still there at the next opening
-belongs to a process that died, which may have left chunks that no record knows.
+One transaction makes a record point to the new version and leaves a tombstone of the old one, so a blob is
+its last committed put, whole. A version with a tombstone is deleted once no reader has it open. A version
+begins with the lease of the opening of the store that made it; a lease that is still there at the next
+opening belongs to a process that died, which may have left orphaned chunks.
 """
 
 import json
@@ -73,7 +73,7 @@ class Catalog:
             old = fetch(txn, self._blobs, key)
             txn.put(key, row, db=self._blobs)
             txn.put(bytes.fromhex(info.version), sums, db=self._sums)
-            return self._doom(txn, old) if old else None
+            return self._add_tombstone(txn, old) if old else None
 
         return self._writer.begin(op)
 
@@ -183,10 +183,10 @@ class Catalog:
             row = fetch(txn, self._blobs, key)
             if row is not None:
                 txn.delete(key, db=self._blobs)
-                removed.append(self._doom(txn, row))
+                removed.append(self._add_tombstone(txn, row))
         return removed
 
-    def _doom(self, txn: Txn, row: bytes) -> ChunkSet:
+    def _add_tombstone(self, txn: Txn, row: bytes) -> ChunkSet:
         chunk_set = BlobRecord.model_validate_json(row).chunk_set
         version = bytes.fromhex(chunk_set.key.version)
         txn.delete(version, db=self._sums)

@@ -1,8 +1,8 @@
 """The store over a catalog and a chunk store, with its writers and readers.
 
 A put writes its chunks under a version of its own and then moves the name to it in one transaction.
-A reader pins the version that it was opened on; what is replaced or deleted meanwhile goes when the
-last reader lets go of it, or when the store is opened the next time.
+A reader holds a reference to the version that it was opened on; garbage collection deletes what was replaced
+or deleted meanwhile when the last reader closes, or when the store is opened the next time.
 """
 
 import hashlib

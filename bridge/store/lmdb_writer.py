@@ -2,7 +2,7 @@
 
 Writes that wait at the same time share one transaction and one flush to disk. The writer consumes a
 bounded queue of operations; each gets its own result or error: when one of a batch fails, the batch is
-undone and each of its operations runs alone, so nobody pays for another's error.
+undone and each of its operations runs alone, so an error fails only its own operation.
 
 Invariants:
   - one process owns an environment, by an advisory lock on `owner.lock` that ends with the process;

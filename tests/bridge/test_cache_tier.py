@@ -9,7 +9,7 @@ from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.index import CacheIndex
 from agentfactory.bridge.cache.items import MAX_KEY_BYTES, cache_key
 from agentfactory.bridge.cache.memcached import MemcachedBackend
-from agentfactory.bridge.cache.tier import CachedBlob, CacheTier
+from agentfactory.bridge.cache.tier import CacheEntry, CacheTier
 from agentfactory.configs.data import CacheSettings
 from tests.bridge.memcached_server import StartMemcached
 
@@ -190,7 +190,7 @@ async def test_values_of_every_size_up_to_the_limit_are_cached(tier: CacheTier, 
     value = bytes(range(256)) * (size // 256 + 1)
     await store.write(tier, "t" * 200, "n", value[:size])
     assert await tier.get("t" * 200, "n") == value[:size]
-    assert await tier.query() == [CachedBlob("t" * 200, "n", size)]
+    assert await tier.query() == [CacheEntry("t" * 200, "n", size)]
 
 
 async def test_values_over_the_limit_are_left_to_the_store(backends: list[CacheBackend]) -> None:
@@ -288,7 +288,7 @@ async def test_prune_forgets_and_the_store_keeps(tier: CacheTier) -> None:
     assert await store.read(tier, "t", "a") == (b"1", False)
     assert await store.read(tier, "t", "a") == (b"1", True), "and it may be cached again"
     assert await tier.prune("t") == 3
-    assert await tier.query() == [CachedBlob("t*", "a", 14)]
+    assert await tier.query() == [CacheEntry("t*", "a", 14)]
     assert await tier.prune("t*") == 1
     assert len(store.blobs) == 4
 
@@ -300,7 +300,7 @@ async def test_what_was_destroyed_is_gone_from_the_cache_and_may_be_written_agai
     await store.write(tier, "other", "n", b"1")
     assert len(await store.destroy(tier, "t")) == 100
     assert await tier.get_many([("t", f"n{number}") for number in range(100)]) == {}
-    assert await tier.query() == [CachedBlob("other", "n", 1)]
+    assert await tier.query() == [CacheEntry("other", "n", 1)]
     assert await store.read(tier, "t", "n1") == (None, False)
     await store.write(tier, "t", "n1", b"again")
     assert await tier.get("t", "n1") == b"again"
@@ -314,7 +314,7 @@ async def test_query_finds_what_is_cached_now_by_glob(backends: list[CacheBacken
     assert [blob[:2] for blob in await other.query("docs*", "*.md")] == [
         ("docs", "a.md"), ("docs", "b.md"), ("docs-2", "a.md"), ("docs-2", "b.md"),
     ]  # fmt: skip
-    assert await other.query("data", "[[]x]*") == [CachedBlob("data", "[x]:*\n", 6)]
+    assert await other.query("data", "[[]x]*") == [CacheEntry("data", "[x]:*\n", 6)]
     for backend in backends:
         await backend.delete(cache_key("iowarp", "docs", "a.md"))
     assert [blob.name for blob in await other.query("docs", "*.md")] == ["b.md"], (

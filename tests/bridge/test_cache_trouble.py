@@ -10,7 +10,7 @@ from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.index import REMEMBERED_S, CacheIndex
 from agentfactory.bridge.cache.items import VALUE
 from agentfactory.bridge.cache.servers import CacheServers
-from agentfactory.bridge.cache.tier import CachedBlob, CacheTier
+from agentfactory.bridge.cache.tier import CacheEntry, CacheTier
 from agentfactory.configs.data import CacheSettings
 from agentfactory.configs.errors import AgentFactoryError
 from tests.bridge.fake_cache_server import FakeCacheServer
@@ -107,7 +107,7 @@ async def test_an_item_that_is_refused_is_read_and_says_nothing_against_the_serv
 
 async def test_what_was_filled_is_found_and_counted_and_so_is_what_others_kept_out(scene: Scene) -> None:
     assert await scene.tier.read_through("t", scene.name, stored) == (b"stored", False)
-    assert await scene.tier.query() == [CachedBlob("t", scene.name, 6)]
+    assert await scene.tier.query() == [CacheEntry("t", scene.name, 6)]
     await scene.write(scene.names[1])
 
     async def put() -> None:

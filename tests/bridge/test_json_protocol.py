@@ -7,9 +7,9 @@ from pydantic import JsonValue
 
 from agentfactory.bridge.server import json_protocol
 from agentfactory.bridge.server.json_protocol import (
-    BadRequest,
     BundleParams,
     DestroyParams,
+    MalformedRequest,
     Params,
     PingParams,
     QueryParams,
@@ -67,7 +67,7 @@ def test_no_id_comes_back_where_none_was_given() -> None:
 def test_a_request_that_is_wrong_keeps_its_id() -> None:
     for data in (b'{"id": 3}', b'{"method": "nope", "id": 3}', b'{"method": "ping", "params": 1, "id": 3}'):
         token, error = json_protocol.parse(data)
-        assert isinstance(error, BadRequest)
+        assert isinstance(error, MalformedRequest)
         assert json.loads(json_protocol.failure(token, error)) == {"error": f"BadRequest: {error}", "id": 3}
 
 
@@ -75,4 +75,4 @@ def test_a_request_that_is_wrong_keeps_its_id() -> None:
 def test_what_is_no_json_object_is_a_bad_request(data: bytes) -> None:
     token, error = json_protocol.parse(data)
     assert token == RequestId()
-    assert isinstance(error, BadRequest)
+    assert isinstance(error, MalformedRequest)

@@ -5,7 +5,6 @@ A table that was stored as an Arrow file keeps its original, byte for byte, unde
 meta data. It costs the store as much again as the file has, and the cache nothing.
 """
 
-import glob
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
@@ -13,9 +12,9 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from ...configs.data import DataSettings
 from ...configs.errors import AgentFactoryError, BadInput
-from ...messages.blobs import BlobInfo, BlobMeta, BlobPage, NewBlob
+from ...messages.blobs import BlobInfo, BlobMeta, NewBlob
 from ..errors import BadName, NoSuchBlob
-from ..search.base import index_tag
+from ..search.base import BlobLister, blob_pages, index_tag
 
 T = TypeVar("T")
 Blob = tuple[str, str]
@@ -25,7 +24,7 @@ CLIENT_ERRORS = (BadInput, NoSuchBlob)
 """Errors caused by the caller's input. Every other error fails the episode and is not scored."""
 
 
-class BlobSink(Protocol):
+class BlobSink(BlobLister, Protocol):
     """The part of the bridge's client that putting blobs needs."""
 
     async def put(
@@ -42,11 +41,6 @@ class BlobSink(Protocol):
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
         """Metadata of a blob; None if there is none."""
-
-    async def list(
-        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
-    ) -> BlobPage:
-        """Blobs that match (glob), ordered by tag and name, a page at a time."""
 
 
 class IngestSink(BlobSink, Protocol):
@@ -195,12 +189,12 @@ async def delete_tags(tiers: TieredStore, tags: Sequence[str]) -> int:
     """
     removed = 0
     for tag in tags:
-        async for names in pages_under(tiers.store, tag):
-            removed += await delete_blobs(tiers, tag, names)
+        async for page in blob_pages(tiers.store, tag):
+            removed += await delete_blobs(tiers, tag, [info.name for info in page])
         for beside in (index_tag(tag), original_tag(tag)):
             with suppress(BadName):  # so long a tag has nothing beside it
-                async for names in pages_under(tiers.store, beside):
-                    await delete_blobs(tiers, beside, names)
+                async for page in blob_pages(tiers.store, beside):
+                    await delete_blobs(tiers, beside, [info.name for info in page])
     return removed
 
 
@@ -217,18 +211,6 @@ async def delete_blobs(tiers: TieredStore, tag: str, names: Sequence[str]) -> in
 
     await cache.delete_through(blobs, delete)
     return removed
-
-
-async def pages_under(store: BlobSink, tag: str) -> AsyncIterator[list[str]]:
-    """The names of all blobs of a tag, a page at a time."""
-    after = ""
-    while True:
-        page = await store.list(glob.escape(tag), "*", after)
-        if page.blobs:
-            yield [blob.name for blob in page.blobs]
-        after = page.next
-        if not after:
-            return
 
 
 ORIGINAL_PREFIX: Final = ".original/"

@@ -1,6 +1,7 @@
 """Protocols and types shared by indexing and search."""
 
-from collections.abc import Callable, Sequence
+import glob
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
@@ -13,7 +14,28 @@ def index_tag(tag: str) -> str:
     return INDEX_PREFIX + tag
 
 
-class Blobs(Protocol):
+class BlobLister(Protocol):
+    """A blob store, as far as listing goes."""
+
+    async def list(
+        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
+    ) -> BlobPage:
+        """Blobs whose tag and name match (glob), ordered by both, a page at a time."""
+
+
+async def blob_pages(blobs: BlobLister, tag: str) -> AsyncIterator[Sequence[BlobInfo]]:
+    """All blobs of a tag, a page at a time; no page is empty."""
+    after = ""
+    while True:
+        page = await blobs.list(glob.escape(tag), "*", after)
+        if page.blobs:
+            yield page.blobs
+        after = page.next
+        if not after:
+            return
+
+
+class Blobs(BlobLister, Protocol):
     """The blob store that holds texts and their indexes; the bridge's client is one."""
 
     async def put(self, tag: str, name: str, data: bytes, meta: BlobMeta | None = None) -> BlobInfo:
@@ -24,11 +46,6 @@ class Blobs(Protocol):
 
     async def stat(self, tag: str, name: str) -> BlobInfo | None:
         """Metadata of a blob; None if there is none."""
-
-    async def list(
-        self, tag_pattern: str, name_pattern: str = "*", after: str = "", limit: int = 1000
-    ) -> BlobPage:
-        """Blobs whose tag and name match (glob), ordered by both, a page at a time."""
 
     async def search(self, tag: str, words: str, k: int = 10) -> Sequence[BlobMatch] | None:
         """Blobs of text that hold these words, by the store's own search; None if it has none."""

@@ -9,7 +9,6 @@ Invariants:
   - parts are written once and never changed.
 """
 
-import glob
 import io
 import time
 import uuid
@@ -22,7 +21,7 @@ from pydantic import Field, ValidationError
 from ...messages.base import Message
 from ...messages.blobs import BlobInfo, BlobMeta
 from ..errors import BlobDamaged, NoSuchBlob
-from .base import Blobs, index_tag
+from .base import Blobs, blob_pages, index_tag
 from .embedding import Vectors
 from .table import PassageRow
 
@@ -101,7 +100,7 @@ class IndexStore:
 
     async def names(self) -> frozenset[str]:
         """Of all that the store has of it."""
-        return frozenset(info.name for info in await listed(self._blobs, self._tag))
+        return frozenset(info.name for info in await all_blobs(self._blobs, self._tag))
 
     async def read_manifest(self) -> IndexManifest | None:
         """The manifest, if there is one. Raises IndexDamaged."""
@@ -136,7 +135,7 @@ class IndexStore:
         old = time.time() - _ORPHAN_S
         gone = [
             info.name
-            for info in await listed(self._blobs, self._tag)
+            for info in await all_blobs(self._blobs, self._tag)
             if info.name not in named and (not manifest or info.stored_at < old or info.name in dropped)
         ]
         gone.sort(key=lambda name: name != MANIFEST)  # first of all: it names the others
@@ -144,16 +143,9 @@ class IndexStore:
             await self._blobs.delete(self._tag, gone)
 
 
-async def listed(blobs: Blobs, tag: str) -> list[BlobInfo]:
+async def all_blobs(blobs: Blobs, tag: str) -> list[BlobInfo]:
     """All blobs of a tag."""
-    infos: list[BlobInfo] = []
-    after = ""
-    while True:
-        page = await blobs.list(glob.escape(tag), "*", after)
-        infos += page.blobs
-        after = page.next
-        if not after:
-            return infos
+    return [info async for page in blob_pages(blobs, tag) for info in page]
 
 
 def pack(content: IndexSegment) -> bytes:

@@ -29,7 +29,7 @@ from .index_store import (
     IndexPart,
     IndexSegment,
     IndexStore,
-    listed,
+    all_blobs,
     pack,
     unpack,
 )
@@ -166,7 +166,7 @@ class Indexer:
         Raises NoSuchBlob for a tag without blobs, IndexFull.
         """
         store = IndexStore(self._blobs, tag)
-        infos = await listed(self._blobs, tag)
+        infos = await all_blobs(self._blobs, tag)
         if not infos:
             await store.sweep(None)
             raise NoSuchBlob(f"there are no blobs under the tag {tag!r}: nothing to search")

@@ -188,7 +188,7 @@ class CallPolicy:
         """Try until it works or it makes no sense to try again; the number of tries comes back, too."""
         number = 1
         while True:
-            await self._turn(tokens, deadline)
+            await self._await_turn(tokens, deadline)
             try:
                 return await attempt(), number
             except ModelError as error:
@@ -202,7 +202,7 @@ class CallPolicy:
             self.retries += 1
             await self._sleep(pause, deadline)
 
-    async def _turn(self, tokens: int, deadline: WaitBudget) -> None:
+    async def _await_turn(self, tokens: int, deadline: WaitBudget) -> None:
         """Wait until the rate limits allow a request."""
         wait = self.limiter.wait_s(tokens, _now())
         if wait >= deadline.left_s:

@@ -56,7 +56,7 @@ class ChatModel:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What can be asked of it."""
+        """Capabilities of the backend."""
         return self._backend.capabilities
 
     async def __aenter__(self) -> Self:
@@ -90,7 +90,7 @@ class ChatModel:
         return await self.ask(_request(messages, sampling, tools, output_schema))
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """The same, with everything that a request can say."""
+        """`chat`, with everything that a request can say. Raises ModelError."""
         deadline, asked = self._prepare(request)
 
         async def attempt() -> ChatReply:
@@ -172,7 +172,7 @@ class ChatModel:
                 yield progress
 
     def statistics(self) -> ModelStatistics:
-        """What was done since it was opened."""
+        """Counts and cost since it was opened."""
         return self._meter.statistics(self._policy.retries)
 
     def _need(self, capability: Capability) -> None:

@@ -1,4 +1,4 @@
-"""A conversation that outgrows the context loses its oldest turns, by rule.
+"""Token estimates, and truncation: a conversation that outgrows the context loses its oldest turns, by rule.
 
 System messages stay, and so does the last user message with what belongs to it. Whole exchanges go
 first: a user message with the answers to it. If the last exchange alone is too long (an agent that
@@ -30,7 +30,7 @@ def estimate_tokens(text: str) -> int:
 
 
 def estimate_prompt(messages: Sequence[ConversationMessage]) -> int:
-    """The same for a conversation."""
+    """At most how many tokens a conversation has."""
     return sum(PER_MESSAGE + estimate_tokens(_content(message)) for message in messages)
 
 

@@ -25,7 +25,7 @@ class ModelTimeout(ModelError):
 
 
 class BrokenReply(ModelError):
-    """What came is not a reply: JSON that does not parse, or a stream that was cut."""
+    """No reply can be read from what came: JSON that does not parse, or a stream that was cut."""
 
     retryable = True
 
@@ -73,7 +73,7 @@ class CommandFailed(ModelError):
 
 
 class ClientFailure(ModelError):
-    """What a client library raised, as text without secrets: the `__cause__` of the others.
+    """The error of a client library, as text without secrets: the `__cause__` of the others.
 
     The library's own error holds the request with its key, and often cannot be pickled.
     """

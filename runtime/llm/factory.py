@@ -9,7 +9,7 @@ from .backends import backend_of
 from .chat_model import ChatModel
 
 TRAINING: tuple[Capability, ...] = ("token_ids", "logprobs", "adapters")
-"""What a model must be able to do to be trained."""
+"""Capabilities that training needs."""
 PLAIN: dict[Capability, str] = {
     "token_ids": "token ids",
     "logprobs": "log-probabilities",

@@ -1,4 +1,4 @@
-"""The form that OpenAI gave chats, and that others took over: written here, read here."""
+"""OpenAI's chat schema, which others took over: requests are written, replies are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request, checked against what the backend can do and cut to what its context holds."""
+"""Request preparation: checked against the backend's capabilities, truncated to the context."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def usage_of(asked: PreparedRequest, reply: BackendReply) -> Usage:
 
 
 def check_form(asked: PreparedRequest, reply: BackendReply, name: str) -> None:
-    """Where a schema was asked for, a finished reply is JSON. Raises BrokenReply."""
+    """Check that a finished reply is JSON where a schema was asked for. Raises BrokenReply."""
     if asked.request.output_schema is None or reply.finish_reason != "stop":
         return
     try:

@@ -1,4 +1,4 @@
-"""What a chat model has used, and what that costs."""
+"""Usage of a chat model and its cost."""
 
 from ...configs.chat_models import Prices
 from ...messages.chat import ModelStatistics, Usage
@@ -7,7 +7,7 @@ MILLION = 1e6
 
 
 def cost_of(usage: Usage, prices: Prices | None) -> float | None:
-    """In the currency of the prices; None without them."""
+    """The cost in the currency of the prices; None without them."""
     if prices is None:
         return None
     cached = prices.prompt if prices.cached_prompt is None else prices.cached_prompt
@@ -37,7 +37,7 @@ class UsageMeter:
         return cost_of(usage, self._prices)
 
     def statistics(self, retries: int) -> ModelStatistics:
-        """All of it."""
+        """The counts so far, and their cost."""
         return ModelStatistics(
             requests=self.requests,
             failures=self.failures,

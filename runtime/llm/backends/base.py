@@ -81,7 +81,7 @@ class Backend(ABC):
         """The meaning of an error of the client library; None for one that is not the library's."""
 
     def is_unary(self, *, live: bool) -> bool:
-        """Whether a reply comes in one piece, so that silence before it says nothing."""
+        """True where a reply comes in one piece, so that silence before it says nothing."""
         return not self.capabilities.streaming
 
     def count(self, messages: Sequence[ConversationMessage]) -> int:
@@ -138,7 +138,7 @@ class StreamAccumulator:
         self._calls[len(self._calls)] = call
 
     def reply(self) -> BackendReply:
-        """All of it. Raises BrokenReply when the end never came."""
+        """The whole reply. Raises BrokenReply when the end never came."""
         if self.finish is None:
             raise BrokenReply("the reply was cut off: it ended without saying why")
         calls = tuple(
@@ -164,7 +164,7 @@ class ChatBackend(Generic[SettingsT]):
     open: Callable[[SettingsT], Backend]
     """The backend, not yet started. Raises SettingsError."""
     capabilities: Callable[[SettingsT], Capabilities]
-    """What it can do; no model is loaded for it."""
+    """Its capabilities; no model is loaded for it."""
 
 
 class ClientBackend(Backend):

@@ -53,15 +53,15 @@ class CommandBackend(Backend):
         yield _read(out, self._settings, self.name)
 
     def translate(self, error: Exception) -> ModelError | None:
-        """What the operating system says."""
+        """The operating system's errors."""
         if isinstance(error, OSError | ValueError):
             return CommandFailed(f"{self.name}: cannot be run: {error}")
         return None
 
     async def _run(self, arguments: list[str], prompt: str) -> bytes:
         limit = self._settings.max_output_kb * 1024
-        transport, said = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Said(limit),
+        transport, output = await asyncio.get_running_loop().subprocess_exec(
+            lambda: _OutputProtocol(limit),
             *arguments,
             cwd=self._settings.folder,
             env=self._environment,
@@ -69,20 +69,20 @@ class CommandBackend(Backend):
         )
         try:
             _feed(transport, prompt.encode())
-            await said.ended
+            await output.ended
         finally:
             _kill(transport)
-            await asyncio.shield(said.gone)
+            await asyncio.shield(output.gone)
         status = transport.get_returncode()
         if status:
-            lines = said.streams[2].decode(errors="replace").strip().splitlines()
+            lines = output.streams[2].decode(errors="replace").strip().splitlines()
             last = redact(lines[-1] if lines else "(nothing on stderr)", self.secrets)
             raise CommandFailed(f"{self.name}: {_ending(status)}: {last[:LAST_LINE_CHARS]}")
-        return bytes(said.streams[1])
+        return bytes(output.streams[1])
 
 
-class _Said(asyncio.SubprocessProtocol):
-    """What the program writes, up to a limit."""
+class _OutputProtocol(asyncio.SubprocessProtocol):
+    """Output of the program, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         loop = asyncio.get_running_loop()
@@ -176,8 +176,8 @@ def _transcript(messages: list[ConversationMessage]) -> str:
     if len(messages) == 1 and isinstance(messages[0], UserMessage):
         return messages[0].text
     names = {"user": "User", "assistant": "Assistant"}
-    said = [f"{names[m.role]}: {m.text}" for m in messages if isinstance(m, UserMessage | AssistantMessage)]
-    return "\n\n".join([*said, "Assistant:"])
+    turns = [f"{names[m.role]}: {m.text}" for m in messages if isinstance(m, UserMessage | AssistantMessage)]
+    return "\n\n".join([*turns, "Assistant:"])
 
 
 def _read(out: bytes, settings: CommandModelSettings, name: str) -> BackendReply:

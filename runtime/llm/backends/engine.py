@@ -56,7 +56,7 @@ def open_backend(settings: EngineModelSettings) -> EngineBackend:
 
 
 def capabilities(settings: EngineModelSettings) -> Capabilities:
-    """What the kind of engine can do, and what the model's chat template has a place for."""
+    """Capabilities of the kind of engine, and of the model's chat template."""
     holds_schemas = settings.engine.constrains_output
     takes_functions = ChatFormat.load(settings.model.locate()).takes_functions
     return CAPABILITIES.model_copy(update={"json_schema": holds_schemas, "tools": takes_functions})

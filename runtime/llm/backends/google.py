@@ -54,7 +54,7 @@ FINISH: dict[str, ChatFinish] = {"STOP": "stop", "MAX_TOKENS": "length"}
 
 
 _responses: ContextVar[list[Response] | None] = ContextVar("responses", default=None)
-"""Where the request that is being made in this task wants its response put."""
+"""List that takes the response of the request that is being made in this task."""
 
 
 async def _remember(response: Response) -> None:

@@ -42,7 +42,7 @@ _END = object()
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 CLOSE_S = 30.0
-"""How long closing waits for the token that is being computed."""
+"""The longest that closing waits for the token that is being computed."""
 
 
 class LlamaCppBackend(ClientBackend):

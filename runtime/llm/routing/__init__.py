@@ -1,11 +1,11 @@
-"""Which of several chat models answers: the first that is sure enough, within time and money.
+"""An LLM cascade: of a chain of chat models the first that is sure enough answers, within time and money.
 
     async with Router(RouterSettings()) as router:
         routed = await router.ask("What is 2 + 2?")
         print(routed.reply.text, routed.decision)
 
-`router` tells how a request goes through the chain; every rule has a file of its own: `planning`,
-`confidence`, `estimating`, `circuit`, `results`, `calibration`, and `state` for what is remembered.
+`router` is the whole; `session` takes one request through the chain; the rules are in `planning` (who is
+asked next), `confidence`, `circuit_breaker` and `response_cache`; `state` is what outlives the process.
 """
 
 from ..errors import NoAnswer, RouterClosed, StateDamaged, UnknownDecision

@@ -20,7 +20,7 @@ class ChainModel(NamedTuple):
     model: ChatModel
     circuit: CircuitBreaker
     key: str
-    """To the router's memory."""
+    """Of the model in the router's state."""
 
 
 def build_chain_model(entry: RoutedModelSettings, circuit: CircuitSettings) -> ChainModel:
@@ -54,14 +54,14 @@ PERHAPS_BILLED = (ModelTimeout, BrokenReply)
 
 
 class SampledRequest(NamedTuple):
-    """What a model was asked with, and how often."""
+    """A request as a model of the chain gets it, and how many samples of the reply."""
 
     request: ChatRequest
     samples: int
 
 
 class SampleResults(NamedTuple):
-    """What came back."""
+    """Replies and errors of the samples."""
 
     replies: tuple[ChatReply, ...]
     errors: tuple[ModelError, ...]
@@ -74,8 +74,8 @@ def sampled_request(request: ChatRequest, entry: RoutedModelSettings, can: Capab
     return SampledRequest(request, max(1, entry.agreement_samples))
 
 
-async def ask(model: ChatModel, asked: SampledRequest, entry: RoutedModelSettings) -> SampleResults:
-    """All samples at once; the first is as the request wants it. Errors that are no ModelError pass."""
+async def ask_samples(model: ChatModel, asked: SampledRequest, entry: RoutedModelSettings) -> SampleResults:
+    """Ask for all samples at once; the first is as the request wants it. Other errors pass."""
     requests = [asked.request]
     requests += [_varied(asked.request, number, entry) for number in range(1, asked.samples)]
     async with asyncio.TaskGroup() as group:
@@ -96,7 +96,7 @@ def charge(answers: SampleResults, most: Estimate, samples: int) -> tuple[float,
 
 
 def mean_usage(replies: tuple[ChatReply, ...]) -> Usage:
-    """Of one reply among these."""
+    """Mean usage of one reply among these."""
     return Usage(
         prompt_tokens=max(reply.usage.prompt_tokens for reply in replies),
         completion_tokens=sum(reply.usage.completion_tokens for reply in replies) // len(replies),

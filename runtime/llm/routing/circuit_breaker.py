@@ -1,4 +1,4 @@
-"""A model that keeps failing is left alone for a while, then one request tries it again."""
+"""Circuit breaker: a model that keeps failing is left alone for a while, then one request tries it again."""
 
 from ....configs.chat_models import CircuitSettings
 from ....messages.routing import CircuitState
@@ -27,7 +27,7 @@ class CircuitBreaker:
         return "trial" if self._failures >= self._settings.open_after else "closed"
 
     def refusal(self, now: float) -> str | None:
-        """Why it may not be asked now; None if it may."""
+        """The reason not to ask now; None if it may be asked."""
         state = self.state(now)
         if state == "open":
             times = f"{self._failures} failure{'s' if self._failures != 1 else ''} in a row"
@@ -37,17 +37,17 @@ class CircuitBreaker:
         return None
 
     def begin(self, now: float) -> None:
-        """It is being asked; `succeeded`, `failed` or `abandoned` follows."""
+        """Begin a call; `succeeded`, `failed` or `abandoned` follows."""
         self._trying = self.state(now) == "trial"
 
     def succeeded(self) -> None:
-        """It answered."""
+        """End a call that was answered: the circuit closes."""
         self._failures = 0
         self._trying = False
         self._open_until = 0.0
 
     def failed(self, now: float, quiet_s: float | None = None) -> None:
-        """It did not, by its own fault; `quiet_s` is what the server asked for."""
+        """End a call that failed by the model's fault; `quiet_s` is what the server asked for."""
         self._failures += 1
         self._trying = False
         if self._failures >= self._settings.open_after:
@@ -56,5 +56,5 @@ class CircuitBreaker:
             self._open_until = max(self._open_until, now + quiet_s)
 
     def abandoned(self) -> None:
-        """The ask ended without saying anything about the model."""
+        """End a call that says nothing about the model."""
         self._trying = False

@@ -23,18 +23,18 @@ class PlanCandidate(NamedTuple):
     estimate: Estimate | None
     """None where it cannot do what is asked for; `refusal` says why."""
     refusal: str | None = None
-    """Why it cannot be asked, whatever is left: capabilities, context, its circuit."""
+    """The reason not to ask it, whatever is left: capabilities, context, its circuit."""
 
 
 class RemainingBudget(NamedTuple):
-    """What is left; None: no limit."""
+    """The rest of a budget; None: no limit."""
 
     cost: float | None = None
     tokens: int | None = None
 
 
 class PlanInputs(NamedTuple):
-    """All that a plan depends on."""
+    """Everything that a plan depends on."""
 
     candidates: Sequence[PlanCandidate]
     """As the settings list them."""
@@ -48,7 +48,7 @@ class PlanInputs(NamedTuple):
 
 
 class RoutePlan(NamedTuple):
-    """What to do."""
+    """The models to ask in order, and the skipped ones."""
 
     order: tuple[str, ...]
     """To be asked, one after the other, until one is sure enough."""
@@ -56,18 +56,18 @@ class RoutePlan(NamedTuple):
     """The others, each with the reason."""
 
 
-def plan(situation: PlanInputs) -> RoutePlan:
+def plan_route(inputs: PlanInputs) -> RoutePlan:
     """Sort out who cannot be asked, and order the rest."""
     skipped: dict[str, str] = {}
     fit: list[tuple[str, Estimate]] = []
-    for name, estimate, refusal in situation.candidates:
+    for name, estimate, refusal in inputs.candidates:
         if estimate is None or refusal is not None:
             skipped[name] = refusal or "it cannot be estimated"
-        elif (why := _too_much(estimate, situation)) is not None:
+        elif (why := _too_much(estimate, inputs)) is not None:
             skipped[name] = why
         else:
             fit.append((name, estimate))
-    ordered = sorted(fit, key=lambda each: _rank(each[0], each[1], situation))
+    ordered = sorted(fit, key=lambda each: _rank(each[0], each[1], inputs))
     return RoutePlan(tuple(name for name, _ in ordered), skipped)
 
 
@@ -76,7 +76,7 @@ EXACT = 9
 
 
 def over_budget(estimate: Estimate, left: RemainingBudget, whose: str) -> str | None:
-    """Why an ask that takes at most this does not fit; None if it does."""
+    """The reason that a call of at most this does not fit the budget; None if it does."""
     if left.cost is not None and round(estimate.max_cost - left.cost, EXACT) > 0:
         return f"could cost {estimate.max_cost:.6g}, and {max(0.0, left.cost):.6g} is left of {whose} budget"
     if left.tokens is not None and estimate.max_tokens > left.tokens:
@@ -86,26 +86,26 @@ def over_budget(estimate: Estimate, left: RemainingBudget, whose: str) -> str | 
     return None
 
 
-def _too_much(estimate: Estimate, situation: PlanInputs) -> str | None:
-    left = situation.left_s
+def _too_much(estimate: Estimate, inputs: PlanInputs) -> str | None:
+    left = inputs.left_s
     if left is not None and left <= 0.0:
         return "the deadline has passed"
     if left is not None and estimate.latency_s is not None and estimate.latency_s > left:
         return f"takes about {estimate.latency_s:.1f} s, and the deadline is in {left:.1f} s"
-    return over_budget(estimate, situation.of_request, "the request's") or over_budget(
-        estimate, situation.of_day, "the day's"
+    return over_budget(estimate, inputs.of_request, "the request's") or over_budget(
+        estimate, inputs.of_day, "the day's"
     )
 
 
-def _rank(name: str, estimate: Estimate, situation: PlanInputs) -> tuple[bool, float]:
+def _rank(name: str, estimate: Estimate, inputs: PlanInputs) -> tuple[bool, float]:
     """Sorting keeps the order of equals, which is the settings'."""
-    if situation.order == "cost":
+    if inputs.order == "cost":
         value = estimate.cost
-    elif situation.order == "latency":
+    elif inputs.order == "latency":
         value = float("inf") if estimate.latency_s is None else estimate.latency_s
     else:
         value = 0.0
-    return name != situation.first, value
+    return name != inputs.first, value
 
 
 WEIGHT = 0.1
@@ -115,7 +115,7 @@ ENOUGH = 3
 
 
 class ModelHistory(Message):
-    """What is remembered of a model: exponentially weighted means over its replies."""
+    """History of a model: exponentially weighted means over its replies."""
 
     replies: int = 0
     failures: int = 0
@@ -151,14 +151,14 @@ class ModelHistory(Message):
         return self.model_copy(update=seen)
 
 
-def estimate(measured: Usage, prices: Prices | None, history: ModelHistory, samples: int) -> Estimate:
+def estimate_call(measured: Usage, prices: Prices | None, history: ModelHistory, samples: int) -> Estimate:
     """`measured` holds the prompt's tokens and the most that may be written.
 
     The most is a bound as long as the prompt is not counted higher than ever before: a tokenizer of
     ours counts exactly, else a token is three bytes, corrected by the highest count of the past.
 
     >>> expected = Usage(prompt_tokens=100, completion_tokens=50)
-    >>> estimate(expected, Prices(prompt=1, completion=2), ModelHistory(), 1)
+    >>> estimate_call(expected, Prices(prompt=1, completion=2), ModelHistory(), 1)
     Estimate(cost=0.0002, max_cost=0.0002, tokens=150, max_tokens=150, latency_s=None)
     """
     prompt = math.ceil(measured.prompt_tokens * history.prompt_excess)

@@ -1,4 +1,4 @@
-"""Replies that are given again for the same task: in this process, or in the cache tier.
+"""Response cache: replies that are given again for the same task, in this process or in the cache tier.
 
 A task is known by a hash over the conversation (Unicode in its composed form, no space at a message's
 ends), the sampling, the functions, the schema and what identifies the chain. A model that changes
@@ -31,7 +31,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class CachedReply(Message):
-    """What is kept of a decision."""
+    """A cached reply, with the model that gave it."""
 
     model: str
     reply: ChatReply
@@ -39,41 +39,41 @@ class CachedReply(Message):
 
 
 class ResponseCache(Protocol):
-    """Kept replies, by task key."""
+    """Cached replies, by task key."""
 
     async def get(self, key: str) -> CachedReply | None:
         """The reply, if it is there."""
 
-    async def keep(self, key: str, kept: CachedReply) -> None:
+    async def put(self, key: str, cached: CachedReply) -> None:
         """Keep a reply; the one that was used longest ago may go for it."""
 
-    async def forget(self, key: str) -> None:
-        """It was wrong."""
+    async def invalidate(self, key: str) -> None:
+        """Drop a reply that was wrong."""
 
 
 class InMemoryResponseCache:
-    """In this process, as long as it lives."""
+    """A least-recently-used cache in this process."""
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
-        self._held: OrderedDict[str, CachedReply] = OrderedDict()
+        self._replies: OrderedDict[str, CachedReply] = OrderedDict()
 
     async def get(self, key: str) -> CachedReply | None:
         """See `ResponseCache`."""
-        if key in self._held:
-            self._held.move_to_end(key)
-        return self._held.get(key)
+        if key in self._replies:
+            self._replies.move_to_end(key)
+        return self._replies.get(key)
 
-    async def keep(self, key: str, kept: CachedReply) -> None:
+    async def put(self, key: str, cached: CachedReply) -> None:
         """See `ResponseCache`."""
-        self._held[key] = kept
-        self._held.move_to_end(key)
-        while len(self._held) > self._entries:
-            self._held.popitem(last=False)
+        self._replies[key] = cached
+        self._replies.move_to_end(key)
+        while len(self._replies) > self._entries:
+            self._replies.popitem(last=False)
 
-    async def forget(self, key: str) -> None:
+    async def invalidate(self, key: str) -> None:
         """See `ResponseCache`."""
-        self._held.pop(key, None)
+        self._replies.pop(key, None)
 
 
 class NamedBlob(Protocol):
@@ -100,11 +100,11 @@ class BlobCacheTier(Protocol):
         """Forget these; how many were there."""
 
     async def query(self, tag_pattern: str = "*", name_pattern: str = "*") -> Sequence[NamedBlob]:
-        """What is cached."""
+        """Names of cached blobs."""
 
 
 class TieredResponseCache:
-    """In the cache tier, for all processes that use it.
+    """A least-recently-used cache in the cache tier, for all processes that use it.
 
     The order of use is this process's own: what it finds at its start counts as oldest.
     """
@@ -120,24 +120,24 @@ class TieredResponseCache:
         if value is None:
             return None
         try:
-            kept = CachedReply.model_validate_json(value)
+            cached = CachedReply.model_validate_json(value)
         except ValidationError as error:
             log.warning("kept_reply_unreadable", key=key, errors=error.error_count())
-            await self.forget(key)
+            await self.invalidate(key)
             return None
         self._touch(await self._known(), key)
-        return kept
+        return cached
 
-    async def keep(self, key: str, kept: CachedReply) -> None:
+    async def put(self, key: str, cached: CachedReply) -> None:
         """See `ResponseCache`."""
         used = await self._known()
-        await self._tier.write_through(TAG, key, _nothing, kept.model_dump_json().encode())
+        await self._tier.write_through(TAG, key, _nothing, cached.model_dump_json().encode())
         self._touch(used, key)
         old = [used.popitem(last=False)[0] for _ in range(len(used) - self._entries)]
         if old:
             await self._tier.prune(TAG, old)
 
-    async def forget(self, key: str) -> None:
+    async def invalidate(self, key: str) -> None:
         """See `ResponseCache`."""
         (await self._known()).pop(key, None)
         await self._tier.prune(TAG, [key])
@@ -160,18 +160,18 @@ async def _nothing() -> None:
 
 
 def model_key(settings: BaseChatModelSettings) -> str:
-    """What identifies a model to the router's memory: all settings that touch its answers."""
+    """A hash of all settings of a model that touch its answers: its key in the router's state."""
     return _sha256(settings.model_dump_json(exclude=set(OPERATIONAL)))
 
 
 def chain_key(settings: RouterSettings) -> str:
-    """What identifies a chain: its models in order, how they are judged, and the threshold."""
+    """A hash of a chain: its models in order, how they are scored, and the threshold."""
     parts = [each.model_dump_json(exclude={"model"}) + model_key(each.model) for each in settings.chain]
     return _sha256("\n".join([*parts, settings.order, repr(settings.threshold)]))
 
 
 def task_key(request: ChatRequest, chain: str) -> str:
-    """What identifies a task: see the module. Raises BadInput for text that is not Unicode."""
+    """A hash of a task (see the module). Raises BadInput for text that is not Unicode."""
     messages = tuple(
         message.model_copy(update={"text": unicodedata.normalize("NFC", message.text).strip()})
         for message in request.messages

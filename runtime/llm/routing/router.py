@@ -65,7 +65,7 @@ class Router:
         tier: BlobCacheTier | None = None,
         today: Callable[[], str] = utc_day,
     ) -> None:
-        """`tier`: the cache tier of a data plane, for the replies that are kept; None: this process.
+        """`tier`: the cache tier of a data plane, for the replies that are cached; None: this process.
 
         Raises SettingsError for a missing package or key, and where nothing tells how sure a model is.
         """
@@ -73,7 +73,7 @@ class Router:
         self._today = today
         self._chain = chain_key(settings)
         self._members = {entry.name: build_chain_model(entry, settings.circuit) for entry in settings.chain}
-        self._results = _results(settings, tier)
+        self._cache = _open_cache(settings, tier)
         self._stack = AsyncExitStack()
         self._opened: RouterState | None = None
 
@@ -114,37 +114,37 @@ class Router:
         """
         started = _now()
         state = self._state
-        state.count("requests")
+        state.increment("requests")
         key = task_key(request, self._chain)
-        results = self._results_for(request)
-        kept = await results.get(key) if results is not None else None
-        if kept is not None:
-            return self._again(key, kept, started)
+        cache = self._cache_for(request)
+        cached = await cache.get(key) if cache is not None else None
+        if cached is not None:
+            return self._again(key, cached, started)
         limit_s = self.settings.deadline_s if deadline_s is None else deadline_s
-        turn = RoutingSession(
+        session = RoutingSession(
             request, list(self._members.values()), self.settings, state, self._today, limit_s
         )
-        while not turn.accepted and (order := turn.plan().order):
-            await turn.ask(order[0])
-        routed = self._conclude(turn, key, started, request)
-        if results is not None and routed.decision.accepted:
-            await results.keep(key, _kept(routed))
+        while not session.accepted and (order := session.plan().order):
+            await session.ask(order[0])
+        routed = self._conclude(session, key, started, request)
+        if cache is not None and routed.decision.accepted:
+            await cache.put(key, _cached_reply(routed))
         return routed
 
     async def tell(self, decision_id: str, correct: bool) -> None:
         """The outcome of a decision, once known. A wrong reply is not given again. Raises UnknownDecision."""
-        waiting = self._state.told(decision_id, correct)
-        if not correct and self._results is not None:
-            await self._results.forget(waiting.task_key)
+        waiting = self._state.take_outcome(decision_id, correct)
+        if not correct and self._cache is not None:
+            await self._cache.invalidate(waiting.task_key)
 
     def report(self) -> RouterReport:
-        """How it has been doing, over all that its folder remembers."""
+        """Counts, spending and calibration, over all that its folder remembers."""
         state, day = self._state, self._today()
         cost, tokens = state.spent(day)
         return RouterReport(
-            requests=state.counted("requests"),
-            cache_hits=state.counted("cache_hits"),
-            unanswered=state.counted("unanswered"),
+            requests=state.count_of("requests"),
+            cache_hits=state.count_of("cache_hits"),
+            unanswered=state.count_of("unanswered"),
             day=day,
             day_cost=cost,
             day_tokens=tokens,
@@ -157,44 +157,44 @@ class Router:
             raise RouterClosed("the router is not open; use `async with Router(…) as router`")
         return self._opened
 
-    def _results_for(self, request: ChatRequest) -> ResponseCache | None:
+    def _cache_for(self, request: ChatRequest) -> ResponseCache | None:
         greedy = request.sampling.temperature == 0.0
-        return self._results if greedy or self.settings.cache.sampled else None
+        return self._cache if greedy or self.settings.cache.sampled else None
 
-    def _again(self, key: str, kept: CachedReply, started: float) -> Routed:
-        """A reply that was kept: it costs nothing now."""
-        self._state.count("cache_hits")
+    def _again(self, key: str, cached: CachedReply, started: float) -> Routed:
+        """A reply that was cached: it costs nothing now."""
+        self._state.increment("cache_hits")
         decision = RouteDecision(
             decision_id=uuid4().hex,
             task_key=key,
-            model=kept.model,
+            model=cached.model,
             accepted=True,
             cache_hit=True,
-            confidence=kept.confidence,
+            confidence=cached.confidence,
             latency_s=_now() - started,
         )
-        cost = None if kept.reply.cost is None else 0.0
-        return self._decided(Routed(reply=kept.reply.model_copy(update={"cost": cost}), decision=decision))
+        cost = None if cached.reply.cost is None else 0.0
+        return self._decided(Routed(reply=cached.reply.model_copy(update={"cost": cost}), decision=decision))
 
-    def _conclude(self, turn: RoutingSession, key: str, started: float, request: ChatRequest) -> Routed:
-        best = turn.best
+    def _conclude(self, session: RoutingSession, key: str, started: float, request: ChatRequest) -> Routed:
+        best = session.best
         decision = RouteDecision(
             decision_id=uuid4().hex,
             task_key=key,
             model=best.member.entry.name if best else None,
-            accepted=turn.accepted,
+            accepted=session.accepted,
             confidence=best.confidence if best else None,
-            cost=turn.cost,
-            tokens=turn.tokens,
+            cost=session.cost,
+            tokens=session.tokens,
             latency_s=_now() - started,
-            considered=turn.considered(),
+            considered=session.considered(),
         )
         if best is None:
-            self._state.count("unanswered")
+            self._state.increment("unanswered")
             error = NoAnswer(decision)
             log.warning("route_unanswered", decision=decision.decision_id, error=str(error))
             raise error
-        self._state.learn(best.member.key, lambda history: history.was_taken())
+        self._state.update_history(best.member.key, lambda history: history.was_taken())
         reply = best.reply if request.logprobs else best.reply.model_copy(update={"tokens": ()})
         return self._decided(Routed(reply=reply, decision=decision))
 
@@ -203,7 +203,7 @@ class Router:
         assert decision.model is not None
         assert decision.confidence is not None
         key, sure = self._members[decision.model].key, decision.confidence.value
-        self._state.decided(decision.decision_id, PendingDecision(key, sure, decision.task_key))
+        self._state.add_decision(decision.decision_id, PendingDecision(key, sure, decision.task_key))
         log.info(
             "routed",
             decision=decision.decision_id,
@@ -233,14 +233,14 @@ class Router:
         )
 
 
-def _results(settings: RouterSettings, tier: BlobCacheTier | None) -> ResponseCache | None:
+def _open_cache(settings: RouterSettings, tier: BlobCacheTier | None) -> ResponseCache | None:
     entries = settings.cache.entries
     if not entries:
         return None
     return InMemoryResponseCache(entries) if tier is None else TieredResponseCache(tier, entries)
 
 
-def _kept(routed: Routed) -> CachedReply:
+def _cached_reply(routed: Routed) -> CachedReply:
     decision = routed.decision
     assert decision.model is not None
     assert decision.confidence is not None

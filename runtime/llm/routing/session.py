@@ -1,4 +1,4 @@
-"""One request on its way through the chain: what was asked, what came of it, what may be asked next."""
+"""Routing session: one request on its way through the chain, its calls, their outcomes and the next plan."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from ....configs.chat_models import RouterSettings
 from ....messages.chat import ChatReply, ChatRequest, Usage
 from ....messages.routing import Confidence, Considered, Estimate, Outcome
 from ..errors import ContextTooLong, ModelError, ModelTimeout, RateLimited, RequestRefused, Unsupported
-from .chain_model import ChainModel, SampledRequest, SampleResults, ask, charge, mean_usage, sampled_request
+from .chain_model import (
+    ChainModel,
+    SampledRequest,
+    SampleResults,
+    ask_samples,
+    charge,
+    mean_usage,
+    sampled_request,
+)
 from .confidence import score_replies
-from .planning import PlanCandidate, PlanInputs, RemainingBudget, RoutePlan, estimate, plan
+from .planning import PlanCandidate, PlanInputs, RemainingBudget, RoutePlan, estimate_call, plan_route
 from .state import RouterState
 
-THE_REQUESTS_FAULT = (RequestRefused, ContextTooLong, Unsupported)
-"""These say nothing about how the model is."""
+REQUEST_ERRORS = (RequestRefused, ContextTooLong, Unsupported)
+"""Errors that say nothing about the model."""
 WITHHELD = ("filtered", "abort")
-"""Ends of a reply that is none."""
+"""Finish reasons of a reply that was withheld."""
 
 
 class AvailableReply(NamedTuple):
@@ -32,7 +40,7 @@ class AvailableReply(NamedTuple):
 
 
 class CallUsage(NamedTuple):
-    """What an ask took."""
+    """Cost, tokens and time of one call."""
 
     most: Estimate
     cost: float
@@ -57,43 +65,43 @@ class RoutingSession:
         self._today = today
         self._deadline = None if deadline_s is None else _now() + deadline_s
         self._members = {member.entry.name: member for member in members}
-        self._asked = {
+        self._requests = {
             name: sampled_request(request, member.entry, member.model.capabilities)
             for name, member in self._members.items()
         }
         self._measured = {name: self._measure(name) for name in self._members}
         self._plan = RoutePlan((), {})
-        self._seen: dict[str, Considered] = {}
-        self._found: list[AvailableReply] = []
+        self._records: dict[str, Considered] = {}
+        self._available: list[AvailableReply] = []
         self.cost = 0.0
         self.tokens = 0
 
     @property
     def accepted(self) -> bool:
-        """Whether a reply is sure enough."""
-        return bool(self._found) and self._enough(self._found[-1])
+        """True once a reply is sure enough."""
+        return bool(self._available) and self._is_sure_enough(self._available[-1])
 
     @property
     def best(self) -> AvailableReply | None:
         """The reply to give: the surest of the whole ones; of two as sure, the later."""
         return max(
-            reversed(self._found), key=lambda found: (found.whole, found.confidence.value), default=None
+            reversed(self._available), key=lambda found: (found.whole, found.confidence.value), default=None
         )
 
     def plan(self) -> RoutePlan:
-        """Who is to be asked next, and after that, as things are now."""
+        """The order of the models not asked yet, from the present budgets and circuits."""
         budget = self._settings.budget
         left = RemainingBudget(
             None if budget.request_cost is None else budget.request_cost - self.cost,
             None if budget.request_tokens is None else budget.request_tokens - self.tokens,
         )
-        self._plan = plan(
+        self._plan = plan_route(
             PlanInputs(
-                candidates=[self._candidate(name) for name in self._members if name not in self._seen],
+                candidates=[self._candidate(name) for name in self._members if name not in self._records],
                 first=self._settings.chain[0].name,
                 order=self._settings.order,
                 of_request=left,
-                of_day=self._state.left(self._today(), budget),
+                of_day=self._state.remaining(self._today(), budget),
                 left_s=self._left_s(),
             )
         )
@@ -101,7 +109,12 @@ class RoutingSession:
 
     async def ask(self, name: str) -> None:
         """Ask one model, within its budgets and the deadline; what comes of it is in `considered`."""
-        member, asked, most, day = self._members[name], self._asked[name], self._estimate(name), self._today()
+        member, asked, most, day = (
+            self._members[name],
+            self._requests[name],
+            self._estimate(name),
+            self._today(),
+        )
         assert most is not None, "a plan holds only what can be estimated"
         refusal = self._state.reserve(day, most, self._settings.budget)
         if refusal is not None:  # another process was quicker
@@ -121,19 +134,19 @@ class RoutingSession:
             self._state.settle(day, most, cost, tokens)
         self.cost += cost
         self.tokens += tokens
-        took = CallUsage(most, cost, tokens, _now() - started)
+        used = CallUsage(most, cost, tokens, _now() - started)
         if answers is None:
-            self._too_late(name, took)
+            self._deadline_passed(name, used)
         else:
-            self._answered(name, answers, took)
+            self._answered(name, answers, used)
 
     def considered(self) -> tuple[Considered, ...]:
-        """All models: those that were asked, in that order, then the others."""
+        """The record of every model: those that were asked, in that order, then the others."""
         best = self.best
-        seen = dict(self._seen)
+        seen = dict(self._records)
         if best is not None:
             name = best.member.entry.name
-            why = seen[name].reason + ("" if self._enough(best) else "; none was surer")
+            why = seen[name].reason + ("" if self._is_sure_enough(best) else "; none was surer")
             seen[name] = seen[name].model_copy(update={"outcome": "taken", "reason": why})
         rest = [name for name in (*self._plan.skipped, *self._plan.order) if name not in seen]
         return (*seen.values(), *map(self._unasked, rest))
@@ -142,80 +155,80 @@ class RoutingSession:
         """None if the deadline came first."""
         try:
             async with asyncio.timeout(self._left_s()) as limit:
-                return await ask(member.model, asked, member.entry)
+                return await ask_samples(member.model, asked, member.entry)
         except TimeoutError:
             if not limit.expired():
                 raise
             return None
 
-    def _too_late(self, name: str, took: CallUsage) -> None:
+    def _deadline_passed(self, name: str, used: CallUsage) -> None:
         """The deadline may have been short: it is no failure of the model's, but a hint at its pace."""
         member = self._members[name]
         member.circuit.abandoned()
-        self._state.learn(member.key, lambda history: history.failed(took.seconds, too_slow=True))
-        self._note(name, took.most, took, outcome="failed", reason="no answer before the deadline")
+        self._state.update_history(member.key, lambda history: history.failed(used.seconds, too_slow=True))
+        self._note(name, used.most, used, outcome="failed", reason="no answer before the deadline")
 
-    def _answered(self, name: str, answers: SampleResults, took: CallUsage) -> None:
+    def _answered(self, name: str, answers: SampleResults, used: CallUsage) -> None:
         member, measured = self._members[name], self._measured[name]
         if not answers.replies:
-            self._failed(name, answers.errors[0], took)
+            self._failed(name, answers.errors[0], used)
             return
         member.circuit.succeeded()
         assert isinstance(measured, Usage)
         usage = mean_usage(answers.replies)
-        self._state.learn(member.key, lambda history: history.replied(measured, usage, took.seconds))
+        self._state.update_history(member.key, lambda history: history.replied(measured, usage, used.seconds))
         given = [reply for reply in answers.replies if reply.finish_reason not in WITHHELD]
         if not given:
             reason = f"it withheld its answer ({answers.replies[0].finish_reason})"
-            self._note(name, took.most, took, outcome="failed", reason=reason)
+            self._note(name, used.most, used, outcome="failed", reason=reason)
             return
         reply, confidence = score_replies(given, member.entry)
         found = AvailableReply(member, reply, confidence, whole=reply.finish_reason != "length")
-        self._found.append(found)
+        self._available.append(found)
         self._note(
-            name, took.most, took, outcome="unsure", reason=self._verdict(found), confidence=confidence
+            name, used.most, used, outcome="unsure", reason=self._verdict(found), confidence=confidence
         )
 
-    def _failed(self, name: str, error: ModelError, took: CallUsage) -> None:
+    def _failed(self, name: str, error: ModelError, used: CallUsage) -> None:
         member = self._members[name]
-        if isinstance(error, THE_REQUESTS_FAULT):
+        if isinstance(error, REQUEST_ERRORS):
             member.circuit.abandoned()
         else:
             member.circuit.failed(_now(), error.retry_after_s if isinstance(error, RateLimited) else None)
         slow = isinstance(error, ModelTimeout)
-        self._state.learn(member.key, lambda history: history.failed(took.seconds, too_slow=slow))
-        self._note(name, took.most, took, outcome="failed", reason=str(error))
+        self._state.update_history(member.key, lambda history: history.failed(used.seconds, too_slow=slow))
+        self._note(name, used.most, used, outcome="failed", reason=str(error))
 
     def _verdict(self, found: AvailableReply) -> str:
         value, threshold = found.confidence.value, self._settings.threshold
         if not found.whole:
             return "its reply was cut off at max_tokens"
-        if self._enough(found):
+        if self._is_sure_enough(found):
             return f"sure enough: {value:.2f} of {threshold:g}"
         return f"not sure enough: {value:.2f} of {threshold:g}"
 
-    def _enough(self, found: AvailableReply) -> bool:
+    def _is_sure_enough(self, found: AvailableReply) -> bool:
         return found.whole and found.confidence.value >= self._settings.threshold
 
     def _note(
         self,
         name: str,
         most: Estimate,
-        took: CallUsage | None = None,
+        used: CallUsage | None = None,
         *,
         outcome: Outcome,
         reason: str,
         confidence: Confidence | None = None,
     ) -> None:
-        self._seen[name] = Considered(
+        self._records[name] = Considered(
             model=name,
             outcome=outcome,
             reason=reason,
             estimate=most,
             confidence=confidence,
-            cost=took.cost if took else 0.0,
-            tokens=took.tokens if took else 0,
-            latency_s=took.seconds if took else 0.0,
+            cost=used.cost if used else 0.0,
+            tokens=used.tokens if used else 0,
+            latency_s=used.seconds if used else 0.0,
         )
 
     def _unasked(self, name: str) -> Considered:
@@ -238,11 +251,11 @@ class RoutingSession:
         if isinstance(measured, ModelError):
             return None
         history = self._state.history(member.key)
-        return estimate(measured, member.entry.model.prices, history, self._asked[name].samples)
+        return estimate_call(measured, member.entry.model.prices, history, self._requests[name].samples)
 
     def _measure(self, name: str) -> Usage | ModelError:
         try:
-            return self._members[name].model.measure(self._asked[name].request)
+            return self._members[name].model.measure(self._requests[name].request)
         except ModelError as error:
             return error
 

@@ -1,4 +1,4 @@
-"""What a router remembers from one process to the next: spending, history, outcomes. One SQLite file.
+"""Persistent state of a router: spending, model histories, outcomes. One SQLite file.
 
 Each method is one transaction of well under a millisecond, so it is done and over before the event
 loop goes on: nobody comes between the check of a budget and its reservation, in this process or in
@@ -40,14 +40,14 @@ CREATE TABLE IF NOT EXISTS bins (
 
 
 class DaySpending(NamedTuple):
-    """On one day, reservations included."""
+    """Spending of one day, reservations included."""
 
     cost: float
     tokens: int
 
 
 class PendingDecision(NamedTuple):
-    """A decision whose outcome nobody has told yet."""
+    """A decision that waits for its outcome."""
 
     model: str
     confidence: float
@@ -65,7 +65,7 @@ class RouterState:
             raise CannotWrite(
                 f"{folder}: cannot be used for the router's state ({error.strerror})"
             ) from error
-        with self._plainly():
+        with self._translated_errors():
             self._db = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
@@ -86,13 +86,13 @@ class RouterState:
         self._db.close()
 
     def spent(self, day: str) -> DaySpending:
-        """On this day."""
-        with self._plainly():
+        """Spending of a day."""
+        with self._translated_errors():
             row = self._db.execute("SELECT cost, tokens FROM days WHERE day = ?", (day,)).fetchone()
         return DaySpending(*row) if row else DaySpending(0.0, 0)
 
-    def left(self, day: str, budget: BudgetSettings) -> RemainingBudget:
-        """Of the day's budget."""
+    def remaining(self, day: str, budget: BudgetSettings) -> RemainingBudget:
+        """The rest of a day's budget."""
         cost, tokens = self.spent(day)
         return RemainingBudget(
             None if budget.day_cost is None else budget.day_cost - cost,
@@ -100,44 +100,44 @@ class RouterState:
         )
 
     def reserve(self, day: str, most: Estimate, budget: BudgetSettings) -> str | None:
-        """Set aside the most that an ask can take; if the day has not as much left, say so."""
+        """Reserve the most that a call can take; the reason where the day has not as much left."""
         with self._transaction():
-            refusal = over_budget(most, self.left(day, budget), "the day's")
+            refusal = over_budget(most, self.remaining(day, budget), "the day's")
             if refusal is None:
                 self._spend(day, most.max_cost, most.max_tokens)
         return refusal
 
     def settle(self, day: str, most: Estimate, cost: float, tokens: int) -> None:
-        """What was set aside turned out to be this."""
+        """Replace a reservation by what the call took."""
         with self._transaction():
             self._spend(day, cost - most.max_cost, tokens - most.max_tokens)
 
     def history(self, model: str) -> ModelHistory:
-        """Of a model; an empty one if it was never asked."""
-        with self._plainly():
+        """The history of a model; an empty one if it was never asked."""
+        with self._translated_errors():
             row = self._db.execute("SELECT history FROM models WHERE model = ?", (model,)).fetchone()
         return ModelHistory.model_validate_json(row[0]) if row else ModelHistory()
 
-    def learn(self, model: str, change: Callable[[ModelHistory], ModelHistory]) -> None:
-        """Put what `change` makes of a model's history in its place."""
+    def update_history(self, model: str, change: Callable[[ModelHistory], ModelHistory]) -> None:
+        """Replace a model's history by what `change` makes of it."""
         with self._transaction():
             changed = change(self.history(model)).model_dump_json()
             self._db.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (model, changed))
 
-    def count(self, what: str) -> None:
-        """One more of these."""
+    def increment(self, what: str) -> None:
+        """Increment a counter."""
         with self._transaction():
             self._db.execute(
                 "INSERT INTO counts VALUES (?, 1) ON CONFLICT (what) DO UPDATE SET n = n + 1", (what,)
             )
 
-    def counted(self, what: str) -> int:
-        """How many of these."""
-        with self._plainly():
+    def count_of(self, what: str) -> int:
+        """The value of a counter."""
+        with self._translated_errors():
             row = self._db.execute("SELECT n FROM counts WHERE what = ?", (what,)).fetchone()
         return int(row[0]) if row else 0
 
-    def decided(self, decision_id: str, waiting: PendingDecision) -> None:
+    def add_decision(self, decision_id: str, waiting: PendingDecision) -> None:
         """Remember a decision until its outcome is told."""
         with self._transaction():
             added = self._db.execute(
@@ -146,7 +146,7 @@ class RouterState:
             )
             self._db.execute("DELETE FROM waiting WHERE number <= ?", ((added.lastrowid or 0) - MAX_WAITING,))
 
-    def told(self, decision_id: str, correct: bool) -> PendingDecision:
+    def take_outcome(self, decision_id: str, correct: bool) -> PendingDecision:
         """Count an outcome, once. Raises UnknownDecision."""
         with self._transaction():
             row = self._db.execute(
@@ -167,8 +167,8 @@ class RouterState:
         return waiting
 
     def bins(self, model: str) -> tuple[CalibrationBin, ...]:
-        """Those with an answer in them, from the least sure to the surest."""
-        with self._plainly():
+        """Calibration bins that are not empty, from the least sure to the surest."""
+        with self._translated_errors():
             rows = self._db.execute(
                 "SELECT bin, told, right_, confidence FROM bins WHERE model = ? ORDER BY bin", (model,)
             ).fetchall()
@@ -192,7 +192,7 @@ class RouterState:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._plainly():
+        with self._translated_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -202,8 +202,8 @@ class RouterState:
             self._db.execute("COMMIT")
 
     @contextmanager
-    def _plainly(self) -> Iterator[None]:
-        """SQLite's errors in our words."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Translate SQLite's errors."""
         try:
             yield
         except sqlite3.ProgrammingError as error:

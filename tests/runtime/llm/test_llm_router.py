@@ -253,7 +253,9 @@ async def test_a_model_that_is_known_to_be_slow_is_not_asked_before_a_near_deadl
         await router.route(request("first"))
         slow = router._members["b"].key
         with RouterState(Path(settings.folder)) as state:
-            state.learn(slow, lambda history: history.model_copy(update={"replies": 5, "seconds": 1000.0}))
+            state.update_history(
+                slow, lambda history: history.model_copy(update={"replies": 5, "seconds": 1000.0})
+            )
         decision = (await router.route(request())).decision
     assert decision.model == "c"
     seen = {each.model: each for each in decision.considered}

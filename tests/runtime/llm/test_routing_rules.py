@@ -47,8 +47,8 @@ from agentfactory.runtime.llm.routing.planning import (
     PlanInputs,
     RemainingBudget,
     RoutePlan,
-    estimate,
-    plan,
+    estimate_call,
+    plan_route,
 )
 from agentfactory.runtime.llm.routing.response_cache import chain_key, task_key
 from agentfactory.runtime.llm.routing.state import FILE, PendingDecision, RouterState
@@ -81,12 +81,12 @@ def test_the_first_of_the_chain_goes_first_and_the_rest_in_the_order_of_the_sett
     order: str, names: tuple[str, ...]
 ) -> None:
     situation = PlanInputs([LOCAL, DEAR, CHEAP], "local", order)  # type: ignore[arg-type]
-    assert plan(situation) == RoutePlan(names, {})
+    assert plan_route(situation) == RoutePlan(names, {})
 
 
 def test_a_model_of_unknown_latency_comes_last_where_latency_counts() -> None:
     new = candidate("new")
-    assert plan(PlanInputs([LOCAL, new, DEAR], "local", "latency")).order == ("local", "dear", "new")
+    assert plan_route(PlanInputs([LOCAL, new, DEAR], "local", "latency")).order == ("local", "dear", "new")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_model_of_unknown_latency_comes_last_where_latency_counts() -> None:
 def test_a_model_that_breaks_a_limit_is_skipped_and_the_reason_is_said(
     situation: PlanInputs, reason: str
 ) -> None:
-    made = plan(situation)
+    made = plan_route(situation)
     assert made.order == ()
     assert reason in made.skipped["dear"]
 
@@ -123,7 +123,7 @@ def test_what_just_fits_is_asked() -> None:
     fits = PlanInputs(
         [DEAR], "", of_request=RemainingBudget(6.0, 20), of_day=RemainingBudget(6.0, 20), left_s=1.0
     )
-    assert plan(fits).order == ("dear",)
+    assert plan_route(fits).order == ("dear",)
 
 
 def reply(text: str, *tokens: tuple[str, float], calls: tuple[FunctionCall, ...] = ()) -> ChatReply:
@@ -181,7 +181,7 @@ def test_calls_agree_by_name_and_arguments() -> None:
 
 
 def test_before_any_reply_the_most_is_expected_and_no_latency_is_claimed() -> None:
-    found = estimate(
+    found = estimate_call(
         Usage(prompt_tokens=10, completion_tokens=90), Prices(prompt=1, completion=2), ModelHistory(), 1
     )
     assert (found.tokens, found.max_tokens, found.latency_s) == (100, 100, None)
@@ -192,7 +192,7 @@ def test_estimates_move_towards_what_was_seen_and_the_most_stays_a_bound() -> No
     expected, history = Usage(prompt_tokens=10, completion_tokens=90), ModelHistory()
     for _ in range(5):
         history = history.replied(expected, Usage(prompt_tokens=8, completion_tokens=20), 2.0)
-    found = estimate(expected, Prices(prompt=1, completion=2), history, samples=3)
+    found = estimate_call(expected, Prices(prompt=1, completion=2), history, samples=3)
     assert (found.tokens, found.max_tokens) == (3 * 30, 3 * 100)
     assert found.latency_s == pytest.approx(2.0)
 
@@ -207,7 +207,7 @@ def test_newer_replies_weigh_more() -> None:
 def test_a_prompt_that_was_counted_higher_than_expected_raises_all_bounds_after_it() -> None:
     expected = Usage(prompt_tokens=100, completion_tokens=50)
     history = ModelHistory().replied(expected, Usage(prompt_tokens=150, completion_tokens=5), 1.0)
-    assert estimate(expected, None, history, 1).max_tokens == 150 + 50
+    assert estimate_call(expected, None, history, 1).max_tokens == 150 + 50
 
 
 def test_a_failure_teaches_a_latency_only_where_it_was_one_of_time() -> None:
@@ -339,10 +339,10 @@ def test_spending_outlives_the_process_and_a_new_day_begins_at_nothing(tmp_path:
 
 def test_an_outcome_is_told_once(tmp_path: Path) -> None:
     with RouterState(tmp_path) as state:
-        state.decided("d", PendingDecision("m", 0.95, "k"))
-        assert state.told("d", True) == PendingDecision("m", 0.95, "k")
+        state.add_decision("d", PendingDecision("m", 0.95, "k"))
+        assert state.take_outcome("d", True) == PendingDecision("m", 0.95, "k")
         with pytest.raises(UnknownDecision, match="told before"):
-            state.told("d", False)
+            state.take_outcome("d", False)
         assert [(each.told, each.right) for each in state.bins("m")] == [(1, 1)]
 
 
@@ -365,9 +365,9 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
 
     with RouterState(tmp_path) as state:
         with pytest.raises(KeyError):
-            state.learn("m", change)
-        state.count("requests")
-        assert (state.history("m"), state.counted("requests")) == (ModelHistory(), 1)
+            state.update_history("m", change)
+        state.increment("requests")
+        assert (state.history("m"), state.count_of("requests")) == (ModelHistory(), 1)
     with sqlite3.connect(tmp_path / FILE) as raw:
         assert raw.execute("SELECT count(*) FROM models").fetchone() == (0,)
     raw.close()

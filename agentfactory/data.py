@@ -80,7 +80,7 @@ class DataPlane:
 
     @property
     def retriever(self) -> Ref:
-        """Who lists and fetches blobs."""
+        """The Retriever, which lists and fetches blobs."""
         return self._retriever
 
     @classmethod
@@ -124,7 +124,7 @@ class DataPlane:
 
     @property
     def topics(self) -> Topics:
-        """Where facts about what is done here are told."""
+        """Topics on which what is done here is published."""
         return self._system.topics
 
     async def ingest(
@@ -152,7 +152,7 @@ class DataPlane:
         return await ingest.put(tag, blobs, format, watch)
 
     async def query(self, tag_pattern: str = "*", blob_pattern: str = "*") -> tuple[CachedBlob, ...]:
-        """What the cache holds; the store is not asked."""
+        """Blobs in the cache; the store is not asked."""
         request = Query(tag_pattern=tag_pattern, blob_pattern=blob_pattern)
         return (await self._ask(self._retriever, request, Matches)).matches
 
@@ -184,7 +184,7 @@ class DataPlane:
     async def list(
         self, tag_pattern: str = "*", blob_pattern: str = "*", *, hidden: bool = False
     ) -> AsyncIterator[BlobInfo]:
-        """What the store holds, in the order of its pages.
+        """Blobs in the store, in the order of its pages.
 
         Tags that begin with a dot, such as those of search indexes, are listed where the pattern begins
         so; `hidden` lists them too where it begins with `*`.
@@ -227,14 +227,14 @@ class DataPlane:
         return (await self._ask(self._ingestor, Destroy(tags=tags), Destroyed)).blobs
 
     async def searcher(self) -> Ref:
-        """Who answers Search; spawned when it is first needed, since it loads FAISS and an embedder."""
+        """The Searcher; spawned when it is first needed, since it loads FAISS and an embedder."""
         async with self._spawning:
             if self._searcher is None:
                 self._searcher = await spawn_searcher(self._system, self.settings)
         return self._searcher
 
     async def _tag_of_original(self, tag: str, name: str) -> str:
-        """Where the file lies that a blob was made from: there itself, if it keeps the file's bytes."""
+        """Tag of the file that a blob was made from: its own, if it keeps the file's bytes."""
         stat = self._tiers.store.stat
         info = await stat(tag, name)
         if info is None or (not info.meta.original and not _is_converted(info)):
@@ -254,12 +254,12 @@ class DataPlane:
 
 
 def _is_converted(info: BlobInfo) -> bool:
-    """Whether it was made of a table; before originals were kept, nothing else says so."""
+    """True if it was made of a table; before originals were kept, nothing else says so."""
     return info.meta.content_type == ARROW_FILE and is_table_name(info.name)
 
 
 def data_folder(settings: DataSettings) -> Path:
-    """Where the state of its processes lies."""
+    """Folder with the state of its processes."""
     return Path(settings.folder).resolve()
 
 

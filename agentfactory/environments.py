@@ -37,7 +37,7 @@ async def open_environments(
 
 
 def episodes_in(folders: Sequence[Path]) -> tuple[RecordedEpisode, ...]:
-    """What can be walked through of these folders: runs', or those of trajectories. Raises BadInput."""
+    """Recorded episodes of these folders: runs', or those of trajectories. Raises BadInput."""
     found: list[RecordedEpisode] = []
     for folder in folders:
         inside = folder / "trajectories"
@@ -50,6 +50,6 @@ def episodes_in(folders: Sequence[Path]) -> tuple[RecordedEpisode, ...]:
 
 
 def episodes_of(data: DataSettings) -> tuple[RecordedEpisode, ...]:
-    """What can be walked through of all that agents did on a data plane. Raises BadInput."""
+    """Recorded episodes of all that agents did on a data plane. Raises BadInput."""
     trajectories: Iterable[Trajectory] = recorded(data)
     return recorded_episodes(trajectories)

@@ -170,7 +170,7 @@ class Factory:
         return await (await self.data()).ingest(src, tag=tag, format=format)
 
     async def query(self, tag_pattern: str = "*", blob_pattern: str = "*") -> tuple[CachedBlob, ...]:
-        """What the cache holds."""
+        """Blobs in the cache."""
         return await (await self.data()).query(tag_pattern, blob_pattern)
 
     async def get(self, tag: str, name: str, *, force: bool = False, original: bool = False) -> bytes:
@@ -180,7 +180,7 @@ class Factory:
     async def list_blobs(
         self, tag_pattern: str = "*", blob_pattern: str = "*", *, hidden: bool = False
     ) -> AsyncIterator[BlobInfo]:
-        """What the store holds; `hidden`: also under tags that begin with a dot."""
+        """Blobs in the store; `hidden`: also under tags that begin with a dot."""
         async for blob in (await self.data()).list(tag_pattern, blob_pattern, hidden=hidden):
             yield blob
 
@@ -257,7 +257,7 @@ class Factory:
 
     @property
     def dashboard_url(self) -> str:
-        """Where Ray's dashboard is; empty where there is none."""
+        """URL of Ray's dashboard; empty where there is none."""
         return self._ray.dashboard_url if self._ray is not None else ""
 
 

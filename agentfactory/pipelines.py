@@ -114,7 +114,7 @@ async def run_pipeline(
 
 
 def states_folder(settings: DataSettings) -> Path:
-    """Where the state files of pipelines lie."""
+    """Folder of the pipelines' state files."""
     return data_folder(settings) / "pipelines"
 
 

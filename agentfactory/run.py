@@ -77,7 +77,7 @@ class Run:
             given_up.cancel()
 
     async def result(self) -> RunResult:
-        """What the run came to, also kept as `run.json`. Raises RunError for one that failed."""
+        """Result of the run, also kept as `run.json`. Raises RunError for one that failed."""
         async for _ in self:
             pass
         if isinstance(self._end, RunFailed):
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def drained(self) -> bool:
-        """Whether it ended because it was asked to, with work left for `resume`."""
+        """True if it ended because it was asked to, with work left for `resume`."""
         return isinstance(self._end, RunFinished) and self._end.reason == "drained"
 
     async def drain(self) -> None:
@@ -119,7 +119,7 @@ def open_run(run_dir: Path) -> tuple[Path, Settings, RunState]:
 
 
 def read_state(folder: Path, settings: Settings) -> RunState:
-    """What a run has come to, from its journal. Raises BadInput, also where there is none."""
+    """State of a run, from its journal. Raises BadInput, also where there is none."""
     if not (folder / JOURNAL).exists():
         raise BadInput(f"{folder}: the run has no {JOURNAL}: it ended before it began")
     return replay(folder, settings)
@@ -161,7 +161,7 @@ def extended(settings: Settings, state: RunState, rounds: int) -> Settings:
 
 
 def run_result(run_dir: Path, state: RunState) -> RunResult:
-    """What a run has come to, as far as its journal was replayed into `state`."""
+    """Result of a run, as far as its journal was replayed into `state`."""
     finished = state.finished
     return RunResult(
         run_dir=str(run_dir),
@@ -193,7 +193,7 @@ def _summary(state: RunState, finished: RoundFinished) -> RoundSummary:
 
 
 def _last_known_at(state: RunState) -> float:
-    """When an unfinished run last wrote something that the state still holds.
+    """Time of the last entry of an unfinished run that the state still holds.
 
     Not the present: the folder may be that of a run that was stopped long ago.
     """

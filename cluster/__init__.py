@@ -1,1 +1,1 @@
-"""Where and how the system runs."""
+"""Launch, placement, data plane and servers: where and how the system runs."""

@@ -28,7 +28,7 @@ from .placement import GpuAllocation, reserve_gpus
 
 
 def needs_data_plane(settings: Settings) -> bool:
-    """Whether a run of these settings works with the data plane. Raises BadInput for an unknown domain."""
+    """True if a run of these settings works with the data plane. Raises BadInput for an unknown domain."""
     by_settings = bool(settings.searched_tags) or settings.trainer.publish == "store"
     return by_settings or _acts_on_store(settings)
 
@@ -72,7 +72,7 @@ async def spawn_actors(
 
 
 class _Spawning:
-    """What has been spawned so far, and how to spawn the rest."""
+    """State of a launch: the actors spawned so far, and how to spawn the rest."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class _Spawning:
         self._ready["access"].set()
 
     async def searcher(self) -> None:
-        """Who looks into stored texts, where any are named."""
+        """Spawn the Searcher of stored texts, where any are named."""
         if self._data and self._settings.searched_tags:
             self._searcher = await spawn_searcher(self._system, self._data, self._settings.searched_tags)
         self._ready["searcher"].set()

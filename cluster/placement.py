@@ -1,4 +1,4 @@
-"""Who gets which part of which GPU.
+"""Placement of processes on GPUs.
 
 Each replica of the engine has whole GPUs of one node. Where a replica has a single one, the Trainer of a run
 shares the first one's; where a replica needs several, the Trainer has one of its own.
@@ -12,14 +12,14 @@ from ..runtime.transport import Resources
 
 
 class GpuAllocation(NamedTuple):
-    """What each process takes."""
+    """Resources of each process."""
 
     replicas: tuple[Resources, ...]
     trainer: Resources
 
 
 def gpu_requests(model: ModelSettings, engine: EngineSettings, *, trains: bool) -> tuple[Resources, ...]:
-    """What is to be set aside, each part on one node; nothing on processors."""
+    """Resources to reserve, each part on one node; none on processors."""
     if model.device != "cuda":
         return ()
     each = engine.gpus_per_replica

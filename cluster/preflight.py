@@ -1,4 +1,4 @@
-"""What can be known of a run before anything is started or written: checked, and refused in a sentence."""
+"""Checks of a run before anything is started or written; what fails is refused in a sentence."""
 
 import asyncio
 import importlib.util
@@ -79,7 +79,7 @@ def _check_gpus(model: ModelSettings, engine: EngineSettings, *, trains: bool) -
 
 
 async def _check_hub(name: str) -> None:
-    """Whether a model lies in the hub's cache on this machine, or the hub answers for it."""
+    """Check that a model lies in the hub's cache on this machine, or that the hub answers for it."""
     with daemon_thread("hub") as thread:
         try:
             async with asyncio.timeout(HUB_TIMEOUT_S):

@@ -38,7 +38,7 @@ class BaseConfig(BaseModel):
 
 
 def _implausible(value: object, annotation: object) -> LiteralString:
-    """What is wrong with a value whatever its section says of it."""
+    """Reason against a value that no section may hold; empty for a plausible one."""
     if isinstance(value, bool):
         return "expected a number" if _NUMBERS & {annotation, *get_args(annotation)} else ""
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:

@@ -27,7 +27,7 @@ PLACEHOLDERS = ("{prompt}", "{system}", "{model}", "{temperature}", "{max_tokens
 
 
 class Prices(BaseConfig):
-    """What a provider charges, for a million tokens, in whatever currency you count in."""
+    """Prices of a provider for a million tokens, in whatever currency you count in."""
 
     prompt: float = Field(ge=0.0)
     completion: float = Field(ge=0.0)
@@ -36,7 +36,7 @@ class Prices(BaseConfig):
 
 
 class RetrySettings(BaseConfig):
-    """When a server is busy, breaks off or answers nonsense, it is asked again."""
+    """Retries of a server that is busy, breaks off or answers nonsense."""
 
     attempts: int = Field(default=4, ge=1, le=20)
     pause_s: float = Field(default=0.5, ge=0.0)
@@ -46,7 +46,7 @@ class RetrySettings(BaseConfig):
 
 
 class RateLimits(BaseConfig):
-    """What we hold ourselves to, so that a provider need not refuse us."""
+    """Limits on our own requests, so that a provider need not refuse them."""
 
     max_concurrent: int = Field(default=16, ge=1)
     requests_per_minute: int | None = Field(default=None, ge=1)
@@ -55,7 +55,7 @@ class RateLimits(BaseConfig):
 
 
 class BaseChatModelSettings(BaseConfig):
-    """What all kinds share."""
+    """Base of all kinds."""
 
     timeout_s: float = Field(default=300.0, gt=0.0)
     """The longest a call waits in all, retries and rate limits included."""
@@ -255,7 +255,7 @@ class RoutedModelSettings(BaseConfig):
 
 
 class BudgetSettings(BaseConfig):
-    """What may be spent, by an estimate from above before each ask. None: no limit.
+    """Budget, checked against an upper estimate before each ask. None: no limit.
 
     Money is in the currency of the models' prices; a model without prices is free. Tokens are those of
     all models, prompt and completion.
@@ -269,7 +269,7 @@ class BudgetSettings(BaseConfig):
 
 
 class CircuitSettings(BaseConfig):
-    """When a model is left alone for a while."""
+    """Circuit breaker: a model that keeps failing is left alone for a while."""
 
     open_after: int = Field(default=3, ge=1)
     """Failures in a row."""
@@ -278,7 +278,7 @@ class CircuitSettings(BaseConfig):
 
 
 class ResultCacheSettings(BaseConfig):
-    """Which replies are kept, to be given again for the same task."""
+    """Cache of replies, to be given again for the same task."""
 
     entries: int = Field(default=1000, ge=0)
     """The one that was used longest ago goes first. 0 keeps none."""

@@ -53,7 +53,7 @@ class BridgeSettings(BaseConfig):
 
 
 class StoreSettings(BaseConfig):
-    """Where blobs lie for good."""
+    """Store of blobs, the durable tier."""
 
     kind: Literal["auto", "iowarp", "embedded"] = "auto"
     """`auto` takes what the folder was made as, and the embedded store for a new one: IOWarp's runtime
@@ -96,7 +96,7 @@ class CacheSettings(BaseConfig):
 
 
 class DataRewards(BaseConfig):
-    """What each action of the data environment is worth."""
+    """Reward of each action of the data environment."""
 
     cache_hit: float = 0.30
     cache_miss: float = 0.20
@@ -122,7 +122,7 @@ Schemes = Annotated[
 
 
 class UriSettings(BaseConfig):
-    """What may be read, and from where."""
+    """Sources that may be read, and their limits."""
 
     roots: Annotated[tuple[str, ...], PLACE] = (".",)
     """Folders that `file::`, `folder::` and `hdf5::` may read from."""

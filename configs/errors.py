@@ -38,7 +38,7 @@ class CannotWrite(AgentFactoryError):
 
 
 class ProcessEnd(NamedTuple):
-    """What whoever started a process learns of the error that ended it."""
+    """Message and exit code of a process that an error ended."""
 
     sentence: str
     """Empty where there is nobody left to read it."""

@@ -6,7 +6,7 @@ from .base_config import BaseConfig
 
 
 class HttpServerSettings(BaseConfig):
-    """Where a server listens, who may come in, and with how much."""
+    """Address, access and request limits of an HTTP server."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     """Without a key only an address of this machine itself is taken."""
@@ -26,7 +26,7 @@ class HttpServerSettings(BaseConfig):
 
 
 class ServingSettings(HttpServerSettings):
-    """How `agentfactory serve` serves."""
+    """Settings of `agentfactory serve`."""
 
     versions: int = Field(default=4, ge=1)
     """Of a run's adapters: how many of each policy are loaded, the newest."""
@@ -37,7 +37,7 @@ class ServingSettings(HttpServerSettings):
 
 
 class EnvironmentServerSettings(HttpServerSettings):
-    """How `agentfactory environment` serves."""
+    """Settings of `agentfactory environment`."""
 
     port: int = Field(default=8100, ge=0, le=65535)
     """0 takes a free one."""

@@ -111,7 +111,7 @@ def format_validation_error(error: ValidationError, where: str, model: type[Base
 
 
 def shorten(value: object, most: int = 200) -> str:
-    """How a value reads in a sentence."""
+    """A value as it reads in a sentence."""
     text = repr(value) if isinstance(value, str | int | float) else reprlib.repr(value)
     return text if len(text) <= most else f"{text[:most]}…"
 
@@ -210,7 +210,7 @@ def _sections(annotation: object) -> list[type[BaseModel]]:
 
 
 def _tag(model: type[BaseModel]) -> str | None:
-    """What tells a section from the others of its union."""
+    """Tag that tells a section from the others of its union."""
     field = model.model_fields.get("kind") or model.model_fields.get("type")
     if field is None:
         return None

@@ -1,4 +1,4 @@
-"""What an episode's reward is made of."""
+"""Terms of an episode's reward, and their weights."""
 
 from typing import Annotated, Final, Literal, Self
 
@@ -25,7 +25,7 @@ class UncertaintyTerm(_Term):
 
 
 class NoveltyTerm(_Term):
-    """How new the task is, 0 to 1."""
+    """Novelty of the task, 0 to 1."""
 
     kind: Literal["novelty"]
 

@@ -68,7 +68,7 @@ class DataToolSettings(BaseConfig):
 
 
 class NoveltySettings(BaseConfig):
-    """How near-duplicates are recognised, over all rounds."""
+    """Recognition of near-duplicates, over all rounds."""
 
     embedder: PlaceOrName = "ngrams"
     """`ngrams` (hashed character n-grams, nothing to download) or a sentence-transformers model."""
@@ -110,7 +110,7 @@ class TeacherSettings(BaseConfig):
 
 
 class ConfidenceSettings(BaseConfig):
-    """How sure the Student is taken to be of its answers."""
+    """Estimate of the Student's confidence in its answers."""
 
     self_critique: bool = False
     """Ask the model, too, once for each answer: that costs a call, which is not trained on."""
@@ -183,7 +183,7 @@ class SinkSettings(BaseConfig):
 
 
 class CurriculumSettings(BaseConfig):
-    """Which domain, and how hard."""
+    """Choice of the domain and the difficulty."""
 
     domains: tuple[str, ...] = Field(default=("math",), min_length=1)
     start_difficulty: float = Field(default=0.3, ge=0.0, le=1.0)
@@ -260,7 +260,7 @@ class TrainerSettings(BaseConfig):
 
 
 class LoopSettings(BaseConfig):
-    """How rounds are made: the Coordinator's section."""
+    """The training loop: the Coordinator's section."""
 
     rounds: int = Field(default=12, ge=0)
     """Training steps of a run; 0 only evaluates the base model."""

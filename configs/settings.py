@@ -29,7 +29,7 @@ from .roles import (
 
 
 class RuntimeSettings(BaseConfig):
-    """How actors live."""
+    """Transport, supervision and logging of actors."""
 
     transport: Literal["ray", "local"] = "ray"
     dashboard: bool = True
@@ -130,7 +130,7 @@ class Settings(BaseConfig):
         return tuple(dict.fromkeys((*self.student.retrieve.tags, *((grounding,) if grounding else ()))))
 
     def data_for(self, run_dir: Path) -> DataSettings:
-        """What a run in this folder works with: a data plane of its own, or the one with its texts."""
+        """The data plane of a run in this folder: one of its own, or the one with its texts."""
         return self.data.for_run(run_dir) if self.data.of_run and not self.searched_tags else self.data
 
     def sha256(self) -> str:

@@ -169,7 +169,7 @@ class McpServerSettings(BaseConfig):
 
 
 class ToolBoxSettings(BaseConfig):
-    """What the tools are given to work with."""
+    """Workspace and limits of the tools."""
 
     workspace: PlaceText = ".agentfactory/workspace"
     """Folder of files, notes and skills. Each episode works in a folder of its own below it."""

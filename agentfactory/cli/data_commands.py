@@ -1,4 +1,4 @@
-"""What the data plane's commands do; the command line's parser is in `agentfactory.cli`."""
+"""Work of the data plane's commands; their arguments are in `cli.data`."""
 
 import json
 import sys

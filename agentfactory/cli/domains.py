@@ -137,7 +137,7 @@ async def _judged(settings: Settings, task: Task, answer: str, space: str) -> Ve
 
 @asynccontextmanager
 async def _retriever(settings: Settings, task: Task) -> AsyncIterator[Ref | None]:
-    """Who shows the store, for tasks that are about it."""
+    """Retriever over the store, for tasks that are about it."""
     from ..actors.domains import needs_store
 
     if not needs_store(task.domain):

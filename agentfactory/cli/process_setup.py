@@ -48,7 +48,7 @@ def _raise_file_limit() -> None:
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
-    """What an output cannot show, as JSON writes it: so JSON stays JSON, whatever the encoding."""
+    """Escape what an output cannot show as JSON does, so JSON stays JSON, whatever the encoding."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     wide = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")

@@ -151,7 +151,7 @@ def _show_solution(console: Console, task: str, solution: Solution) -> None:
 
 
 def _check(task: str, solution: Solution) -> str:
-    """Whether the answer is right, for a task whose answer can be computed."""
+    """Verdict on the answer, for a task whose answer can be computed."""
     expression = arithmetic.find_expression(task)
     if expression is None or solution.answer is None:
         return ""

@@ -131,7 +131,7 @@ def check_plan(plan: Plan, box: ToolSet, settings: Settings) -> None:
 
 
 def needed_tools(wanted: Set[str], settings: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """What to open for some tools: these alone; for names that are not ours, servers and skills, too."""
+    """Settings and names to open for some tools: these alone; for names not ours, servers and skills, too."""
     known = {*known_tools()}
     if not wanted <= known:
         return settings, tuple(sorted({*(wanted & known), "promote_skill"}))
@@ -141,7 +141,7 @@ def needed_tools(wanted: Set[str], settings: Settings) -> tuple[Settings, tuple[
 
 
 def _parted(name: str, result: ToolResult) -> tuple[str, str | None]:
-    """What was printed, and what was wrong."""
+    """Printed text, and the error."""
     prints = name in known_tools() and definition_of(name).prints
     if result.ok:
         return result.output if prints else "", None
@@ -187,7 +187,7 @@ async def opened_box(settings: Settings, names: tuple[str, ...]) -> AsyncIterato
 
 
 async def _searcher(stack: AsyncExitStack, settings: Settings) -> Ref | None:
-    """Whom retrieve asks, on the data plane; None where there is nothing to search."""
+    """Searcher for retrieve, on the data plane; None where there is nothing to search."""
     if not settings.student.retrieve.tags:
         return None
     from ..data import DataPlane  # slow to import, and seldom needed here

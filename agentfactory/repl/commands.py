@@ -65,7 +65,7 @@ class ReplCommands:
         }
 
     async def answer(self, line: str) -> AsyncGenerator[CommandReply, None]:
-        """What there is to show, as it comes. Raises Quit, and our errors in one sentence each."""
+        """Replies to a line, as they come. Raises Quit, and our errors in one sentence each."""
         said = _cut(line)
         if not said.word:
             return

@@ -30,7 +30,7 @@ class Conversation:
         self.statistics: SessionStatistics | None = None
         """None before the first step."""
         self.seen = Observation(text="")
-        """What was seen last."""
+        """The last observation."""
 
     def switch(self, agent: str) -> None:
         """Go on with another agent. Raises BadInput for one that is not there."""

@@ -1,4 +1,4 @@
-"""Where lines come from: a person at a terminal, or a pipe."""
+"""Sources of input lines: a person at a terminal, or a pipe."""
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable

@@ -1,4 +1,4 @@
-"""What is answered at the prompt: lines for people, and the same as data for programs."""
+"""Replies at the prompt: lines for people, and the same as data for programs."""
 
 import sys
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class ReplyLine(NamedTuple):
 
 
 class CommandReply(NamedTuple):
-    """What came of one input."""
+    """Reply to one input."""
 
     lines: tuple[ReplyLine, ...]
     data: dict[str, JsonValue]
@@ -38,7 +38,7 @@ class CommandReply(NamedTuple):
 
 
 def of_routing(routing: Routing) -> tuple[ReplyLine, ...]:
-    """Where a command went, or what is asked back."""
+    """Lines on where a command went, or what is asked back."""
     if isinstance(routing, CommandUnclear):
         return ReplyLine(f"  ? {routing.question}", "route"), ReplyLine(f"    ({routing.reason})", "dim")
     why = routing.reason if routing.score is None else f"{routing.reason}, {routing.score:.2f}"
@@ -46,7 +46,7 @@ def of_routing(routing: Routing) -> tuple[ReplyLine, ...]:
 
 
 def of_said(said: Said) -> tuple[ReplyLine, ...]:
-    """What a command came to; nothing where a question was asked, which was shown already."""
+    """Lines on a command's outcome; none where a question was asked, which was shown already."""
     if said.result is None:
         return ()
     style = "good" if said.ok else "bad"
@@ -83,7 +83,7 @@ def of_history(history: Iterable[Said]) -> CommandReply:
 
 
 def colours_wanted() -> bool:
-    """Whether a person is looking."""
+    """True if a person is looking."""
     return sys.stdout.isatty()
 
 

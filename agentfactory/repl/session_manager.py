@@ -1,4 +1,4 @@
-"""Where agents work: the data planes and the sessions that are open, each from the moment it is needed.
+"""Manager of open sessions and their data planes, each from the moment it is needed.
 
 Nothing heavy is imported before something is opened, and then in a thread: a person can type meanwhile.
 """
@@ -122,7 +122,7 @@ class SessionManager:
         return await known.held.get()
 
     async def dispatcher(self, name: str) -> "CommandDispatcher | None":
-        """Who gives a coordinator's commands to agents; None for an agent that is no coordinator."""
+        """Dispatcher of a coordinator's commands; None for an agent that is no coordinator."""
         blueprint = self.blueprint(name)
         if not isinstance(blueprint.agent, CoordinatorAgentSettings):
             return None

@@ -1,4 +1,4 @@
-"""What a run came to: `report.html` and `report.png` in its folder."""
+"""Report of a run: `report.html` and `report.png` in its folder."""
 
 from .report_data import ReportFiles, write_report
 

@@ -26,7 +26,7 @@ FLAT: Final = 0.005
 
 
 def reward_story(means: Sequence[GroupMeans], weights: RewardWeights) -> str:
-    """What the first and the last quarter of the groups differ in; empty where there are too few.
+    """Difference between the first and the last quarter of the groups; empty where there are too few.
 
     The parts are given as they count in the reward, so that they add up to its change.
     """

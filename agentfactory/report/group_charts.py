@@ -72,7 +72,7 @@ def difficulty(means: list[GroupMeans], settings: Settings, axes: Axes) -> None:
 
 
 def majority_shares(history: RunHistory, settings: Settings, axes: Axes) -> None:
-    """How many groups agreed how much, and which of them were trained on."""
+    """Draw how many groups agreed how much, and which of them were trained on."""
     axes.set_title("Agreement within groups")
     if not history.shares:
         return empty_chart(axes, "no group has been judged yet")

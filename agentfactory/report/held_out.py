@@ -101,7 +101,7 @@ class HeldOut:
 
     @property
     def compares(self) -> bool:
-        """Whether these are two different versions."""
+        """True if these are two different versions."""
         return self.before is not self.after
 
     @property
@@ -158,7 +158,7 @@ def compare_held_out(folder: Path, before: int, after: int) -> HeldOut:
 
 
 def band_of(difficulty: float) -> int:
-    """Which of the bands a difficulty lies in; a bound belongs to the band above it.
+    """Index of the band of a difficulty; a bound belongs to the band above it.
 
     >>> band_of(0.0), band_of(0.25), band_of(1.0)
     (0, 1, 3)

@@ -85,7 +85,7 @@ class Bins:
 
 @dataclass(slots=True)
 class VersionGroups:
-    """What was sampled while one version was the newest."""
+    """Groups sampled while one version was the newest."""
 
     accepted: int = 0
     filtered: int = 0

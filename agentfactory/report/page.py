@@ -71,7 +71,7 @@ class Setting(NamedTuple):
 
 
 def headline(findings: ReportData) -> str:
-    """What the run came to, in one line."""
+    """Outcome of the run, in one line."""
     rounds = findings.history.evaluated
     if not rounds:
         return "Not evaluated yet"
@@ -83,7 +83,7 @@ def headline(findings: ReportData) -> str:
 
 
 def subtitle(findings: ReportData) -> str:
-    """What ran, and how it ended."""
+    """Preset, model, length and end of the run."""
     history, settings = findings.history, findings.settings
     tasks = f"{formats.count(history.evaluated[-1].n)} held-out episodes" if history.rounds else ""
     parts = (
@@ -98,7 +98,7 @@ def subtitle(findings: ReportData) -> str:
 
 
 def status(findings: ReportData) -> str:
-    """How the run ended, if it has."""
+    """End of the run, if it has ended."""
     history = findings.history
     if history.finished is not None:
         return {

@@ -74,7 +74,7 @@ PNG: Final = "report.png"
 
 
 class ReportFiles(NamedTuple):
-    """Where a report was written."""
+    """Files of a report."""
 
     html: Path
     png: Path

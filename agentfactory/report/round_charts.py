@@ -113,7 +113,7 @@ def _point_out(axes: Axes, rounds: Sequence[RoundFinished]) -> None:
 
 
 def tool_use(history: RunHistory, axes: Axes) -> None:
-    """How many episodes call a tool, and how often."""
+    """Draw how many episodes call a tool, and how often."""
     axes.set_title("Tool use")
     rounds = thin(history.evaluated)
     sampled = thin(sorted(history.by_version.items()))

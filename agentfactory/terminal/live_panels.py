@@ -20,7 +20,7 @@ NOTHING: Final = "–"
 
 
 def progress_panel(progress: RunProgress, watch: LiveState, width: int) -> Iterator[RenderableType]:
-    """What is under way: the batch that fills, what has been counted, and an episode."""
+    """Work under way: the batch that fills, the counts, and an episode."""
     if not watch.ended:
         yield _batch(progress, width)
     yield _flow("run", _counts(progress, watch), width)

@@ -42,7 +42,7 @@ class Notification(NamedTuple):
 
 
 class LiveState:
-    """What the view knows: changed by events alone, and drawn by others."""
+    """State of the view: changed by events alone, and drawn by others."""
 
     def __init__(self, run_dir: Path) -> None:
         self._journal = run_dir / FILE

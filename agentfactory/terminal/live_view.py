@@ -155,7 +155,7 @@ class LiveView:
         return progress.elapsed_s + now - self._progress_at
 
     def _left(self) -> str:
-        """How long the run still takes, about; empty where nothing can be said."""
+        """Estimate of the time left; empty where nothing can be said."""
         progress = self._watch.progress
         if progress is None or self._watch.ended:
             return ""

@@ -27,7 +27,7 @@ CONTENTS: Final = (
 
 
 def show_result(console: Console, result: RunResult) -> None:
-    """What the run came to, where it lies, and what to do with it."""
+    """Print the run's outcome, its folder, and what to do with it."""
     for line in result_lines(result):
         console.print(line, soft_wrap=True, highlight=False)
 

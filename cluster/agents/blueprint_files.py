@@ -44,7 +44,7 @@ class BlueprintFolder:
         self._read: dict[Path, tuple[tuple[int, int, int], BlueprintFile | InvalidBlueprint]] = {}
 
     def look(self) -> tuple[BlueprintFile | InvalidBlueprint, ...]:
-        """What is there now, ordered by file name. Raises SettingsError for a folder that cannot be read."""
+        """The files as they are now, by name. Raises SettingsError for a folder that cannot be read."""
         seen: dict[Path, tuple[tuple[int, int, int], BlueprintFile | InvalidBlueprint]] = {}
         try:
             paths = sorted(self.folder.iterdir())

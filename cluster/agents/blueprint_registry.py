@@ -266,7 +266,7 @@ def _patched(base: Mapping[str, YamlValue], over: Mapping[str, YamlValue]) -> di
 
 
 def _differs(base: Mapping[str, YamlValue], over: Mapping[str, YamlValue], key: str) -> bool:
-    """Whether a tag that is there gets another value."""
+    """True if a tag that is there gets another value."""
     return key in over and base.get(key) is not None and isinstance(over[key], str) and over[key] != base[key]
 
 

@@ -19,7 +19,7 @@ from .versions import AgentManifest, AgentRecord, AgentVersion
 
 
 class PromotionResult(NamedTuple):
-    """What came of a promotion."""
+    """Outcome of a promotion."""
 
     record: AgentRecord
     number: int
@@ -30,13 +30,13 @@ class PromotionResult(NamedTuple):
 
     @property
     def deployed(self) -> bool:
-        """Whether that version is in use now."""
+        """True if that version is in use now."""
         in_use = self.record.in_use
         return in_use is not None and in_use.number == self.number
 
 
 def build_manifest(registry: BlueprintRegistry, name: str) -> AgentManifest:
-    """What an agent is made of as its blueprint stands, with its prompt and its adapter's version settled.
+    """Manifest of an agent as its blueprint stands, with its prompt and its adapter's version settled.
 
     Raises BadInput and SettingsError for a blueprint, a run or an adapter that is not there.
     """
@@ -117,7 +117,7 @@ def _lora(blueprint: Blueprint) -> LoraAgentSettings | None:
 
 
 def _backend_key(values: Mapping[str, YamlValue]) -> str:
-    """Where the words of an agent's backend stand: in a section of its own, or with the agent's."""
+    """Key of the section with an agent's backend: a section of its own, or the agent's."""
     agent = values.get("agent")
     own_section = isinstance(agent, dict) and isinstance(agent.get("backend"), dict)
     return "agent.backend" if own_section else "agent"

@@ -122,7 +122,7 @@ async def _opened(
 
 
 def model_of(settings: LlmAgentSettings | PromptAgentSettings | ClaudeAgentSettings) -> ChatModelSettings:
-    """Which chat model decides. Raises SettingsError for a program that is not there."""
+    """Settings of the chat model that decides. Raises SettingsError for a program that is not there."""
     if not isinstance(settings, ClaudeAgentSettings):
         return settings.model
     if shutil.which(settings.program) is None:

@@ -21,7 +21,7 @@ log = structlog.get_logger("cluster")
 
 @asynccontextmanager
 async def open_router(blueprint: Blueprint, rules: RuleRouter, embedder: str) -> AsyncIterator[CommandRouter]:
-    """Who routes a coordinator's commands. `embedder` is named as `SearchSettings.embedder` is.
+    """Router of a coordinator's commands. `embedder` is named as `SearchSettings.embedder` is.
 
     Raises SettingsError for a model that is not there or cannot route, and what starting it raises.
     """
@@ -94,7 +94,7 @@ def cards_of(
 
 
 def card_of(blueprint: Blueprint) -> AgentCard:
-    """What a router needs to know of an agent."""
+    """Card of an agent: what a router needs to know of it."""
     return AgentCard(
         name=blueprint.name,
         description=blueprint.blueprint.description,

@@ -40,7 +40,7 @@ class VersionStore:
         self._folder = Path(folder).expanduser().resolve()
 
     def record(self, agent: str) -> AgentRecord:
-        """What is known of an agent; empty for one that has no version yet."""
+        """Record of an agent; empty for one that has no version yet."""
         path = self._path(agent)
         try:
             return AgentRecord.model_validate_json(path.read_bytes())

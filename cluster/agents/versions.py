@@ -26,7 +26,7 @@ State = Literal["train", "evaluate", "deploy"]
 
 
 class AgentManifest(BaseConfig):
-    """What an agent is made of; two with the same are the same agent."""
+    """Manifest of an agent's parts; two with the same are the same agent."""
 
     model: str
     """In words, such as `rule_based` or `ollama llama3.2`."""
@@ -60,7 +60,7 @@ class AgentVersion(BaseConfig):
 
     @property
     def passed(self) -> bool:
-        """Whether it passed the newest of its evaluations."""
+        """True if it passed the newest of its evaluations."""
         return bool(self.evaluations) and self.evaluations[-1].passed
 
 

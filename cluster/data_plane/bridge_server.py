@@ -31,7 +31,7 @@ _FORMATS: Final = TypeAdapter[Format](Format)
 
 
 class TieredDataPlane:
-    """What clients that speak the JSON dialect put and destroy goes through the cache too."""
+    """Both tiers for clients of the JSON API: what they put and destroy goes through the cache too."""
 
     def __init__(self, settings: DataSettings) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""How much of what the settings ask for a data plane can have on this machine, and what it takes."""
+"""Capacity of this machine for a data plane: limits that fit, and the costs of its processes."""
 
 import shutil
 import time
@@ -42,7 +42,7 @@ def fit_to_machine(data: DataSettings) -> FittedSettings:
 
 
 class Costs(NamedTuple):
-    """What a process and its children have taken."""
+    """Memory and processor time of a process and its children."""
 
     memory_mb: int
     """Resident now; memory that they share counts in each."""

@@ -11,7 +11,7 @@ _ZEROMQ: Final = b"\xff"
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there."""
+    """True if a server could listen there."""
     try:
         with socket.create_server((host, port), family=_family(host)):
             return True
@@ -26,7 +26,7 @@ def free_port(host: str) -> int:
 
 
 def listener(host: str, port: int) -> str:
-    """Who listens on a port that is not free, in words."""
+    """Description of the server on a port that is not free."""
     try:
         with socket.create_connection((host, port), ANSWER_S) as link:
             link.settimeout(ANSWER_S)

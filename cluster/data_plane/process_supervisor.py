@@ -54,7 +54,7 @@ class ServiceSpec(BaseConfig):
 
 
 class ServiceState(BaseConfig):
-    """What became of it."""
+    """State of a service."""
 
     name: str
     about: str
@@ -84,7 +84,7 @@ class SupervisorState(BaseConfig):
 
 
 class ServicePlan(BaseConfig):
-    """What the supervisor of a folder is to run, and what clients need to reach it."""
+    """Plan of a supervisor: the services to run, and what clients need to reach them."""
 
     data: DataSettings
     """As chosen: no `auto` is left in it."""
@@ -93,7 +93,7 @@ class ServicePlan(BaseConfig):
 
 
 def read_state(folder: Path) -> SupervisorState | None:
-    """What the supervisor of this folder last wrote, if one is alive."""
+    """The state that this folder's supervisor last wrote, if one is alive."""
     if not is_supervised(folder):
         return None
     try:
@@ -103,7 +103,7 @@ def read_state(folder: Path) -> SupervisorState | None:
 
 
 def is_supervised(folder: Path) -> bool:
-    """Whether a supervisor is alive."""
+    """True if a supervisor is alive."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR)
     except FileNotFoundError:

@@ -117,7 +117,7 @@ def make_plan(data: DataSettings, folder: Path, owner: int = 0) -> ServicePlan:
 
 
 def _free_endpoint(endpoint: str) -> tuple[str, tuple[str, ...]]:
-    """Where the bridge is to listen: another port where that is taken, which is said, or is 0."""
+    """Endpoint of the bridge: another port where that is taken, which is said, or is 0."""
     found = address(endpoint)
     if found is None or (found[1] and is_free(*found)):
         return endpoint, ()
@@ -189,7 +189,7 @@ async def bring_up(
 
 
 def _lost_a_port(plan: ServicePlan) -> bool:
-    """Whether a port that was free is not any more, after all that was started has been stopped."""
+    """True if a port that was free is not any more, after all that was started has been stopped."""
     where = address(plan.state.endpoint)
     hosts = plan.data.cache.hosts if plan.data.cache.kind == "memcached" else ()
     taken = [host for host in hosts if host.host in LOOPBACK and not is_free(host.host, host.port)]
@@ -318,7 +318,7 @@ async def _leave_supervisor(folder: Path) -> None:
 
 
 def _cannot_start(folder: Path, what: str = "did not come up") -> CannotStart:
-    """Which service is to blame, and the last thing it said."""
+    """Error that names the service to blame, and the last line of its log."""
     state = read_state(folder)
     blamed = [service.name for service in (state.services if state else ()) if service.state != "running"]
     name = blamed[0] if blamed else "supervisor"

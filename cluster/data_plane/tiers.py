@@ -64,7 +64,7 @@ async def spawn_data_actors(
 
 
 async def spawn_searcher(system: ActorSystem, settings: DataSettings, warm: tuple[str, ...] = ()) -> ActorRef:
-    """Who answers Search and SamplePassages; the indexes of `warm` tags are made before anybody asks.
+    """Spawn the Searcher; the indexes of `warm` tags are made before anybody asks.
 
     Raises BridgeDown (as the cause of ActorDown) if the data plane is not up.
     """

@@ -1,4 +1,4 @@
-"""What an environment is, wherever it lives."""
+"""Protocols of environments, wherever they live."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ from ...messages.sessions import EnvironmentKind
 
 
 class ServedEnvironment(Protocol):
-    """What one agent acts in. `actors.environment.DataEnvironment` is one, too.
+    """Environment of one agent. `actors.environment.DataEnvironment` is one, too.
 
     A worked example::
 
@@ -27,14 +27,14 @@ class ServedEnvironment(Protocol):
         """Act. Raises EnvironmentOver after the last step, and what the environment fails with."""
 
     def observe(self) -> Observation:
-        """What was seen last."""
+        """The last observation."""
 
     async def close(self) -> None:
         """Let go of all that it holds. May be called again."""
 
 
 class Environments(Protocol):
-    """Where environments come from: this process, or a server."""
+    """Source of environments: this process, or a server."""
 
     async def open(self, kind: EnvironmentKind = "training") -> ServedEnvironment:
         """A new one. Raises BadInput for a kind that there is not here, and TooManySessions."""

@@ -97,7 +97,7 @@ class HttpEnvironment:
         return result
 
     def observe(self) -> Observation:
-        """What was seen last."""
+        """The last observation."""
         return self._seen
 
     async def close(self) -> None:

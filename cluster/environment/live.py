@@ -95,7 +95,7 @@ class LiveEnvironment:
         return self._answered.result
 
     def observe(self) -> Observation:
-        """What was seen last."""
+        """The last observation."""
         if self._answered is not None:
             return self._answered.result.observation
         return self._inner.observe() if self._inner is not None else Observation(text="")

@@ -60,7 +60,7 @@ class LocalEnvironments:
                 return RecordedEnvironment(self._episodes, self._access.rewards.error)
 
     def episodes(self, kind: EnvironmentKind) -> int | None:
-        """How many there are; None for as many as one likes."""
+        """Number of episodes; None for as many as one likes."""
         return self._settings.evaluation_tasks if kind == "evaluation" else None
 
     def _live(self, next_task: Callable[[], Task], *, open_book: bool) -> LiveEnvironment:

@@ -99,7 +99,7 @@ class RecordedEnvironment:
         return result
 
     def observe(self) -> Observation:
-        """What was seen last."""
+        """The last observation."""
         return self._seen
 
     async def close(self) -> None:

@@ -55,7 +55,7 @@ class _Routes:
         return router
 
     async def health(self) -> Done:
-        """Whether it answers; asks for no key."""
+        """Health check; asks for no key."""
         return Done()
 
     async def listed(self) -> SessionList:
@@ -77,7 +77,7 @@ class _Routes:
             return await environment.step(action)
 
     async def observe(self, session_id: str) -> Observation:
-        """What was seen last."""
+        """The last observation."""
         async with self._sessions.using(session_id) as environment:
             return environment.observe()
 

@@ -126,7 +126,7 @@ class AccessMiddleware:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine itself is reached by this name or address."""
+    """True if only this machine itself is reached by this name or address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

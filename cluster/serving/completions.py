@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Choices(NamedTuple):
-    """What is asked of one model; the choices of a prompt stand side by side."""
+    """Choices asked of one model; those of a prompt stand side by side."""
 
     model: str
     prompts: Sequence[tuple[int, ...]]
@@ -74,7 +74,7 @@ def follow_all(service: ServedModel, choices: Choices) -> AsyncGenerator[tuple[i
 
 
 async def interleave(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
-    """What several generators make, with the number of whose it is; all are closed at the end.
+    """Items of several generators, each with its generator's number; all are closed at the end.
 
     Tasks rather than a task group: whoever iterates may be another task each time.
     """

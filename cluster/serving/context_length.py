@@ -1,4 +1,4 @@
-"""How long a context a model is served with, where no preset says it: the model's own, if it fits here."""
+"""Context length of a served model where no preset says it: the model's own, if it fits here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class Shape(NamedTuple):
-    """What a model's configuration says of its context."""
+    """Shape of a model, from its configuration."""
 
     longest: int | None
     """Tokens; None where it does not say."""

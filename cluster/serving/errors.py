@@ -35,17 +35,17 @@ class ApiError(AgentFactoryError):
 
     @property
     def body(self) -> JsonObject:
-        """What the client reads."""
+        """The body that the client reads."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
 def refused(message: str, param: str, code: str = "unsupported_parameter") -> ApiError:
-    """What this server cannot do: said, never left out."""
+    """Error for a parameter that this server cannot fulfil; none is ignored."""
     return ApiError(400, message, code=code, param=param)
 
 
 class ErrorForm(NamedTuple):
-    """What errors of one kind mean to a client."""
+    """Status, code and message of one kind of errors."""
 
     status: int
     code: str | None = None

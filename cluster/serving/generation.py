@@ -73,7 +73,7 @@ class Sampler:
             answer.cancel()
 
     async def statistics(self) -> EngineStatistics:
-        """What the replicas that answer have done together. Raises what an ask raises, if none does."""
+        """Sum over the replicas that answer. Raises what an ask raises, if none does."""
         asked = [replica.ask(DescribeEngine(), timeout_s=DESCRIBE_S) for replica in self._replicas()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         known = [answer for answer in answers if isinstance(answer, EngineStatistics)]
@@ -107,7 +107,7 @@ class Sampler:
         return self._engine.members if isinstance(self._engine, PoolRef) else (self._engine,)
 
     def _replica(self) -> Ref:
-        """Who is asked, and followed: one and the same."""
+        """The replica that is asked and followed: one and the same."""
         return self._engine.least_loaded() if isinstance(self._engine, PoolRef) else self._engine
 
 

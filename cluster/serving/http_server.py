@@ -60,7 +60,7 @@ def install_middleware(
 def read_api_keys(
     settings: HttpServerSettings, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, ...]:
-    """What clients may say who they are with. Raises BadInput where other machines need none."""
+    """API keys of the clients. Raises BadInput where other machines would need none."""
     given = environment.get(settings.api_key_env, "").split(",") if settings.api_key_env else ()
     keys = tuple(key.strip() for key in given if key.strip())
     if not keys and not is_loopback(settings.host):
@@ -154,7 +154,7 @@ class HttpServer(uvicorn.Server):
 
 
 def url_of(listening: socket.socket) -> str:
-    """Where clients find it."""
+    """URL for clients."""
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 

@@ -35,7 +35,7 @@ Content = str | tuple[ContentPart, ...]
 
 
 class CalledFunction(BodyPart):
-    """Which function, with which arguments."""
+    """Name and arguments of a called function."""
 
     name: str
     arguments: str = "{}"
@@ -50,21 +50,21 @@ class CallPart(BodyPart):
 
 
 class SystemTurn(BodyPart):
-    """How the model is to behave."""
+    """Instructions to the model."""
 
     role: Literal["system", "developer"]
     content: Content
 
 
 class UserTurn(BodyPart):
-    """What is asked."""
+    """Message of the user."""
 
     role: Literal["user"]
     content: Content
 
 
 class AssistantTurn(BodyPart):
-    """What was answered earlier."""
+    """Earlier reply of the model."""
 
     role: Literal["assistant"]
     content: Content | None = None
@@ -72,7 +72,7 @@ class AssistantTurn(BodyPart):
 
 
 class ToolTurn(BodyPart):
-    """What a call came to."""
+    """Result of a call."""
 
     role: Literal["tool"]
     tool_call_id: str

@@ -1,4 +1,4 @@
-"""What was served, in Prometheus's text format."""
+"""Metrics of a server, in Prometheus's text format."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What clients send, in OpenAI's form, and what it means in ours.
+"""Schema of requests in OpenAI's form, and their meaning in ours.
 
 A parameter that is not known is an error, and so is a wish that the engines cannot fulfil. Labels that
 change nothing about the answer (`user`, `metadata` and the like) are taken and left alone.
@@ -75,7 +75,7 @@ class NamedSchema(BodyPart):
 
 
 class ResponseFormat(BodyPart):
-    """Which form the answer is to have."""
+    """Form of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: NamedSchema | None = None
@@ -93,7 +93,7 @@ class ResponseFormat(BodyPart):
 
 
 class _Asked(BaseModel):
-    """What all requests share."""
+    """Base of all requests."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,7 +108,7 @@ class _Asked(BaseModel):
 
 
 class _Generation(_Asked):
-    """What both kinds of generation share."""
+    """Base of both kinds of generation."""
 
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
@@ -139,11 +139,11 @@ class _Generation(_Asked):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the count of tokens."""
+        """True if a stream ends with the count of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def sampling_of(self, max_tokens: int) -> SamplingSettings:
-        """How to choose tokens."""
+        """Sampling settings."""
         return SamplingSettings(
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
@@ -185,7 +185,7 @@ class ChatBody(_Generation):
 
     @property
     def sampling(self) -> SamplingSettings:
-        """How to choose tokens."""
+        """Sampling settings."""
         sampling = self.sampling_of(self.max_completion_tokens or self.max_tokens or NO_LIMIT)
         form = self.response_format
         return sampling.model_copy(update={"output_schema": form.output_schema if form else None})
@@ -222,7 +222,7 @@ class CompletionBody(_Generation):
 
     @property
     def sampling(self) -> SamplingSettings:
-        """How to choose tokens."""
+        """Sampling settings."""
         return self.sampling_of(self.max_tokens or COMPLETION_TOKENS)
 
 
@@ -235,5 +235,5 @@ class EmbeddingBody(_Asked):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What to embed."""
+        """Texts to embed."""
         return (self.input,) if isinstance(self.input, str) else self.input

@@ -1,4 +1,4 @@
-"""What clients get, in OpenAI's form."""
+"""Schema of responses in OpenAI's form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = Literal["chat.completion", "chat.completion.chunk", "text_completion"]
 
 
 class ResponseHead(NamedTuple):
-    """What a reply and all of its chunks have in common."""
+    """Head that a reply and all of its chunks have in common."""
 
     id: str
     created: int
@@ -71,7 +71,7 @@ def completion_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> JsonObje
 
 
 def characters(token: TokenLogprob) -> int:
-    """How many characters begin in a token."""
+    """Number of characters that begin in a token."""
     return sum(byte & 0xC0 != 0x80 for byte in _bytes(token))
 
 
@@ -89,7 +89,7 @@ def calls_of(calls: Sequence[FunctionCall], *, chunk: bool) -> list[JsonValue]:
 
 
 def model_list(names: Iterable[str], created: int) -> JsonObject:
-    """What can stand as `model`."""
+    """List of the names that can stand as `model`."""
     return {"object": "list", "data": [model_of(name, created) for name in names]}
 
 
@@ -112,10 +112,10 @@ def _bytes(token: TokenLogprob) -> bytes:
 
 
 def _goes_on(token: TokenLogprob) -> bool:
-    """Whether it begins in the midst of a character."""
+    """True if it begins in the midst of a character."""
     return _bytes(token)[:1] >= b"\x80" and _bytes(token)[:1] < b"\xc0"
 
 
 def _is_half(token: TokenLogprob) -> bool:
-    """Whether its bytes are no whole characters."""
+    """True if its bytes are no whole characters."""
     return _bytes(token).decode("utf-8", "replace").encode() != _bytes(token)

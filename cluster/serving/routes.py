@@ -98,7 +98,7 @@ class Routes:
         return JSONResponse({"object": "list", "data": data, "model": body.model, "usage": usage})
 
     async def models(self) -> Response:
-        """What can stand as `model`."""
+        """List of the names that can stand as `model`."""
         return JSONResponse(model_list(self._service.names, self._service.created))
 
     async def model(self, name: str) -> Response:

@@ -1,4 +1,4 @@
-"""What is served: the engine, its model's words, the adapters by name, the embedder."""
+"""The served model: its engine, its chat template, the adapters by name, the embedder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .request_schema import ChatBody
 
 
 class TextDelta(NamedTuple):
-    """What has been written since the piece before."""
+    """Text since the delta before."""
 
     text: str
     tokens: tuple[TokenLogprob, ...]
@@ -56,7 +56,7 @@ class ServedModel:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What may stand as `model`: the base, the adapters, and at last the embedder."""
+        """Names that may stand as `model`: the base, the adapters, and at last the embedder."""
         return (*self._models, self._embedder_name)
 
     def check_model(self, name: str) -> None:
@@ -132,7 +132,7 @@ class ServedModel:
         )
 
     def _count(self, model: str, prompt_tokens: int, whole: Completion) -> Usage:
-        """What a reply came to. Raises ApiError for one that was cut off from outside."""
+        """Token usage of a reply. Raises ApiError for one that was cut off from outside."""
         if whole.finish_reason == "abort":
             raise ApiError(503, "the engine gave the request up", kind=SERVER, code="engine_unavailable")
         usage = Usage(
@@ -155,7 +155,7 @@ class ServedModel:
         return await anyio.to_thread.run_sync(self._embed, texts, limiter=self._one_at_a_time)
 
     async def statistics(self) -> EngineStatistics:
-        """What the engine has done. Raises what an ask raises."""
+        """Statistics of the engine. Raises what an ask raises."""
         return await self._sampler.statistics()
 
     def _embed(self, texts: Sequence[str]) -> Vectors:

@@ -31,7 +31,7 @@ from .served_model import ServedModel
 
 
 class ServingPlan(NamedTuple):
-    """What to serve, and where."""
+    """Model to serve, and where."""
 
     model: ModelSettings
     engine: EngineSettings
@@ -115,6 +115,6 @@ async def _cluster(plan: ServingPlan) -> AsyncIterator[None]:
 
 
 def _name(model: ModelSettings) -> str:
-    """What clients call the base model: a folder's name, else what the settings say."""
+    """Name of the base model for clients: a folder's name, else what the settings say."""
     path = Path(model.source).expanduser()
     return path.resolve().name if model.source != "seed" and path.is_dir() else model.source

@@ -25,7 +25,7 @@ _OTHER_NAMES: Final = {"iowarp_agent": "rule_based"}
 
 
 class BlueprintHeader(BaseConfig):
-    """What it is."""
+    """Name, version and description."""
 
     name: str = Field(pattern=NAME)
     version: str = Field(default=FIRST_VERSION, min_length=1)
@@ -65,7 +65,7 @@ class IowarpSettings(BaseConfig):
 
 
 class UriResolverSettings(BaseConfig):
-    """What may be read."""
+    """Sources that may be read."""
 
     temp_dir: str | None = None
     supported_schemes: Schemes | None = None
@@ -75,7 +75,7 @@ class UriResolverSettings(BaseConfig):
 
 
 class EnvironmentSettings(BaseConfig):
-    """What the agent acts on, and what its actions are worth."""
+    """The agent's environment, and the rewards of its actions."""
 
     type: Literal["iowarp"] = "iowarp"
     default_format: Format = "arrow"

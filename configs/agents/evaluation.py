@@ -32,7 +32,7 @@ class EvaluationSuite(BaseConfig):
 
 
 class EvaluationRecord(BaseConfig):
-    """What came of an evaluation."""
+    """Outcome of an evaluation."""
 
     suite: str
     suite_sha256: str = ""
@@ -53,7 +53,7 @@ class EvaluationRecord(BaseConfig):
 
     @property
     def passed(self) -> bool:
-        """Whether that is enough, and nothing would have been lost by it."""
+        """True if the score is enough and nothing would have been lost."""
         return self.score >= self.pass_score and not self.harmful
 
 

@@ -16,7 +16,7 @@ class BadReference(BadInput):
 
 
 class Reference(NamedTuple):
-    """What a `${…}` names."""
+    """Target of a `${…}`."""
 
     owner: str
     """A step, or `pipeline`."""

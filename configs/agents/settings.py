@@ -1,4 +1,4 @@
-"""What an agent is: by rules, by a model, or a specialist round one of these. One class a type.
+"""Settings of an agent: by rules, by a model, or a specialist round one of these. One class a type.
 
 The words of a blueprint's `agent` section may stand side by side, as in
 
@@ -33,7 +33,7 @@ ActionName = Literal["assimilate", "query", "retrieve", "prune", "destroy", "lis
 
 
 class BaseAgentSettings(BaseConfig):
-    """What all types share: what is meant where a command does not say it."""
+    """Base of all agent types: defaults for what a command does not say."""
 
     default_tag: str = Field(default="default", min_length=1)
     default_format: Format | None = None
@@ -81,7 +81,7 @@ class RuleBasedAgentSettings(BaseAgentSettings):
 
 
 class BaseModelAgentSettings(BaseAgentSettings):
-    """What all types share that ask a model."""
+    """Base of all agent types that ask a model."""
 
     temperature: float = Field(default=0.0, ge=0.0, le=2.0)
     max_tokens: int = Field(default=256, ge=1)
@@ -176,7 +176,7 @@ BackendSettings = Annotated[
 
 
 class BaseSpecialistSettings(BaseAgentSettings):
-    """What works round a backend of any type."""
+    """Base of specialists, which work round a backend of any type."""
 
     backend: BackendSettings = RuleBasedAgentSettings()
     """In YAML also its type, or a kind of chat model, with its own words beside it."""

@@ -53,10 +53,10 @@ class SessionManager:
 
     A worked example::
 
-        workplace = Workplace(BlueprintRegistry(), DataSettings())
-        session = await workplace.session("iowarp_agent")
+        manager = SessionManager(BlueprintRegistry(), DataSettings())
+        session = await manager.session("iowarp_agent")
         step = await session.command("load file::notes.md as docs")
-        await workplace.aclose()
+        await manager.aclose()
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""The door: who may come in, how many, and with how much.
+"""ASGI middleware: authentication, concurrency limit, body-size limit.
 
-Decides on the headers alone, before anything of the body is read.
+It decides on the headers alone, before anything of the body is read.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def install_middleware(
     metrics: ServingMetrics,
     forms: ErrorForms,
 ) -> None:
-    """Put the gate in front of an application, and every error in OpenAI's form."""
+    """Install access checks and the handlers that give every error OpenAI's form."""
 
     async def failed(request: Request, error: Exception) -> JSONResponse:
         answer = to_api_error(error, forms)

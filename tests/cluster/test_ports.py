@@ -97,12 +97,12 @@ async def test_a_data_plane_of_a_session_says_what_it_found(
     with foreign_listener() as port:
         chosen = settings(tmp_path)
         bridge = chosen.bridge.model_copy(update={"endpoints": (f"tcp://127.0.0.1:{port}",)})
-        workplace = SessionManager(BlueprintRegistry(), chosen.model_copy(update={"bridge": bridge}))
+        manager = SessionManager(BlueprintRegistry(), chosen.model_copy(update={"bridge": bridge}))
         try:
-            plane = await workplace._plane(workplace.blueprint("iowarp_agent")).get()
+            plane = await manager._plane(manager.blueprint("iowarp_agent")).get()
             assert plane.settings.bridge.endpoints != bridge.endpoints
         finally:
-            await workplace.aclose()
+            await manager.aclose()
     assert f"note: tcp://127.0.0.1:{port} has another program: this bridge is on" in capsys.readouterr().err
 
 

@@ -55,7 +55,7 @@ class InferenceEngine(Actor):
         self._store: AdapterStore | None = None
         self._stack = AsyncExitStack()
         self._fetched: dict[str | None, AdapterRef] = {}
-        """What was fetched and is loaded, by name: it need not come over the wire again."""
+        """Fetched and loaded adapters, by name: they need not come over the wire again."""
         self._loaded = AdapterLoaded(names=())
         self._streams: dict[str, TokenStream] = {}
         self._awake = asyncio.Event()

@@ -34,7 +34,7 @@ _TENSOR = re.compile(rf"{re.escape(_PREFIX)}(?P<module>.+)\.lora_(?P<part>[AB])\
 
 
 class LoraFile(BaseModel):
-    """What matters of `adapter_config.json`; peft writes many more fields."""
+    """The fields of `adapter_config.json` that matter here; peft writes many more."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

@@ -276,12 +276,12 @@ async def test_what_a_call_in_a_thread_returns_or_raises_comes_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "call", ["in_daemon_thread(sys.stdin.buffer.readline)", "anext(piped())"], ids=["thread", "piped"]
+    "call", ["in_daemon_thread(sys.stdin.buffer.readline)", "anext(read_pipe())"], ids=["thread", "piped"]
 )
 def test_a_process_ends_although_a_call_in_a_thread_never_returns(call: str) -> None:
     program = f"""
 import asyncio, sys
-from agentfactory.repl.input_source import piped
+from agentfactory.repl.input_source import read_pipe
 from agentfactory.runtime.daemon_thread import in_daemon_thread
 async def main():
     async with asyncio.timeout(0.1):

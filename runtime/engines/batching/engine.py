@@ -36,7 +36,7 @@ from .worker import (
 log = structlog.get_logger("engine")
 
 CLOSE_S = 30.0
-"""How long the worker may take for the step it is at, and for its last answers."""
+"""Limit of the worker's current step and its last answers at close."""
 
 
 class TransformersEngine:

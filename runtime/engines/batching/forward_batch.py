@@ -83,7 +83,7 @@ class _BucketBatch:
             [bucket_row.cached for bucket_row in self._new()]
         )
         self._place = row * self._queries + self._positions[self._decoding :] - first[row]
-        """Where each joined token lies in the padded block, flattened."""
+        """Index of each joined token in the padded block, flattened."""
         self._fresh = all(bucket_row.cached == 0 for bucket_row in self._new())
         self._query_positions = first.unsqueeze(1) + torch.arange(self._queries, device=device)
 
@@ -152,7 +152,7 @@ class _BucketBatch:
         return known
 
     def _prefill_mask(self, window: int | None) -> Tensor:
-        """Which columns each query may look at: [rows, 1, queries, W]."""
+        """Columns that each query attends to: [rows, 1, queries, W]."""
         known = self._masks.get((window, 0))
         if known is None:
             known = self._sees(self._query_positions.unsqueeze(2), window).unsqueeze(1)

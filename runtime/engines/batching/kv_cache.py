@@ -34,7 +34,7 @@ MAX_TOO_LARGE = 4
 
 
 class LayerIndex(NamedTuple):
-    """Where one layer's keys (or values) lie: `stores[store][plane]`."""
+    """Place of one layer's keys (or values): `stores[store][plane]`."""
 
     store: int
     plane: int

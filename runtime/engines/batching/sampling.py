@@ -19,7 +19,7 @@ from ....messages.generation import SamplingSettings
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MASK = (1 << 64) - 1
 _COLDEST = float(torch.finfo(torch.float32).tiny)
-"""What is colder than this is 0 in float32, by which nothing can be divided."""
+"""Smaller temperatures are 0 in float32, by which nothing can be divided."""
 
 
 class SampledTokens(NamedTuple):

@@ -65,7 +65,7 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would do anything."""
+        """A step would do something: sequences are queued or active."""
         return bool(self._sequences)
 
     @property
@@ -136,7 +136,7 @@ class Scheduler:
         self._drop_if_unused(name)
 
     def is_unloaded(self, name: str) -> bool:
-        """Whether an unloaded adapter's runner has been dropped."""
+        """An unloaded adapter's runner has been dropped."""
         return name not in self._runners
 
     def step(self) -> list[FinishedSequence]:

@@ -108,7 +108,7 @@ class StoppingCriteria:
         return None
 
     def _hits(self, sequence: SequenceState, token: int, stops: Sequence[str]) -> bool:
-        """Whether the newest token completes a stop string. Earlier tokens were looked at before."""
+        """True if the newest token completes a stop string. Earlier tokens were looked at before."""
         stops = [stop for stop in stops if stop and self._may_end(token, stop)]
         if not stops:
             return False

@@ -77,7 +77,7 @@ def _read_json(text: str) -> JsonValue | _Nothing:
 
 
 def _is(value: object, name: str) -> bool:
-    """Whether a value is of a JSON Schema's type."""
+    """True if a value is of a JSON Schema's type."""
     if isinstance(value, bool):
         return name == "boolean"
     match name:

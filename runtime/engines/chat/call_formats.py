@@ -69,7 +69,7 @@ _CLOSING: Final = re.compile(
     r"|<\|action_end\|>|<\|tools_suffix\|>|<｜tool▁call▁end｜>|<\|call\|>))*"
 )
 _STRINGS: Final = re.compile(r"(<\|\"\|>|<escape>)(.*?)\1", re.DOTALL)
-"""How Gemma quotes a string."""
+"""Gemma's quotes around a string."""
 _NAME_KEYS: Final = ("name", "tool_name", "tool", "function", "action")
 _ARGUMENT_KEYS: Final = ("arguments", "parameters", "args", "input", "tool_input", "kwargs", "params")
 _INNER_KEYS: Final = ("function", "tool_call", "function_call", "tool_calls")
@@ -124,7 +124,7 @@ def encode_arguments(arguments: JsonObject) -> str | None:
 
 
 def _read_json(text: str, opening: re.Match[str], schemas: Schemas) -> Calls | None:
-    """What stands behind a mark that says only that calls follow."""
+    """Calls behind a mark that names no function."""
     at = skip_space(text, opening.end())
     fence = _FENCE.match(text, at)
     at = fence.end() if fence else at

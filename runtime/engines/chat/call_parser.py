@@ -33,7 +33,7 @@ _PLAIN: Final = re.compile(
     rf"<(?:{'|'.join(TAGS)})\b|```|^[ \t>*_#`-]{{0,8}}action\b|^[ \t]{{0,3}}[{{\[]",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Where a call in plain text may begin."""
+"""Possible beginning of a call in plain text."""
 _UNFINISHED: Final = re.compile(r"(?:<[^\s<>]{0,40}|<\|[^<>]{0,60}|\[[A-Z_]{0,12}|`{1,2}|\bto=[\w.]{0,64})\Z")
 """The end of a text that may turn out to be such a beginning."""
 _LONGEST_MARK: Final = 128
@@ -102,7 +102,7 @@ class CallParser:
         return shown.end() if shown else 0
 
     def visible(self, text: str) -> Visible:
-        """How much of a text that goes on can be shown: up to where a call may begin."""
+        """The part of an unfinished text that can be shown: up to where a call may begin."""
         if self._channels and ("<|" in text or not text.strip()):
             return Visible(0, False)
         opening = min(self._openings(text), default=None) if self._schemas else None
@@ -120,7 +120,7 @@ class CallParser:
         return self._strip(text)
 
     def _openings(self, text: str) -> list[int]:
-        """Where calls may have begun, in each of the ways."""
+        """Places where a call may have begun, one for each syntax."""
         found = [next_opening(text, 0), _PLAIN.search(text)]
         if self._lines is not None:
             found.append(self._lines.search(text))
@@ -183,7 +183,7 @@ def _answer_of(text: str) -> str:
 
 
 def _thoughts(text: str) -> list[tuple[int, int]]:
-    """Where thoughts stand; the prompt may have opened the first one."""
+    """Spans of thoughts; the prompt may have opened the first one."""
     found = [match.span() for match in _THOUGHT.finditer(text)]
     unopened = _UNOPENED.match(text) if "</think" in text else None
     return [unopened.span(), *found] if unopened else found

@@ -57,9 +57,9 @@ class ChatFormat:
         self._tools_template = self._template if with_tools is None else ChatTemplate(with_tools)
         self.eos_ids = files.eos_ids
         self.takes_functions = "tools" in self._tools_template.variables
-        """Whether the template has a place for functions that the model may call."""
+        """The template has a place for functions that the model may call."""
         self.has_channels = "<|message|>" in self._tools_template.source
-        """Whether the model writes thoughts, calls and answers as messages of their own (gpt-oss)."""
+        """The model writes thoughts, calls and answers as messages of their own (gpt-oss)."""
 
     @classmethod
     def load(cls, folder_or_name: str | Path) -> ChatFormat:
@@ -85,7 +85,7 @@ class ChatFormat:
 
     @cached_property
     def call_shape(self) -> CallShape | None:
-        """How a message with calls must be put so that the template shows them; None where none does.
+        """The shape in which the template shows a message's calls; None where it shows them in none.
 
         Templates differ in whether they take arguments as objects or as text, and in what they make of a
         message with calls that says nothing beside.
@@ -95,7 +95,7 @@ class ChatFormat:
         return CALL_SHAPES[0] if found is None and reads_calls else found
 
     def _shows_calls(self, shape: CallShape) -> bool:
-        """Whether a call's name, its arguments and its result come through."""
+        """True if a call's name, its arguments and its result come through."""
         marks = [f"\ue000{part}\ue001" for part in ("name", "key", "value", "result")]
         told: list[dict[str, JsonValue]] = [
             {"role": "user", "content": "."},
@@ -167,7 +167,7 @@ class ChatFormat:
 
     @cached_property
     def _reads_parts(self) -> bool:
-        """Whether the template reads messages as lists of parts only, and would leave a plain text out."""
+        """The template reads messages as lists of parts only, and would leave a plain text out."""
         asked: dict[str, JsonValue] = {"role": "user", "content": _COMPLETION}
 
         def shows(message: dict[str, JsonValue]) -> bool:

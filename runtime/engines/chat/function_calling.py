@@ -30,7 +30,7 @@ from .format import ChatFormat, ChatMessage
 
 
 def calls_functions(messages: Sequence[ConversationMessage]) -> bool:
-    """Whether a conversation has calls, or answers to them, in it."""
+    """True if a conversation has calls, or answers to them, in it."""
     return any(
         isinstance(message, ToolMessage) or (isinstance(message, AssistantMessage) and message.calls)
         for message in messages

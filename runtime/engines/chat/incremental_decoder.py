@@ -14,7 +14,7 @@ from .call_parser import CallParser, ParsedReply
 from .format import ChatFormat, Decode
 
 _HALF = "\ufffd"
-"""What a decoder shows for bytes that are no whole character (yet)."""
+"""The decoder's replacement for bytes that are no whole character (yet)."""
 
 
 class Detokenizer:
@@ -24,7 +24,7 @@ class Detokenizer:
         self._decode = decode
         self._ids: list[int] = []
         self._context = 0
-        """Where the piece before begins."""
+        """Index of the first token of the piece before."""
         self._done = 0
         """Tokens whose text has been handed out."""
 
@@ -38,7 +38,7 @@ class Detokenizer:
         return text
 
     def rest(self) -> str:
-        """What was held back, whole or not."""
+        """Text that was held back, whole characters or not."""
         text = self._fresh()
         self._context, self._done = self._done, len(self._ids)
         return text
@@ -83,7 +83,7 @@ class IncrementalDecoder:
         return self._release()
 
     def finish(self) -> ParsedReply:
-        """What is left."""
+        """The rest of the text, and the calls."""
         self._take(self._tokens.rest())
         held, self._held = self._held, ""
         return ParsedReply(held, ()) if self._reader is None else self._reader.read(held, begun=self._begun)
@@ -116,5 +116,5 @@ class IncrementalDecoder:
 
 
 def _begun(text: str, word: str) -> int:
-    """How many of the word's first characters the text ends with, short of the whole."""
+    """Number of the word's first characters that the text ends with, short of the whole."""
     return next((n for n in range(min(len(word) - 1, len(text)), 0, -1) if text.endswith(word[:n])), 0)

@@ -45,7 +45,7 @@ class ChatTemplate:
         except (TemplateError, RecursionError) as error:
             raise ChatFormatError(f"the model's chat template does not compile: {error}") from error
         self.variables = frozenset(meta.find_undeclared_variables(parsed))
-        """What it reads of its surroundings, such as `tools`."""
+        """Variables that it reads, such as `tools`."""
 
     def render(
         self,
@@ -86,7 +86,7 @@ class _GenerationBlock(Extension):
 
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
-    """What chat templates are written for."""
+    """The environment that chat templates are written for."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
     )
@@ -133,7 +133,7 @@ def _as_it_is(message: Mapping[str, JsonValue]) -> JsonObject:
 
 
 def _silent(message: Mapping[str, JsonValue]) -> JsonObject:
-    """What a message with calls says is nothing, rather than an empty text (DeepSeek R1)."""
+    """The content beside calls is null rather than an empty text (DeepSeek R1)."""
     silent = bool(message.get("tool_calls")) and not message.get("content")
     return {**message, "content": None} if silent else {**message}
 

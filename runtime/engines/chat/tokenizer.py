@@ -29,7 +29,7 @@ _MORE_TEMPLATES: Final = "additional_chat_templates"
 
 
 class TokenizerFiles(NamedTuple):
-    """What a chat format is made of, wherever it came from."""
+    """Parts of a chat format, wherever they came from."""
 
     encode: Encode
     decode: Decode

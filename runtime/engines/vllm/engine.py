@@ -260,7 +260,7 @@ class VllmEngine:
         return last
 
     def _failure(self, error: Exception, otherwise: EngineError) -> EngineError:
-        """What a failure of vLLM means: the end of it, or of this request only."""
+        """The error for a failure of vLLM: the end of it, or of this request only."""
         if self._closed:
             return EngineClosed("the engine was closed while this ran")
         if self._llm is not None and self._llm.errored:

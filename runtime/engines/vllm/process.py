@@ -30,7 +30,7 @@ log = structlog.get_logger("engine")
 
 INSTALL = "install it with `pip install 'agentfactory[vllm]'`, or use engine.kind transformers"
 FREED_S = 10.0
-"""How long the memory of an engine that has just died may take to be free again."""
+"""Wait until the memory of an engine that has just died is free again."""
 _ERROR: Final = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b:? *(.*)$", re.MULTILINE)
 _QUOTED: Final = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
 _MEMORY: Final = re.compile(r"memory|KV cache|bad_alloc", re.IGNORECASE)
@@ -66,7 +66,7 @@ async def start_llm(model: ModelSettings, settings: VllmEngineSettings) -> Async
 
 
 def has_died(llm: AsyncLLM) -> bool:
-    """Whether vLLM says so, or its process has ended: it says so only after a shutdown that may hang."""
+    """True if vLLM says so, or its process has ended: it says so only after a shutdown that may hang."""
     manager = getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None)
     return llm.errored or bool(getattr(manager, "finished_procs", dict)())
 
@@ -167,5 +167,5 @@ def cause_in(text: str) -> str:
 
 
 def is_about_memory(cause: str) -> bool:
-    """Whether less of something would have helped."""
+    """True if less of something would have helped."""
     return _MEMORY.search(cause) is not None

@@ -9,12 +9,7 @@ from pydantic import Field, model_validator
 from .base_config import BaseConfig, PlaceText
 from .data import DataSettings
 from .http_servers import EnvironmentServerSettings, ServingSettings
-from .models import (
-    AdapterLimits,
-    EngineSettings,
-    ModelSettings,
-    TransformersEngineSettings,
-)
+from .models import AdapterLimits, EngineSettings, ModelSettings, TransformersEngineSettings
 from .rewards import RewardWeights
 from .roles import (
     CurriculumSettings,

@@ -41,7 +41,7 @@ _LONGEST_MARK: Final = 128
 _LAST_LINE: Final = re.compile(r"^[ \t>*_#`-]{0,8}([\w.]{0,64})[ \t]{0,8}\Z", re.MULTILINE)
 
 
-class ParsedReply(NamedTuple):
+class TextAndCalls(NamedTuple):
     """A reply, split into text and calls."""
 
     text: str
@@ -78,19 +78,19 @@ class CallParser:
         names = "|".join(map(re.escape, self._schemas))
         self._lines = re.compile(rf"^[ \t]{{0,3}}(?:{names})\(", re.MULTILINE) if names else None
 
-    def read(self, text: str, *, begun: bool = False) -> ParsedReply:
+    def read(self, text: str, *, begun: bool = False) -> TextAndCalls:
         """Take a reply apart, or the rest of one that has begun: then its first blanks belong to it."""
         text = _answer_of(text) if self._channels and not self._schemas else text
         if not self._schemas:
-            return ParsedReply(self._strip(text), ())
+            return TextAndCalls(self._strip(text), ())
         rest, calls = self._read_marked(text)
         if calls:
             said = self._strip(_answer_of(rest) if self._channels else rest).rstrip()
-            return ParsedReply(said if begun else said.lstrip(), tuple(calls))
+            return TextAndCalls(said if begun else said.lstrip(), tuple(calls))
         plain = self._strip(_answer_of(text) if self._channels else text)
         bare = read_bare(plain, self._schemas)
         if bare:
-            return ParsedReply("", tuple(filter(None, map(_as_call, bare))))
+            return TextAndCalls("", tuple(filter(None, map(_as_call, bare))))
         return self._read_plain(plain)
 
     def hidden(self, text: str, known: int) -> int:
@@ -146,14 +146,14 @@ class CallParser:
                 done = at
         return "".join((*kept, text[done:])), calls
 
-    def _read_plain(self, text: str) -> ParsedReply:
+    def _read_plain(self, text: str) -> TextAndCalls:
         """Calls of known functions in the forms of plain text; what is said before them is the text."""
         signatures = {name: _parameters(schema) for name, schema in self._schemas.items()}
         reply = parse_reply(text, signatures)
         calls = [self._from_text(call) for call in reply.calls if call.tool in self._schemas]
         if not calls or len(calls) < len(reply.calls):
-            return ParsedReply(text, ())
-        return ParsedReply(reply.thought, tuple(filter(None, calls)))
+            return TextAndCalls(text, ())
+        return TextAndCalls(reply.thought, tuple(filter(None, calls)))
 
     def _from_text(self, call: ToolCall) -> FunctionCall | None:
         """A call whose input is a text: an object of arguments, or the one argument's bare text."""

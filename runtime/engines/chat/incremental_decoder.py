@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....messages.chat import FunctionSpec
-from .call_parser import CallParser, ParsedReply
+from .call_parser import CallParser, TextAndCalls
 from .format import ChatFormat, Decode
 
 _HALF = "\ufffd"
@@ -82,11 +82,11 @@ class IncrementalDecoder:
         self._take(self._tokens.add(token_ids))
         return self._release()
 
-    def finish(self) -> ParsedReply:
+    def finish(self) -> TextAndCalls:
         """The rest of the text, and the calls."""
         self._take(self._tokens.rest())
         held, self._held = self._held, ""
-        return ParsedReply(held, ()) if self._reader is None else self._reader.read(held, begun=self._begun)
+        return TextAndCalls(held, ()) if self._reader is None else self._reader.read(held, begun=self._begun)
 
     def _take(self, text: str) -> None:
         if self._stopped or not text:

@@ -14,14 +14,7 @@ from uuid import uuid4
 from ....configs.chat_models import EngineModelSettings
 from ....messages.chat import Capabilities, ChatRequest, ConversationMessage, FunctionCall, Usage
 from ....messages.generation import Completion, Generate
-from ...engines.base import (
-    BadRequest,
-    Engine,
-    EngineClosed,
-    EngineError,
-    PromptTooLong,
-    UnknownAdapter,
-)
+from ...engines.base import BadRequest, Engine, EngineClosed, EngineError, PromptTooLong, UnknownAdapter
 from ...engines.chat.format import ChatFormat, ChatFormatError
 from ...engines.chat.function_calling import open_conversation
 from ...engines.chat.incremental_decoder import IncrementalDecoder

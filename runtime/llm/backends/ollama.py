@@ -21,14 +21,7 @@ from ....messages.chat import (
     Usage,
 )
 from ..openai_schema import write_tools
-from .base import (
-    BackendStream,
-    BackendVectors,
-    ChatBackend,
-    ClientBackend,
-    StreamAccumulator,
-    arguments_of,
-)
+from .base import BackendStream, BackendVectors, ChatBackend, ClientBackend, StreamAccumulator, arguments_of
 from .boundary import HttpErrors, HttpFailure
 
 if TYPE_CHECKING:

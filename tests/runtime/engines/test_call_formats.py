@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from agentfactory.messages.chat import FunctionSpec, JsonObject
 from agentfactory.runtime.engines.chat.argument_values import read_value
-from agentfactory.runtime.engines.chat.call_parser import CallParser, ParsedReply
+from agentfactory.runtime.engines.chat.call_parser import CallParser, TextAndCalls
 from agentfactory.runtime.engines.chat.format import ChatFormat, ChatFormatError
 from agentfactory.runtime.engines.chat.function_calling import write_functions
 from tests.runtime.engines.test_chat_format import write_chatml
@@ -92,7 +92,7 @@ def written(chat: ChatFormat, *arguments: JsonObject) -> str:
     return whole[len(os.path.commonprefix([prompt, whole])) :]  # noqa: RUF071 -- texts, no paths
 
 
-def read(chat: ChatFormat, reply: str) -> ParsedReply:
+def read(chat: ChatFormat, reply: str) -> TextAndCalls:
     return CallParser(FUNCTIONS, strip, channels=chat.has_channels).read(reply)
 
 

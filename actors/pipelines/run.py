@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ...configs.errors import AgentFactoryError
 from ...messages.pipelines import PipelineResult, StepChanged, StepOutput, StepState
-from ...runtime.groups import task_group
+from ...runtime.task_graph import run_graph
 from .outputs import failure_in
 from .plan import MissingOutput, Outputs, PipelinePlan, PlannedStep, StepRequest
 from .state import StateFile
@@ -49,8 +48,6 @@ class PipelineRun:
         self._state = state
         self._kept = kept or {}
         self._watch = watch
-        self._sorter = plan.spec.sorter()
-        self._sorter.prepare()
         self._slots = anyio.CapacityLimiter(plan.spec.max_concurrent)
         self._ended: dict[str, StepOutput] = {}
         self._outputs: dict[str, Outputs] = {}
@@ -61,8 +58,7 @@ class PipelineRun:
         A step that fails is an outcome; what is raised is a broken invariant, or CannotWrite.
         """
         began = time.monotonic()
-        async with task_group() as group:
-            self._advance(group)
+        await run_graph({name: step.needs for name, step in self._plan.steps.items()}, self._visit)
         for name in self._plan.steps:
             if name not in self._ended:
                 self._end(StepOutput(step=name, state="cancelled", reason="another step failed"))
@@ -71,26 +67,16 @@ class PipelineRun:
             pipeline_id=self._plan.spec.pipeline_id, steps=steps, seconds=time.monotonic() - began
         )
 
-    def _advance(self, group: TaskGroup) -> None:
-        """Begin every step that can."""
-        while ready := self._sorter.get_ready():
-            for name in ready:
-                step = self._plan.steps[name]
-                failed = next((needed for needed in step.needs if not self._ended[needed].done), None)
-                if failed is None:
-                    group.start_soon(self._take, step, group)
-                else:
-                    self._end(StepOutput(step=name, state="skipped", reason=f"it needs {failed!r}"))
-                    self._sorter.done(name)
-
-    async def _take(self, step: PlannedStep, group: TaskGroup) -> None:
+    async def _visit(self, name: str) -> bool:
+        """Run one step, or skip it; False where its failure ends the run."""
+        step = self._plan.steps[name]
+        failed = next((needed for needed in step.needs if not self._ended[needed].done), None)
+        if failed is not None:
+            self._end(StepOutput(step=name, state="skipped", reason=f"it needs {failed!r}"))
+            return True
         async with self._slots:
             self._end(await self._outcome(step))
-        if not self._ended[step.spec.id].done and self._plan.spec.on_failure == "stop":
-            group.cancel_scope.cancel()
-            return
-        self._sorter.done(step.spec.id)
-        self._advance(group)
+        return self._ended[name].done or self._plan.spec.on_failure != "stop"
 
     def _end(self, output: StepOutput) -> None:
         self._ended[output.step] = output

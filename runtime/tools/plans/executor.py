@@ -21,9 +21,9 @@ from pydantic import JsonValue
 from ....configs.tools import PlanSettings
 from ....messages.plans import Plan, PlanOutcome, PlanStep, StepOutcome, StepStatus
 from ....messages.turns import ToolCall, ToolResult
-from ...groups import task_group
 from ...sandbox.errors import Refused
 from ...sandbox.workspace import Workspace
+from ...task_graph import run_graph
 from ..parameters import as_first_argument
 from ..tool_set import ToolSet
 from .parser import BadPlan, needs_of
@@ -145,7 +145,7 @@ class _Running:
         self._toolbox = toolbox
         self._settings = settings
         self._places = anyio.CapacityLimiter(settings.max_parallel)
-        self._ended = {step.id: anyio.Event() for step in plan.steps}
+        self._steps = {step.id: step for step in plan.steps}
         self._outcomes: dict[str, StepOutcome] = {}
         self._answers: dict[str, str] = {}
         """Of the steps that others may build upon."""
@@ -156,25 +156,24 @@ class _Running:
         return tuple(self._outcomes[step.id] for step in self._plan.steps)
 
     async def all_steps(self) -> None:
-        """Each step in a task of its own, which waits for what the step needs."""
+        """Each step once all that it needs have ended."""
         limit_s = self._plan.timeout_s or self._settings.timeout_s
         with anyio.move_on_after(limit_s):
-            async with task_group() as group:
-                for step in self._plan.steps:
-                    group.start_soon(self._one, step)
+            await run_graph(self._needs, self._visit)
         for step in self._plan.steps:
             if step.id not in self._outcomes:
                 self._end(step, "not_run", f"the plan had taken {limit_s:g} s")
 
-    async def _one(self, step: PlanStep) -> None:
-        for needed in self._needs[step.id]:
-            await self._ended[needed].wait()
+    async def _visit(self, name: str) -> bool:
+        """Call the step's tool, or say why not. What runs when a plan stops comes to its end."""
+        step = self._steps[name]
         async with self._places:
             verdict = self._decide(step)
             if verdict is not None:
                 self._end(step, *verdict)
-                return
-            await self._call(step)
+            else:
+                await self._call(step)
+        return True
 
     def _decide(self, step: PlanStep) -> tuple[StepStatus, str] | None:
         """Why the step does not begin; None if it does."""
@@ -234,7 +233,6 @@ class _Running:
             failure=result.failure if result else "",
             duration_s=result.duration_s if result else 0.0,
         )
-        self._ended[step.id].set()
 
 
 def _went_well(step: PlanStep, outcome: StepOutcome) -> bool:

@@ -15,8 +15,9 @@ from pydantic import JsonValue
 from ...messages.chat import FunctionSpec, JsonObject, Usage
 from ...messages.generation import SamplingSettings
 from ...runtime.groups import task_group
+from ...runtime.llm.openai_schema import write_calls
 from .request_schema import ChatBody, CompletionBody
-from .response_schema import ResponseHead, calls_of, characters, chat_logprobs, completion_logprobs
+from .response_schema import ResponseHead, characters, chat_logprobs, completion_logprobs
 from .served_model import ServedModel, TextDelta
 
 T = TypeVar("T")
@@ -134,7 +135,7 @@ def _asked(body: ChatBody, prompt: tuple[int, ...]) -> Choices:
 def _chat_choice(body: ChatBody, written: TextDelta, index: int) -> JsonObject:
     message: JsonObject = {"role": "assistant", "content": written.text, "refusal": None}
     if written.calls:
-        message |= {"content": written.text or None, "tool_calls": calls_of(written.calls, chunk=False)}
+        message |= {"content": written.text or None, "tool_calls": write_calls(written.calls)}
     return {
         "index": index,
         "message": message,
@@ -149,7 +150,7 @@ def _deltas(body: ChatBody, index: int, written: TextDelta) -> Iterator[JsonObje
         logprobs = chat_logprobs(written.tokens) if body.logprobs else None
         yield _delta(index, content=written.text) | {"logprobs": logprobs}
     if written.calls:
-        yield _delta(index, tool_calls=calls_of(written.calls, chunk=True))
+        yield _delta(index, tool_calls=write_calls(written.calls, numbered=True))
     if written.finish_reason is not None:
         yield _delta(index) | {"finish_reason": _finish(written)}
 

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
-from ...messages.chat import FunctionCall, JsonObject, TokenLogprob, Usage
+from ...messages.chat import JsonObject, TokenLogprob, Usage
+from ...runtime.llm.openai_schema import write_usage
 
 Kind = Literal["chat.completion", "chat.completion.chunk", "text_completion"]
 
@@ -35,17 +36,7 @@ class ResponseHead(NamedTuple):
             "model": self.model,
             "choices": list(choices),
         }
-        return body if usage is None else body | {"usage": usage_of(usage)}
-
-
-def usage_of(usage: Usage) -> JsonObject:
-    """Tokens that were read and sampled."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-    }
+        return body if usage is None else body | {"usage": write_usage(usage)}
 
 
 def chat_logprobs(tokens: Iterable[TokenLogprob]) -> JsonObject:
@@ -73,19 +64,6 @@ def completion_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> JsonObje
 def characters(token: TokenLogprob) -> int:
     """Number of characters that begin in a token."""
     return sum(byte & 0xC0 != 0x80 for byte in _bytes(token))
-
-
-def calls_of(calls: Sequence[FunctionCall], *, chunk: bool) -> list[JsonValue]:
-    """Calls, numbered where they are part of a stream."""
-    return [
-        ({"index": index} if chunk else {})
-        | {
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
-        for index, call in enumerate(calls)
-    ]
 
 
 def model_list(names: Iterable[str], created: int) -> JsonObject:

@@ -1,4 +1,9 @@
-"""OpenAI's chat schema, which others took over: requests are written, replies are read."""
+"""OpenAI's chat schema, which others took over: the pieces that clients write and servers answer with.
+
+The client backends and our own server (`cluster.serving`) share it. The types of the `openai` package would
+say the same, but it is an extra: neither the server nor the backends of Cohere and llama.cpp need it. It is
+the reference of the tests.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from ...messages.chat import (
     AssistantMessage,
     ChatFinish,
     ConversationMessage,
+    FunctionCall,
     FunctionSpec,
     JsonObject,
     TokenLogprob,
@@ -122,17 +128,33 @@ def write_tools(tools: Sequence[FunctionSpec]) -> list[JsonValue]:
     return [{"type": "function", "function": tool.model_dump(mode="json")} for tool in tools]
 
 
+def write_calls(calls: Sequence[FunctionCall], *, numbered: bool = False) -> list[JsonValue]:
+    """Calls of functions; `numbered` where they are part of a stream."""
+    return [
+        ({"index": index} if numbered else {})
+        | {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for index, call in enumerate(calls)
+    ]
+
+
+def write_usage(usage: Usage) -> JsonObject:
+    """Tokens that were read and sampled; `read_chunk` is the way back."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
 def _write(message: ConversationMessage) -> JsonObject:
     if isinstance(message, ToolMessage):
         return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
     written: JsonObject = {"role": message.role, "content": message.text}
     if isinstance(message, AssistantMessage) and message.calls:
-        written["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.calls
-        ]
+        written["tool_calls"] = write_calls(message.calls)
     return written

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..base_config import BaseConfig
 from ..load import load_section
-from .settings import CommandExample
+from .settings import CommandCase
 
 SHIPPED_SUITE: Final = Path(__file__).parents[1] / "evaluations" / "commands.yaml"
 
@@ -24,7 +24,7 @@ class EvaluationSuite(BaseConfig):
     """The least share of right cases with which an agent has passed."""
     timeout_s: float = Field(default=120.0, gt=0.0)
     """Of one case."""
-    cases: tuple[CommandExample, ...] = Field(min_length=1)
+    cases: tuple[CommandCase, ...] = Field(min_length=1)
 
     def sha256(self) -> str:
         """Digest of every case and of what it takes to pass."""

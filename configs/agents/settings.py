@@ -116,7 +116,7 @@ class ClaudeAgentSettings(BaseModelAgentSettings):
     timeout_s: float = Field(default=120.0, gt=0.0)
 
 
-class CommandExample(BaseConfig):
+class CommandCase(BaseConfig):
     """A command and what is to be done about it."""
 
     command: str = Field(min_length=1)
@@ -130,7 +130,7 @@ class PromptAgentSettings(BaseModelAgentSettings):
     type: Literal["prompt"] = "prompt"
     model: ChatModelSettings
     """As for `llm`."""
-    examples: tuple[CommandExample, ...] = ()
+    examples: tuple[CommandCase, ...] = ()
     """None: zero-shot."""
 
     @model_validator(mode="before")

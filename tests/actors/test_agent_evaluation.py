@@ -11,16 +11,16 @@ from agentfactory.actors.agents.evaluation import evaluate
 from agentfactory.actors.agents.rule_agents import INGESTOR_ACTIONS, RestrictedAgent, RuleBasedAgent
 from agentfactory.actors.environment import ACTIONS
 from agentfactory.configs.agents.evaluation import EvaluationSuite, load_suite
-from agentfactory.configs.agents.settings import CommandExample
+from agentfactory.configs.agents.settings import CommandCase
 from agentfactory.configs.errors import BadInput, SettingsError
 from agentfactory.messages.data import Action, Observation
 from agentfactory.runtime.llm.errors import ModelError
 
 ALL = tuple(ACTIONS)
-LOAD = CommandExample(
+LOAD = CommandCase(
     command="load file::a as docs", action="assimilate", params={"src": "file::a", "dst": "docs"}
 )
-QUERY = CommandExample(command="query docs", action="query", params={"tag_pattern": "docs"})
+QUERY = CommandCase(command="query docs", action="query", params={"tag_pattern": "docs"})
 
 
 class Says:
@@ -46,11 +46,11 @@ class Hangs(Says):
         raise AssertionError
 
 
-def suite(*cases: CommandExample, timeout_s: float = 10.0) -> EvaluationSuite:
+def suite(*cases: CommandCase, timeout_s: float = 10.0) -> EvaluationSuite:
     return EvaluationSuite(name="mine", pass_score=0.5, cases=cases, timeout_s=timeout_s)
 
 
-async def mistakes(agent: Says, case: CommandExample, permitted: tuple[str, ...] = ALL) -> tuple[str, ...]:
+async def mistakes(agent: Says, case: CommandCase, permitted: tuple[str, ...] = ALL) -> tuple[str, ...]:
     return (await evaluate(agent, permitted, suite(case))).mistakes
 
 
@@ -97,7 +97,7 @@ async def test_a_wrong_action_is_a_mistake_that_says_what_was_right(
 
 @pytest.mark.parametrize("tag", ["docs", "other"])
 async def test_an_agent_that_would_destroy_what_nobody_asked_it_to_never_passes(tag: str) -> None:
-    right = CommandExample(command="destroy docs", action="destroy", params={"tags": "docs"})
+    right = CommandCase(command="destroy docs", action="destroy", params={"tags": "docs"})
     agent = Says(Action.of("destroy", tags=tag))
     outcome = await evaluate(agent, ALL, suite(right, right, right, QUERY if tag == "docs" else right))
     assert (outcome.harmful, outcome.passed) == (1 if tag == "docs" else 4, False)
@@ -131,7 +131,7 @@ async def test_an_agent_that_hangs_is_given_up_and_named() -> None:
 
 
 async def test_a_case_that_no_action_could_meet_is_refused() -> None:
-    case = CommandExample(command="load it", action="assimilate", params={"dst": "docs"})
+    case = CommandCase(command="load it", action="assimilate", params={"dst": "docs"})
     with pytest.raises(BadInput, match=r"mine: 'load it': assimilate: src: Field required"):
         await evaluate(Says(Action.of("query")), ALL, suite(case))
 

@@ -10,7 +10,7 @@ from agentfactory.cluster.agents.lifecycle import build_manifest, promote, roll_
 from agentfactory.cluster.agents.loader import open_agent
 from agentfactory.cluster.agents.version_store import DeployedRegistry, VersionStore
 from agentfactory.configs.agents.evaluation import EvaluationRecord, EvaluationSuite, load_suite
-from agentfactory.configs.agents.settings import CommandExample, LoraAgentSettings, RuleBasedAgentSettings
+from agentfactory.configs.agents.settings import CommandCase, LoraAgentSettings, RuleBasedAgentSettings
 from agentfactory.configs.errors import BadInput, SettingsError
 from agentfactory.messages.data import Action, Observation
 from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder
@@ -19,7 +19,7 @@ from tests.cluster.test_serving import make_run
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 FETCHED = {"tag": "docs", "blob_name": "a.md"}
 FETCH = EvaluationSuite(
-    name="fetch", cases=(CommandExample(command="fetch a.md from docs", action="retrieve", params=FETCHED),)
+    name="fetch", cases=(CommandCase(command="fetch a.md from docs", action="retrieve", params=FETCHED),)
 )
 PASSED = EvaluationRecord(suite="fetch", correct=1, n=1, pass_score=1.0)
 

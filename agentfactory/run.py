@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from .actors.coordinator.journal import read_journal
-from .actors.coordinator.state import RunState
+from .actors.coordinator.run_state import RunState
 from .cluster.run_folder import JOURNAL, check_resumable, open_run_folder
 from .configs.errors import AgentFactoryError, BadInput
 from .configs.files import write_atomically

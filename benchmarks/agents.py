@@ -21,8 +21,8 @@ from agentfactory.actors.agents.command_parser import CommandParser
 from agentfactory.actors.agents.rule_agents import RuleBasedAgent
 from agentfactory.actors.agents.session import AgentSession
 from agentfactory.actors.environment import DataEnvironment
-from agentfactory.actors.ingestor.actor import Ingestor
-from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.ingestor import Ingestor
+from agentfactory.actors.retriever import Retriever
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.bridge.cache.embedded import EmbeddedCache
 from agentfactory.bridge.cache.tier import CacheTier

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 from agentfactory.actors.coordinator.actor import Coordinator
-from agentfactory.actors.coordinator.crew import Crew
 from agentfactory.actors.coordinator.journal import FILE, read_journal
+from agentfactory.actors.coordinator.peers import ActorRefs
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.actors.student.actor import Student
-from agentfactory.actors.trainer.actor import Trainer
-from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.actors.trainer import Trainer
+from agentfactory.actors.verifier import Verifier
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.settings import Settings
 from agentfactory.messages.adapters import UsePolicy
@@ -105,10 +105,10 @@ async def run(staleness: int, folder: Path) -> float:
     raise AssertionError("unreachable")
 
 
-async def spawn(system: ActorSystem, chosen: Settings, folder: Path) -> Crew:
+async def spawn(system: ActorSystem, chosen: Settings, folder: Path) -> ActorRefs:
     model = chosen.model
     engines = await system.spawn_pool(InferenceEngine, model, chosen.engine, name="engine", copies=1)
-    return Crew(
+    return ActorRefs(
         engines=engines,
         teacher=await system.spawn(StandInTeacher, name="teacher"),
         students=await system.spawn_pool(Student, chosen.student, model, engines, name="student", copies=1),

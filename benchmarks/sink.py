@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agentfactory.actors.sink.actor import TrajectorySink
-from agentfactory.actors.sink.segments import Place
+from agentfactory.actors.sink.segments import SegmentOffset
 from agentfactory.configs.roles import SinkSettings
 from agentfactory.messages.judging import Rewards, Verdict
 from agentfactory.messages.tasks import Task
@@ -93,7 +93,7 @@ class RecordingSink(TrajectorySink):
         await super().start()
         commit = self._writer.commit
 
-        def recorded(lines: list[bytes]) -> list[Place]:
+        def recorded(lines: list[bytes]) -> list[SegmentOffset]:
             self._commits.append(lines)
             return commit(lines)
 

@@ -20,7 +20,7 @@ from ..configs.data import DataSettings
 from ..messages.adapters import AdapterRef, LoadAdapter
 from ..messages.blobs import BlobMeta
 from ..runtime.engines.base import AdapterRejected
-from ..training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, digest, version_name
+from ..training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, sha256_hex, version_name
 from .data_plane.tiers import open_tiers
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class StoredAdapters:
                 load = partial(store.get, adapter.tag, name)
                 content, _ = await cache.read_through(adapter.tag, name, load, past_the_cache)
                 assert content is not None
-                found = await anyio.to_thread.run_sync(digest, content)
+                found = await anyio.to_thread.run_sync(sha256_hex, content)
                 if found == sha256:
                     return content
         except (NoSuchBlob, BlobDamaged) as error:

@@ -5,14 +5,14 @@ from functools import partial
 from pathlib import Path
 
 from ..actors.coordinator.actor import Coordinator
-from ..actors.coordinator.crew import Crew
+from ..actors.coordinator.peers import ActorRefs
 from ..actors.domains import needs_store
 from ..actors.namespaces import DataAccess
 from ..actors.sink.actor import TrajectorySink
 from ..actors.student.actor import Student
 from ..actors.teacher.actor import Teacher
-from ..actors.trainer.actor import Trainer
-from ..actors.verifier.actor import Verifier
+from ..actors.trainer import Trainer
+from ..actors.verifier import Verifier
 from ..configs.data import DataSettings
 from ..configs.settings import Settings
 from ..messages.adapters import Policy
@@ -39,7 +39,7 @@ def _acts_on_store(settings: Settings) -> bool:
 
 async def spawn_actors(
     system: ActorSystem, settings: Settings, run_dir: Path, data: DataSettings | None = None
-) -> Crew:
+) -> ActorRefs:
     """Spawn everyone but the Coordinator, at the same time where they do not need one another.
 
     `data` says how to reach the data plane; None where the run needs none (`needs_data_plane`).
@@ -58,7 +58,7 @@ async def spawn_actors(
             spawning.verifier,
         ):
             group.start_soon(part)
-    return Crew(
+    return ActorRefs(
         engines=spawning.pools["engine"],
         teacher=spawning.actors["teacher"],
         students=spawning.pools["student"],
@@ -66,7 +66,7 @@ async def spawn_actors(
         sink=spawning.actors["sink"],
         trainer=spawning.actors["trainer"],
         topics=system.topics,
-        open_shelf=shelf,
+        open_adapter_store=shelf,
         data=spawning.access,
     )
 
@@ -200,6 +200,8 @@ class _Spawning:
         )
 
 
-async def spawn_coordinator(system: ActorSystem, settings: Settings, run_dir: Path, crew: Crew) -> ActorRef:
+async def spawn_coordinator(
+    system: ActorSystem, settings: Settings, run_dir: Path, crew: ActorRefs
+) -> ActorRef:
     """Spawn the Coordinator; it waits for StartRun, or goes on where its journal ends."""
     return await system.spawn(Coordinator, settings, run_dir, crew, name="coordinator")

@@ -20,18 +20,18 @@ def adapter_folder(run_dir: Path, policy: Policy, version: int) -> Path:
     return run_dir / "adapters" / policy / version_name(version)
 
 
-def digest(content: bytes) -> str:
+def sha256_hex(content: bytes) -> str:
     """SHA-256 in hexadecimal: how an adapter's files are told apart."""
     return hashlib.sha256(content).hexdigest()
 
 
-def under_tag(adapter: LoadAdapter, tag: str) -> LoadAdapter:
+def with_location(adapter: LoadAdapter, tag: str) -> LoadAdapter:
     """The same files, with a ref that says under which of the data plane's tags they are to lie."""
     ref = adapter.adapter
     located = {
         "tag": tag,
-        "sha256": ref.sha256 or digest(adapter.weights),
-        "config_sha256": ref.config_sha256 or digest(adapter.config_json),
+        "sha256": ref.sha256 or sha256_hex(adapter.weights),
+        "config_sha256": ref.config_sha256 or sha256_hex(adapter.config_json),
     }
     return adapter.model_copy(update={"adapter": ref.model_copy(update=located)})
 

@@ -16,14 +16,14 @@ _LOWEST, _HIGHEST = math.log(0.05), math.log(20.0)
 _STEPS: Final = 60
 
 
-class Judged(NamedTuple):
+class ScoredAnswer(NamedTuple):
     """One answer: how sure its author was, and whether it was right."""
 
     confidence: float
     correct: bool
 
 
-class Bin(NamedTuple):
+class CalibrationBin(NamedTuple):
     """Answers of one interval of confidence."""
 
     low: float
@@ -45,17 +45,17 @@ class Calibration(NamedTuple):
     """Expected calibration error of the confidences as they are."""
     scaled_error: float
     """Of the scaled ones: each half of the answers scaled by the temperature that the other half gave."""
-    bins: tuple[Bin, ...]
+    bins: tuple[CalibrationBin, ...]
     """Of the confidences as they are; empty intervals are left out."""
 
 
-def bins_of(answers: Sequence[Judged]) -> tuple[Bin, ...]:
+def bins_of(answers: Sequence[ScoredAnswer]) -> tuple[CalibrationBin, ...]:
     """Ten intervals [i/10, (i+1)/10); 1.0 belongs to the last."""
-    held: list[list[Judged]] = [[] for _ in range(BINS)]
+    held: list[list[ScoredAnswer]] = [[] for _ in range(BINS)]
     for answer in answers:
         held[min(BINS - 1, int(answer.confidence * BINS))].append(answer)
     return tuple(
-        Bin(
+        CalibrationBin(
             low=index / BINS,
             high=(index + 1) / BINS,
             n=len(inside),
@@ -67,7 +67,7 @@ def bins_of(answers: Sequence[Judged]) -> tuple[Bin, ...]:
     )
 
 
-def calibration_error(answers: Sequence[Judged]) -> float:
+def calibration_error(answers: Sequence[ScoredAnswer]) -> float:
     """Σ n_b/n · |share right − mean confidence|; 0 without answers."""
     return math.fsum(each.n * abs(each.right - each.confidence) for each in bins_of(answers)) / max(
         1, len(answers)
@@ -80,7 +80,7 @@ def scaled(confidence: float, temperature: float) -> float:
     return 1.0 / (1.0 + math.exp(-math.log(kept / (1.0 - kept)) / temperature))
 
 
-def fit_temperature(answers: Sequence[Judged]) -> float:
+def fit_temperature(answers: Sequence[ScoredAnswer]) -> float:
     """The T between 0.05 and 20 under which the verdicts are most likely; 1 without answers.
 
     The loss is convex in 1/T, so that it has one valley in log T: golden-section search finds it.
@@ -98,7 +98,7 @@ def fit_temperature(answers: Sequence[Judged]) -> float:
     return math.exp((low + high) / 2.0)
 
 
-def calibrate(answers: Sequence[Judged]) -> Calibration:
+def calibrate(answers: Sequence[ScoredAnswer]) -> Calibration:
     """All of it. The halves are every other answer, in the order given."""
     halves = answers[::2], answers[1::2]
     rescaled = [
@@ -115,11 +115,11 @@ def calibrate(answers: Sequence[Judged]) -> Calibration:
     )
 
 
-def _scaled_all(answers: Sequence[Judged], temperature: float) -> list[Judged]:
+def _scaled_all(answers: Sequence[ScoredAnswer], temperature: float) -> list[ScoredAnswer]:
     return [answer._replace(confidence=scaled(answer.confidence, temperature)) for answer in answers]
 
 
-def _loss(answers: Sequence[Judged], temperature: float) -> float:
+def _loss(answers: Sequence[ScoredAnswer], temperature: float) -> float:
     """Negative log-likelihood of the verdicts."""
     total = 0.0
     for confidence, correct in answers:

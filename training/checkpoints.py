@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from ..messages.adapters import AdapterRef, Policy
 from ..messages.base import Message
 from ..messages.learning import StepReport
-from .adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_folder, digest, version_name
+from .adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_folder, sha256_hex, version_name
 from .errors import CheckpointNotWritten
 
 RECORD_FILE = "record.json"
@@ -70,7 +70,7 @@ class CheckpointStore:
             report=report.model_copy(update={"config_json": b"", "weights": b""}),
             group_ids=checkpoint.group_ids,
             updates=checkpoint.updates,
-            optimizer_sha256=digest(checkpoint.optimizer),
+            optimizer_sha256=sha256_hex(checkpoint.optimizer),
         )
         adapter = {CONFIG_FILE: report.config_json, WEIGHTS_FILE: report.weights}
         state = {RECORD_FILE: record.model_dump_json(indent=1).encode(), OPTIMIZER_FILE: checkpoint.optimizer}
@@ -104,7 +104,7 @@ class CheckpointStore:
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
         expected: AdapterRef = record.report.adapter
-        if digest(weights) != expected.sha256 or digest(optimizer) != record.optimizer_sha256:
+        if sha256_hex(weights) != expected.sha256 or sha256_hex(optimizer) != record.optimizer_sha256:
             return None
         here = expected.model_copy(update={"folder": str(adapter)})  # the run's folder may have moved
         report = record.report.model_copy(

@@ -15,15 +15,15 @@ from ..configs.models import ModelSettings
 from ..configs.roles import TrainerSettings
 from ..messages.adapters import AdapterRef, Policy
 from ..messages.learning import StepReport, TrainStep
-from .adapter_files import digest
-from .batches import Batch, Sample, micro_batches, mini_batches
+from .adapter_files import sha256_hex
+from .batching import Sample, TokenBatch, micro_batches, mini_batches
 from .checkpoints import Checkpoint, CheckpointStore
 from .errors import CheckpointMissing
 from .lora import seeded
+from .methods.base import TrainingMethod
 from .methods.grpo import Grpo
-from .methods.method import Method
-from .policies import Policies
-from .updates import Measured, PolicyOptimizer, run_updates
+from .policy_models import PolicyModels
+from .updates import PolicyOptimizer, StepMetrics, run_updates
 
 
 class Learner:
@@ -51,20 +51,20 @@ class Learner:
         self._settings = settings
         self._temperatures = dict(policies)
         self._seed = seed
-        self._method: Method = Grpo(settings.method)
+        self._method: TrainingMethod = Grpo(settings.method)
         self._stores = {
             policy: CheckpointStore(folder, policy, settings.keep_checkpoints) for policy in policies
         }
-        self._held: dict[Policy, int | None] = dict.fromkeys(policies, 0)
+        self._loaded_version: dict[Policy, int | None] = dict.fromkeys(policies, 0)
         self._optimizers: dict[Policy, PolicyOptimizer] = {}
-        self._policies: Policies | None = None
+        self._policies: PolicyModels | None = None
         self.skipped_updates = 0
         """Updates left out so far because their loss or gradient was not finite."""
 
     def start(self) -> None:
         """Load the base model and make version 0 of each policy. Raises CannotLoadModel, SettingsError."""
         torch.set_num_threads(self._settings.threads)
-        policies = Policies(self._model, self._settings, self._temperatures, self._seed)
+        policies = PolicyModels(self._model, self._settings, self._temperatures, self._seed)
         self._optimizers = {
             policy: PolicyOptimizer(policies.parameters(policy), self._settings)
             for policy in self._temperatures
@@ -87,26 +87,26 @@ class Learner:
             return done.report
         began = time.monotonic()
         torch.set_num_threads(self._settings.threads)  # the caller's thread may be a new one
-        self._hold(policies, policy, version)
+        self._load_version(policies, policy, version)
         samples = self._method.samples(message.groups)
-        self._held[policy] = None
+        self._loaded_version[policy] = None
         measured = self._train(policies, policy, version, samples)
         self.skipped_updates += measured.skipped
         groups_used = len({sample.trajectory.group_id for sample in samples})
         report = self._report(policies, policy, version + 1, measured, groups_used, began)
         optimizer = self._optimizers[policy]
         store.save(Checkpoint(report, group_ids, optimizer.updates, optimizer.to_bytes()))
-        self._held[policy] = version + 1
+        self._loaded_version[policy] = version + 1
         return report
 
-    def _started(self) -> Policies:
+    def _started(self) -> PolicyModels:
         if self._policies is None:
             raise RuntimeError("the learner has no model yet: call start() first")
         return self._policies
 
-    def _hold(self, policies: Policies, policy: Policy, version: int) -> None:
+    def _load_version(self, policies: PolicyModels, policy: Policy, version: int) -> None:
         """Have this version's weights and optimizer in memory."""
-        if self._held[policy] == version:
+        if self._loaded_version[policy] == version:
             return
         weights, moments, updates = None, None, 0
         if version > 0:
@@ -120,34 +120,36 @@ class Learner:
             weights, moments, updates = found.report.weights, found.optimizer, found.updates
         policies.restore(policy, weights)
         self._optimizers[policy].restore(moments, updates)
-        self._held[policy] = version
+        self._loaded_version[policy] = version
 
-    def _train(self, policies: Policies, policy: Policy, version: int, samples: list[Sample]) -> Measured:
+    def _train(
+        self, policies: PolicyModels, policy: Policy, version: int, samples: list[Sample]
+    ) -> StepMetrics:
         if self._settings.simulate_s is not None:
             time.sleep(self._settings.simulate_s)
-            return Measured()
-        occasion = f"{self._seed}:{policy}:{version}"
-        parts: list[list[Batch]] = [
+            return StepMetrics()
+        seed_key = f"{self._seed}:{policy}:{version}"
+        parts: list[list[TokenBatch]] = [
             micro_batches(part, version, self._settings.micro_batch_tokens)
-            for part in mini_batches(samples, self._settings.updates_per_step, Random(occasion))
+            for part in mini_batches(samples, self._settings.updates_per_step, Random(seed_key))
         ]
-        with seeded(occasion):
+        with seeded(seed_key):
             return run_updates(
                 policies, policy, self._method, self._optimizers[policy], [part for part in parts if part]
             )
 
     def _report(
         self,
-        policies: Policies,
+        policies: PolicyModels,
         policy: Policy,
         version: int,
-        measured: Measured,
+        measured: StepMetrics,
         groups_used: int,
         began: float,
     ) -> StepReport:
         config_json, weights = policies.export(policy)
         folder = self._stores[policy].adapter_folder(version)
-        adapter = AdapterRef(policy=policy, version=version, sha256=digest(weights), folder=str(folder))
+        adapter = AdapterRef(policy=policy, version=version, sha256=sha256_hex(weights), folder=str(folder))
         updates, tokens = max(1, measured.updates), max(1, measured.tokens)
         return StepReport(
             adapter=adapter,
@@ -156,7 +158,7 @@ class Learner:
             loss=measured.loss / updates,
             kl_to_base=None if measured.kl is None else measured.kl / tokens,
             clip_fraction=measured.clipped / tokens,
-            entropy=measured.surprise / tokens,
+            entropy=measured.nll / tokens,
             grad_norm=measured.grad_norm / updates,
             tokens=measured.tokens,
             groups_used=groups_used,

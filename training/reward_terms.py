@@ -31,7 +31,7 @@ _SAYS_NOTHING: Final = frozenset(
 """… but for these."""
 
 
-class Episode(NamedTuple):
+class JudgedEpisode(NamedTuple):
     """What a reward may depend on."""
 
     task: Task
@@ -83,7 +83,7 @@ def tool_use(turns: Sequence[Turn], verdict: Verdict) -> float:
     return verdict.score / (1 + needless) if useful else 0.0
 
 
-def tool_chain(term: ToolChainTerm, episode: Episode) -> float:
+def tool_chain(term: ToolChainTerm, episode: JudgedEpisode) -> float:
     """Pays for the calls that a correct answer follows from and charges for the others; in −1..1."""
     calls = [call for call, _ in episode.exchanges]
     needed = needed_calls(episode)
@@ -93,7 +93,7 @@ def tool_chain(term: ToolChainTerm, episode: Episode) -> float:
     return (episode.verdict.score * paid if episode.verdict.correct else 0.0) - charged
 
 
-def needed_calls(episode: Episode) -> list[int]:
+def needed_calls(episode: JudgedEpisode) -> list[int]:
     """Which calls the answer follows from, by their number in order.
 
     Read backwards: a call is needed if it succeeded and its output shares a number or word with the
@@ -117,13 +117,13 @@ def needed_calls(episode: Episode) -> list[int]:
     return found[::-1]
 
 
-def brevity(term: LengthTerm, episode: Episode) -> float:
+def length_score(term: LengthTerm, episode: JudgedEpisode) -> float:
     """1 for a correct answer in no tokens at all, 0 at `tokens` and beyond."""
     sampled = sum(len(turn.completion_ids) for turn in episode.turns)
     return max(0.0, 1.0 - sampled / term.tokens) if episode.verdict.correct else 0.0
 
 
-def well_formed(episode: Episode) -> float:
+def well_formed(episode: JudgedEpisode) -> float:
     """Share of the turns that hold a call or, the last one, the answer."""
     if not episode.turns:
         return 0.0
@@ -132,18 +132,20 @@ def well_formed(episode: Episode) -> float:
     return (good + answered) / len(episode.turns)
 
 
-def environment(episode: Episode) -> float:
+def environment(episode: JudgedEpisode) -> float:
     """The sum of the steps' rewards, kept in −1..1."""
     gained = sum(result.reward for _, result in episode.exchanges if result and result.reward is not None)
     return max(-1.0, min(1.0, gained))
 
 
-def honesty(episode: Episode) -> float:
+def brier_score(episode: JudgedEpisode) -> float:
     """One minus the Brier score of the confidence."""
     return 1.0 - (episode.confidence - float(episode.verdict.correct)) ** 2
 
 
-def composed(terms: Sequence[RewardTermSettings], episode: Episode) -> tuple[tuple[RewardTerm, ...], float]:
+def weighted_sum(
+    terms: Sequence[RewardTermSettings], episode: JudgedEpisode
+) -> tuple[tuple[RewardTerm, ...], float]:
     """Each term's value, and the weighted sum in their order."""
     values: list[RewardTerm] = []
     total = 0.0
@@ -155,7 +157,7 @@ def composed(terms: Sequence[RewardTermSettings], episode: Episode) -> tuple[tup
     return tuple(values), total
 
 
-def _value(term: RewardTermSettings, episode: Episode) -> float:
+def _value(term: RewardTermSettings, episode: JudgedEpisode) -> float:
     match term:
         case UncertaintyTerm():
             return uncertainty(episode.p_hat)
@@ -169,13 +171,13 @@ def _value(term: RewardTermSettings, episode: Episode) -> float:
         case ToolChainTerm():
             return tool_chain(term, episode)
         case LengthTerm():
-            return brevity(term, episode)
+            return length_score(term, episode)
         case FormatTerm():
             return well_formed(episode)
         case EnvironmentTerm():
             return environment(episode)
         case BrierScoreTerm():
-            return honesty(episode)
+            return brier_score(episode)
 
 
 def _in_order(made: Sequence[str], chain: Sequence[str]) -> int:

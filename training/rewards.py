@@ -13,7 +13,7 @@ from ..configs.roles import TeacherSettings
 from ..messages.judging import Rewards
 from ..messages.tasks import TaskOutcome
 from ..messages.trajectories import Group
-from .reward_terms import Episode, composed, tool_use, uncertainty
+from .reward_terms import JudgedEpisode, tool_use, uncertainty, weighted_sum
 
 MAX_REWARDED_CALLS = 4
 """The Teacher earns nothing for tool calls beyond this many."""
@@ -38,7 +38,7 @@ def in_frontier(p_hat: float, width: float) -> bool:
     return abs(p_hat - 0.5) <= width + ROUNDING
 
 
-def episode_rewards(episode: Episode, weights: RewardWeights) -> Rewards:
+def episode_rewards(episode: JudgedEpisode, weights: RewardWeights) -> Rewards:
     """R = w_u·uncertainty + w_t·tool_use + w_n·novelty + w_c·correctness, with its parts.
 
     Where `weights` has terms, R is their weighted sum, and the four parts are for information.
@@ -50,7 +50,7 @@ def episode_rewards(episode: Episode, weights: RewardWeights) -> Rewards:
         correctness=episode.verdict.score,
     )
     if weights.terms:
-        terms, total = composed(weights.terms, episode)
+        terms, total = weighted_sum(weights.terms, episode)
         return parts.model_copy(update={"terms": terms, "total": total})
     total = (
         weights.uncertainty * parts.uncertainty

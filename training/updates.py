@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from ..configs.roles import TrainerSettings
 from ..messages.adapters import Policy
-from .batches import Batch
+from .batching import TokenBatch
 from .errors import TrainingDiverged
-from .methods.method import Method
-from .policies import Policies
+from .methods.base import TrainingMethod
+from .policy_models import PolicyModels
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Measured:
+class StepMetrics:
     """What a mini-batch, or a whole step, showed: sums that `of` adds up."""
 
     updates: int = 0
@@ -34,7 +34,7 @@ class Measured:
     """Tokens."""
     kl: float | None = None
     """Sum over policy tokens, nats; None where it is not measured."""
-    surprise: float = 0.0
+    nll: float = 0.0
     """Sum over policy tokens of −log p, nats."""
 
 
@@ -86,8 +86,8 @@ class PolicyOptimizer:
 
 
 def accumulate_gradient(
-    policies: Policies, policy: Policy, method: Method, batches: Sequence[Batch]
-) -> Measured:
+    policies: PolicyModels, policy: Policy, method: TrainingMethod, batches: Sequence[TokenBatch]
+) -> StepMetrics:
     """Add up in `.grad` the gradient of the mean loss over all policy tokens of one mini-batch."""
     tokens = sum(batch.policy_tokens for batch in batches)
     sums = torch.zeros(4, device=policies.device, dtype=torch.float64)
@@ -99,19 +99,19 @@ def accumulate_gradient(
         (terms.loss / tokens).backward()  # type: ignore[no-untyped-call]
         kl = torch.zeros_like(terms.loss) if terms.kl is None else terms.kl
         sums += torch.stack([terms.loss.detach(), terms.clipped, kl.detach(), -logprobs.detach().sum()])
-    loss, clipped, divergence, surprise = sums.tolist()
-    return Measured(
+    loss, clipped, divergence, nll = sums.tolist()
+    return StepMetrics(
         tokens=tokens,
         loss=loss / tokens,
         clipped=clipped,
         kl=divergence if method.needs_base else None,
-        surprise=surprise,
+        nll=nll,
     )
 
 
-def with_proximal(
-    policies: Policies, policy: Policy, mini_batches: Sequence[Sequence[Batch]]
-) -> list[list[Batch]]:
+def fill_proximal_logprobs(
+    policies: PolicyModels, policy: Policy, mini_batches: Sequence[Sequence[TokenBatch]]
+) -> list[list[TokenBatch]]:
     """Fill in the proximal log-probabilities where they have to be computed beforehand.
 
     Tokens of the version in training need none (their record serves), nor does the first mini-batch:
@@ -122,7 +122,7 @@ def with_proximal(
         *map(list, first),
         *(
             [
-                replace(batch, proximal=policies.frozen_logprobs(policy, batch.to(policies.device)))
+                replace(batch, proximal=policies.no_grad_logprobs(policy, batch.to(policies.device)))
                 if batch.has_stale_tokens
                 else batch
                 for batch in batches
@@ -133,16 +133,16 @@ def with_proximal(
 
 
 def run_updates(
-    policies: Policies,
+    policies: PolicyModels,
     policy: Policy,
-    method: Method,
+    method: TrainingMethod,
     optimizer: PolicyOptimizer,
-    mini_batches: Sequence[Sequence[Batch]],
-) -> Measured:
+    mini_batches: Sequence[Sequence[TokenBatch]],
+) -> StepMetrics:
     """One update for each mini-batch. Raises TrainingDiverged if every single one had to be skipped."""
-    total = Measured()
-    with policies.using(policy):
-        for batches in with_proximal(policies, policy, mini_batches):
+    total = StepMetrics()
+    with policies.active_policy(policy):
+        for batches in fill_proximal_logprobs(policies, policy, mini_batches):
             seen = accumulate_gradient(policies, policy, method, batches)
             norm, moved = optimizer.apply()
             if not moved:
@@ -156,7 +156,7 @@ def run_updates(
             total.clipped += seen.clipped
             if seen.kl is not None:
                 total.kl = (total.kl or 0.0) + seen.kl
-            total.surprise += seen.surprise
+            total.nll += seen.nll
     if total.skipped and not total.updates:
         raise TrainingDiverged(
             f"all {total.skipped} updates of the {policy} had a loss or gradient that was not finite; "

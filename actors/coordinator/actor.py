@@ -35,18 +35,15 @@ from ...messages.runs import (
 from ...runtime.actor import Actor
 from ...runtime.groups import task_group
 from ...training.adapter_files import read_adapter
-from .crew import Crew
-from .episodes import EpisodeRunner, GroupRunner
-from .evaluator import Evaluator
-from .held_out import held_out
+from .curriculum import TaskPrefetcher
+from .episodes import EpisodeRunner, GroupRunner, NamespaceManager
+from .evaluator import Evaluator, held_out_tasks
 from .journal import FILE, Journal, read_journal
-from .learning import EndReason, Learning
+from .peers import ActorRefs
 from .publisher import PolicyPublisher
-from .record import Record
 from .rollouts import Rollouts
-from .spaces import Spaces
-from .state import RunState
-from .tasks import TaskStock
+from .run_state import JournaledState, RunState
+from .training_loop import EndReason, TrainingLoop
 
 log = structlog.get_logger("coordinator")
 
@@ -56,12 +53,12 @@ class Coordinator(Actor):
 
     concurrency = 64
 
-    def __init__(self, settings: Settings, run_dir: Path, crew: Crew) -> None:
+    def __init__(self, settings: Settings, run_dir: Path, refs: ActorRefs) -> None:
         self._settings = settings
         self._run_dir = run_dir
-        self._crew = crew
+        self._refs = refs
         self._state = RunState(settings.curriculum)
-        self._publisher = PolicyPublisher(crew.engines, crew.students, crew.teacher, crew.topics)
+        self._publisher = PolicyPublisher(refs.engines, refs.students, refs.teacher, refs.topics)
         self._begin = anyio.Event()
         self._ended = anyio.Event()
         self._end: RunFinished | RunFailed | None = None
@@ -80,36 +77,36 @@ class Coordinator(Actor):
                 self._state.apply(entry)
         self._journal = Journal(path)
         self._run_id = self._state.run_id or uuid.uuid4().hex[:12]
-        if self._crew.open_shelf is not None:
-            shelf = await self._stack.enter_async_context(self._crew.open_shelf())
-            self._publisher.use_shelf(shelf, f"adapters/{self._run_dir.name}-{self._run_id}")
+        if self._refs.open_adapter_store is not None:
+            store = await self._stack.enter_async_context(self._refs.open_adapter_store())
+            self._publisher.use_adapter_store(store, f"adapters/{self._run_dir.name}-{self._run_id}")
         self._assemble()
         if known:
             self._begin.set()  # restarted after a crash, or resumed: nobody needs to say so again
 
     def _assemble(self) -> None:
-        settings, crew, publisher = self._settings, self._crew, self._publisher
-        self._record = Record(self._journal, self._state, crew.topics)
-        self._spaces = Spaces(crew.data, self._state)
-        episodes = EpisodeRunner(settings.loop, crew.students, publisher, crew.topics, self._spaces)
+        settings, refs, publisher = self._settings, self._refs, self._publisher
+        self._record = JournaledState(self._journal, self._state, refs.topics)
+        self._namespaces = NamespaceManager(refs.data, self._state)
+        episodes = EpisodeRunner(settings.loop, refs.students, publisher, refs.topics, self._namespaces)
         groups = GroupRunner(
             settings.loop,
             settings.rewards,
             settings.curriculum.frontier,
             episodes,
-            crew.verifier,
-            crew.sink,
+            refs.verifier,
+            refs.sink,
         )
         turns = max(2, len(settings.curriculum.domains))  # each domain has its part of every batch
         at_once = max(1, settings.loop.batch_groups // turns)
-        stock = TaskStock(crew.teacher, publisher, self._state.curriculum, at_once)
-        self._rollouts = Rollouts(settings.loop, self._record, groups, stock, publisher)
-        tasks = held_out(settings.evaluation, settings.curriculum.domains, settings.data)
+        prefetcher = TaskPrefetcher(refs.teacher, publisher, self._state.curriculum, at_once)
+        self._rollouts = Rollouts(settings.loop, self._record, groups, prefetcher, publisher)
+        tasks = held_out_tasks(settings.evaluation, settings.curriculum.domains, settings.data)
         self._evaluator = Evaluator(
-            tasks, settings.evaluation, settings.rewards, episodes, crew.verifier, crew.sink
+            tasks, settings.evaluation, settings.rewards, episodes, refs.verifier, refs.sink
         )
-        self._learning = Learning(
-            settings, self._record, crew, publisher, self._rollouts, stock, self._evaluator
+        self._learning = TrainingLoop(
+            settings, self._record, refs, publisher, self._rollouts, prefetcher, self._evaluator
         )
 
     async def aclose(self) -> None:
@@ -122,7 +119,7 @@ class Coordinator(Actor):
         """Begin, or go on; a run that has ended says so again."""
         self._begin.set()
         if self._end is not None:
-            await self._crew.topics.publish(self._end)
+            await self._refs.topics.publish(self._end)
         return Done()
 
     async def drain(self, message: DrainRun) -> Done:
@@ -154,7 +151,7 @@ class Coordinator(Actor):
         state = self._state
         if state.finished is not None and state.is_over(self._settings.loop.rounds):
             self._end = state.finished
-            await self._crew.topics.publish(self._end)
+            await self._refs.topics.publish(self._end)
             return
         if state.run_id:
             await self._record.add(RunResumed(at=time.time()))
@@ -169,12 +166,12 @@ class Coordinator(Actor):
                 )
             )
         structlog.contextvars.bind_contextvars(run_id=state.run_id)
-        await self._spaces.sweep()
+        await self._namespaces.collect_garbage()
         async with task_group() as rollouts:
             rollouts.start_soon(self._rollouts.admit, rollouts)
             reason = await self._learning.run()
             rollouts.cancel_scope.cancel()
-        await self._spaces.sweep()
+        await self._namespaces.collect_garbage()
         await self._finish(reason)
 
     async def _restore(self) -> None:
@@ -197,10 +194,10 @@ class Coordinator(Actor):
             wall_s=state.wall_s(now),
             at=now,
         )
-        await self._publisher.clear_shelf()
+        await self._publisher.clear_adapter_store()
         self._end = finished
         if reason == "drained":  # the run is not over: the journal stays open for `resume`
-            await self._crew.topics.publish(finished)
+            await self._refs.topics.publish(finished)
         else:
             await self._record.add(finished)
 
@@ -211,11 +208,11 @@ class Coordinator(Actor):
         )
         with suppress(CannotWrite):  # the disk may be what failed
             self._journal.append(self._end)
-        await self._crew.topics.publish(self._end)
+        await self._refs.topics.publish(self._end)
 
     async def _report_progress(self) -> None:
         while True:
-            await self._crew.topics.publish(self._progress())
+            await self._refs.topics.publish(self._progress())
             await anyio.sleep(self._settings.loop.progress_interval_s)
 
     def _progress(self) -> RunProgress:

@@ -1,11 +1,11 @@
-"""Running episodes and groups to their end, whatever dies meanwhile.
+"""Tag spaces of the run's attempts: given out by the one who gives out the work, and taken back.
 
-An episode's id is fixed by its lease. A failed attempt is recorded and the episode is given out
-again; only a verdict makes a reward.
+Invariant: no two attempts share a space, whatever died in between. What could not be taken back when an
+attempt had ended goes with the next sweep.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -22,12 +22,53 @@ from ...runtime.groups import task_group
 from ...runtime.ref import Ref
 from ...runtime.retry import ask_again
 from ...runtime.topics import Topics
-from ...training.reward_terms import Episode
+from ...training.reward_terms import JudgedEpisode
 from ...training.rewards import episode_rewards, in_frontier
+from ..domains import needs_store
+from ..namespaces import DataAccess, clear, new_namespace, sweep
 from .publisher import PolicyPublisher
-from .spaces import Spaces
+from .run_state import RunState
+
+# MERGED actors.coordinator.episodes: Running episodes and groups to their end, whatever dies meanwhile.
+#
+# An episode's id is fixed by its lease. A failed attempt is recorded and the episode is given out
+# again; only a verdict makes a reward.
+#
 
 log = structlog.get_logger("coordinator")
+
+
+class NamespaceManager:
+    """Spaces for tasks that act on the data plane; other tasks have none."""
+
+    def __init__(self, data: DataAccess | None, state: RunState) -> None:
+        self._data = data
+        self._state = state
+
+    def new(self, task: Task, episode_id: str) -> str:
+        """A space for one attempt; empty for a task that needs none."""
+        return new_namespace(self._state.run_id, episode_id) if needs_store(task.domain) else ""
+
+    async def clear(self, spaces: Iterable[str]) -> None:
+        """Destroy what these attempts have stored. A failure is logged: it changes no verdict."""
+        used = [space for space in spaces if space]
+        if self._data is None or not used:
+            return
+        try:
+            await clear(self._data, used)
+        except AgentFactoryError as error:
+            log.warning("an episode's blobs stay for now", spaces=used, reason=str(error))
+
+    async def collect_garbage(self) -> None:
+        """Destroy what earlier attempts of this run left, and what dead runs left long ago."""
+        if self._data is None:
+            return
+        try:
+            await sweep(self._data, self._state.run_id)
+        except AgentFactoryError as error:
+            log.warning("leftovers of episodes stay for now", reason=str(error))
+
+
 STORE_TIMEOUT_S = 60.0
 JUDGE_TIMEOUT_S = 120.0
 
@@ -41,7 +82,7 @@ class EpisodeRunner:
         students: Ref,
         publisher: PolicyPublisher,
         topics: Topics,
-        spaces: Spaces,
+        spaces: NamespaceManager,
     ) -> None:
         self.spaces = spaces
         """Where the solutions' spaces are to be cleared once they are judged."""
@@ -95,7 +136,7 @@ class GroupRunner:
         self._verifier = verifier
         self._sink = sink
 
-    async def take_up(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
+    async def resume(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
         """Finish a lease of an earlier sitting, which may have got as far as storing the group."""
         stored = await self.find(lease.group_id, lease.episode_ids)
         if len(stored.trajectories) == len(lease.episode_ids):
@@ -156,7 +197,7 @@ class GroupRunner:
     def _trajectory(
         self, lease: GroupLeased, solution: Solution, verdict: Verdict, judged: GroupVerdict
     ) -> Trajectory:
-        episode = Episode.of(judged.task, solution, verdict, judged.majority_share)
+        episode = JudgedEpisode.of(judged.task, solution, verdict, judged.majority_share)
         rewards = episode_rewards(episode, self._weights)
         return trajectory(lease.group_id, judged.task, solution, verdict, rewards, judged.majority_share)
 

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
+from ...configs.data import DataSettings
 from ...configs.errors import AgentFactoryError
 from ...configs.rewards import RewardWeights
 from ...configs.roles import EvaluationSettings
@@ -19,10 +21,14 @@ from ...runtime.errors import ActorDown
 from ...runtime.groups import task_group
 from ...runtime.ref import Ref
 from ...runtime.retry import ask_again
-from ...training.reward_terms import Episode
+from ...training.reward_terms import JudgedEpisode
 from ...training.rewards import episode_rewards
 from ...training.statistics import wilson_interval
+from ..domains import domain_named
+from ..domains.base import CheckedTask
 from .episodes import STORE_TIMEOUT_S, EpisodeRunner, trajectory
+
+# MERGED actors.coordinator.evaluator: The held-out tasks of each domain: the same for every run with these settings, and never trained on.
 
 log = structlog.get_logger("coordinator")
 JUDGE_TIMEOUT_S = 120.0
@@ -93,7 +99,7 @@ class Evaluator:
         of_domain = {name: [t for t in done if t.task.domain == name] for name in names}
         return Evaluation(
             version=adapter.version,
-            correct=_right(done),
+            correct=_count_correct(done),
             n=n,
             failed=len(self._tasks) - n,
             mean_reward=sum(t.rewards.total for t in done) / n,
@@ -121,7 +127,7 @@ class Evaluator:
         if solution is None or verdict is None:
             return
         # Held-out tasks have no siblings, and nothing is new about them.
-        episode = Episode.of(task.model_copy(update={"novelty": 0.0}), solution, verdict)
+        episode = JudgedEpisode.of(task.model_copy(update={"novelty": 0.0}), solution, verdict)
         rewards = episode_rewards(episode, self._weights)
         done.append(trajectory(f"eval-v{adapter.version}", task, solution, verdict, rewards))
 
@@ -138,19 +144,44 @@ class Evaluator:
 
 
 def _score(domain: str, done: Sequence[Trajectory]) -> DomainScore:
-    right, n = _right(done), len(done)
+    correct, n = _count_correct(done), len(done)
     return DomainScore(
         domain=domain,
-        pass_at_1=right / n,
+        pass_at_1=correct / n,
         n=n,
-        ci95=wilson_interval(right, n),
+        ci95=wilson_interval(correct, n),
         tool_use=_with_a_call(done) / n,
     )
 
 
-def _right(done: Sequence[Trajectory]) -> int:
+def _count_correct(done: Sequence[Trajectory]) -> int:
     return sum(bool(t.verdict and t.verdict.correct) for t in done)
 
 
 def _with_a_call(done: Sequence[Trajectory]) -> int:
     return sum(any(turn.calls for turn in t.turns) for t in done)
+
+
+def held_out_tasks(settings: EvaluationSettings, domains: Sequence[str], data: DataSettings) -> list[Task]:
+    """`settings.tasks` tasks, spread evenly over the domains. Raises BadInput for an unknown domain."""
+    tasks: list[Task] = []
+    names = list(dict.fromkeys(domains))
+    for place, name in enumerate(names):
+        count = settings.tasks // len(names) + (place < settings.tasks % len(names))
+        side = domain_named(name).task_generator(Path(data.locate_library()), logic=settings.logic)
+        prefix = "held-out" if name == "math" else f"held-out-{name}"
+        found = side.held_out(count, settings.seed)
+        tasks += [_held_out_task(f"{prefix}-{number}", name, task) for number, task in enumerate(found)]
+    return tasks
+
+
+def _held_out_task(task_id: str, domain: str, checked: CheckedTask) -> Task:
+    return Task(
+        id=task_id,
+        domain=domain,
+        description=checked.description,
+        difficulty=checked.difficulty,
+        reference=checked.reference,
+        reference_kind=checked.reference_kind,
+        goal=checked.goal,
+    )

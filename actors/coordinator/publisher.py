@@ -28,7 +28,7 @@ from ...runtime.groups import task_group
 from ...runtime.ref import ActorRef, PoolRef, Ref
 from ...runtime.retry import ask_again
 from ...runtime.topics import Topics
-from ...training.adapter_files import under_tag
+from ...training.adapter_files import with_location
 
 log = structlog.get_logger("coordinator")
 LOAD_TIMEOUT_S = 120.0
@@ -42,7 +42,7 @@ class PolicyPublisher:
         self._students = students
         self._teacher = teacher
         self._topics = topics
-        self._shelf: AdapterStore | None = None
+        self._adapter_store: AdapterStore | None = None
         self.tag = ""
         """Under which new versions are put on the shelf; empty where there is none."""
         self._live: dict[str, LoadAdapter | FetchAdapter] = {}
@@ -59,17 +59,17 @@ class PolicyPublisher:
         """The version in use."""
         return self._current[policy]
 
-    def use_shelf(self, shelf: AdapterStore, tag: str) -> None:
+    def use_adapter_store(self, store: AdapterStore, tag: str) -> None:
         """From now on versions lie on this shelf, under this tag."""
-        self._shelf = shelf
+        self._adapter_store = store
         self.tag = tag
 
     async def restore(self, files: LoadAdapter) -> None:
         """Bring back a version from its files, which the shelf may lack. Raises what `publish` raises."""
-        if self._shelf is None:
+        if self._adapter_store is None:
             return await self.publish(files)
-        located = under_tag(files, self.tag)
-        await self._shelf.put(located)
+        located = with_location(files, self.tag)
+        await self._adapter_store.put(located)
         await self.publish(FetchAdapter(adapter=located.adapter))
 
     async def publish(self, message: LoadAdapter | FetchAdapter) -> None:
@@ -107,21 +107,21 @@ class PolicyPublisher:
                 del self._live[name]
                 for engine in self._engines.members:
                     await self._unload(engine, name)
-                await self._take_off_the_shelf(message.adapter)
+                await self._remove_from_store(message.adapter)
 
-    async def clear_shelf(self) -> None:
+    async def clear_adapter_store(self) -> None:
         """The run has ended: its folder keeps every version, the shelf none."""
-        if self._shelf is not None:
+        if self._adapter_store is not None:
             try:
-                await self._shelf.clear(self.tag)
+                await self._adapter_store.clear(self.tag)
             except AgentFactoryError as error:
                 log.warning("adapters stay in the data plane", tag=self.tag, reason=str(error))
 
-    async def _take_off_the_shelf(self, adapter: AdapterRef) -> None:
-        if self._shelf is not None and adapter.tag:
+    async def _remove_from_store(self, adapter: AdapterRef) -> None:
+        if self._adapter_store is not None and adapter.tag:
             async with self._reloading:  # which may be fetching it
                 try:
-                    await self._shelf.remove(adapter)
+                    await self._adapter_store.remove(adapter)
                 except AgentFactoryError as error:  # it goes with the run's tag
                     log.warning("an adapter stays in the data plane", name=adapter.name, reason=str(error))
 

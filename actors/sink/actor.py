@@ -24,7 +24,7 @@ from ...messages.trajectories import (
 )
 from ...runtime.actor import Actor
 from ...runtime.topics import Topics
-from .segments import Place, SegmentWriter, read_at, read_lines
+from .segments import SegmentOffset, SegmentWriter, read_at, read_lines
 
 log = structlog.get_logger("sink")
 
@@ -37,7 +37,7 @@ class TrajectorySink(Actor):
         self._segment_bytes = settings.segment_mb << 20
         self._folder = folder
         self._topics = topics
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, SegmentOffset] = {}
         self._writer: SegmentWriter
 
     async def start(self) -> None:
@@ -85,9 +85,9 @@ class TrajectorySink(Actor):
         return FoundTrajectories(trajectories=found)
 
 
-def _index(folder: Path) -> dict[str, Place]:
+def _index(folder: Path) -> dict[str, SegmentOffset]:
     """Episode ids and where they lie; a line that cannot be read is skipped here and named by readers."""
-    places: dict[str, Place] = {}
+    places: dict[str, SegmentOffset] = {}
     for place, line in read_lines(folder):
         try:
             places[str(json.loads(line)["episode_id"])] = place

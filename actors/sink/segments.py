@@ -26,7 +26,7 @@ class CannotStore(CannotWrite):
     """The disk does not take the bytes. Nothing has been acknowledged."""
 
 
-class Place(NamedTuple):
+class SegmentOffset(NamedTuple):
     """Where one trajectory lies."""
 
     segment: Path
@@ -44,7 +44,7 @@ class SegmentWriter:
         self._path = existing[-1] if existing else folder / "trajectories-00001.jsonl"
         self._stream, self._size = self._open()
 
-    def commit(self, lines: list[bytes]) -> list[Place]:
+    def commit(self, lines: list[bytes]) -> list[SegmentOffset]:
         """Append the lines and fsync once; returns where each lies. Raises CannotStore.
 
         After an error the segment is cut back to where it was, so that a later commit starts clean.
@@ -61,7 +61,7 @@ class SegmentWriter:
                 f"{self._path}: cannot write trajectories ({error.strerror}); free some space and resume"
             ) from error
         self._size = ends.pop()
-        return list(map(Place, repeat(self._path), ends))
+        return list(map(SegmentOffset, repeat(self._path), ends))
 
     def close(self) -> None:
         """Close the segment."""
@@ -108,7 +108,7 @@ def read_trajectories(folder: Path) -> Iterator[Trajectory]:
         yield parse(place, line)
 
 
-def read_lines(folder: Path) -> Iterator[tuple[Place, bytes]]:
+def read_lines(folder: Path) -> Iterator[tuple[SegmentOffset, bytes]]:
     """Stream the raw lines with their places; a torn last line is left out."""
     for path in segments(folder):
         offset = 0
@@ -116,18 +116,18 @@ def read_lines(folder: Path) -> Iterator[tuple[Place, bytes]]:
             for line in stream:
                 if not line.endswith(b"\n"):
                     break
-                yield Place(path, offset), line
+                yield SegmentOffset(path, offset), line
                 offset += len(line)
 
 
-def read_at(place: Place) -> Trajectory:
+def read_at(place: SegmentOffset) -> Trajectory:
     """The trajectory at a place."""
     with place.segment.open("rb") as stream:
         stream.seek(place.offset)
         return parse(place, stream.readline())
 
 
-def parse(place: Place, line: bytes) -> Trajectory:
+def parse(place: SegmentOffset, line: bytes) -> Trajectory:
     """One line as a trajectory. Raises BadInput."""
     try:
         return Trajectory.model_validate_json(line)

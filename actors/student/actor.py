@@ -31,9 +31,21 @@ from ...runtime.tools.tool_set import ToolSet
 from ..domains import domain_named, needs_store
 from ..namespaces import DataAccess
 from .confidence import QUESTION, combined, read_critique, token_confidence
-from .data_tools import data_tools
-from .prompts import observation
-from .tools import toolkit
+from .tools import data_tools, toolkit
+
+# MERGED actors.student.actor: What the Student is told after a turn.
+
+
+def observation_text(turn: Turn) -> str:
+    """What the tools said to a turn's calls; where there are several, in their order and named."""
+    if len(turn.results) == 1:
+        return f"Observation: {turn.results[0].output}"
+    said = (
+        f"{number} ({call.tool}): {result.output}"
+        for number, (call, result) in enumerate(zip(turn.calls, turn.results, strict=True), start=1)
+    )
+    return "Observation:\n" + "\n".join(said)
+
 
 log = structlog.get_logger("student")
 STOP = "\nObservation:"
@@ -206,7 +218,7 @@ class Student(Actor):
     def _observe(self, turn: Turn, completion: Completion) -> tuple[int, ...]:
         """The tokens of what the tools said; they follow the completion as it was sampled."""
         ended = bool(completion.token_ids) and completion.token_ids[-1] in self._chat.eos_ids
-        return self._chat.observation(observation(turn), cut_off=not ended)
+        return self._chat.observation(observation_text(turn), cut_off=not ended)
 
 
 def _newer(current: AdapterRef, offered: AdapterRef) -> AdapterRef:

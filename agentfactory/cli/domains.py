@@ -121,7 +121,7 @@ def read_task(file: Path, domain: str) -> Task:
 
 async def _judged(settings: Settings, task: Task, answer: str, space: str) -> Verdict:
     """The verdict of a Verifier of its own."""
-    from ..actors.verifier.actor import Verifier
+    from ..actors.verifier import Verifier
     from ..messages.episodes import Solution
     from ..messages.judging import JudgeSolution
     from ..runtime.system import ActorSystem

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from ..actors.coordinator.state import RunState
+from ..actors.coordinator.run_state import RunState
 from ..cluster.run_folder import open_run_folder
 from ..configs.load import YamlValue, load_settings
 from ..configs.printable import printable

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from ..actors.sink.segments import parse, read_lines
 from ..configs.errors import BadInput
 from ..messages.trajectories import Trajectory
-from ..training.calibration import Calibration, Judged, calibrate
+from ..training.calibration import Calibration, ScoredAnswer, calibrate
 from ..training.statistics import wilson_interval
 
 SEED: Final = 2026
@@ -65,7 +65,7 @@ class VersionScore:
     bands: list[Share] = field(default_factory=lambda: [Share()] * (len(BANDS) - 1))
     correct: dict[str, bool] = field(default_factory=dict)
     """By the task's id."""
-    judged: list[Judged] = field(default_factory=list)
+    judged: list[ScoredAnswer] = field(default_factory=list)
     """How sure each answer was, and whether it was right; only of what was stored with a confidence."""
     sample: list[tuple[int, str, Trajectory]] = field(default_factory=list)
     """A heap of the trajectories with the smallest hashes; the largest of them on top."""
@@ -78,7 +78,7 @@ class VersionScore:
         right = trajectory.verdict.correct
         self.correct[task.id] = right
         if trajectory.confidence is not None and trajectory.answer is not None:
-            self.judged.append(Judged(trajectory.confidence, right))
+            self.judged.append(ScoredAnswer(trajectory.confidence, right))
         band = band_of(task.difficulty)
         self.bands[band] = self.bands[band].plus(right)
         entry = (-_hash(task.id), task.id, _without_tokens(trajectory))

@@ -11,7 +11,7 @@ from ...configs.agents.settings import BaseSpecialistSettings, LoraAgentSettings
 from ...configs.errors import BadInput
 from ...configs.load import YamlValue
 from ...configs.yaml_core import format_yaml, parse_mapping
-from ...training.adapter_files import digest, read_adapter
+from ...training.adapter_files import read_adapter, sha256_hex
 from .blueprint_registry import BlueprintRegistry, apply_changes
 from .loader import adapter_of, open_agent, permitted, prompt_of
 from .version_store import VersionStore
@@ -102,7 +102,7 @@ def check_adapter(version: AgentVersion) -> None:
     if adapter is None or lora is None:
         return
     run, _ = lora.locate()
-    found = digest(read_adapter(run, adapter).weights)
+    found = sha256_hex(read_adapter(run, adapter).weights)
     if found != adapter.sha256:
         raise BadInput(
             f"version {version.number} cannot be used: {adapter.name} of {run} has other weights than it had "

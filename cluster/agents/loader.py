@@ -148,9 +148,9 @@ def _dialect(
     if isinstance(settings, LoraAgentSettings) or _is_seed(settings):
         from ...actors.agents.action_format import ReActFormat
         from ...actors.domains import domain_named
-        from ...actors.student.data_tools import TOLD, action_of
+        from ...actors.student.tools import DATA_TOOL_SPECS, action_of
 
-        told = domain_named("data").opening("", TOLD)[0].content
+        told = domain_named("data").opening("", DATA_TOOL_SPECS)[0].content
         return ReActFormat(settings.system or told, action_of)
     from ...actors.agents.action_format import CommandExample, JsonActionFormat
 

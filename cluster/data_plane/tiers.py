@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from ...actors.ingestor.actor import Ingestor
+from ...actors.ingestor import Ingestor
 from ...actors.namespaces import DataAccess
-from ...actors.retriever.actor import Retriever
-from ...actors.searcher.actor import Searcher
+from ...actors.retriever import Retriever
+from ...actors.searcher import Searcher
 from ...bridge.cache.base import CacheBackend
 from ...bridge.cache.memcached import MemcachedBackend
 from ...bridge.cache.tier import CacheTier

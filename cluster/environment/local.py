@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from ...actors.coordinator.held_out import held_out
+from ...actors.coordinator.evaluator import held_out_tasks
 from ...actors.domains import domain_named
 from ...actors.domains.base import TaskGenerator
 from ...actors.environment import EnvironmentOver
@@ -16,8 +16,8 @@ from ...configs.http_servers import EnvironmentServerSettings
 from ...configs.roles import EvaluationSettings
 from ...messages.sessions import EnvironmentKind
 from ...messages.tasks import Task
-from ...training.tasks import errands
-from ...training.tasks.library import Library, read_library
+from ...training.tasks import data_tasks as data_tasks
+from ...training.tasks.documents import Library, read_library
 from .base import ServedEnvironment
 from .live import LiveEnvironment
 from .recorded import RecordedEnvironment, RecordedEpisode
@@ -77,7 +77,7 @@ class LocalEnvironments:
         chosen = EvaluationSettings(
             tasks=self._settings.evaluation_tasks, seed=self._settings.evaluation_seed
         )
-        return held_out(chosen, ["data"], self._data)
+        return held_out_tasks(chosen, ["data"], self._data)
 
     @cached_property
     def _library(self) -> Library:
@@ -89,8 +89,8 @@ class LocalEnvironments:
 
     def _draw(self) -> Task:
         """An errand of any difficulty, none of those that are held out."""
-        errand = errands.draw_errand(self._rng, self._library, self._rng.random())
-        text = errands.write_errand(self._rng, errand)
+        errand = data_tasks.sample_data_task(self._rng, self._library, self._rng.random())
+        text = data_tasks.format_data_task(self._rng, errand)
         checked = self._task_generator.check(f"Task: {text}", errand.difficulty)
         assert checked is not None, text
         return Task(

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from ...actors.agents.base import ANSWER
 from ...actors.domains import domain_names, needs_store
 from ...actors.environment import EnvironmentOver
-from ...actors.student.data_tools import action_of
+from ...actors.student.tools import action_of
 from ...configs.errors import BadInput
 from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
 from ...messages.trajectories import Trajectory

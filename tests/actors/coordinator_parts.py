@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-from agentfactory.actors.coordinator.episodes import EpisodeRunner, GroupRunner
+from agentfactory.actors.coordinator.episodes import EpisodeRunner, GroupRunner, NamespaceManager
 from agentfactory.actors.coordinator.publisher import PolicyPublisher
-from agentfactory.actors.coordinator.spaces import Spaces
-from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.coordinator.run_state import RunState
 from agentfactory.configs.errors import AgentFactoryError
 from agentfactory.configs.rewards import RewardWeights
 from agentfactory.configs.roles import CurriculumSettings, LoopSettings
@@ -64,7 +63,7 @@ class Parts:
             self.engine.pool(), Peer().pool(), Peer().ref("teacher"), self.hub.topics()
         )
         self.state = RunState(CurriculumSettings())
-        self.spaces = Spaces(None, self.state)
+        self.spaces = NamespaceManager(None, self.state)
         self.cleared: list[str] = []
         self.spaces.clear = self.clear  # type: ignore[method-assign]
         self.episodes = EpisodeRunner(

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agentfactory.actors.ingestor.actor import Ingestor
+from agentfactory.actors.ingestor import Ingestor
 from agentfactory.actors.namespaces import DataAccess
-from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.retriever import Retriever
 from agentfactory.bridge.client.tiered_store import TieredStore
 from agentfactory.configs.data import LIBRARY, ActionSettings, CacheSettings, DataSettings, UriSettings
 from agentfactory.messages.data import StepResult

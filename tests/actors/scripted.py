@@ -15,9 +15,9 @@ from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.engines.base import AdapterStoreFactory
 from agentfactory.runtime.engines.chat.format import ChatFormat
 from agentfactory.runtime.engines.simulated import ScriptedEngine
-from agentfactory.training.seed.tokenizer import save_tokenizer
-from agentfactory.training.tasks.errands import draw_errand, read_errand, write_errand
-from agentfactory.training.tasks.library import read_library
+from agentfactory.training.tasks.data_tasks import format_data_task, parse_data_task, sample_data_task
+from agentfactory.training.tasks.documents import read_library
+from scripts.seed_model.tokenizer import save_tokenizer
 
 _numbers = itertools.count(11)
 
@@ -45,9 +45,9 @@ class ScriptedInference(InferenceEngine):
         model: ModelSettings,
         script: Script,
         seconds_per_request: float = 0.0,
-        open_shelf: AdapterStoreFactory | None = None,
+        open_adapter_store: AdapterStoreFactory | None = None,
     ) -> None:
-        super().__init__(model, SimulatedEngineSettings(), open_shelf)
+        super().__init__(model, SimulatedEngineSettings(), open_adapter_store)
         chat = ChatFormat.load(model.locate())
         self._scripted = ScriptedEngine(
             lambda prompt, adapter: script(chat.decode(prompt), adapter), chat, seconds_per_request
@@ -98,10 +98,10 @@ class DoesErrands:
 
     def __call__(self, prompt: str, adapter: str | None = None) -> str:
         if "Propose a data task" in prompt:
-            errand = draw_errand(self._random, self._library, self._random.random())
-            return f"Task: {write_errand(self._random, errand)}"
+            errand = sample_data_task(self._random, self._library, self._random.random())
+            return f"Task: {format_data_task(self._random, errand)}"
         task, *seen = re.split(r"\nObservation: ", prompt.rpartition("Task: ")[2].strip())
-        found = read_errand(task.splitlines()[0], self._library)
+        found = parse_data_task(task.splitlines()[0], self._library)
         assert found is not None, task
         if len(seen) < len(found.loads):
             load = found.loads[len(seen)]

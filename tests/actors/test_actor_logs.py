@@ -9,9 +9,8 @@ from structlog.testing import capture_logs
 
 import agentfactory
 from agentfactory.actors.coordinator.journal import Journal
-from agentfactory.actors.coordinator.record import Record
-from agentfactory.actors.coordinator.samples import MAX_CHARACTERS, sample_of
-from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.coordinator.rollouts import MAX_SAMPLE_CHARACTERS, episode_sample
+from agentfactory.actors.coordinator.run_state import JournaledState, RunState
 from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.messages.adapters import AdapterRef
 from agentfactory.messages.judging import Rewards, Verdict
@@ -56,7 +55,7 @@ async def test_the_coordinators_log_has_the_turns_of_a_run_and_not_each_group(
     journal = Journal(tmp_path_factory.mktemp("run") / "journal.jsonl")
     with capture_logs() as logs:
         async with ActorSystem.open("local") as system:
-            record = Record(journal, RunState(CurriculumSettings()), system.topics)
+            record = JournaledState(journal, RunState(CurriculumSettings()), system.topics)
             await record.add(RunStarted(run_id="r1", seed=1, at=1.0, settings_sha256="0"))
             await record.add(TasksRewarded(version=0, task_ids=("t",), rewards=(0.5,), at=2.0))
             await record.add(_step())
@@ -89,13 +88,15 @@ def test_a_logger_that_spoke_before_speaks_at_the_level_that_is_set_later(
 
 
 def test_the_sample_of_a_group_is_a_judged_episode_with_a_call_and_short() -> None:
-    sample = sample_of(Group(group_id="g", trajectories=(_episode("a", ()), _episode("b", ("x" * 900,)))))
+    sample = episode_sample(
+        Group(group_id="g", trajectories=(_episode("a", ()), _episode("b", ("x" * 900,))))
+    )
     assert sample is not None
     assert (sample.episode_id, sample.tool, sample.output, sample.correct) == ("b", "python", "144", True)
-    assert len(sample.call) == MAX_CHARACTERS
-    assert sample_of(Group(group_id="g", trajectories=())) is None
+    assert len(sample.call) == MAX_SAMPLE_CHARACTERS
+    assert episode_sample(Group(group_id="g", trajectories=())) is None
     unjudged = _episode("c", ()).model_copy(update={"verdict": None})
-    assert sample_of(Group(group_id="g", trajectories=(unjudged,))) is None
+    assert episode_sample(Group(group_id="g", trajectories=(unjudged,))) is None
 
 
 def test_the_face_names_all_that_it_has() -> None:

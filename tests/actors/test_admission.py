@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentfactory.actors.coordinator.admission import capacity
+from agentfactory.actors.coordinator.rollouts import capacity
 from agentfactory.configs.roles import LoopSettings
 
 

@@ -12,8 +12,8 @@ from agentfactory.actors.agents.command_parser import CommandParser
 from agentfactory.actors.agents.rule_agents import RETRIEVER_ACTIONS, RestrictedAgent, RuleBasedAgent
 from agentfactory.actors.agents.session import BY_HAND, AgentSession
 from agentfactory.actors.environment import DataEnvironment
-from agentfactory.actors.ingestor.actor import Ingestor
-from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.ingestor import Ingestor
+from agentfactory.actors.retriever import Retriever
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import CannotStore, read_trajectories
 from agentfactory.bridge.errors import BlobDamaged

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from agentfactory.actors.agents.action_format import SHAPES, JsonActionFormat, ReActFormat, UnreadableReply
 from agentfactory.actors.agents.base import ANSWER, Agent, NotPermitted, NotUnderstood, StatefulAgent
 from agentfactory.actors.environment import ACTIONS
-from agentfactory.actors.student.data_tools import action_of
+from agentfactory.actors.student.tools import action_of
 from agentfactory.cluster.agents.loader import open_agent
 from agentfactory.configs.agents.blueprints import Blueprint
 from agentfactory.configs.errors import SettingsError

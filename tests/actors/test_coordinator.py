@@ -9,13 +9,13 @@ from typing import Literal
 import pytest
 
 from agentfactory.actors.coordinator.actor import Coordinator
-from agentfactory.actors.coordinator.crew import Crew
 from agentfactory.actors.coordinator.journal import FILE, read_journal
+from agentfactory.actors.coordinator.peers import ActorRefs
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.actors.student.actor import Student
 from agentfactory.actors.teacher.actor import Teacher
-from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.actors.verifier import Verifier
 from agentfactory.cluster.adapters import StoredAdapters
 from agentfactory.configs.data import DataSettings
 from agentfactory.configs.errors import AgentFactoryError
@@ -40,7 +40,7 @@ from agentfactory.runtime.engines.base import AdapterStore, AdapterStoreFactory
 from agentfactory.runtime.errors import ActorDown
 from agentfactory.runtime.ref import ActorRef, PoolRef
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.training.adapter_files import adapter_folder, under_tag
+from agentfactory.training.adapter_files import adapter_folder, with_location
 from tests.actors.data_plane import Plane, access
 from tests.actors.scripted import Script, ScriptedInference, WhatWasSeen, model_folder, use_the_tool
 
@@ -54,12 +54,12 @@ class FakeTrainer(Actor):
         self,
         run_dir: Path,
         fail_at: int = -1,
-        open_shelf: AdapterStoreFactory | None = None,
+        open_adapter_store: AdapterStoreFactory | None = None,
         engines: PoolRef | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._fail_at = fail_at
-        self._open_shelf = open_shelf
+        self._open_adapter_store = open_adapter_store
         self._engines = engines
 
     async def train(self, message: TrainStep) -> StepReport:
@@ -73,10 +73,10 @@ class FakeTrainer(Actor):
         (folder / "adapter_config.json").write_bytes(b"{}")
         (folder / "adapter_model.safetensors").write_bytes(b"")
         files = LoadAdapter(adapter=adapter, config_json=b"{}", weights=b"")
-        if self._open_shelf is None:
+        if self._open_adapter_store is None:
             return StepReport(adapter=adapter, config_json=b"{}", weights=b"", loss=0.0, train_s=0.01)
-        files = under_tag(files, message.tag)
-        async with self._open_shelf() as shelf:
+        files = with_location(files, message.tag)
+        async with self._open_adapter_store() as shelf:
             await shelf.put(files)
         return StepReport(adapter=files.adapter, loss=0.0, train_s=0.01)
 
@@ -149,7 +149,7 @@ async def stage(
     fail_at: int = -1,
     seconds: float = 0.0,
     transport: Literal["local", "ray"] = "local",
-    open_shelf: AdapterStoreFactory | None = None,
+    open_adapter_store: AdapterStoreFactory | None = None,
     plane: Plane | None = None,
     by_turns: bool = False,
 ) -> AsyncIterator[Stage]:
@@ -157,9 +157,15 @@ async def stage(
     async with ActorSystem.open(transport, backoff_s=0.01) as system:
         data = await access(system, plane) if plane else None
         engines = await system.spawn_pool(
-            ScriptedInference, model, script, seconds, open_shelf, name="engine", copies=2 if by_turns else 1
+            ScriptedInference,
+            model,
+            script,
+            seconds,
+            open_adapter_store,
+            name="engine",
+            copies=2 if by_turns else 1,
         )
-        crew = Crew(
+        crew = ActorRefs(
             engines=engines,
             teacher=await system.spawn(
                 Teacher, chosen.teacher, model, engines, folder / "archive", name="teacher"
@@ -172,10 +178,15 @@ async def stage(
             ),
             sink=await system.spawn(TrajectorySink, chosen.sink, folder / "trajectories", None, name="sink"),
             trainer=await system.spawn(
-                FakeTrainer, folder, fail_at, open_shelf, engines if by_turns else None, name="trainer"
+                FakeTrainer,
+                folder,
+                fail_at,
+                open_adapter_store,
+                engines if by_turns else None,
+                name="trainer",
             ),
             topics=system.topics,
-            open_shelf=open_shelf,
+            open_adapter_store=open_adapter_store,
             data=data,
         )
         coordinator = await system.spawn(Coordinator, chosen, folder, crew, name="coordinator")
@@ -278,11 +289,11 @@ async def test_a_run_whose_adapters_lie_on_a_shelf_outlives_a_death_and_leaves_n
     plane = Plane()
 
     @asynccontextmanager
-    async def open_shelf() -> AsyncIterator[AdapterStore]:
+    async def open_adapter_store() -> AsyncIterator[AdapterStore]:
         async with plane.open(DataSettings()) as tiers:
             yield StoredAdapters(tiers)
 
-    await kill_two(tmp_path, model, (victim, victim), "local", open_shelf)
+    await kill_two(tmp_path, model, (victim, victim), "local", open_adapter_store)
     assert plane.store.puts.count("student/v0003/adapter_model.safetensors") == 1
     assert plane.store.blobs == {}
     assert plane.open_now == 0
@@ -293,12 +304,17 @@ async def kill_two(
     model: ModelSettings,
     victims: tuple[str, str],
     transport: Literal["local", "ray"],
-    open_shelf: AdapterStoreFactory | None = None,
+    open_adapter_store: AdapterStoreFactory | None = None,
 ) -> None:
     """Kill one at the first lease and one at some later lease; the run must not show it."""
     chosen = settings()
     async with stage(
-        tmp_path / "run", model, chosen, seconds=0.05, transport=transport, open_shelf=open_shelf
+        tmp_path / "run",
+        model,
+        chosen,
+        seconds=0.05,
+        transport=transport,
+        open_adapter_store=open_adapter_store,
     ) as run:
         leases = await run.system.topics.subscribe(GroupLeased)
         ending = asyncio.create_task(run.until_the_end())

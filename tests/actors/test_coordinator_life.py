@@ -10,8 +10,8 @@ import pytest
 
 from agentfactory.actors.coordinator import actor as actor_module
 from agentfactory.actors.coordinator.actor import Coordinator
-from agentfactory.actors.coordinator.crew import Crew
 from agentfactory.actors.coordinator.journal import FILE, Journal, read_journal
+from agentfactory.actors.coordinator.peers import ActorRefs
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.settings import Settings
 from agentfactory.messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter
@@ -37,7 +37,7 @@ from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks
 from agentfactory.messages.trajectories import FindTrajectories, FoundTrajectories, Trajectory
 from agentfactory.runtime.engines.base import AdapterStore, AdapterStoreFactory
 from agentfactory.runtime.topics import Publish
-from agentfactory.training.adapter_files import adapter_folder, under_tag
+from agentfactory.training.adapter_files import adapter_folder, with_location
 from tests.actors.coordinator_parts import FAILS, TASK, lease, solution, turn, verdict
 from tests.actors.peers import Peer
 from tests.actors.test_rollouts import finished, step, trajectory
@@ -76,7 +76,7 @@ class Run:
     def __init__(
         self,
         folder: Path,
-        open_shelf: AdapterStoreFactory | None = None,
+        open_adapter_store: AdapterStoreFactory | None = None,
         student: Peer | None = None,
         **changes: object,
     ) -> None:
@@ -101,10 +101,10 @@ class Run:
         """How many entries the journal had at each sweep."""
         self.found: tuple[Trajectory, ...] = ()
         """What the sink has of a group."""
-        self._open_shelf = open_shelf
-        crew = Crew(
+        self._open_adapter_store = open_adapter_store
+        crew = ActorRefs(
             self.engine.pool(), Peer(propose).ref(), self.student.pool(), Peer(judge).ref(),
-            Peer(self._keep).ref(), self.trainer.ref(), self.hub.topics(), open_shelf,
+            Peer(self._keep).ref(), self.trainer.ref(), self.hub.topics(), open_adapter_store,
         )  # fmt: skip
         self.coordinator = Coordinator(self.settings, folder, crew)
 
@@ -117,9 +117,9 @@ class Run:
         assert isinstance(message, TrainStep)
         adapter = AdapterRef(policy=message.policy, version=message.version + 1)
         save(self.folder, adapter)
-        if self._open_shelf is not None:
+        if self._open_adapter_store is not None:
             files = LoadAdapter(adapter=adapter, config_json=b"{}", weights=b"w")
-            return StepReport(adapter=under_tag(files, message.tag).adapter, loss=0.0, train_s=0.0)
+            return StepReport(adapter=with_location(files, message.tag).adapter, loss=0.0, train_s=0.0)
         return StepReport(adapter=adapter, config_json=b"{}", weights=b"w", loss=0.0, train_s=0.0)
 
     async def start(self) -> None:
@@ -352,12 +352,12 @@ async def test_versions_of_a_run_with_a_shelf_lie_under_its_own_tag_and_the_shel
     shelves: list[_Shelf] = []
 
     @asynccontextmanager
-    async def open_shelf() -> AsyncIterator[AdapterStore]:
+    async def open_adapter_store() -> AsyncIterator[AdapterStore]:
         shelves.append(_Shelf())
         yield shelves[-1]
         shelves[-1].calls.append("closed")
 
-    run = Run(tmp_path / "run", open_shelf)
+    run = Run(tmp_path / "run", open_adapter_store)
     await run.to_its_end()
     (started,) = [entry for entry in run.journal() if isinstance(entry, RunStarted)]
     tag = f"adapters/run-{started.run_id}"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.actors.coordinator.spaces import Spaces
-from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.coordinator.episodes import NamespaceManager
+from agentfactory.actors.coordinator.run_state import RunState
 from agentfactory.actors.domains.data.judge import DataJudge
 from agentfactory.actors.namespaces import ROOT, DataAccess, clear, new_namespace, sweep
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.actors.student.actor import Student
-from agentfactory.actors.student.data_tools import NotStored
-from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.actors.student.tools import NotStored
+from agentfactory.actors.verifier import Verifier
 from agentfactory.bridge.errors import BridgeDown
 from agentfactory.configs.data import LIBRARY
 from agentfactory.configs.errors import SettingsError
@@ -30,8 +30,8 @@ from agentfactory.messages.trajectories import Trajectory
 from agentfactory.runtime.errors import ActorDown
 from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.training.tasks.errands import answer_of, goal_of, read_errand
-from agentfactory.training.tasks.library import read_library
+from agentfactory.training.tasks.data_tasks import answer_of, goal_of, parse_data_task
+from agentfactory.training.tasks.documents import read_library
 from tests.actors.data_plane import Plane, access
 from tests.actors.scripted import DoesErrands, Script, ScriptedInference, model_folder, use_the_tool
 from tests.actors.test_coordinator import Stage, settings, stage
@@ -53,7 +53,7 @@ def model(tmp_path: Path) -> ModelSettings:
 
 def task(text: str = GUIDE) -> Task:
     library = read_library(LIBRARY)
-    errand = read_errand(text, library)
+    errand = parse_data_task(text, library)
     assert errand is not None
     return Task(
         id="t",
@@ -276,20 +276,20 @@ async def test_the_coordinators_spaces_are_those_of_its_run_and_a_failure_change
     for tag in (new_namespace("mine", "e") + "docs", new_namespace("alive", "e") + "docs"):
         info = await plane.store.put(tag, "a.md", b"")
         plane.store.blobs[tag, "a.md"] = (info.model_copy(update={"stored_at": time.time()}), b"")
-    without = Spaces(None, state)
+    without = NamespaceManager(None, state)
     await without.clear(["episode.mine.x."])
-    await without.sweep()
+    await without.collect_garbage()
     assert len(plane.store.blobs) == 2
     async with room(model, plane, DoesErrands()) as here:
-        spaces = Spaces(here.data, state)
+        spaces = NamespaceManager(here.data, state)
         lookups = plane.store.lookups
         await spaces.clear(["", ""])
         assert plane.store.lookups == lookups, "there is nothing to clear"
-        await spaces.sweep()
+        await spaces.collect_garbage()
         assert [tag.split(".")[1] for tag, _ in plane.store.blobs] == ["alive"]
-    gone = Spaces(here.data, state)  # its actors are stopped
+    gone = NamespaceManager(here.data, state)  # its actors are stopped
     await gone.clear(["episode.mine.x."])
-    await gone.sweep()
+    await gone.collect_garbage()
 
 
 def of_students(run: Stage) -> list[Trajectory]:
@@ -322,7 +322,7 @@ async def test_what_was_judged_is_cleared_without_waiting_for_the_end(
     async def no_sweep(*_: object) -> None:
         return None
 
-    monkeypatch.setattr("agentfactory.actors.coordinator.spaces.sweep", no_sweep)
+    monkeypatch.setattr("agentfactory.actors.coordinator.episodes.sweep", no_sweep)
     chosen = settings(curriculum__domains=["data"], teacher__max_tokens=120, loop__rounds=1)
     async with stage(tmp_path / "run", model, chosen, DoesErrands(), plane=plane) as run:
         await run.until_the_end()

@@ -12,7 +12,7 @@ import pytest_asyncio
 from agentfactory.actors.domains import domain_named, domain_names
 from agentfactory.actors.namespaces import new_namespace
 from agentfactory.actors.student.actor import Student
-from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.actors.verifier import Verifier
 from agentfactory.cluster.data_plane.tiers import spawn_data_access
 from agentfactory.configs.data import LIBRARY, BridgeSettings, CacheSettings, DataSettings, StoreSettings
 from agentfactory.configs.models import ModelSettings
@@ -23,7 +23,8 @@ from agentfactory.messages.judging import JudgeSolution, Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.training.tasks import arithmetic, code, logic, long
+from agentfactory.training.tasks import arithmetic, code, logic
+from agentfactory.training.tasks import multi_step as long
 from tests.actors.scripted import DoesErrands, ScriptedInference, model_folder
 from tests.free_ports import free_port
 

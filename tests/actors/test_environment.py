@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agentfactory.actors.environment import DataEnvironment, EnvironmentOver
-from agentfactory.actors.ingestor.actor import Ingestor
-from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.ingestor import Ingestor
+from agentfactory.actors.retriever import Retriever
 from agentfactory.bridge.errors import BlobDamaged
 from agentfactory.messages.data import Action, Observation, Retrieved, StepResult, TaskSpec
 from agentfactory.runtime.system import ActorSystem

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.actors.coordinator.evaluator import Evaluator, NothingJudged
-from agentfactory.actors.coordinator.held_out import held_out
+from agentfactory.actors.coordinator.evaluator import Evaluator, NothingJudged, held_out_tasks
 from agentfactory.actors.domains import domain_named
 from agentfactory.configs.data import LIBRARY, DataSettings
 from agentfactory.configs.errors import AgentFactoryError
@@ -92,7 +91,7 @@ async def test_what_an_evaluation_has_stored_is_cleared_also_where_its_grader_di
 
 def test_held_out_tasks_are_spread_evenly_over_the_domains_and_always_the_same() -> None:
     settings = EvaluationSettings(tasks=5, seed=3)
-    tasks = held_out(settings, ["math", "logic", "math"], DataSettings())
+    tasks = held_out_tasks(settings, ["math", "logic", "math"], DataSettings())
     assert [(task.domain, task.id) for task in tasks] == [
         ("math", "held-out-0"), ("math", "held-out-1"), ("math", "held-out-2"),
         ("logic", "held-out-logic-0"), ("logic", "held-out-logic-1"),
@@ -106,4 +105,4 @@ def test_held_out_tasks_are_spread_evenly_over_the_domains_and_always_the_same()
         assert (task.reference, task.reference_kind, task.goal) == (
             checked.reference, checked.reference_kind, checked.goal,
         )  # fmt: skip
-    assert held_out(settings, ["math", "logic"], DataSettings()) == tasks
+    assert held_out_tasks(settings, ["math", "logic"], DataSettings()) == tasks

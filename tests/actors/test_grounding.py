@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.actors.searcher.actor import Searcher
+from agentfactory.actors.searcher import Searcher
 from agentfactory.actors.student.actor import Student
 from agentfactory.actors.teacher.actor import Teacher
 from agentfactory.configs.data import SearchSettings

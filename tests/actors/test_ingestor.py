@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.actors.ingestor.actor import Ingestor
+from agentfactory.actors.ingestor import Ingestor
 from agentfactory.bridge.errors import BadName, BridgeDown
 from agentfactory.messages.data import Assimilate, Destroy, IngestReport
 from agentfactory.runtime.ref import ActorRef

@@ -6,8 +6,7 @@ import anyio
 import pytest
 
 from agentfactory.actors.coordinator.journal import CannotJournal, Journal, read_journal
-from agentfactory.actors.coordinator.record import Record
-from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.coordinator.run_state import JournaledState, RunState
 from agentfactory.configs.errors import BadInput
 from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.messages.adapters import AdapterRef
@@ -188,7 +187,7 @@ def test_time_between_two_sittings_is_not_work() -> None:
 async def test_an_entry_is_journalled_then_taken_into_account_then_told(tmp_path: Path) -> None:
     path, hub, state = tmp_path / "journal.jsonl", Peer(), RunState(CurriculumSettings())
     journal = Journal(path)
-    record = Record(journal, state, hub.topics())
+    record = JournaledState(journal, state, hub.topics())
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(record.changed.wait)
@@ -208,7 +207,7 @@ async def test_what_cannot_be_journalled_changes_nothing(
 ) -> None:
     hub, state = Peer(), RunState(CurriculumSettings())
     journal = Journal(tmp_path / "journal.jsonl")
-    record = Record(journal, state, hub.topics())
+    record = JournaledState(journal, state, hub.topics())
 
     def full(entry: JournalEntry) -> None:
         raise CannotJournal("no space left")

@@ -10,12 +10,12 @@ import pytest
 from agentfactory.actors.agents.command_parser import CommandParser
 from agentfactory.actors.agents.rule_agents import RuleBasedAgent
 from agentfactory.actors.environment import DataEnvironment
-from agentfactory.actors.ingestor.actor import Ingestor
+from agentfactory.actors.ingestor import Ingestor
 from agentfactory.actors.pipelines.plan import PipelinePlan, PlannedStep, StepRequest
 from agentfactory.actors.pipelines.run import PipelineRun
 from agentfactory.actors.pipelines.state import StateFile, read_state
 from agentfactory.actors.pipelines.step_runners import RoleBinding, RoleBindings, StepExecution, StepRunner
-from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.retriever import Retriever
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import read_trajectories
 from agentfactory.bridge.errors import BridgeDown

@@ -6,8 +6,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from agentfactory.actors.coordinator.napping import asleep
 from agentfactory.actors.coordinator.publisher import PolicyPublisher
+from agentfactory.actors.coordinator.training_loop import engines_asleep
 from agentfactory.bridge.client.tiered_store import TieredStore
 from agentfactory.bridge.errors import StoreError
 from agentfactory.cluster.adapters import StoredAdapters
@@ -217,7 +217,7 @@ async def test_other_versions_of_a_policy_are_retired_and_those_of_the_other_one
 async def test_versions_lie_on_the_shelf_until_they_are_retired_or_the_run_ends(
     scene: Scene, tiers: TieredStore
 ) -> None:
-    scene.publisher.use_shelf(StoredAdapters(tiers, 0.0), TAG)
+    scene.publisher.use_adapter_store(StoredAdapters(tiers, 0.0), TAG)
     for number in (1, 2):
         await scene.publisher.restore(version(number))
     asked = [message for message in scene.engines[0].heard if isinstance(message, FetchAdapter)]
@@ -229,7 +229,7 @@ async def test_versions_lie_on_the_shelf_until_they_are_retired_or_the_run_ends(
     left = (await tiers.store.list(TAG)).blobs
     assert {blob.name.split("/")[1] for blob in left} == {"v0002"}
     await tiers.store.put("another", "n", b"1")
-    await scene.publisher.clear_shelf()
+    await scene.publisher.clear_adapter_store()
     assert [blob.tag for blob in (await tiers.store.list("*")).blobs] == ["another"]
 
 
@@ -237,7 +237,7 @@ async def test_what_came_with_its_message_is_not_looked_for_on_the_shelf(scene: 
     await scene.publisher.restore(version(1))
     assert [type(message) for message in scene.engines[0].heard] == [LoadAdapter], "there is no shelf yet"
     assert scene.publisher.tag == ""
-    scene.publisher.use_shelf(Unwilling(), TAG)
+    scene.publisher.use_adapter_store(Unwilling(), TAG)
     assert scene.publisher.tag == TAG
     await scene.publisher.retire("student", ())
     assert scene.names == [[], []]
@@ -265,17 +265,17 @@ class Unwilling:
 
 async def test_a_shelf_that_cannot_remove_does_not_end_the_run(scene: Scene) -> None:
     shelf = Unwilling()
-    scene.publisher.use_shelf(shelf, TAG)
+    scene.publisher.use_adapter_store(shelf, TAG)
     for number in (1, 2):
         await scene.publisher.restore(version(number))
     await scene.publisher.retire("student", (2,))
-    await scene.publisher.clear_shelf()
+    await scene.publisher.clear_adapter_store()
     assert shelf.asked == ["student-v1", TAG]
 
 
 async def test_nothing_is_taken_off_the_shelf_while_a_reload_may_be_fetching_it(scene: Scene) -> None:
     shelf = Unwilling()
-    scene.publisher.use_shelf(shelf, TAG)
+    scene.publisher.use_adapter_store(shelf, TAG)
     for number in (1, 2):
         await scene.publisher.restore(version(number))
     began, go_on = anyio.Event(), anyio.Event()
@@ -302,7 +302,7 @@ async def test_engines_sleep_inside_the_block_and_are_woken_however_it_ends(
 ) -> None:
     seen: list[list[type[Message]]] = []
     try:
-        async with asleep(scene.pool):
+        async with engines_asleep(scene.pool):
             seen = [[type(message) for message in engine.heard] for engine in scene.engines]
             if fails:
                 raise ValueError("the step failed")

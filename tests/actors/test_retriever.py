@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentfactory.actors.retriever.actor import Retriever
+from agentfactory.actors.retriever import Retriever
 from agentfactory.bridge.errors import BlobDamaged
 from agentfactory.messages.data import (
     CachedBlob,

@@ -8,11 +8,11 @@ import anyio.lowlevel
 import pytest
 
 from agentfactory.actors.coordinator import rollouts as rollouts_module
+from agentfactory.actors.coordinator.curriculum import TaskPrefetcher
 from agentfactory.actors.coordinator.episodes import mean_rewards
 from agentfactory.actors.coordinator.journal import Journal
-from agentfactory.actors.coordinator.record import Record
 from agentfactory.actors.coordinator.rollouts import Rollouts
-from agentfactory.actors.coordinator.tasks import TaskStock
+from agentfactory.actors.coordinator.run_state import JournaledState
 from agentfactory.configs.roles import LoopSettings
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.base import Done, Message
@@ -133,7 +133,7 @@ async def test_a_lease_that_is_taken_up_is_solved_again_unless_all_of_it_was_sto
     student = Peer(solve)
     sink = Peer(lambda message: found if isinstance(message, FindTrajectories) else Done())
     parts = Parts(student, Peer(judged((True, False), 0.5)), sink, attempts=1)
-    finished, group = await parts.groups.take_up(lease(), NEWEST)
+    finished, group = await parts.groups.resume(lease(), NEWEST)
     assert len(student.heard) == solved
     assert finished.episodes == len(group.trajectories) == (2 if solved else 4)
 
@@ -185,10 +185,10 @@ class AtVersion(Parts):
             self.state.apply(lease(f"g{version}"))
             self.state.apply(finished(f"g{version}", version))
         self.state.apply(step(3))
-        self.record = Record(journal, self.state, self.hub.topics())
+        self.record = JournaledState(journal, self.state, self.hub.topics())
         loop = LoopSettings(max_staleness=max_staleness)
-        stock = TaskStock(Peer().ref(), self.publisher, self.state.curriculum, 1)
-        self.rollouts = Rollouts(loop, self.record, self.groups, stock, self.publisher)
+        prefetcher = TaskPrefetcher(Peer().ref(), self.publisher, self.state.curriculum, 1)
+        self.rollouts = Rollouts(loop, self.record, self.groups, prefetcher, self.publisher)
 
 
 @pytest.mark.parametrize(
@@ -230,13 +230,13 @@ async def test_seconds_with_rollouts_under_way_are_counted_once(
         await let_go[int(lease.group_id)].wait()
         return finished(lease.group_id, 3), Group(group_id=lease.group_id, trajectories=())
 
-    assert parts.rollouts.take_busy_s() == 0.0
+    assert parts.rollouts.pop_busy_seconds() == 0.0
     async with anyio.create_task_group() as group:
         parts.rollouts._begin(group, lease("0"), run)
         now = 101.0
         parts.rollouts._begin(group, lease("1"), run)
         now = 103.0
-        assert parts.rollouts.take_busy_s() == 3.0
+        assert parts.rollouts.pop_busy_seconds() == 3.0
         assert parts.rollouts.running == {"0", "1"}
         now = 104.0
         let_go[0].set()
@@ -244,8 +244,8 @@ async def test_seconds_with_rollouts_under_way_are_counted_once(
         let_go[1].set()
     now = 110.0
     assert parts.rollouts.running == set()
-    assert parts.rollouts.take_busy_s() == 1.0, "nothing ran in the last six seconds"
-    assert parts.rollouts.take_busy_s() == 0.0
+    assert parts.rollouts.pop_busy_seconds() == 1.0, "nothing ran in the last six seconds"
+    assert parts.rollouts.pop_busy_seconds() == 0.0
     assert [each.group_id for each in parts.rollouts.contents(["0", "1"])] == ["0", "1"]
 
 
@@ -255,7 +255,7 @@ class Runs:
     def __init__(self) -> None:
         self.began: list[tuple[str, GroupLeased]] = []
 
-    async def take_up(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
+    async def resume(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
         return self._end("taken up", lease)
 
     async def run(self, lease: GroupLeased, newest: AdapterRef) -> tuple[GroupFinished, Group]:
@@ -274,9 +274,9 @@ async def test_what_is_open_is_taken_up_first_and_no_more_is_given_out_than_ther
     parts.state.ready.clear()
     parts.state.apply(lease("open"))
     teacher = Peer(Proposals(proposals=(Proposal(task=TASK),)))
-    stock = TaskStock(teacher.ref(), parts.publisher, parts.state.curriculum, 1)
+    prefetcher = TaskPrefetcher(teacher.ref(), parts.publisher, parts.state.curriculum, 1)
     loop = LoopSettings(batch_groups=1, group_size=2, max_staleness=0, max_groups_per_step=3)
-    rollouts = Rollouts(loop, parts.record, runs, stock, parts.publisher)  # type: ignore[arg-type]
+    rollouts = Rollouts(loop, parts.record, runs, prefetcher, parts.publisher)  # type: ignore[arg-type]
     async with anyio.create_task_group() as group:
         group.start_soon(rollouts.admit, group)
         with anyio.fail_after(60):

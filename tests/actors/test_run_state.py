@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.coordinator.run_state import RunState
 from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.messages.adapters import AdapterRef
 from agentfactory.messages.judging import Rewards

@@ -9,7 +9,7 @@ import pytest_asyncio
 from agentfactory.actors.domains.base import JudgeDeps
 from agentfactory.actors.domains.math.grader import step_holds
 from agentfactory.actors.domains.math.judge import DerivationStep, MathJudge, extract_steps
-from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.actors.verifier import Verifier
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution
 from agentfactory.messages.judging import JudgeGroup, Verdict

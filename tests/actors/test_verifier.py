@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentfactory.actors.verifier.actor import Verifier
+from agentfactory.actors.verifier import Verifier
 from agentfactory.configs.errors import BadInput
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution

@@ -8,8 +8,8 @@ import pytest
 from pydantic import JsonValue
 
 from agentfactory.actors import domains
-from agentfactory.actors.coordinator.spaces import Spaces
-from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.coordinator.episodes import NamespaceManager
+from agentfactory.actors.coordinator.run_state import RunState
 from agentfactory.actors.domains import domain_named, domain_names
 from agentfactory.cluster.launch import needs_data_plane
 from agentfactory.configs.data import LIBRARY, DataSettings
@@ -155,7 +155,7 @@ def test_a_domain_from_outside_may_act_on_the_store(tmp_path: Path, monkeypatch:
         assert needs_data_plane(load_settings("laptop", {"curriculum.domains": ["depot"]}))
         assert not needs_data_plane(load_settings("laptop", {"curriculum.domains": ["math"]}))
         task = Task(id="t", domain="depot", description="Count.", difficulty=0.5, created_at=0.0)
-        spaces = Spaces(None, RunState(CurriculumSettings()))
+        spaces = NamespaceManager(None, RunState(CurriculumSettings()))
         assert spaces.new(task, "e").startswith("episode.")
         assert spaces.new(task.model_copy(update={"domain": "math"}), "e") == ""
     finally:

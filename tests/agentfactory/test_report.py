@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentfactory.actors.coordinator.journal import FILE, read_journal
-from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.coordinator.run_state import RunState
 from agentfactory.configs.load import load_settings
 from agentfactory.report import chart_style, formats, held_out, history, round_charts, write_report
 from agentfactory.report.examples import cut, shown

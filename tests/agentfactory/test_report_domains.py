@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from agentfactory.actors.coordinator.journal import FILE, read_journal
-from agentfactory.actors.coordinator.state import RunState
+from agentfactory.actors.coordinator.run_state import RunState
 from agentfactory.configs.load import load_settings
 from agentfactory.messages.runs import RoundFinished, RunResult
 from agentfactory.report import write_report

@@ -191,7 +191,7 @@ def test_the_sentence_model_sees_meaning() -> None:
 
 def test_importing_search_pulls_in_nothing_heavy() -> None:
     code = (
-        "import sys, agentfactory.bridge.search.search, agentfactory.actors.searcher.actor\n"
+        "import sys, agentfactory.bridge.search.search, agentfactory.actors.searcher\n"
         "import agentfactory.runtime.tools.builtin.retrieve\n"
         "print(*{'torch', 'faiss', 'sentence_transformers', 'transformers', 'pyarrow'} & sys.modules.keys())"
     )

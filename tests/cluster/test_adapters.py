@@ -26,7 +26,7 @@ from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.engines.base import AdapterRejected, UnknownAdapter
 from agentfactory.runtime.ref import PoolRef
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, under_tag
+from agentfactory.training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, with_location
 from tests.actors.scripted import model_folder
 from tests.cluster.test_data_plane import pid_of, settings
 
@@ -63,7 +63,7 @@ def shelf(tiers: TieredStore) -> StoredAdapters:
 def adapter(tag: str, version: int, size: int = 1000) -> LoadAdapter:
     ref = AdapterRef(policy="student", version=version)
     files = LoadAdapter(adapter=ref, config_json=b"{}", weights=bytes([version]) * size)
-    return under_tag(files, tag)
+    return with_location(files, tag)
 
 
 async def names_under(tiers: TieredStore, tag: str) -> list[str]:
@@ -173,7 +173,7 @@ async def publishing(
     )
     audience = await system.spawn_pool(Audience, name="audience", copies=1)
     publisher = PolicyPublisher(engines, audience, audience, system.topics)
-    publisher.use_shelf(shelf, tag)
+    publisher.use_adapter_store(shelf, tag)
     yield publisher, engines
 
 
@@ -262,5 +262,5 @@ async def test_a_replica_that_was_restarted_fetches_again_and_a_retired_version_
         assert await names_under(tiers, tag) == [
             blob_name(adapter(tag, 2).adapter, file) for file in (CONFIG_FILE, WEIGHTS_FILE)
         ]
-        await publisher.clear_shelf()
+        await publisher.clear_adapter_store()
         assert await names_under(tiers, tag) == []

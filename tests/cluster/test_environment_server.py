@@ -37,8 +37,8 @@ from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import Trajectory
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.training.tasks import errands
-from agentfactory.training.tasks.library import read_library
+from agentfactory.training.tasks import data_tasks as data_tasks
+from agentfactory.training.tasks.documents import read_library
 from tests.actors.data_plane import Plane, access
 
 DATA = DataSettings(library=str(LIBRARY))
@@ -124,7 +124,7 @@ def way(request: pytest.FixtureRequest) -> str:
 def solution(instruction: str) -> list[Action]:
     """What a perfect agent does."""
     library = read_library(Path(LIBRARY))
-    errand = errands.read_errand(instruction, library)
+    errand = data_tasks.parse_data_task(instruction, library)
     assert errand is not None
     loads = [
         Action.of(
@@ -135,7 +135,7 @@ def solution(instruction: str) -> list[Action]:
         )
         for load in errand.loads
     ]
-    return [*loads, Action.of(ANSWER, text=errands.answer_of(errand, library))]
+    return [*loads, Action.of(ANSWER, text=data_tasks.answer_of(errand, library))]
 
 
 async def test_a_drawn_errand_that_is_done_and_answered_earns_the_verdict(way: str) -> None:

@@ -25,8 +25,8 @@ from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersE
 from agentfactory.messages.adapters import AdapterRef
 from agentfactory.messages.runs import StepFinished
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder, digest
-from agentfactory.training.seed.tokenizer import encode
+from agentfactory.training.adapter_files import WEIGHTS_FILE, adapter_folder, sha256_hex
+from scripts.seed_model.tokenizer import encode
 from tests.agentfactory.test_cli import command, refused
 from tests.cluster.http_serving import asking
 
@@ -48,7 +48,7 @@ def make_run(folder: Path, versions: int = 3) -> Path:
                 torch.nn.init.normal_(parameter, std=0.5)
         path = adapter_folder(folder, "student", version)
         adapted.save_pretrained(path)
-        sha256 = digest((path / WEIGHTS_FILE).read_bytes())
+        sha256 = sha256_hex((path / WEIGHTS_FILE).read_bytes())
         journal.append(step(AdapterRef(policy="student", version=version, sha256=sha256)))
     journal.close()
     return folder

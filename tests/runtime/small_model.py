@@ -14,7 +14,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.generation import Completion, Generate, SamplingSettings
-from agentfactory.training.seed.tokenizer import EOS_ID, encode, save_tokenizer
+from scripts.seed_model.tokenizer import EOS_ID, encode, save_tokenizer
 
 LIMIT_S = 180.0
 VOCABULARY_SIZE = 98

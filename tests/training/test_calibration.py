@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from agentfactory.training.calibration import (
-    Judged,
+    ScoredAnswer,
     bins_of,
     calibrate,
     calibration_error,
@@ -15,25 +15,30 @@ from agentfactory.training.calibration import (
 )
 
 
-def answers(temperature: float, n: int = 4000) -> list[Judged]:
+def answers(temperature: float, n: int = 4000) -> list[ScoredAnswer]:
     """By an author whose logits are `temperature` times those of the true chances."""
     rng = Random(1)
-    drawn: list[Judged] = []
+    drawn: list[ScoredAnswer] = []
     for _ in range(n):
         chance = rng.uniform(0.05, 0.95)
         said = 1.0 / (1.0 + math.exp(-temperature * math.log(chance / (1.0 - chance))))
-        drawn.append(Judged(said, rng.random() < chance))
+        drawn.append(ScoredAnswer(said, rng.random() < chance))
     return drawn
 
 
 def test_the_error_is_the_mean_distance_of_confidence_and_success() -> None:
-    half = [Judged(0.9, True), Judged(0.9, False), Judged(0.1, False), Judged(0.1, False)]
+    half = [
+        ScoredAnswer(0.9, True),
+        ScoredAnswer(0.9, False),
+        ScoredAnswer(0.1, False),
+        ScoredAnswer(0.1, False),
+    ]
     assert calibration_error(half) == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
     assert calibration_error([]) == 0.0
 
 
 def test_answers_lie_in_ten_intervals_of_which_the_last_holds_certainty() -> None:
-    found = bins_of([Judged(0.0, False), Judged(0.1, True), Judged(1.0, True)])
+    found = bins_of([ScoredAnswer(0.0, False), ScoredAnswer(0.1, True), ScoredAnswer(1.0, True)])
     assert [(each.low, each.n, each.right) for each in found] == [(0.0, 1, 0.0), (0.1, 1, 1.0), (0.9, 1, 1.0)]
 
 
@@ -50,7 +55,12 @@ def test_scaling_mends_a_policy_that_is_too_sure_and_leaves_one_that_is_right_al
 
 
 def test_certainty_and_uniform_verdicts_do_not_break_the_fit() -> None:
-    for one in ([Judged(1.0, True)] * 3, [Judged(1.0, False), Judged(0.0, True)], [Judged(0.5, True)], []):
+    for one in (
+        [ScoredAnswer(1.0, True)] * 3,
+        [ScoredAnswer(1.0, False), ScoredAnswer(0.0, True)],
+        [ScoredAnswer(0.5, True)],
+        [],
+    ):
         found = calibrate(one)
         assert 0.04 < found.temperature < 21
         assert 0.0 <= found.scaled_error <= 1.0

@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from agentfactory.training.tasks import code, long
+from agentfactory.training.tasks import code
+from agentfactory.training.tasks import multi_step as long
 
 
 def drawn(count: int, difficulty: float | None = None) -> list[code.CodeTask]:
@@ -61,8 +62,12 @@ def test_results_are_those_of_the_words() -> None:
         "step 2. Answer with the results of all steps in order, separated by commas."
     )
     assert long.find_steps(twice) is None, "steps 1 and 3 have the same result"
-    steps = (long.Step("product", k=17, m=23), long.Step("subtract", a=1, k=400), long.Step("digits", a=2))
-    assert long.results((*steps, long.Step("both", a=3, b=1))) == [391, -9, 9, 400]
+    steps = (
+        long.TaskStep("product", k=17, m=23),
+        long.TaskStep("subtract", a=1, k=400),
+        long.TaskStep("digits", a=2),
+    )
+    assert long.results((*steps, long.TaskStep("both", a=3, b=1))) == [391, -9, 9, 400]
 
 
 @pytest.mark.parametrize("tasks", [code, long])

@@ -8,7 +8,7 @@ from torch import Tensor
 from agentfactory.configs.roles import GrpoSettings
 from agentfactory.messages.trajectories import Group
 from agentfactory.messages.turns import Turn
-from agentfactory.training.batches import micro_batches
+from agentfactory.training.batching import micro_batches
 from agentfactory.training.methods.grpo import Grpo, clipped_objective, kl_estimate
 
 SETTINGS = GrpoSettings(clip_low=0.2, clip_high=0.28, importance_cap=2.0)
@@ -113,7 +113,12 @@ def test_stale_tokens_are_measured_from_the_proximal_policy_and_fresh_ones_from_
     (gradient,) = torch.autograd.grad(method.loss_terms(batch, logprobs, None).loss, logprobs)
     assert gradient.tolist() == pytest.approx([-advantage * math.exp(-0.1)] * 2)
     held_apart = batch.__class__(
-        batch.tokens, batch.mask, batch.behaviour, batch.fresh, batch.advantages, torch.tensor([-2.0, -2.0])
+        batch.tokens,
+        batch.mask,
+        batch.behaviour,
+        batch.on_policy_mask,
+        batch.advantages,
+        torch.tensor([-2.0, -2.0]),
     )
     (gradient,) = torch.autograd.grad(method.loss_terms(held_apart, logprobs, None).loss, logprobs)
     # Stale: the ratio e^0.9 is past the clip. Fresh: the proximal value is not looked at.

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from agentfactory.configs.roles import GrpoSettings
-from agentfactory.training.advantages import group_advantages
-from agentfactory.training.batches import Batch
-from agentfactory.training.methods.grpo import Grpo
+from agentfactory.training.batching import TokenBatch
+from agentfactory.training.methods.grpo import Grpo, group_advantages
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of vLLM's version when it is imported
@@ -132,11 +131,11 @@ def by_trl(inputs: Inputs, settings: GrpoSettings, loss_type: str, *, stale: boo
 def by_us(inputs: Inputs, settings: GrpoSettings, *, stale: bool) -> Tensor:
     mask = inputs.mask
     behaviour = inputs.behaviour if stale else inputs.proximal
-    batch = Batch(
+    batch = TokenBatch(
         tokens=torch.zeros_like(mask, dtype=torch.long),
         mask=mask,
         behaviour=behaviour,
-        fresh=torch.full_like(mask, not stale),
+        on_policy_mask=torch.full_like(mask, not stale),
         advantages=inputs.advantages[:, None].expand(mask.shape),
         proximal=inputs.proximal[mask] if stale else None,
     )
@@ -189,11 +188,11 @@ def test_the_share_of_clipped_tokens_is_that_of_trl() -> None:
     (share,) = trainer_metrics._metrics["eval"]["clip_ratio/region_mean"]
     assert 0.05 < share < 0.95
     ours = Grpo(settings).loss_terms(
-        Batch(
+        TokenBatch(
             tokens=batch["completion_ids"],
             mask=mask,
             behaviour=inputs.proximal,
-            fresh=torch.ones_like(mask),
+            on_policy_mask=torch.ones_like(mask),
             advantages=advantages.expand(mask.shape),
         ),
         inputs.logprobs[mask],

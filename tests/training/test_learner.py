@@ -17,7 +17,7 @@ from agentfactory.messages.learning import StepReport, TrainStep
 from agentfactory.messages.trajectories import Group
 from agentfactory.messages.turns import Turn
 from agentfactory.training import learner
-from agentfactory.training.batches import Sample
+from agentfactory.training.batching import Sample
 from agentfactory.training.errors import CheckpointMissing, CheckpointNotWritten, TrainingDiverged
 from agentfactory.training.learner import Learner
 from agentfactory.training.methods.grpo import Grpo

@@ -11,7 +11,7 @@ from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import LoraSettings, TrainerSettings
 from agentfactory.training.errors import CannotLoadModel
 from agentfactory.training.lora import add_adapters, export_adapter, load_base, seeded
-from agentfactory.training.policies import Policies
+from agentfactory.training.policy_models import PolicyModels
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")  # peft asks for it
 
@@ -19,16 +19,16 @@ SETTINGS = TrainerSettings(lora=LoraSettings(rank=4, alpha=8))
 
 
 def test_a_new_adapter_follows_from_its_seed_and_policy_alone(model: ModelSettings) -> None:
-    alone = Policies(model, SETTINGS, {"teacher": 1.0}, seed=5).export("teacher")
+    alone = PolicyModels(model, SETTINGS, {"teacher": 1.0}, seed=5).export("teacher")
     torch.rand(3)  # what was drawn before does not matter
-    both = Policies(model, SETTINGS, {"student": 1.0, "teacher": 1.0}, seed=5)
+    both = PolicyModels(model, SETTINGS, {"student": 1.0, "teacher": 1.0}, seed=5)
     assert both.export("teacher") == alone
     assert both.export("student")[1] != alone[1]
-    assert Policies(model, SETTINGS, {"teacher": 1.0}, seed=6).export("teacher")[1] != alone[1]
+    assert PolicyModels(model, SETTINGS, {"teacher": 1.0}, seed=6).export("teacher")[1] != alone[1]
 
 
 def test_the_files_load_in_plain_peft_and_mean_the_same(model: ModelSettings, tmp_path: Path) -> None:
-    policies = Policies(model, SETTINGS, {"student": 1.0, "teacher": 1.0}, seed=0)
+    policies = PolicyModels(model, SETTINGS, {"student": 1.0, "teacher": 1.0}, seed=0)
     with torch.no_grad():
         for weight in policies.parameters("student"):
             weight.add_(0.1)
@@ -37,12 +37,12 @@ def test_the_files_load_in_plain_peft_and_mean_the_same(model: ModelSettings, tm
     (tmp_path / "adapter_model.safetensors").write_bytes(weights)
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model.source), tmp_path)
     ids = torch.tensor([[1, 2, 3]])
-    with policies.using("student"), torch.no_grad():
+    with policies.active_policy("student"), torch.no_grad():
         assert torch.allclose(plain(input_ids=ids).logits, policies._model(input_ids=ids).logits, atol=1e-6)
 
 
 def test_the_weights_survive_the_file_bit_for_bit(model: ModelSettings) -> None:
-    policies = Policies(model, SETTINGS, {"student": 1.0}, seed=0)
+    policies = PolicyModels(model, SETTINGS, {"student": 1.0}, seed=0)
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in policies.parameters("student"):
@@ -68,9 +68,9 @@ def test_the_config_names_the_base_by_a_word_that_means_the_same_on_every_machin
 
 
 def test_only_the_active_adapter_is_trained_and_the_base_never(model: ModelSettings) -> None:
-    policies = Policies(model, SETTINGS, {"student": 1.0, "teacher": 1.0}, seed=0)
+    policies = PolicyModels(model, SETTINGS, {"student": 1.0, "teacher": 1.0}, seed=0)
     for policy in ("student", "teacher"):
-        with policies.using(policy):
+        with policies.active_policy(policy):
             learning = {name for name, value in policies._model.named_parameters() if value.requires_grad}
         assert len(learning) == len(policies.parameters(policy)) == 2 * 7 * 2
         assert all(f".{policy}." in name for name in learning)
@@ -83,7 +83,7 @@ def test_a_target_module_that_the_model_lacks_is_a_clear_error(model: ModelSetti
 
 
 def test_an_adapter_of_another_model_is_refused(model: ModelSettings) -> None:
-    policies = Policies(model, SETTINGS, {"student": 1.0}, seed=0)
+    policies = PolicyModels(model, SETTINGS, {"student": 1.0}, seed=0)
     alien = safetensors.torch.save({"base_model.model.model.other.lora_A.weight": torch.zeros(2, 2)})
     with pytest.raises(CannotLoadModel, match="trained on another model"):
         policies.restore("student", alien)

@@ -10,7 +10,7 @@ from agentfactory.configs.settings import Settings
 from agentfactory.messages.judging import RewardTerm, Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
-from agentfactory.training.reward_terms import Episode, composed, needed_calls
+from agentfactory.training.reward_terms import JudgedEpisode, needed_calls, weighted_sum
 from agentfactory.training.rewards import episode_rewards
 
 RIGHT = Verdict(episode_id="e", correct=True, score=1.0)
@@ -49,14 +49,14 @@ def episode(
     p_hat: float = 0.5,
     novelty: float = 1.0,
     confidence: float = 1.0,
-) -> Episode:
+) -> JudgedEpisode:
     asked = Task(id="t", domain=domain, description=task, difficulty=0.5, novelty=novelty)
-    return Episode(asked, turns, answer, verdict, p_hat, confidence)
+    return JudgedEpisode(asked, turns, answer, verdict, p_hat, confidence)
 
 
-def value(term: dict[str, object], of: Episode) -> float:
+def value(term: dict[str, object], of: JudgedEpisode) -> float:
     read: RewardTermSettings = TypeAdapter(RewardTermSettings).validate_python(term)
-    ((found,), _) = composed([read], of)
+    ((found,), _) = weighted_sum([read], of)
     return found.value
 
 

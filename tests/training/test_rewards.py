@@ -9,7 +9,7 @@ from agentfactory.messages.judging import Verdict
 from agentfactory.messages.tasks import Proposal, Task, TaskOutcome
 from agentfactory.messages.trajectories import Group
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
-from agentfactory.training.reward_terms import Episode, tool_use, uncertainty
+from agentfactory.training.reward_terms import JudgedEpisode, tool_use, uncertainty
 from agentfactory.training.rewards import (
     episode_rewards,
     in_frontier,
@@ -34,9 +34,9 @@ def call(text: str, ok: bool = True) -> Turn:
     )
 
 
-def episode(turns: Sequence[Turn], verdict: Verdict, p_hat: float, novelty: float) -> Episode:
+def episode(turns: Sequence[Turn], verdict: Verdict, p_hat: float, novelty: float) -> JudgedEpisode:
     task = Task(id="t", domain="math", description="", difficulty=0.5, novelty=novelty)
-    return Episode(task, turns, "2", verdict, p_hat)
+    return JudgedEpisode(task, turns, "2", verdict, p_hat)
 
 
 def test_answers_that_do_not_parse_vote_for_nothing_but_count_as_episodes() -> None:

@@ -10,16 +10,18 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
 from agentfactory.configs.data import LIBRARY
-from agentfactory.training.seed import logic_corpus
-from agentfactory.training.seed.__main__ import make_seed_model
-from agentfactory.training.seed.corpus import Piece, Stage, examples, tokenize
-from agentfactory.training.seed.evaluation import EXAMS, examine_student, examine_teacher
-from agentfactory.training.seed.math_corpus import drill, episode
-from agentfactory.training.seed.mixture import WRITERS
-from agentfactory.training.seed.pretrain import (
+from agentfactory.training.tasks import truth_tables as columns
+from agentfactory.training.tasks.arithmetic import evaluate, held_out_tasks, is_held_out
+from scripts.seed_model import logic_corpus
+from scripts.seed_model.__main__ import make_seed_model
+from scripts.seed_model.corpus import CurriculumStage, Segment, examples, tokenize
+from scripts.seed_model.evaluation import EVALUATIONS, evaluate_student, evaluate_teacher
+from scripts.seed_model.math_corpus import episode, exercise
+from scripts.seed_model.mixture import WRITERS
+from scripts.seed_model.pretrain import (
     IGNORED,
-    Lesson,
     PretrainConfig,
+    TrainingPhase,
     accumulate_gradients,
     build_model,
     collate,
@@ -27,9 +29,9 @@ from agentfactory.training.seed.pretrain import (
     rate_scale,
     stage,
 )
-from agentfactory.training.seed.sampling import complete, play
-from agentfactory.training.seed.simulated_tools import Shelf, calculate
-from agentfactory.training.seed.tokenizer import (
+from scripts.seed_model.sampling import complete, rollout
+from scripts.seed_model.simulated_tools import SimulatedStore, calculate
+from scripts.seed_model.tokenizer import (
     EOS,
     EOS_ID,
     PAD,
@@ -40,8 +42,6 @@ from agentfactory.training.seed.tokenizer import (
     encode,
     save_tokenizer,
 )
-from agentfactory.training.tasks import columns
-from agentfactory.training.tasks.arithmetic import evaluate, held_out_tasks, is_held_out
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "seed"
 EXPRESSION = re.compile(r"[0-9+\-*()]*[+\-*][0-9+\-*()]*")
@@ -60,15 +60,15 @@ TRANSCRIPT = (
 )
 TINY = PretrainConfig(
     lessons=(
-        Lesson(steps=2, episodes_per_step=4, episodes_per_pass=2),
-        Lesson(corpus="mixed", steps=1, episodes_per_step=4, episodes_per_pass=2),
+        TrainingPhase(steps=2, episodes_per_step=4, episodes_per_pass=2),
+        TrainingPhase(corpus="mixed", steps=1, episodes_per_step=4, episodes_per_pass=2),
     )
 )
 
 
-def draw(count: int) -> list[list[Piece]]:
+def draw(count: int) -> list[list[Segment]]:
     rng = random.Random(11)
-    return [drill(rng, 24) if rng.random() < 0.3 else episode(rng) for _ in range(count)]
+    return [exercise(rng, 24) if rng.random() < 0.3 else episode(rng) for _ in range(count)]
 
 
 def parses(candidate: str) -> bool:
@@ -80,7 +80,7 @@ def parses(candidate: str) -> bool:
     return not candidate.lstrip("-").isdigit()
 
 
-def read(pieces: list[Piece]) -> str:
+def read(pieces: list[Segment]) -> str:
     return "".join(piece.text + (f"{EOS}\n" if piece.ends_turn else "") for piece in pieces)
 
 
@@ -138,12 +138,12 @@ def test_a_held_out_expression_never_appears_in_the_corpus() -> None:
 
 
 def test_the_same_seed_writes_the_same_corpus() -> None:
-    middle = Stage(drill_share=0.5, longest_string=20)
+    middle = CurriculumStage(drill_share=0.5, longest_string=20)
     first, second = (examples(random.Random(5), middle, 50, WRITERS["math"]) for _ in range(2))
     assert first == second
 
 
-def logic_episodes(count: int) -> list[list[Piece]]:
+def logic_episodes(count: int) -> list[list[Segment]]:
     rng = random.Random(11)
     return [logic_corpus.episode(rng) for _ in range(count)]
 
@@ -185,7 +185,7 @@ def test_some_calls_fail_and_no_faulty_call_is_taught() -> None:
 
 
 def test_tokens_of_an_episode_spell_it_with_its_ends() -> None:
-    example = tokenize([Piece("Task: 1+1\n", False), Piece("Answer: 2", True, ends_turn=True)])
+    example = tokenize([Segment("Task: 1+1\n", False), Segment("Answer: 2", True, ends_turn=True)])
     assert example.ids == [*encode("Task: 1+1\nAnswer: 2"), EOS_ID, *encode("\n")]
     assert example.taught == [False] * 10 + [True] * 10 + [False]
 
@@ -194,8 +194,8 @@ def test_tokens_of_an_episode_spell_it_with_its_ends() -> None:
 
 
 def test_a_target_is_the_next_taught_token() -> None:
-    short = tokenize([Piece("ab", False), Piece("c", True, ends_turn=True)])
-    long = tokenize([Piece("abcd", False), Piece("e", True, ends_turn=True)])
+    short = tokenize([Segment("ab", False), Segment("c", True, ends_turn=True)])
+    long = tokenize([Segment("abcd", False), Segment("e", True, ends_turn=True)])
     ids, targets = collate([short, long])
     assert ids.shape == targets.shape == (2, 7)
     c, e = encode("ce")
@@ -204,7 +204,7 @@ def test_a_target_is_the_next_taught_token() -> None:
 
 
 def test_the_size_of_a_pass_does_not_change_the_gradient() -> None:
-    batch = examples(random.Random(0), Stage(0.3, 12), 6, WRITERS["mixed"])
+    batch = examples(random.Random(0), CurriculumStage(0.3, 12), 6, WRITERS["mixed"])
     model = build_model()
     gradients = []
     for size in (2, 6):
@@ -215,14 +215,14 @@ def test_the_size_of_a_pass_does_not_change_the_gradient() -> None:
 
 
 def test_the_curriculum_goes_from_short_drills_to_mixed_episodes() -> None:
-    lesson = Lesson(drill_steps=100, drill_shares=(1.0, 0.2), longest_strings=(8, 24))
+    lesson = TrainingPhase(drill_steps=100, drill_shares=(1.0, 0.2), longest_strings=(8, 24))
     stages = [stage(step, lesson) for step in (0, 50, 500)]
     assert [now.drill_share for now in stages] == pytest.approx([1.0, 0.6, 0.2])
     assert [now.longest_string for now in stages] == [8, 16, 24]
 
 
 def test_the_rate_warms_up_and_ends_at_zero() -> None:
-    lesson = Lesson(steps=100, warmup_steps=10)
+    lesson = TrainingPhase(steps=100, warmup_steps=10)
     scales = [rate_scale(step, lesson) for step in (1, 10, 55, 100)]
     assert scales == pytest.approx([0.1, 1.0, 0.5, 0.0])
 
@@ -236,12 +236,12 @@ def test_the_same_settings_give_the_same_weights() -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exams of a few tasks."""
     monkeypatch.setattr(
-        "agentfactory.training.seed.__main__.examine_student",
-        lambda m, d: examine_student(m, d, tasks=3, samples=1),
+        "scripts.seed_model.__main__.examine_student",
+        lambda m, d: evaluate_student(m, d, tasks=3, samples=1),
     )
     monkeypatch.setattr(
-        "agentfactory.training.seed.__main__.examine_teacher",
-        lambda m, d: examine_teacher(m, d, asked=(0.3,), proposals=2),
+        "scripts.seed_model.__main__.examine_teacher",
+        lambda m, d: evaluate_teacher(m, d, asked=(0.3,), proposals=2),
     )
 
 
@@ -259,7 +259,7 @@ def test_the_command_writes_a_whole_model_folder_with_its_card(tmp_path: Path) -
     }
     card = (tmp_path / "README.md").read_text()
     assert "--steps 2 1 --seed 0" in card
-    assert all(f"| {domain} |" in card for domain in EXAMS)
+    assert all(f"| {domain} |" in card for domain in EVALUATIONS)
     assert "not repeated" not in card
 
 
@@ -298,7 +298,7 @@ def test_the_calculator_prints_sums_and_formulas_and_nothing_else(code: str, pri
 
 
 def test_a_shelf_gives_back_what_was_loaded_from_the_library_and_nothing_else() -> None:
-    shelf = Shelf(LIBRARY)
+    shelf = SimulatedStore(LIBRARY)
     assert shelf("retrieve", "docs/todo.txt").startswith("Error")
     assert shelf("assimilate", "folder::samples as docs").startswith("stored 4 blobs (")
     assert shelf("assimilate", "file::travel/visa.txt as kb").startswith("stored 1 blob (")
@@ -348,11 +348,11 @@ def test_the_shipped_model_has_our_shape_and_our_tokenizer(tmp_path: Path) -> No
     assert (ends["eos_token_id"], ends["pad_token_id"]) == (EOS_ID, PAD_ID)
 
 
-@pytest.mark.parametrize("domain", EXAMS)
+@pytest.mark.parametrize("domain", EVALUATIONS)
 def test_the_shipped_model_is_weak_and_solves_what_it_gives_to_a_tool(
     shipped: Qwen2ForCausalLM, domain: str
 ) -> None:
-    report = examine_student(shipped, domain, tasks=120, samples=1, seed=1)
+    report = evaluate_student(shipped, domain, tasks=120, samples=1, seed=1)
     assert report.well_formed >= 0.9
     assert 0.1 <= report.tool_share <= 0.5
     assert report.tool_accuracy >= 0.6
@@ -363,7 +363,7 @@ def test_the_shipped_model_is_weak_and_solves_what_it_gives_to_a_tool(
 def test_the_shipped_model_proposes_tasks_of_the_difficulty_asked_for(
     shipped: Qwen2ForCausalLM, domain: str, well_formed: float
 ) -> None:
-    report = examine_teacher(shipped, domain, asked=(0.1, 0.3, 0.7), proposals=50, seed=1)
+    report = evaluate_teacher(shipped, domain, asked=(0.1, 0.3, 0.7), proposals=50, seed=1)
     assert report.well_formed >= well_formed
     assert report.distinct >= 0.6 * well_formed
     assert report.difficulty[0.1] < report.difficulty[0.7]
@@ -372,6 +372,6 @@ def test_the_shipped_model_proposes_tasks_of_the_difficulty_asked_for(
 def test_the_same_seed_plays_the_same_episodes(shipped: Qwen2ForCausalLM) -> None:
     texts = [task.text for task in held_out_tasks(8, seed=0)]
     first, second = (
-        play(shipped, texts, torch.Generator().manual_seed(3), lambda: calculate) for _ in range(2)
+        rollout(shipped, texts, torch.Generator().manual_seed(3), lambda: calculate) for _ in range(2)
     )
     assert first == second

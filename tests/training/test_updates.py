@@ -12,20 +12,25 @@ from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import GrpoSettings, LoraSettings, TrainerSettings
 from agentfactory.messages.trajectories import Group, Trajectory
 from agentfactory.messages.turns import Turn
-from agentfactory.training import policies as policies_module
-from agentfactory.training.batches import Sample, micro_batches
+from agentfactory.training import policy_models as policies_module
+from agentfactory.training.batching import Sample, micro_batches
 from agentfactory.training.errors import TrainingDiverged
 from agentfactory.training.methods.grpo import Grpo
-from agentfactory.training.policies import Policies
-from agentfactory.training.updates import PolicyOptimizer, accumulate_gradient, run_updates, with_proximal
+from agentfactory.training.policy_models import PolicyModels
+from agentfactory.training.updates import (
+    PolicyOptimizer,
+    accumulate_gradient,
+    fill_proximal_logprobs,
+    run_updates,
+)
 
 SETTINGS = TrainerSettings(lora=LoraSettings(rank=4, alpha=8))
 
 
 @pytest.fixture
-def policies(model: ModelSettings) -> Policies:
+def policies(model: ModelSettings) -> PolicyModels:
     """A student whose adapter is not zero, at temperature 0.7."""
-    made = Policies(model, SETTINGS, {"student": 0.7}, seed=0)
+    made = PolicyModels(model, SETTINGS, {"student": 0.7}, seed=0)
     torch.manual_seed(3)
     with torch.no_grad():
         for weight in made.parameters("student"):
@@ -33,7 +38,7 @@ def policies(model: ModelSettings) -> Policies:
     return made
 
 
-def reference_logprobs(policies: Policies, trajectory: Trajectory) -> Tensor:
+def reference_logprobs(policies: PolicyModels, trajectory: Trajectory) -> Tensor:
     """One trajectory alone, all logits, the policy's tokens picked by hand: [N]."""
     ids, mask = torch.tensor([trajectory.token_ids]), trajectory.loss_mask
     logits = policies._model(input_ids=ids).logits[0] / 0.7
@@ -45,7 +50,7 @@ def samples_of(groups: Sequence[Group]) -> list[Sample]:
     return Grpo(GrpoSettings()).samples(groups)
 
 
-def gradients(policies: Policies) -> list[Tensor]:
+def gradients(policies: PolicyModels) -> list[Tensor]:
     """The accumulated gradients, which are cleared."""
     found = []
     for weight in policies.parameters("student"):
@@ -63,7 +68,7 @@ def assert_same(some: Sequence[Tensor], others: Sequence[Tensor]) -> None:
 
 
 def test_padded_logprobs_are_those_of_each_trajectory_alone(
-    policies: Policies, groups: tuple[Group, ...]
+    policies: PolicyModels, groups: tuple[Group, ...]
 ) -> None:
     for batch in micro_batches(samples_of(groups), 0, 40):
         rows = [
@@ -77,10 +82,10 @@ def test_padded_logprobs_are_those_of_each_trajectory_alone(
 
 
 def test_a_large_vocabulary_is_taken_in_parts_with_the_same_result(
-    policies: Policies, groups: tuple[Group, ...], monkeypatch: pytest.MonkeyPatch
+    policies: PolicyModels, groups: tuple[Group, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches = micro_batches(samples_of(groups), 0, 1000)
-    with policies.using("student"):
+    with policies.active_policy("student"):
         accumulate_gradient(policies, "student", Grpo(GrpoSettings()), batches)
         whole = gradients(policies)
         monkeypatch.setattr(policies_module, "MAX_LOGITS", 7 * 20)
@@ -90,7 +95,7 @@ def test_a_large_vocabulary_is_taken_in_parts_with_the_same_result(
 
 @pytest.mark.parametrize("padded_tokens", [12, 40, 1000])
 def test_accumulated_gradients_are_those_of_the_written_loss(
-    policies: Policies, groups: tuple[Group, ...], padded_tokens: int
+    policies: PolicyModels, groups: tuple[Group, ...], padded_tokens: int
 ) -> None:
     samples = samples_of(groups)
     losses = []
@@ -102,7 +107,7 @@ def test_accumulated_gradients_are_those_of_the_written_loss(
         ratio = torch.exp(new - old)
         losses.append(-torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage))
     loss = torch.cat(losses).mean()
-    with policies.using("student"):
+    with policies.active_policy("student"):
         loss.backward()  # type: ignore[no-untyped-call]
         expected = gradients(policies)
         batches = micro_batches(samples, 0, padded_tokens)
@@ -117,15 +122,15 @@ def test_gradient_checkpointing_changes_no_gradient(model: ModelSettings, groups
     found = []
     for checkpointing in (False, True):
         settings = SETTINGS.model_copy(update={"gradient_checkpointing": checkpointing})
-        policies = Policies(model, settings, {"student": 1.0}, seed=0)
-        with policies.using("student"):
+        policies = PolicyModels(model, settings, {"student": 1.0}, seed=0)
+        with policies.active_policy("student"):
             accumulate_gradient(policies, "student", Grpo(GrpoSettings()), batches)
         found.append([weight.grad for weight in policies.parameters("student") if weight.grad is not None])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_only_positions_before_policy_tokens_reach_the_head(
-    policies: Policies, make_turn: Callable[..., Turn], make_group: Callable[..., Group]
+    policies: PolicyModels, make_turn: Callable[..., Turn], make_group: Callable[..., Group]
 ) -> None:
     """So no gradient can come from a token that a tool, or the task, put there."""
     turns = [make_turn([1, 2], [3, 4]), make_turn([5, 6, 7], [8])]
@@ -140,50 +145,50 @@ def test_only_positions_before_policy_tokens_reach_the_head(
 
 
 def test_the_base_model_speaks_where_it_is_asked_for_and_the_adapter_returns(
-    policies: Policies, groups: tuple[Group, ...]
+    policies: PolicyModels, groups: tuple[Group, ...]
 ) -> None:
     (batch,) = micro_batches(samples_of(groups)[:1], 0, 64)
-    with policies.using("student"):
-        adapted = policies.frozen_logprobs("student", batch)
+    with policies.active_policy("student"):
+        adapted = policies.no_grad_logprobs("student", batch)
         base = policies.base_logprobs("student", batch)
-        assert torch.equal(policies.frozen_logprobs("student", batch), adapted)
+        assert torch.equal(policies.no_grad_logprobs("student", batch), adapted)
         assert policies.logprobs("student", batch).requires_grad
     assert not torch.allclose(base, adapted)
     policies.restore("student", None)
-    torch.testing.assert_close(policies.frozen_logprobs("student", batch), base)
+    torch.testing.assert_close(policies.no_grad_logprobs("student", batch), base)
 
 
 def test_the_first_mini_batch_needs_no_proximal_pass_and_fresh_ones_never(
-    policies: Policies, groups: tuple[Group, ...]
+    policies: PolicyModels, groups: tuple[Group, ...]
 ) -> None:
     samples = samples_of(groups)
     halves = [samples[:6], samples[6:]]
     fresh = [micro_batches(half, 0, 1000) for half in halves]
     stale = [micro_batches(half, 1, 1000) for half in halves]
-    assert [[b.proximal is None for b in part] for part in with_proximal(policies, "student", fresh)] == [
-        [True]
-    ] * 2
-    filled = with_proximal(policies, "student", stale)
+    assert [
+        [b.proximal is None for b in part] for part in fill_proximal_logprobs(policies, "student", fresh)
+    ] == [[True]] * 2
+    filled = fill_proximal_logprobs(policies, "student", stale)
     assert filled[0][0].proximal is None
     proximal = filled[1][0].proximal
     assert proximal is not None
-    assert torch.equal(proximal, policies.frozen_logprobs("student", stale[1][0]))
+    assert torch.equal(proximal, policies.no_grad_logprobs("student", stale[1][0]))
 
 
 def test_the_fused_proximal_pass_equals_an_explicit_one(
-    policies: Policies, groups: tuple[Group, ...]
+    policies: PolicyModels, groups: tuple[Group, ...]
 ) -> None:
     (batch,) = micro_batches(samples_of(groups), 1, 1000)
-    explicit = replace(batch, proximal=policies.frozen_logprobs("student", batch))
+    explicit = replace(batch, proximal=policies.no_grad_logprobs("student", batch))
     found = []
     for each in (batch, explicit):
-        with policies.using("student"):
+        with policies.active_policy("student"):
             accumulate_gradient(policies, "student", Grpo(GrpoSettings()), [each])
         found.append(gradients(policies))
     assert_same(*found)
 
 
-def poison(policies: Policies) -> nn.Parameter:
+def poison(policies: PolicyModels) -> nn.Parameter:
     weight = policies.parameters("student")[0]
     with torch.no_grad():
         weight[0, 0] = float("nan")
@@ -191,7 +196,7 @@ def poison(policies: Policies) -> nn.Parameter:
 
 
 def test_updates_that_are_not_finite_are_skipped_and_a_step_of_nothing_else_fails(
-    policies: Policies, groups: tuple[Group, ...]
+    policies: PolicyModels, groups: tuple[Group, ...]
 ) -> None:
     optimizer = PolicyOptimizer(policies.parameters("student"), SETTINGS)
     poison(policies)
@@ -204,7 +209,9 @@ def test_updates_that_are_not_finite_are_skipped_and_a_step_of_nothing_else_fail
     assert optimizer.updates == 0
 
 
-def test_one_bad_mini_batch_does_not_spoil_the_others(policies: Policies, groups: tuple[Group, ...]) -> None:
+def test_one_bad_mini_batch_does_not_spoil_the_others(
+    policies: PolicyModels, groups: tuple[Group, ...]
+) -> None:
     optimizer = PolicyOptimizer(policies.parameters("student"), SETTINGS)
     samples = samples_of(groups)
     good = micro_batches(samples[:4], 0, 99)
@@ -218,7 +225,7 @@ def test_one_bad_mini_batch_does_not_spoil_the_others(policies: Policies, groups
     assert all(torch.isfinite(weight).all() for weight in policies.parameters("student"))
 
 
-def test_the_rate_warms_up_linearly_and_gradients_are_clipped(policies: Policies) -> None:
+def test_the_rate_warms_up_linearly_and_gradients_are_clipped(policies: PolicyModels) -> None:
     settings = SETTINGS.model_copy(update={"warmup_steps": 4, "learning_rate": 1.0, "max_grad_norm": 0.5})
     weight = nn.Parameter(torch.zeros(1))
     optimizer = PolicyOptimizer([weight], settings)

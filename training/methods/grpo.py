@@ -6,6 +6,7 @@ AReaL, eq. 5.
 """
 
 from collections.abc import Sequence
+from math import fsum, sqrt
 from typing import NamedTuple
 
 import torch
@@ -13,21 +14,22 @@ from torch import Tensor
 
 from ...configs.roles import GrpoSettings
 from ...messages.trajectories import Group
-from ..advantages import group_advantages
-from ..batches import Batch, Sample
-from .method import LossTerms, Method
+from ..batching import Sample, TokenBatch
+from .base import LossTerms, TrainingMethod
+
+# MERGED training.methods.grpo: How much better than its siblings an episode did.
 
 
-class Clipped(NamedTuple):
+class ClippedObjective(NamedTuple):
     """The objective of each token, and where the clip held it back; both [N]."""
 
     objective: Tensor
-    held_back: Tensor
+    clipped: Tensor
 
 
 def clipped_objective(
     logprobs: Tensor, proximal: Tensor, behaviour: Tensor, advantages: Tensor, settings: GrpoSettings
-) -> Clipped:
+) -> ClippedObjective:
     """The decoupled clipped objective of each token, to be maximised; all tensors [N].
 
     u = π_θ/π_prox,   w = min(π_prox/π_behaviour, cap)
@@ -41,7 +43,7 @@ def clipped_objective(
     weight = torch.exp(proximal - behaviour).clamp(max=settings.importance_cap)
     free = ratio * advantages
     bounded = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high) * advantages
-    return Clipped(objective=weight * torch.minimum(free, bounded), held_back=bounded < free)
+    return ClippedObjective(objective=weight * torch.minimum(free, bounded), clipped=bounded < free)
 
 
 def kl_estimate(logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
@@ -53,7 +55,7 @@ def kl_estimate(logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
     return torch.exp(gap) - gap - 1.0
 
 
-class Grpo(Method):
+class Grpo(TrainingMethod):
     """Each episode is measured against its siblings, and its tokens share its advantage."""
 
     def __init__(self, settings: GrpoSettings) -> None:
@@ -70,17 +72,45 @@ class Grpo(Method):
                 chosen += map(Sample, group.trajectories, advantages)
         return chosen
 
-    def loss_terms(self, batch: Batch, logprobs: Tensor, base_logprobs: Tensor | None) -> LossTerms:
+    def loss_terms(self, batch: TokenBatch, logprobs: Tensor, base_logprobs: Tensor | None) -> LossTerms:
         """Negative objective, plus `kl_weight` times the divergence from the base model."""
         behaviour = batch.select(batch.behaviour)
         at_start = logprobs.detach() if batch.proximal is None else batch.proximal
-        proximal = torch.where(batch.select(batch.fresh), behaviour, at_start)
+        proximal = torch.where(batch.select(batch.on_policy_mask), behaviour, at_start)
         clipped = clipped_objective(
             logprobs, proximal, behaviour, batch.select(batch.advantages), self._settings
         )
         loss = -clipped.objective.sum()
         if base_logprobs is None:
-            return LossTerms(loss=loss, clipped=clipped.held_back.sum(), kl=None)
+            return LossTerms(loss=loss, clipped=clipped.clipped.sum(), kl=None)
         kl = kl_estimate(logprobs, base_logprobs).sum()
         loss = loss + self._settings.kl_weight * kl
-        return LossTerms(loss=loss, clipped=clipped.held_back.sum(), kl=kl.detach())
+        return LossTerms(loss=loss, clipped=clipped.clipped.sum(), kl=kl.detach())
+
+
+EPSILON = 1e-6
+"""Keeps the division sane where a group's rewards barely differ."""
+EQUAL_WITHIN = 1e-9
+"""Rewards closer together than this are equal: what is left of them is rounding."""
+
+
+def group_advantages(rewards: Sequence[float], normalize_std: bool = True) -> list[float]:
+    """Advantages of the siblings of one group, in order.
+
+    A_i = (r_i − mean(r)) / (std(r) + ε)        with normalize_std (GRPO, DeepSeekMath eq. 3)
+    A_i =  r_i − mean(r)                        without (Dr. GRPO: no bonus for nearly flat groups)
+
+    `std` is that of the group itself (divided by n). A group whose rewards are all equal teaches
+    nothing: its advantages are exactly 0.
+
+    >>> group_advantages([1.0, 0.0, 0.0, 1.0], normalize_std=False)
+    [0.5, -0.5, -0.5, 0.5]
+    """
+    if not rewards or max(rewards) - min(rewards) <= EQUAL_WITHIN:
+        return [0.0] * len(rewards)
+    mean = fsum(rewards) / len(rewards)
+    centred = [reward - mean for reward in rewards]
+    if not normalize_std:
+        return centred
+    std = sqrt(fsum(value * value for value in centred) / len(centred))
+    return [value / (std + EPSILON) for value in centred]

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Final, NamedTuple, TypeAlias
 
-from .draws import held_out_draws, number_of, round_at_random
+from .held_out_split import held_out_draws, stable_hash, stochastic_round
 
 MAX_CHARACTERS: Final = 200
 """An expression longer than this is refused before it is parsed."""
@@ -48,7 +48,7 @@ _MAY_FOLLOW: Final = frozenset("\n\t.,;:?`'\"")
 Value: TypeAlias = int | Fraction
 
 
-class HeldOutTask(NamedTuple):
+class HeldOutExpression(NamedTuple):
     """One task of the fixed evaluation set."""
 
     text: str
@@ -68,7 +68,7 @@ def sample_expression(rng: random.Random, difficulty: float) -> str:
     if not 0.0 <= difficulty <= 1.0:
         raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")
     span = _MOST_OPERANDS - _LEAST_OPERANDS
-    count = _LEAST_OPERANDS + round_at_random(rng, difficulty * span)
+    count = _LEAST_OPERANDS + stochastic_round(rng, difficulty * span)
     operands = [_sample_operand(rng, difficulty) for _ in range(count)]
     operators = _sample_operators(rng, count - 1)
     if count > _LEAST_OPERANDS and rng.random() < _PARENTHESES_SHARE:
@@ -135,10 +135,10 @@ def is_held_out(expression: str) -> bool:
     `3+4`, `3 + 4` and `(3+4)` share one canonical form and so lie on the same side.
     """
     canonical = ast.unparse(_parse(expression)).replace(" ", "")
-    return number_of(canonical) % HELD_OUT_ONE_IN == 0
+    return stable_hash(canonical) % HELD_OUT_ONE_IN == 0
 
 
-def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
+def held_out_tasks(count: int, seed: int) -> list[HeldOutExpression]:
     """The fixed evaluation set: distinct held-out tasks, difficulties even over `HELD_OUT_SPREAD`.
 
     Where a difficulty has too few held-out expressions left, slightly harder ones fill its place.
@@ -146,14 +146,14 @@ def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
     rng = random.Random(seed)
     draws = held_out_draws(rng, count, HELD_OUT_SPREAD, sample_expression, is_held_out)
     return [
-        HeldOutTask(phrase(rng, expression), expression, str(evaluate(expression)), difficulty)
+        HeldOutExpression(phrase(rng, expression), expression, str(evaluate(expression)), difficulty)
         for expression, difficulty in draws
     ]
 
 
 def _sample_operand(rng: random.Random, difficulty: float) -> str:
     span = _MOST_DIGITS - _LEAST_DIGITS
-    digits = _LEAST_DIGITS + round_at_random(rng, difficulty * span)
+    digits = _LEAST_DIGITS + stochastic_round(rng, difficulty * span)
     return str(rng.randint(10 ** (digits - 1), 10**digits - 1))
 
 

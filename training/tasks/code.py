@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ...messages.goals import Check, CodeGoal
-from .draws import held_out_draws, number_of
+from .held_out_split import held_out_draws, stable_hash
 
 FUNCTION: Final = "f"
 HELD_OUT_ONE_IN: Final = 8
@@ -117,7 +117,7 @@ class CodeTask(NamedTuple):
         return min(1.0, (len(self.steps) - 1) / (_MOST_STEPS - 1))
 
 
-class HeldOutTask(NamedTuple):
+class HeldOutCodeTask(NamedTuple):
     """One task of the fixed evaluation set."""
 
     text: str
@@ -193,10 +193,10 @@ def is_held_out(task: CodeTask) -> bool:
     return _digest(task) % HELD_OUT_ONE_IN == 0
 
 
-def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
+def held_out_tasks(count: int, seed: int) -> list[HeldOutCodeTask]:
     """The fixed evaluation set: distinct held-out tasks, difficulties even over `HELD_OUT_SPREAD`."""
     draws = held_out_draws(random.Random(seed), count, HELD_OUT_SPREAD, sample_task, is_held_out)
-    return [HeldOutTask(phrase(task), task, difficulty) for task, difficulty in draws]
+    return [HeldOutCodeTask(phrase(task), task, difficulty) for task, difficulty in draws]
 
 
 def _read_step(words: str) -> tuple[str, int] | None:
@@ -237,4 +237,4 @@ def _most_frequent(task: CodeTask, lists: Sequence[Values]) -> int:
 
 
 def _digest(task: CodeTask) -> int:
-    return number_of(repr(tuple(task)))
+    return stable_hash(repr(tuple(task)))

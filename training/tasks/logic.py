@@ -24,7 +24,7 @@ import string
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from .draws import held_out_draws, number_of, round_at_random
+from .held_out_split import held_out_draws, stable_hash, stochastic_round
 
 MAX_CHARACTERS: Final = 200
 """A formula longer than this is refused before it is parsed."""
@@ -76,7 +76,7 @@ class LogicTask(NamedTuple):
         return not self.assignment
 
 
-class HeldOutTask(NamedTuple):
+class HeldOutLogicTask(NamedTuple):
     """One task of the fixed evaluation set."""
 
     text: str
@@ -181,23 +181,25 @@ def is_held_out(formula: str) -> bool:
 
     Raises ValueError for what is no formula of ours.
     """
-    return number_of(ast.unparse(_parse(formula))) % HELD_OUT_ONE_IN == 0
+    return stable_hash(ast.unparse(_parse(formula))) % HELD_OUT_ONE_IN == 0
 
 
-def held_out_tasks(count: int, seed: int) -> list[HeldOutTask]:
+def held_out_tasks(count: int, seed: int) -> list[HeldOutLogicTask]:
     """The fixed evaluation set: distinct held-out tasks, difficulties even over `HELD_OUT_SPREAD`.
 
     Where a difficulty has too few held-out tasks left, slightly harder ones fill its place.
     """
     rng = random.Random(seed)
     draws = held_out_draws(rng, count, HELD_OUT_SPREAD, sample_task, lambda task: is_held_out(task.formula))
-    return [HeldOutTask(phrase(rng, task), task, answer_of(task), difficulty) for task, difficulty in draws]
+    return [
+        HeldOutLogicTask(phrase(rng, task), task, answer_of(task), difficulty) for task, difficulty in draws
+    ]
 
 
 def _sample_size(rng: random.Random, share: float, most: int) -> int:
     """How many letters to join: rounded up with the probability of the fraction, which keeps the mean."""
     wanted = _FEWEST + share * (most - _FEWEST)
-    return round_at_random(rng, wanted)
+    return stochastic_round(rng, wanted)
 
 
 def _share(size: int, most: int) -> float:

@@ -5,8 +5,8 @@ from typing import Final
 
 from ....messages.search import Passage
 from ....runtime.engines.chat.format import ChatMessage
-from ....training.tasks import errands
-from ....training.tasks.library import read_library
+from ....training.tasks import data_tasks as data_tasks
+from ....training.tasks.documents import read_library
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import DataJudge
 
@@ -29,7 +29,7 @@ class DataTaskGenerator:
     def check(self, text: str, difficulty: float) -> CheckedTask | None:
         """Accept a `Task:` line about folders and files that there are."""
         description = read_description(text)
-        errand = errands.read_errand(description, self._library) if description else None
+        errand = data_tasks.parse_data_task(description, self._library) if description else None
         if description is None or errand is None:
             return None
         return self._checked(description, errand, errand.difficulty)
@@ -38,17 +38,17 @@ class DataTaskGenerator:
         """Errands of the held-out split. Raises BadInput where the library is too small."""
         return [
             self._checked(task.text, task.errand, task.difficulty)
-            for task in errands.held_out_errands(self._library, count, seed)
+            for task in data_tasks.held_out_data_tasks(self._library, count, seed)
         ]
 
-    def _checked(self, text: str, errand: errands.Errand, difficulty: float) -> CheckedTask:
+    def _checked(self, text: str, errand: data_tasks.DataTask, difficulty: float) -> CheckedTask:
         return CheckedTask(
             text,
-            errands.answer_of(errand, self._library),
+            data_tasks.answer_of(errand, self._library),
             "computed",
             difficulty,
             errand.is_held_out,
-            errands.goal_of(errand, self._library),
+            data_tasks.goal_of(errand, self._library),
         )
 
 

@@ -6,7 +6,8 @@ from typing import Final
 from ....messages.goals import LogicGoal
 from ....messages.search import Passage
 from ....runtime.engines.chat.format import ChatMessage
-from ....training.tasks import columns, logic
+from ....training.tasks import logic
+from ....training.tasks import truth_tables as columns
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import LogicJudge
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from ....messages.search import Passage
 from ....runtime.engines.chat.format import ChatMessage
-from ....training.tasks import long
+from ....training.tasks import multi_step as long
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import LongJudge
 
@@ -46,10 +46,10 @@ def _checked(description: str, steps: long.Steps, difficulty: float) -> CheckedT
 
 
 _EXAMPLE = (
-    long.Step("product", k=17, m=23),
-    long.Step("add", a=1, k=58),
-    long.Step("remainder", a=2, k=100),
-    long.Step("larger", a=3, b=1),
+    long.TaskStep("product", k=17, m=23),
+    long.TaskStep("add", a=1, k=58),
+    long.TaskStep("remainder", a=2, k=100),
+    long.TaskStep("larger", a=3, b=1),
 )
 
 

@@ -26,7 +26,7 @@ from agentfactory.runtime.engines.base import (
 from agentfactory.runtime.engines.batching import scheduler
 from agentfactory.runtime.engines.batching.engine import TransformersEngine
 from agentfactory.runtime.engines.registry import open_engine
-from agentfactory.training.seed.tokenizer import EOS_ID, decode
+from scripts.seed_model.tokenizer import EOS_ID, decode
 from tests.runtime.small_model import (
     LIMIT_S,
     Model,

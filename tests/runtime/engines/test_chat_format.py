@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from agentfactory.runtime.engines.chat.format import ChatFormat, ChatFormatError, ChatMessage
-from agentfactory.training.seed.tokenizer import EOS_ID, encode, save_tokenizer
+from scripts.seed_model.tokenizer import EOS_ID, encode, save_tokenizer
 
 CHATML = (
     "{%- if messages[0]['role'] != 'system' -%}"

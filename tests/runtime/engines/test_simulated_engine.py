@@ -27,7 +27,7 @@ from agentfactory.runtime.engines.base import (
 from agentfactory.runtime.engines.chat.format import ChatFormat
 from agentfactory.runtime.engines.registry import open_engine
 from agentfactory.runtime.engines.simulated import EOS_ID, ScriptedEngine, SimulatedEngine, read, spell
-from agentfactory.training.seed.tokenizer import save_tokenizer
+from scripts.seed_model.tokenizer import save_tokenizer
 
 T = TypeVar("T")
 FOREVER = SimulatedEngineSettings(seconds_per_request=3600)

@@ -29,7 +29,7 @@ from agentfactory.runtime.engines.base import (
     UnknownAdapter,
 )
 from agentfactory.runtime.engines.registry import open_engine
-from agentfactory.training.seed.tokenizer import EOS_ID, decode
+from scripts.seed_model.tokenizer import EOS_ID, decode
 from tests.runtime.small_model import (
     VOCABULARY_SIZE,
     Model,

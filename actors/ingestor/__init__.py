@@ -1,1 +1,0 @@
-"""The Ingestor: brings data in, and removes it for good."""

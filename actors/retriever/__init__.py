@@ -1,1 +1,0 @@
-"""The Retriever: gives data out, from the cache where it can."""

@@ -1,1 +1,0 @@
-"""The Searcher: finds passages in stored texts."""

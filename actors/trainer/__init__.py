@@ -1,1 +1,0 @@
-"""The Trainer: from groups to the next version."""

@@ -1,1 +1,0 @@
-"""The Verifier: who judges."""

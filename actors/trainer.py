@@ -3,7 +3,7 @@
 Consumes TrainStep; produces StepReport; waits for its own computation, which runs in a thread;
 unblocked when that ends.
 
-Invariant: a version that was reported is on disk, and on the shelf where the step names a tag; asked
+Invariant: a version that was reported is on disk, and in the adapter store where the step names a tag; asked
 again for the same step, it answers from disk.
 """
 
@@ -53,7 +53,7 @@ class Trainer(Actor):
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        """Open the way to the shelf, and load the base model."""
+        """Open the adapter store, and load the base model."""
         hide_unused_packages()
         from ..training.learner import Learner  # imports torch: only where a Trainer runs
 
@@ -63,7 +63,7 @@ class Trainer(Actor):
         await anyio.to_thread.run_sync(self._learner.start)
 
     async def train(self, message: TrainStep) -> StepReport:
-        """Make the next version of a policy. Raises what the Learner raises, and what the shelf raises."""
+        """Make the next version of a policy. Raises what the Learner raises, and what the store raises."""
         log.info("step begins", policy=message.policy, version=message.version, groups=len(message.groups))
         report = await anyio.to_thread.run_sync(self._learner.step, message)
         told = report.model_dump(include=_TOLD)
@@ -76,5 +76,5 @@ class Trainer(Actor):
         return report.model_copy(update={"adapter": located.adapter, "config_json": b"", "weights": b""})
 
     async def aclose(self) -> None:
-        """Close the way to the shelf."""
+        """Close the adapter store."""
         await self._stack.aclose()

@@ -1,4 +1,4 @@
-"""Where a run keeps its adapters, and reading one back. Imports no torch."""
+"""Adapter files: where a run keeps them, and reading one back. Imports no torch."""
 
 import hashlib
 from pathlib import Path

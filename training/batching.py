@@ -1,4 +1,4 @@
-"""From trajectories to padded tensors, token for token as they were sampled.
+"""Batches: trajectories as padded tensors, token for token as they were sampled.
 
 Rows are padded on the right. Attention is causal, so no token ever sees the padding behind it, and
 no attention mask is needed. A row ends with its last policy token: what follows it cannot matter.

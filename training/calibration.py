@@ -1,4 +1,4 @@
-"""Whether confidence means what it says: expected calibration error, and temperature scaling.
+"""Calibration of confidences: expected calibration error, and temperature scaling.
 
 Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017. A confidence p becomes
 σ(logit(p)/T), with the one T that makes the verdicts most likely; T > 1 says that the policy is too sure.

@@ -1,4 +1,4 @@
-"""What can go wrong in this room, named by the boundary that was crossed."""
+"""Errors of this room, named by the boundary that was crossed."""
 
 from ..configs.errors import AgentFactoryError, CannotWrite
 

@@ -1,4 +1,4 @@
-"""Policies in memory: one base model, an adapter for each, and the log-probabilities they give."""
+"""Policy models: one base model, an adapter for each policy, and the log-probabilities they give."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

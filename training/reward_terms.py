@@ -1,4 +1,4 @@
-"""The terms that a reward can be composed of: small functions of an episode."""
+"""Reward terms: small functions of an episode that a reward is composed of."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What an episode, and a task, is worth.
+"""Rewards of episodes and of proposed tasks.
 
 Of the four parts of an episode's reward, uncertainty and novelty belong to the task: siblings share
 them, so they cancel in a group-relative advantage and matter to methods that compare across tasks.

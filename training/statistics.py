@@ -1,4 +1,4 @@
-"""How sure a measured share is."""
+"""Confidence interval of a measured share."""
 
 from math import sqrt
 

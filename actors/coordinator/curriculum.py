@@ -1,4 +1,4 @@
-"""How hard the next tasks are, and from which domain."""
+"""Curriculum: how hard the next tasks are and from which domain, and a small queue of them, prefetched."""
 
 from collections import deque
 
@@ -12,8 +12,6 @@ from ...runtime.engines.base import EngineError
 from ...runtime.ref import Ref
 from ...runtime.retry import ask_again
 from .publisher import PolicyPublisher
-
-# MERGED actors.coordinator.curriculum: A small stock of proposed tasks, refilled while the ones before are being solved.
 
 
 class Curriculum:

@@ -1,7 +1,10 @@
-"""Tag spaces of the run's attempts: given out by the one who gives out the work, and taken back.
+"""Runners of episodes and groups: to their end, whatever dies meanwhile.
 
-Invariant: no two attempts share a space, whatever died in between. What could not be taken back when an
-attempt had ended goes with the next sweep.
+Invariants:
+  - an episode's id is fixed by its lease; a failed attempt is recorded and the episode is given out
+    again; only a verdict makes a reward;
+  - no two attempts share a storage namespace, whatever died in between. What could not be deleted when
+    an attempt had ended goes with the next garbage collection.
 """
 
 import time
@@ -29,17 +32,11 @@ from ..namespaces import DataAccess, clear, new_namespace, sweep
 from .publisher import PolicyPublisher
 from .run_state import RunState
 
-# MERGED actors.coordinator.episodes: Running episodes and groups to their end, whatever dies meanwhile.
-#
-# An episode's id is fixed by its lease. A failed attempt is recorded and the episode is given out
-# again; only a verdict makes a reward.
-#
-
 log = structlog.get_logger("coordinator")
 
 
 class NamespaceManager:
-    """Spaces for tasks that act on the data plane; other tasks have none."""
+    """Allocates one storage namespace per attempt at a task that acts on the data plane; others have none."""
 
     def __init__(self, data: DataAccess | None, state: RunState) -> None:
         self._data = data

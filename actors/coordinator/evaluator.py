@@ -1,4 +1,4 @@
-"""pass@1 on the fixed held-out set, sampled the same way for every version."""
+"""pass@1 on the held-out tasks: fixed by the settings, and sampled the same way each version."""
 
 import time
 from collections.abc import Sequence
@@ -27,8 +27,6 @@ from ...training.statistics import wilson_interval
 from ..domains import domain_named
 from ..domains.base import CheckedTask
 from .episodes import STORE_TIMEOUT_S, EpisodeRunner, trajectory
-
-# MERGED actors.coordinator.evaluator: The held-out tasks of each domain: the same for every run with these settings, and never trained on.
 
 log = structlog.get_logger("coordinator")
 JUDGE_TIMEOUT_S = 120.0

@@ -1,4 +1,4 @@
-"""Everyone that the Coordinator works with."""
+"""Refs to the actors that the Coordinator works with."""
 
 from typing import NamedTuple
 

@@ -1,9 +1,9 @@
-"""Bringing a new version into use: loaded on every replica, confirmed, and only then sampled with.
+"""Publisher of new versions: loaded on every replica, confirmed, and only then sampled with.
 
 Each version has a name of its own, so an engine can never serve an old one under a new name. A replica
 that cannot load a version is taken out until it can; where none can, the old version stays in use. A
-version's files come with the message, or lie on a shelf that the replicas fetch them from; there they stay
-until the version is retired or the run ends.
+version's files come with the message, or lie in an adapter store that the replicas fetch them from; there
+they stay until the version is retired or the run ends.
 """
 
 import time
@@ -44,7 +44,7 @@ class PolicyPublisher:
         self._topics = topics
         self._adapter_store: AdapterStore | None = None
         self.tag = ""
-        """Under which new versions are put on the shelf; empty where there is none."""
+        """Under which new versions are put in the adapter store; empty where there is none."""
         self._live: dict[str, LoadAdapter | FetchAdapter] = {}
         self._current: dict[Policy, AdapterRef] = {
             "student": AdapterRef(policy="student", version=0),
@@ -60,12 +60,12 @@ class PolicyPublisher:
         return self._current[policy]
 
     def use_adapter_store(self, store: AdapterStore, tag: str) -> None:
-        """From now on versions lie on this shelf, under this tag."""
+        """From now on versions lie in this store, under this tag."""
         self._adapter_store = store
         self.tag = tag
 
     async def restore(self, files: LoadAdapter) -> None:
-        """Bring back a version from its files, which the shelf may lack. Raises what `publish` raises."""
+        """Bring back a version from its files, which the store may lack. Raises what `publish` raises."""
         if self._adapter_store is None:
             return await self.publish(files)
         located = with_location(files, self.tag)
@@ -110,7 +110,7 @@ class PolicyPublisher:
                 await self._remove_from_store(message.adapter)
 
     async def clear_adapter_store(self) -> None:
-        """The run has ended: its folder keeps every version, the shelf none."""
+        """The run has ended: its folder keeps every version, the adapter store none."""
         if self._adapter_store is not None:
             try:
                 await self._adapter_store.clear(self.tag)

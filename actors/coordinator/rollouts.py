@@ -1,7 +1,16 @@
-"""Giving out work, and keeping what comes back until it is trained on.
+"""Rollout scheduling with bounded staleness: leases groups, and keeps what comes back until it is trained on.
 
 Consumes tasks; produces accepted groups; waits for room, for tasks and for groups; unblocked by each
 entry of the record, and by the deadlines of the episodes.
+
+How many groups may begin is one formula (`capacity`):
+
+    capacity = min(max_concurrent − running, (η + version + 1)·B − (accepted + running))
+
+over groups, where `accepted` counts all groups accepted since version 0 (AReaL, section 5.1). A group
+that begins now belongs to batch number `(accepted + running) // B` at the latest, so it is trained on
+by version `version + η` and is never more than η versions old. At η = 0 nothing begins before the
+next version is there: exactly on-policy.
 """
 
 import time
@@ -18,17 +27,6 @@ from .curriculum import TaskPrefetcher
 from .episodes import GroupRunner
 from .publisher import PolicyPublisher
 from .run_state import JournaledState
-
-# MERGED actors.coordinator.rollouts: How much new work may begin: bounded staleness as one formula.
-#
-#     capacity = min(max_concurrent − running, (η + version + 1)·B − (accepted + running))
-#
-# over groups, where `accepted` counts all groups accepted since version 0 (AReaL, section 5.1). A group
-# that begins now belongs to batch number `(accepted + running) // B` at the latest, so it is trained on
-# by version `version + η` and is never more than η versions old. At η = 0 nothing begins before the
-# next version is there: exactly on-policy.
-#
-# MERGED actors.coordinator.rollouts: One episode of a group in a few words, for whoever watches the run.
 
 RunGroup = Callable[[GroupLeased, AdapterRef], Awaitable[tuple[GroupFinished, Group]]]
 

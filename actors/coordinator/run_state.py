@@ -1,6 +1,7 @@
-"""What a run has come to: derived from its journal, entry by entry, live and on resume alike.
+"""A run's state, derived from its journal entry by entry, live and on resume alike.
 
-`apply` is the only thing that changes it. So a resumed run stands exactly where the journal ends.
+Invariants: `RunState.apply` is the only thing that changes the state, so a resumed run stands exactly
+where the journal ends; `JournaledState.add` is the only thing that applies an entry, and journals it first.
 """
 
 import anyio
@@ -26,9 +27,6 @@ from ...messages.tasks import TaskOutcome
 from ...runtime.topics import Topics
 from .curriculum import Curriculum
 from .journal import Journal
-
-# MERGED actors.coordinator.run_state: The one way in which a run's state changes: journal, take into account, tell everyone.
-# MERGED actors.coordinator.run_state: Something has changed: look again.
 
 Open = dict[str, GroupLeased]
 

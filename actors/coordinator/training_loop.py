@@ -1,8 +1,11 @@
-"""From batches to versions, and from versions to rounds.
+"""The training loop: from batches to versions, and from versions to rounds.
 
 Consumes accepted groups; produces training steps, new versions in use, and evaluations; waits for
 batches, for the Trainer and for at most one evaluation behind; unblocked by each entry of the record,
 and by the deadline of each step.
+
+The Teacher is trained on its own turns, rewarded by how the Student fared. Engines that share a GPU with
+the Trainer sleep while it works.
 """
 
 import time
@@ -34,9 +37,6 @@ from .peers import ActorRefs
 from .publisher import PolicyPublisher
 from .rollouts import Rollouts
 from .run_state import JournaledState
-
-# MERGED actors.coordinator.training_loop: What the Teacher learns from: its own turns, rewarded by how the Student fared.
-# MERGED actors.coordinator.training_loop: Engines that leave their GPU to the Trainer while it works.
 
 QUICK_TIMEOUT_S = 60.0
 EndReason = Literal["rounds", "drained", "frontier_exhausted"]

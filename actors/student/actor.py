@@ -33,8 +33,6 @@ from ..namespaces import DataAccess
 from .confidence import QUESTION, combined, read_critique, token_confidence
 from .tools import data_tools, toolkit
 
-# MERGED actors.student.actor: What the Student is told after a turn.
-
 
 def observation_text(turn: Turn) -> str:
     """What the tools said to a turn's calls; where there are several, in their order and named."""

@@ -1,4 +1,4 @@
-"""How sure the Student is of its answer: by the probabilities of its tokens, and by asking it.
+"""The Student's confidence in its answer: from its tokens' probabilities, and by self-critique.
 
 1. Log-probabilities: exp(mean(log p)) over the tokens of the answer, or of the whole last turn where the
    answer cannot be found in its tokens.

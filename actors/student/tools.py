@@ -1,4 +1,4 @@
-"""The tools of the `data` domain: one for each action of the data plane.
+"""The Student's tools: the kit that its settings name, and one tool for each action of the data plane.
 
 Invariant: what the model got wrong is an observation; what the data plane fails with is raised, and fails
 the episode: it is nobody's score.
@@ -25,8 +25,6 @@ from ...runtime.tools.tool_provider import ToolProvider
 from ..environment import DataEnvironment
 from ..namespaces import DataAccess, Namespace
 from ..observations import render
-
-# MERGED actors.student.tools: The tools that a Student's settings name, with what they need of other rooms.
 
 
 class NotStored(AgentFactoryError):

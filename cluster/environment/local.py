@@ -16,7 +16,7 @@ from ...configs.http_servers import EnvironmentServerSettings
 from ...configs.roles import EvaluationSettings
 from ...messages.sessions import EnvironmentKind
 from ...messages.tasks import Task
-from ...training.tasks import data_tasks as data_tasks
+from ...training.tasks import data_tasks
 from ...training.tasks.documents import Library, read_library
 from .base import ServedEnvironment
 from .live import LiveEnvironment

@@ -91,8 +91,8 @@ def _making(making: TrainingRecord) -> str:
 python -m scripts.seed_model --out DIR --steps {steps} --seed {config.seed}
 ```
 
-From random weights, on text that the modules `*_corpus` in `training/seed` write by rule; no other data and
-no other model took part. The mixed corpus is {shares}.
+From random weights, on text that the modules `*_corpus` in `scripts/seed_model` write by rule; no other data
+and no other model took part. The mixed corpus is {shares}.
 
 | lesson | episodes | steps | peak rate of Muon | of AdamW |
 |---|---|---|---|---|

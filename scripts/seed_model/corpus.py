@@ -1,7 +1,7 @@
-"""What the seed model is pretrained on: episodes written by rule from a seed, as chains of pieces.
+"""The pretraining corpus: episodes written by rule from a seed, as chains of pieces.
 
 Only taught pieces carry loss. Each domain has a module that writes its episodes (`math_corpus`,
-`logic_corpus`, `errands_corpus`) of four kinds:
+`logic_corpus`, `data_corpus`) of four kinds:
 
 * **drills**: copy what has no sense, again and again. Nothing in them can be guessed, so copying, the hard
   part of a tool call, forms within a few hundred steps instead of thousands;

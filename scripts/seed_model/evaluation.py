@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from transformers import Qwen2ForCausalLM
 
 from agentfactory.configs.data import LIBRARY
-from agentfactory.training.tasks import arithmetic
-from agentfactory.training.tasks import data_tasks as data_tasks
+from agentfactory.training.tasks import arithmetic, data_tasks
 from agentfactory.training.tasks import truth_tables as columns
 from agentfactory.training.tasks.documents import Library, read_library
 from scripts.seed_model.corpus import PROPOSAL_REQUEST

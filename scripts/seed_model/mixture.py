@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final, Literal
 
-from scripts.seed_model import data_corpus as errands_corpus
-from scripts.seed_model import logic_corpus, math_corpus
+from scripts.seed_model import data_corpus, logic_corpus, math_corpus
 from scripts.seed_model.corpus import CorpusGenerator, Segment
 
 CorpusName = Literal["math", "mixed"]
@@ -17,7 +16,7 @@ SHARES: Final = {"math": 0.3, "logic": 0.25, "data": 0.45}
 _DOMAINS: Final = {
     "math": CorpusGenerator(math_corpus.episode, math_corpus.exercise),
     "logic": CorpusGenerator(logic_corpus.episode, logic_corpus.exercise),
-    "data": CorpusGenerator(errands_corpus.episode, errands_corpus.exercise),
+    "data": CorpusGenerator(data_corpus.episode, data_corpus.exercise),
 }
 
 

@@ -37,7 +37,7 @@ from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import Trajectory
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.training.tasks import data_tasks as data_tasks
+from agentfactory.training.tasks import data_tasks
 from agentfactory.training.tasks.documents import read_library
 from tests.actors.data_plane import Plane, access
 

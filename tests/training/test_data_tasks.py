@@ -20,7 +20,7 @@ from agentfactory.training.tasks.data_tasks import (
     sample_data_task,
 )
 from agentfactory.training.tasks.documents import Library, read_library
-from scripts.seed_model import data_corpus as errands_corpus
+from scripts.seed_model import data_corpus
 from scripts.seed_model.corpus import CorpusGenerator, Segment, examples
 from scripts.seed_model.corpus import CurriculumStage as DrillStage
 from scripts.seed_model.mixture import WRITERS, CorpusName
@@ -132,7 +132,7 @@ def test_a_file_without_a_line_to_quote_is_stored_and_never_asked_for(tmp_path: 
 
 def draw(count: int) -> list[list[Segment]]:
     rng = random.Random(11)
-    return [errands_corpus.episode(rng) for _ in range(count)]
+    return [data_corpus.episode(rng) for _ in range(count)]
 
 
 def test_no_proposal_of_the_corpus_asks_for_a_held_out_file(library: Library) -> None:

@@ -1,4 +1,4 @@
-"""What a training method is."""
+"""Training method: the protocol between the learner and a loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

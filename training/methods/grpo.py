@@ -1,8 +1,8 @@
-"""Group-relative policy optimisation, with a decoupled objective for stale samples.
+"""Group-relative policy optimisation, with a decoupled objective for stale samples: all of it, in one file.
 
 GRPO: Shao et al. 2024, DeepSeekMath, eq. 3. Token-level normalisation and separate clip bounds: Yu et
 al. 2025, DAPO. Decoupled objective: Hilton et al. 2022, Batch size-invariance, eq. 5; Fu et al. 2025,
-AReaL, eq. 5.
+AReaL, eq. 5. Without the division by the standard deviation: Liu et al. 2025, Dr. GRPO.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,6 @@ from ...configs.roles import GrpoSettings
 from ...messages.trajectories import Group
 from ..batching import Sample, TokenBatch
 from .base import LossTerms, TrainingMethod
-
-# MERGED training.methods.grpo: How much better than its siblings an episode did.
 
 
 class ClippedObjective(NamedTuple):

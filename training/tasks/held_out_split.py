@@ -1,4 +1,4 @@
-"""How tasks of all domains are drawn: the split by content, sizes between whole numbers, the held-out set."""
+"""Sampling of tasks: the train/held-out split by a hash of the content, and the held-out set."""
 
 import hashlib
 import random

@@ -5,7 +5,7 @@ from typing import Final
 
 from ....messages.search import Passage
 from ....runtime.engines.chat.format import ChatMessage
-from ....training.tasks import data_tasks as data_tasks
+from ....training.tasks import data_tasks
 from ....training.tasks.documents import read_library
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description
 from .judge import DataJudge

@@ -7,13 +7,14 @@ import pytest
 
 from agentfactory.messages.adapters import AdapterRef
 from agentfactory.messages.learning import StepReport
-from agentfactory.training.checkpoints import Checkpoint, CheckpointStore, digest
+from agentfactory.training.adapter_files import sha256_hex
+from agentfactory.training.checkpoints import Checkpoint, CheckpointStore
 from agentfactory.training.errors import CheckpointNotWritten
 
 
 def checkpoint(version: int, groups: tuple[str, ...] = ("g",), weights: bytes = b"weights") -> Checkpoint:
     report = StepReport(
-        adapter=AdapterRef(policy="student", version=version, sha256=digest(weights)),
+        adapter=AdapterRef(policy="student", version=version, sha256=sha256_hex(weights)),
         config_json=b"{}",
         weights=weights,
         loss=0.5,

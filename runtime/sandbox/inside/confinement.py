@@ -8,7 +8,7 @@ import os
 import resource
 from typing import Final, NamedTuple
 
-from . import seccomp
+from . import process_attributes, seccomp, seccomp_allowlist
 
 NOBODY_UID: Final = 65534
 _MB: Final = 2**20
@@ -40,7 +40,7 @@ def plan(memory_mb: int, reads: bool, first_process: bool) -> Confinement:
         memory_bytes=_address_space() + memory_mb * _MB,
         open_files=_OPEN_FILES,
         nobody=os.geteuid() == 0 and not reads,
-        filter=seccomp.build(reads),
+        filter=seccomp_allowlist.build(reads),
         first_process=first_process,
     )
 
@@ -65,10 +65,10 @@ def confine_server(confinement: Confinement) -> None:
         os.setresgid(NOBODY_UID, NOBODY_UID, NOBODY_UID)
         os.setresuid(NOBODY_UID, NOBODY_UID, NOBODY_UID)
     # After the change of user, which would undo both.
-    seccomp.set_undumpable()
-    seccomp.die_with_parent()
+    process_attributes.set_undumpable()
+    process_attributes.die_with_parent()
     if confinement.filter is not None:
-        seccomp.set_no_new_privs()
+        process_attributes.set_no_new_privs()
 
 
 def confine_child(confinement: Confinement, cpu_s: int) -> None:
@@ -77,7 +77,7 @@ def confine_child(confinement: Confinement, cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
     os.nice(_NICENESS)
     if not confinement.first_process:
-        seccomp.die_with_parent()
+        process_attributes.die_with_parent()
     if confinement.filter is not None:
         seccomp.install(confinement.filter)
 
@@ -90,7 +90,7 @@ def enter_namespaces() -> tuple[str, ...]:
     flags = 0
     for flag in _NAMESPACES.values():
         flags |= flag
-    if seccomp.unshare(flags) or seccomp.unshare(flags | _USER_NAMESPACE):
+    if process_attributes.unshare(flags) or process_attributes.unshare(flags | _USER_NAMESPACE):
         return tuple(_NAMESPACES)
     return ()
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from . import confinement, seccomp
+from . import confinement, process_attributes
 from .protocol import (
     Ending,
     Exit,
@@ -57,7 +57,7 @@ def serve(prepare: Callable[[Setup], Job]) -> NoReturn:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
-    seccomp.die_with_parent()
+    process_attributes.die_with_parent()
     decoder = FrameDecoder()
     bodies: list[bytes] = []
     while not bodies:
@@ -213,7 +213,7 @@ def _become_first_process(control: socket.socket) -> None:
     """Go on as process 1 of the new namespace; the process before it only waits for it."""
     pid = os.fork()
     if pid == 0:
-        seccomp.die_with_parent()
+        process_attributes.die_with_parent()
         return
     control.close()
     _, status = os.waitpid(pid, 0)

@@ -19,7 +19,7 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from . import landlock, seccomp, seccomp_denylist
+from . import landlock, process_attributes, seccomp, seccomp_denylist
 from .confinement import NOBODY_UID
 from .launch_spec import HERE, SCRATCH, UP, LaunchSpec, receive
 from .selftest import escapes_from_command_sandbox
@@ -42,11 +42,11 @@ def main() -> NoReturn:
     spec = receive(control)
     if spec["level"] == "bubblewrap":
         _become(spec, control)
-    seccomp.set_child_subreaper()
+    process_attributes.set_child_subreaper()
     child = os.fork()
     if child == 0:
         os.setsid()
-        seccomp.die_with_parent()
+        process_attributes.die_with_parent()
         _become(spec, control)
     os._exit(_watch(child, control))
 
@@ -114,11 +114,11 @@ def _confine(spec: LaunchSpec) -> None:
         os.setresuid(NOBODY_UID, NOBODY_UID, NOBODY_UID)
     os.fchdir(workdir)
     os.stat(spec["workdir"])  # told now, rather than by each path that the program makes of HOME
-    counted_apart = seccomp.unshare(_USER_NAMESPACE) or (level == "bubblewrap" and not root)
+    counted_apart = process_attributes.unshare(_USER_NAMESPACE) or (level == "bubblewrap" and not root)
     processes = spec["processes"] if counted_apart else spec["processes"] + _tasks_of_user()
     resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
-    seccomp.die_with_parent()  # a change of user undoes it
-    seccomp.set_no_new_privs()
+    process_attributes.die_with_parent()  # a change of user undoes it
+    process_attributes.set_no_new_privs()
     os.umask(0o022)
     if level == "landlock":
         landlock.restrict(spec["landlock_abi"], spec["readable"], (".", *_DEVICES))

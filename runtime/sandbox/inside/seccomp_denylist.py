@@ -1,4 +1,4 @@
-"""The seccomp filter for whole programs: nearly all is allowed, but not what reaches past the sandbox.
+"""The seccomp filter of programs: a list of the refused system calls, those that reach past the sandbox.
 
 A program needs too many system calls for a list of the allowed ones, so this is a list of the refused:
 other namespaces and mounts, other processes' memory, what tells of other programs' files (the system's
@@ -7,16 +7,21 @@ folders are the machine's own at every level), kernel objects that no namespace 
 from the kernel's `unistd_64.h` (x86_64) and `asm-generic/unistd.h` (aarch64). Standard library only.
 """
 
-import platform
-import struct
-from typing import Final, NamedTuple
+from typing import Final
 
-from . import seccomp
+from .seccomp import (
+    ALLOW,
+    ENOSYS,
+    EPERM,
+    FAKED,
+    ArgumentRule,
+    Filter,
+    SyscallNumbers,
+    SyscallRule,
+    build_filter,
+)
 
-Numbers = tuple[int | None, int | None]
-"""Of a system call on x86_64 and on aarch64."""
-
-REFUSED: Final[dict[str, Numbers]] = {
+REFUSED: Final[dict[str, SyscallNumbers]] = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
     "process_madvise": (440, 440), "kcmp": (312, 272), "pidfd_getfd": (438, 438),
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
@@ -45,7 +50,7 @@ REFUSED: Final[dict[str, Numbers]] = {
     "sched_setscheduler": (144, 119), "sched_setattr": (314, 274),
 }  # fmt: skip
 """Refused at every level."""
-UNSCOPED: Final[dict[str, Numbers]] = {
+UNSCOPED: Final[dict[str, SyscallNumbers]] = {
     "setsid": (112, 157), "setpgid": (109, 154),
     "chown": (92, None), "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
@@ -54,20 +59,20 @@ UNSCOPED: Final[dict[str, Numbers]] = {
 }  # fmt: skip
 """Refused where the program sees the machine's own files and processes: changes to files that Landlock
 does not guard, and leaving the process group, by which all are killed."""
-FAKE_SUCCESS: Final[dict[str, Numbers]] = {
+FAKE_SUCCESS: Final[dict[str, SyscallNumbers]] = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
     "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
 }  # fmt: skip
 """Answered with success there, and not done: Landlock does not guard modes and times either, and too
 many programs (`cp -p`, `tar`, `git`, `shutil.copy`) end where they are refused."""
-SIGNALS: Final[dict[str, Numbers]] = {
+SIGNALS: Final[dict[str, SyscallNumbers]] = {
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424),
 }  # fmt: skip
 """Refused where nothing keeps signals inside (Landlock before ABI 6)."""
-TRUNCATE: Final[Numbers] = (76, 45)
+TRUNCATE: Final[SyscallNumbers] = (76, 45)
 
-_CLONE3: Final = (435, 435)
+_CLONE3: Final[SyscallNumbers] = (435, 435)
 _LAST_KNOWN: Final = 469
 _NEW_NAMESPACES: Final = 0x7E020000
 _UNIX, _INET, _INET6 = 1, 2, 10
@@ -75,99 +80,46 @@ _TIOCSTI, _TIOCLINUX, _SETFLAGS, _FSSETXATTR = 0x5412, 0x541C, 0x40086602, 0x401
 _F_SETOWN, _F_SETOWN_EX = 8, 15
 _F_SETLEASE, _F_NOTIFY = 1024, 1026
 
-_LOAD, _EQUAL, _GREATER, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-_NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
-_EPERM, _ENOSYS, _DONE = 0x00050001, 0x00050026, 0x00050000
 
-
-class _Rule(NamedTuple):
-    """A system call that depends on the lower half of one of its arguments."""
-
-    numbers: Numbers
-    argument: int
-    test: int
-    """`_EQUAL`: to any of `values`; `_ANY_BIT`: any bit of any of `values`."""
-    values: tuple[int, ...]
-    allows: bool
-    """Whether what passes the test is what is allowed, or what is refused."""
-
-
-def build(*, scoped: bool, signals: bool = True, truncate: bool = True) -> seccomp.Filter | None:
+def build(*, scoped: bool, signals: bool = True, truncate: bool = True) -> Filter | None:
     """The filter; None where there is none to build (not Linux, other CPUs).
 
     `scoped`: the program lives in namespaces of its own. Otherwise `signals` and `truncate` say
     whether something else keeps signals inside, and guards truncation.
     """
-    machine = platform.machine()
-    if platform.system() != "Linux" or machine not in seccomp.ARCHITECTURES:
-        return None
-    refused = dict(REFUSED)
-    pretended: dict[str, Numbers] = {}
+    refused = [*REFUSED.values()]
+    faked: list[SyscallNumbers] = []
     if not scoped:
-        refused |= UNSCOPED
-        pretended |= FAKE_SUCCESS
+        refused += UNSCOPED.values()
+        faked += FAKE_SUCCESS.values()
     if not (scoped or signals):
-        refused |= SIGNALS
+        refused += SIGNALS.values()
     if not (scoped or truncate):
-        refused["truncate"] = TRUNCATE
-    rules = _rules(scoped, fcntl=not (scoped or signals))
-    column = seccomp.COLUMN[machine]
-    return seccomp.pack(_assemble(seccomp.ARCHITECTURES[machine], column, refused, pretended, rules))
+        refused.append(TRUNCATE)
+    calls: list[SyscallRule | ArgumentRule] = [
+        SyscallRule(refused, EPERM),
+        SyscallRule(faked, FAKED),
+        SyscallRule([_CLONE3], ENOSYS),  # its flags are behind a pointer; programs then take clone
+    ]
+    rules = [*calls, *_argument_rules(scoped, fcntl=not (scoped or signals))]
+    return build_filter(rules, ALLOW, _LAST_KNOWN)
 
 
-def _rules(scoped: bool, fcntl: bool) -> list[_Rule]:
+def _argument_rules(scoped: bool, fcntl: bool) -> list[ArgumentRule]:
     controls = (_F_SETLEASE, _F_NOTIFY, *((_F_SETOWN, _F_SETOWN_EX) if fcntl else ()))
+    ioctls = (_TIOCSTI, _TIOCLINUX, _SETFLAGS, _FSSETXATTR)
     families = (_UNIX, _INET, _INET6)  # the network of a namespace has nobody else in it
     return [
-        _Rule((56, 220), 0, _ANY_BIT, (_NEW_NAMESPACES,), allows=False),  # clone
-        _Rule((41, 198), 0, _EQUAL, families if scoped else (), allows=True),  # socket
-        _Rule((53, 199), 0, _EQUAL, (_UNIX,), allows=True),  # socketpair
-        _Rule((302, 261), 0, _EQUAL, (0,), allows=True),  # prlimit64: of oneself
-        _Rule((203, 122), 0, _EQUAL, (0,), allows=True),  # sched_setaffinity: of oneself
-        _Rule((16, 29), 1, _EQUAL, (_TIOCSTI, _TIOCLINUX, _SETFLAGS, _FSSETXATTR), allows=False),  # ioctl
-        _Rule((72, 25), 1, _EQUAL, controls, allows=False),  # fcntl
+        ArgumentRule((56, 220), 0, (_NEW_NAMESPACES,), passed=EPERM, failed=ALLOW, any_bit=True),  # clone
+        _only((41, 198), families if scoped else ()),  # socket
+        _only((53, 199), (_UNIX,)),  # socketpair
+        _only((302, 261), (0,)),  # prlimit64: of oneself
+        _only((203, 122), (0,)),  # sched_setaffinity: of oneself
+        ArgumentRule((16, 29), 1, ioctls, passed=EPERM, failed=ALLOW),  # ioctl
+        ArgumentRule((72, 25), 1, controls, passed=EPERM, failed=ALLOW),  # fcntl
     ]
 
 
-def _assemble(
-    architecture: int,
-    column: int,
-    refused: dict[str, Numbers],
-    pretended: dict[str, Numbers],
-    rules: list[_Rule],
-) -> bytes:
-    """Each check is followed by its own verdict, so that no jump is long."""
-    code = [
-        (_LOAD, 0, 0, _ARCHITECTURE_AT),
-        (_EQUAL, 1, 0, architecture),
-        (_RETURN, 0, 0, seccomp.KILL_PROCESS),
-        (_LOAD, 0, 0, _NUMBER_AT),
-        (_GREATER, 0, 1, _LAST_KNOWN),  # x32's numbers are above it, too
-        (_RETURN, 0, 0, _ENOSYS),
-    ]
-    answers = [(numbers, _EPERM) for numbers in refused.values()]
-    answers += [(numbers, _DONE) for numbers in pretended.values()]
-    answers.append((_CLONE3, _ENOSYS))  # its flags are behind a pointer; programs then take clone
-    for numbers, answer in answers:
-        number = numbers[column]
-        if number is not None:
-            code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, answer)]
-    for rule in rules:
-        code += _block(rule, column)
-    code.append((_RETURN, 0, 0, seccomp.ALLOW))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
-
-
-def _block(rule: _Rule, column: int) -> list[tuple[int, int, int, int]]:
-    number = rule.numbers[column]
-    if number is None:
-        return []
-    passed, failed = (seccomp.ALLOW, _EPERM) if rule.allows else (_EPERM, seccomp.ALLOW)
-    tests = [(rule.test, len(rule.values) - at, 0, value) for at, value in enumerate(rule.values)]
-    body = [
-        (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * rule.argument),
-        *tests,
-        (_RETURN, 0, 0, failed),
-        (_RETURN, 0, 0, passed),
-    ]
-    return [(_EQUAL, 0, len(body), number), *body]
+def _only(call: SyscallNumbers, values: tuple[int, ...]) -> ArgumentRule:
+    """Allowed where its first argument is one of the values."""
+    return ArgumentRule(call, 0, values, passed=ALLOW, failed=EPERM)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Final, NoReturn, cast
 
-from . import seccomp
+from . import process_attributes
 from .protocol import Ending
 from .python_cell import OUT_OF_MEMORY, StdoutWriter, compile_cell, describe
 
@@ -124,7 +124,7 @@ def main() -> NoReturn:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(1, 2)
-    seccomp.set_child_subreaper()
+    process_attributes.set_child_subreaper()
     say(control, THERE)
     control.recv(1)
     if os.fork() == 0:

@@ -8,17 +8,16 @@ Standard library only, and in the sandbox.
 """
 
 import builtins
-import io
 import os
 import socket
 import sys
 from contextlib import suppress
 from types import ModuleType
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
 from . import process_attributes
+from .cell_executor import CellExecutor
 from .protocol import Ending
-from .python_cell import OUT_OF_MEMORY, StdoutWriter, compile_cell, describe
 
 THERE: Final = "there"
 """Said by the first process, and by the first worker."""
@@ -28,53 +27,14 @@ class ReplSession:
     """The names of all cells so far."""
 
     def __init__(self) -> None:
-        self._raw = StdoutWriter()
-        self._output = io.TextIOWrapper(
-            io.BufferedWriter(cast(io.FileIO, self._raw)), encoding="utf-8", errors="backslashreplace"
-        )
+        self._executor = CellExecutor()
         self._module = ModuleType("__main__")
         vars(self._module)["__builtins__"] = builtins
         sys.modules["__main__"] = self._module
 
     def run(self, code: str) -> Ending:
         """Run one cell, print its output; whatever it raises ends the cell and not the session."""
-        sys.stdout = sys.stderr = self._output
-        self._raw.written, self._raw.in_line = 0, False
-        try:
-            self._execute(code)
-            self._output.flush()
-        except MemoryError:
-            return self._end("memory", OUT_OF_MEMORY)
-        except SystemExit as leaving:
-            return "ok" if not leaving.code else self._end("error", describe(leaving))
-        except BaseException as error:
-            return self._end("error", describe(error))
-        return "ok"
-
-    def _execute(self, code: str) -> None:
-        body, last = compile_cell(code)
-        scope = vars(self._module)
-        exec(body, scope)  # noqa: S102 - what this process is for
-        if last is None:
-            return
-        value = eval(last, scope)  # noqa: S307
-        self._output.flush()
-        if value is not None:
-            scope["_"] = value
-            if not self._raw.written:
-                self._output.write(repr(value))
-
-    def _end(self, ending: Ending, line: bytes) -> Ending:
-        with suppress(OSError, ValueError, MemoryError):
-            self._output.flush()
-        write_all(b"\n" + line if self._raw.in_line else line)
-        return ending
-
-
-def write_all(data: bytes) -> None:
-    """To standard output, past every buffer."""
-    while data:
-        data = data[os.write(1, data) :]
+        return self._executor.run(code, vars(self._module), value_name="_")
 
 
 def work(control: socket.socket) -> NoReturn:

@@ -6,7 +6,7 @@ Standard library only.
 import ctypes
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -37,24 +37,10 @@ def escapes_from_command_sandbox(target: ProbeTarget, level: str) -> int:
         attempts["left its process group"] = os.setsid
     with suppress(OSError):  # the folder may be the sandbox's own, by the same name: who asked looks
         os.close(os.open(file + NEW, os.O_WRONLY | os.O_CREAT))
-    succeeded = [name for name, attempt in attempts.items() if _succeeds(attempt)]
+    succeeded = _succeeded(attempts, OSError)
     if succeeded:
         os.write(1, ", ".join(succeeded).encode())
     return int(bool(succeeded))
-
-
-def _succeeds(attempt: Callable[[], object]) -> bool:
-    try:
-        attempt()
-    except OSError:
-        return False
-    return True
-
-
-def _libc(name: str, *arguments: int | bytes) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) == -1:
-        raise OSError(ctypes.get_errno(), name)
 
 
 def escapes_from_python_sandbox(_: str) -> Ending:
@@ -66,21 +52,34 @@ def escapes_from_python_sandbox(_: str) -> Ending:
         "made a folder": lambda: os.mkdir("/"),
         "started a process": _fork_and_end,
     }
-    succeeded = []
-    for name, attempt in attempts.items():
-        try:
-            attempt()
-        except PermissionError:
-            continue
-        except OSError as error:
-            name = f"{name} ({error})"
-        succeeded.append(name)
+    succeeded = _succeeded(attempts, PermissionError)  # what the filter refuses fails by that alone
     if succeeded:
         os.write(1, ("a process behind the filter " + ", ".join(succeeded)).encode())
         return "error"
     return "ok"
 
 
+def _succeeded(attempts: Mapping[str, Callable[[], object]], refusal: type[OSError]) -> list[str]:
+    """The attempts that are not refused; one that fails otherwise is told with its error."""
+    succeeded: list[str] = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except refusal:
+            continue
+        except OSError as error:
+            succeeded.append(f"{name} ({error})")
+        else:
+            succeeded.append(name)
+    return succeeded
+
+
 def _fork_and_end() -> None:
     if os.fork() == 0:
         os._exit(0)
+
+
+def _libc(name: str, *arguments: int | bytes) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), name)

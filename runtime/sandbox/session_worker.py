@@ -13,6 +13,7 @@ import socket
 import struct
 from typing import Final, NamedTuple
 
+from .inside.protocol import with_length
 from .resource_usage import descendants, is_alive, threads
 from .sandboxed_process import SandboxedProcess
 from .subprocess_io import ExitEvent
@@ -184,7 +185,7 @@ class SessionWorker:
 
         Raises WorkerLost: it has ended without one, or spoken itself, or something cannot be killed.
         """
-        await self._control.say(b"%d\n%s" % (len(code), code))
+        await self._control.say(with_length(code))
         said = await self._control.hear(self._ended)  # a successor speaks before its predecessor ends
         if said is None:
             raise WorkerLost("the process ended")

@@ -1,4 +1,4 @@
-"""The launch specification of a command: one line of JSON on the launcher's control socket.
+"""The launch specification of a command: a frame of JSON on the launcher's control socket.
 
 Standard library only.
 """
@@ -7,13 +7,14 @@ import json
 import socket
 from typing import Final, TypedDict, cast
 
+from .protocol import receive_frame, with_length
+
 HERE: Final = b"here"
 """Said by the launcher before it hears the spec: the processes around it exist by then."""
 UP: Final = b"up"
 """Said by the launcher once it is confined, just before the program."""
 SCRATCH: Final = ("/tmp", "/dev/shm")
 """File systems of the program's own at level `bubblewrap`; their descriptors come with `UP`."""
-_MAX_BYTES: Final = 4 * 2**20
 
 
 class ProbeTarget(TypedDict):
@@ -47,16 +48,13 @@ class LaunchSpec(TypedDict):
 
 
 def encode(spec: LaunchSpec) -> bytes:
-    """The line to send."""
-    return json.dumps(spec, separators=(",", ":")).encode("ascii") + b"\n"
+    """The frame to send."""
+    return with_length(json.dumps(spec, separators=(",", ":")).encode("ascii"))
 
 
 def receive(control: socket.socket) -> LaunchSpec:
-    """Read the line. Raises EOFError where the other side is gone before its end."""
-    data = bytearray()
-    while not data.endswith(b"\n"):
-        chunk = control.recv(65536)
-        if not chunk or len(data) > _MAX_BYTES:
-            raise EOFError("no launch spec came")
-        data += chunk
-    return cast(LaunchSpec, json.loads(data))
+    """Read the frame. Raises EOFError where the other side is gone before its end."""
+    body = receive_frame(control)
+    if body is None:
+        raise EOFError("no launch spec came")
+    return cast(LaunchSpec, json.loads(body))

@@ -1,4 +1,6 @@
-"""What a fork server and its client say: JSON objects behind a four-byte length (big-endian).
+"""The protocol of a fork server and its client: JSON objects behind a four-byte length (big-endian).
+
+Launch specs and the cells of sessions travel in the same frames.
 
 The work itself is never said: a `Work` to begin travels with descriptors that its process alone reads
 and writes: its text, the pipe for its output, and its standard input if it has one. Standard library
@@ -74,8 +76,33 @@ class BadFrame(Exception):
 
 def encode(frame: Setup | ServerHello | Work | Exit) -> bytes:
     """The bytes to send."""
-    body = json.dumps(frame, separators=(",", ":")).encode("ascii")
+    return with_length(json.dumps(frame, separators=(",", ":")).encode("ascii"))
+
+
+def with_length(body: bytes) -> bytes:
+    """A frame of these bytes: what every socket between a sandbox and its client carries."""
     return len(body).to_bytes(_HEADER_BYTES, "big") + body
+
+
+def receive_frame(control: socket.socket) -> bytes | None:
+    """The next frame's body; None where the other side is gone. Nothing behind it is read. Blocks."""
+    header = _receive_exactly(control, _HEADER_BYTES)
+    if header is None:
+        return None
+    length = int.from_bytes(header, "big")
+    if length > MAX_FRAME_BYTES:
+        raise BadFrame(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are read")
+    return _receive_exactly(control, length)
+
+
+def _receive_exactly(control: socket.socket, count: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < count:
+        chunk = control.recv(min(count - len(data), _CHUNK))
+        if not chunk:
+            return None
+        data += chunk
+    return bytes(data)
 
 
 class FrameDecoder:

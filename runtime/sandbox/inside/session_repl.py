@@ -1,10 +1,10 @@
 """A Python session's own processes: they run cell after cell, and keep what those define.
 
 Standard input is a socket. The first process says that it is there, hears a line, forks the worker, and from
-then on only waits for the ends of others. The worker consumes `LENGTH` and a line's end, then a cell's code;
-it produces the cell's output on standard output. Once the cell is over the worker forks: the fork says how it
-ended and is the worker from then on, and the one before it ends, with every thread that the cell has left.
-Standard library only, and in the sandbox.
+then on only waits for the ends of others. The worker consumes frames, each a cell's code; it produces the
+cell's output on standard output. Once the cell is over the worker forks: the fork says how it ended and is
+the worker from then on, and the one before it ends, with every thread that the cell has left. Standard
+library only, and in the sandbox.
 """
 
 import builtins
@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 from . import process_attributes
 from .cell_executor import CellExecutor
-from .protocol import Ending
+from .protocol import Ending, receive_frame
 
 THERE: Final = "there"
 """Said by the first process, and by the first worker."""
@@ -41,24 +41,10 @@ def work(control: socket.socket) -> NoReturn:
     """Be the worker until the input ends."""
     say(control, THERE)
     session = ReplSession()
-    while header := read_header(control):
-        code = b""
-        while len(code) < header and (chunk := control.recv(header - len(code))):
-            code += chunk
+    while (code := receive_frame(control)) is not None:
         ending = session.run(code.decode("utf-8", "surrogatepass"))
         fork_and_say(control, ending)
     os._exit(0)
-
-
-def read_header(control: socket.socket) -> int:
-    """The length of the next cell's code; 0 at the end of the input."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = control.recv(1)
-        if not byte:
-            return 0
-        line += byte
-    return int(line)
 
 
 def fork_and_say(control: socket.socket, ending: str) -> None:

@@ -145,11 +145,11 @@ async def test_a_process_that_is_left_cannot_answer_for_the_session(session: Pyt
 TAKEOVER = """
 import os, sys
 repl = sys.modules["agentfactory.runtime.sandbox.inside.session_repl"]
-real = repl.read_header
+real = repl.receive_frame
 def instead(control):
     WHAT
     return real(control)
-repl.read_header = instead
+repl.receive_frame = instead
 """
 
 

@@ -41,6 +41,15 @@ async def test_it_prints_like_a_cell(session: PythonSession) -> None:
     assert (await session.run("import os; _ = os.system('echo from below')")).output == "from below"
 
 
+async def test_a_cell_that_leaves_has_printed_and_an_empty_one_ends_nothing(session: PythonSession) -> None:
+    left = await session.run("x = 1\nprint('before')\nexit()")
+    assert (left.ok, left.output) == (True, "before")
+    empty = await session.run("")
+    assert (empty.ok, empty.output) == (True, "")
+    assert (await session.run("x")).output == "1"
+    assert session.starts == 1
+
+
 async def test_an_error_keeps_the_session(session: PythonSession) -> None:
     await session.run("x = 1")
     failed = await session.run("x = 2\n1/0")

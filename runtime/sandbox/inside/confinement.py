@@ -8,7 +8,7 @@ import os
 import resource
 from typing import Final, NamedTuple
 
-from . import process_attributes, seccomp, seccomp_allowlist
+from . import process_attributes, seccomp, seccomp_filters
 
 NOBODY_UID: Final = 65534
 _MB: Final = 2**20
@@ -40,7 +40,7 @@ def plan(memory_mb: int, reads: bool, first_process: bool) -> Confinement:
         memory_bytes=_address_space() + memory_mb * _MB,
         open_files=_OPEN_FILES,
         nobody=os.geteuid() == 0 and not reads,
-        filter=seccomp_allowlist.build(reads),
+        filter=seccomp_filters.python_call_filter(reads),
         first_process=first_process,
     )
 

@@ -19,7 +19,7 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from . import landlock, process_attributes, seccomp, seccomp_denylist
+from . import landlock, process_attributes, seccomp, seccomp_filters
 from .confinement import NOBODY_UID
 from .launch_spec import HERE, SCRATCH, UP, LaunchSpec, receive
 from .selftest import escapes_from_command_sandbox
@@ -123,7 +123,7 @@ def _confine(spec: LaunchSpec) -> None:
     if level == "landlock":
         landlock.restrict(spec["landlock_abi"], spec["readable"], (".", *_DEVICES))
     if level != "limits":
-        denylist = seccomp_denylist.build(
+        denylist = seccomp_filters.program_filter(
             scoped=level == "bubblewrap",
             signals=spec["landlock_abi"] >= landlock.SIGNALS_ABI,
             truncate=spec["landlock_abi"] >= landlock.TRUNCATE_ABI,

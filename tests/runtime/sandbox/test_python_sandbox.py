@@ -464,9 +464,8 @@ async def test_a_process_that_cannot_be_started_is_a_sandbox_error(monkeypatch: 
 async def test_without_the_filter_the_sandbox_refuses_to_start_unless_weak_is_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broken = (
-        "import agentfactory.runtime.sandbox.inside.seccomp_allowlist as s; s.build = lambda reads: None; "
-    )
+    filters = "agentfactory.runtime.sandbox.inside.seccomp_filters"
+    broken = f"import {filters} as s; s.python_call_filter = lambda reads: None; "
     monkeypatch.setattr(
         "agentfactory.runtime.sandbox.fork_server_client._BOOTSTRAP",
         "import sys; sys.path += {path!r}; " + broken + "from {module} import main; main()",
@@ -485,8 +484,8 @@ async def test_without_the_filter_the_sandbox_refuses_to_start_unless_weak_is_al
 
 
 async def test_a_filter_that_lets_things_through_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    allowlist = "agentfactory.runtime.sandbox.inside.seccomp_allowlist"
-    broken = f"import {allowlist} as s; s._COMPUTE.update(socketpair=(53, 199)); "
+    filters = "agentfactory.runtime.sandbox.inside.seccomp_filters"
+    broken = f"import {filters} as s; s._COMPUTE.update(socketpair=(53, 199)); "
     monkeypatch.setattr(
         "agentfactory.runtime.sandbox.fork_server_client._BOOTSTRAP",
         "import sys; sys.path += {path!r}; " + broken + "from {module} import main; main()",

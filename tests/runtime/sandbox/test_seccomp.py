@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from agentfactory.runtime.sandbox.inside import seccomp_allowlist, seccomp_denylist
+from agentfactory.runtime.sandbox.inside import seccomp_filters
 from agentfactory.runtime.sandbox.inside.seccomp import ALLOW, ENOSYS, EPERM, FAKED, Filter
 
 KILL_PROCESS = 0x80000000
@@ -47,21 +47,21 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_python_calls_may_compute_and_nothing_else(machine: str) -> None:
-    built = seccomp_allowlist.build(reads=False)
+    built = seccomp_filters.python_call_filter(reads=False)
     assert answer(built, machine, "read") == ALLOW
     for call in ("openat", "socket", "kill", "clone", 0x40000000):
         assert answer(built, machine, call) == EPERM
 
 
 def test_jobs_that_read_open_files_but_not_for_writing(machine: str) -> None:
-    built = seccomp_allowlist.build(reads=True)
+    built = seccomp_filters.python_call_filter(reads=True)
     assert answer(built, machine, "openat", 0, 0, 0) == ALLOW
     assert answer(built, machine, "openat", 0, 0, 1) == EPERM  # O_WRONLY
     assert answer(built, machine, "openat", 0, 0, 0o100) == EPERM  # O_CREAT
 
 
 def test_programs_may_do_what_does_not_reach_past_their_sandbox(machine: str) -> None:
-    own, shared = (seccomp_denylist.build(scoped=scoped, signals=False) for scoped in (True, False))
+    own, shared = (seccomp_filters.program_filter(scoped=scoped, signals=False) for scoped in (True, False))
     for built in (own, shared):
         assert answer(built, machine, "openat", 0, 0, 1) == ALLOW
         assert answer(built, machine, "ptrace") == EPERM
@@ -77,11 +77,14 @@ def test_programs_may_do_what_does_not_reach_past_their_sandbox(machine: str) ->
 
 def test_a_call_through_another_architecture_s_table_kills(machine: str) -> None:
     (other,) = set(ARCHITECTURES) - {machine}
-    for built in (seccomp_allowlist.build(reads=True), seccomp_denylist.build(scoped=True)):
+    for built in (
+        seccomp_filters.python_call_filter(reads=True),
+        seccomp_filters.program_filter(scoped=True),
+    ):
         assert answer(built, machine, "read", as_on=other) == KILL_PROCESS
 
 
 def test_there_is_no_filter_for_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    assert seccomp_allowlist.build(reads=False) is None
-    assert seccomp_denylist.build(scoped=True) is None
+    assert seccomp_filters.python_call_filter(reads=False) is None
+    assert seccomp_filters.program_filter(scoped=True) is None

@@ -1,12 +1,14 @@
-"""The seccomp filter of programs: a list of the refused system calls, those that reach past the sandbox.
+"""The seccomp filters: an allowlist for Python calls, a denylist for programs.
 
-A program needs too many system calls for a list of the allowed ones, so this is a list of the refused:
-other namespaces and mounts, other processes' memory, what tells of other programs' files (the system's
-folders are the machine's own at every level), kernel objects that no namespace or limit covers
-(keyrings, bpf, io_uring, memfds, System V memory), and all that is younger than this list. Numbers come
-from the kernel's `unistd_64.h` (x86_64) and `asm-generic/unistd.h` (aarch64). Standard library only.
+A Python call may do just what computing needs; any other system call answers EPERM. A program needs too many
+for such a list, so nearly all is allowed to it, but not what reaches past the sandbox: other namespaces and
+mounts, other processes' memory, what tells of other programs' files (the system's folders are the machine's
+own at every level), kernel objects that no namespace or limit covers (keyrings, bpf, io_uring, memfds,
+System V memory), and all that is younger than this list. Numbers come from the kernel's `unistd_64.h`
+(x86_64) and `asm-generic/unistd.h` (aarch64). Standard library only.
 """
 
+import os
 from typing import Final
 
 from .seccomp import (
@@ -20,6 +22,27 @@ from .seccomp import (
     SyscallRule,
     build_filter,
 )
+
+_COMPUTE: Final[dict[str, SyscallNumbers]] = {
+    "futex": (202, 98), "read": (0, 63), "write": (1, 64), "mmap": (9, 222), "munmap": (11, 215),
+    "brk": (12, 214), "mremap": (25, 216), "madvise": (28, 233), "mprotect": (10, 226),
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132), "restart_syscall": (219, 128), "close": (3, 57), "fstat": (5, 80),
+    "lseek": (8, 62), "getpid": (39, 172), "getppid": (110, 173), "gettid": (186, 178),
+    "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177),
+    "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
+    "nanosleep": (35, 101), "gettimeofday": (96, 169), "time": (201, None), "times": (100, 153),
+    "getrusage": (98, 165), "getrandom": (318, 278), "sched_yield": (24, 124),
+    "exit": (60, 93), "exit_group": (231, 94),
+}  # fmt: skip
+_READ: Final[dict[str, SyscallNumbers]] = {
+    "stat": (4, None), "lstat": (6, None), "newfstatat": (262, 79), "statx": (332, 291),
+    "access": (21, None), "faccessat": (269, 48), "readlink": (89, None), "readlinkat": (267, 78),
+    "getdents64": (217, 61), "getcwd": (79, 17), "pread64": (17, 67), "fcntl": (72, 25),
+    "ioctl": (16, 29),
+}  # fmt: skip
+_OPENAT: Final = (257, 56)
+_FLAGS_THAT_WRITE: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 REFUSED: Final[dict[str, SyscallNumbers]] = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
@@ -81,8 +104,20 @@ _F_SETOWN, _F_SETOWN_EX = 8, 15
 _F_SETLEASE, _F_NOTIFY = 1024, 1026
 
 
-def build(*, scoped: bool, signals: bool = True, truncate: bool = True) -> Filter | None:
-    """The filter; None where there is none to build (not Linux, other CPUs).
+def python_call_filter(reads: bool) -> Filter | None:
+    """The allowlist; None where there is none to build (not Linux, other CPUs).
+
+    With `reads`, files may be opened, but not for writing.
+    """
+    if not reads:
+        return build_filter([SyscallRule(tuple(_COMPUTE.values()), ALLOW)], EPERM)
+    reading = ArgumentRule(_OPENAT, 2, (_FLAGS_THAT_WRITE,), passed=EPERM, failed=ALLOW, any_bit=True)
+    calls = {**_COMPUTE, **_READ}
+    return build_filter([SyscallRule(tuple(calls.values()), ALLOW), reading], EPERM)
+
+
+def program_filter(*, scoped: bool, signals: bool = True, truncate: bool = True) -> Filter | None:
+    """The denylist; None where there is none to build (not Linux, other CPUs).
 
     `scoped`: the program lives in namespaces of its own. Otherwise `signals` and `truncate` say
     whether something else keeps signals inside, and guards truncation.

@@ -26,7 +26,7 @@ from ...runtime.engines.base import PromptTooLong
 from ...runtime.engines.chat.format import ChatFormat
 from ...runtime.engines.pool import EnginePool
 from ...runtime.ref import Ref
-from ...runtime.tools.calls.parser import ParsedReply, parse_reply
+from ...runtime.tools.calls.parser import ReplyContent, parse_reply
 from ...runtime.tools.tool_set import ToolSet
 from ..domains import domain_named, needs_store
 from ..namespaces import DataAccess
@@ -223,7 +223,7 @@ def _newer(current: AdapterRef, offered: AdapterRef) -> AdapterRef:
     return offered if offered.version > current.version else current
 
 
-def _stop_reason(reply: ParsedReply, completion: Completion) -> StopReason:
+def _stop_reason(reply: ReplyContent, completion: Completion) -> StopReason:
     if reply.answer is not None:
         return "answered"
     return "token_limit" if completion.finish_reason == "length" else "no_action"

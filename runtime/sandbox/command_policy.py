@@ -4,7 +4,7 @@ The sandbox is the wall: a program can say in a thousand ways what these rules s
 so that an agent which means harm by mistake is told so, and why.
 
 >>> CommandPolicy.load().check_command(["sh", "-c", "ls; rm -rf /"])      # doctest: +SKIP
-Refused: rm -rf / is refused (remove-roots): it removes a whole tree that is not this task's
+AccessRefused: rm -rf / is refused (remove-roots): it removes a whole tree that is not this task's
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Final
 
 from ...configs.load import load_section
 from ...configs.sandbox import SHIPPED_RULES, CommandRule, PathRule, SafetyRuleSettings
-from .errors import Refused
+from .errors import AccessRefused
 
 _SHOWN_CHARACTERS: Final = 200
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
@@ -60,11 +60,11 @@ class CommandPolicy:
         )
 
     def check_command(self, argv: Sequence[str]) -> None:
-        """Look at a command, and at those that it names. Raises Refused with the reason."""
+        """Look at a command, and at those that it names. Raises AccessRefused with the reason."""
         try:
             found = list(commands_in(argv))
         except UnreadableCommand as error:
-            raise Refused(f"{_shown(argv)} is refused: it cannot be read ({error})") from error
+            raise AccessRefused(f"{_shown(argv)} is refused: it cannot be read ({error})") from error
         for words in found:
             self._check_words(words)
         line = " ".join(argv)
@@ -73,7 +73,7 @@ class CommandPolicy:
                 raise _refusal(_shown(argv), rule)
 
     def check_path(self, path: str | os.PathLike[str]) -> None:
-        """Look at a path and at where its links lead. Raises Refused with the reason."""
+        """Look at a path and at where its links lead. Raises AccessRefused with the reason."""
         text = os.fspath(path)
         for candidate in _candidates(text):
             for rule, pattern in self._paths:
@@ -130,8 +130,8 @@ def _tidied(word: str) -> str:
     return re.sub("^/+", "/", posixpath.normpath(word))
 
 
-def _refusal(what: str, rule: CommandRule | PathRule) -> Refused:
-    return Refused(f"{what} is refused ({rule.name}): {rule.reason}")
+def _refusal(what: str, rule: CommandRule | PathRule) -> AccessRefused:
+    return AccessRefused(f"{what} is refused ({rule.name}): {rule.reason}")
 
 
 def _shown(words: Sequence[str]) -> str:

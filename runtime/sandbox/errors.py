@@ -7,5 +7,5 @@ class SandboxError(AgentFactoryError):
     """The sandbox cannot be started here, or not with the isolation that the settings ask for."""
 
 
-class Refused(AgentFactoryError):
+class AccessRefused(AgentFactoryError):
     """A safety rule forbids it, or a path leads out of the workspace; the message says why."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from .errors import Refused
+from .errors import AccessRefused
 from .inside.confinement import NOBODY_UID
 
 MAX_BYTES: Final = 64 * 2**20
@@ -47,24 +47,24 @@ class Workspace:
         return f"<Workspace {self.root}>"
 
     def read_bytes(self, path: str, max_bytes: int = MAX_BYTES) -> bytes:
-        """A file's content. Raises Refused (leads out, no plain file, too large) or OSError."""
+        """A file's content. Raises AccessRefused (leads out, no plain file, too large) or OSError."""
         with self._open(path, os.O_RDONLY | os.O_NONBLOCK) as file:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
-                raise Refused(f"{path} is refused: it is not a plain file")
+                raise AccessRefused(f"{path} is refused: it is not a plain file")
             if found.st_size > max_bytes:
-                raise Refused(f"{path} is refused: {found.st_size} bytes, at most {max_bytes} are read")
+                raise AccessRefused(f"{path} is refused: {found.st_size} bytes, at most {max_bytes} are read")
             with os.fdopen(os.dup(file), "rb") as reader:
                 return reader.read(max_bytes)
 
     def write_bytes(self, path: str, data: bytes) -> None:
-        """Put a file there, whole or not at all, with its folders. Raises Refused or OSError."""
+        """Put a file there, whole or not at all, with its folders. Raises AccessRefused or OSError."""
         parts = _parts(path)
         with self._folder(parts[:-1], path) as folder:
             with suppress(FileNotFoundError):
                 found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
                 if not stat.S_ISREG(found.st_mode):
-                    raise Refused(f"{path} is refused: it is there, and not a plain file")
+                    raise AccessRefused(f"{path} is refused: it is there, and not a plain file")
             new = f".{secrets.token_hex(8)}.new"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
@@ -77,7 +77,7 @@ class Workspace:
                 raise
 
     def remove(self, path: str) -> None:
-        """Take a file away, or a folder that is empty. Raises Refused or OSError."""
+        """Take a file away, or a folder that is empty. Raises AccessRefused or OSError."""
         parts = _parts(path)
         root = os.open(self.root, _FOLDER)
         try:
@@ -96,7 +96,7 @@ class Workspace:
     def list(
         self, path: str = ".", *, recursive: bool = False, limit: int = 10_000
     ) -> tuple[WorkspaceEntry, ...]:
-        """What a folder holds, by name; links are left out. Raises Refused or OSError."""
+        """What a folder holds, by name; links are left out. Raises AccessRefused or OSError."""
         entries: list[WorkspaceEntry] = []
         with self._open(path, _FOLDER) as folder:
             entries += _entries(folder, PurePosixPath(os.path.normpath(path)))
@@ -203,16 +203,18 @@ def _longer_than_any_path() -> Iterator[None]:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """The names on the way. Raises Refused for a path that cannot lie beneath the root."""
+    """The names on the way. Raises AccessRefused for a path that cannot lie beneath the root."""
     if not path or "\0" in path:
-        raise Refused("an empty path, or one with a NUL, is refused")
+        raise AccessRefused("an empty path, or one with a NUL, is refused")
     pure = PurePosixPath(path)
     if pure.is_absolute():
-        raise Refused(f"{path} is refused: write paths from the workspace's own folder, without the first /")
+        raise AccessRefused(
+            f"{path} is refused: write paths from the workspace's own folder, without the first /"
+        )
     if ".." in pure.parts:
-        raise Refused(f"{path} is refused: it leads out of the workspace")
+        raise AccessRefused(f"{path} is refused: it leads out of the workspace")
     if not pure.parts:
-        raise Refused(f"{path} is refused: it names no file")
+        raise AccessRefused(f"{path} is refused: it names no file")
     return pure.parts
 
 
@@ -227,7 +229,9 @@ def _open_beneath(root: int, parts: tuple[str, ...], flags: int, path: str) -> i
     except OSError as error:
         # A link: ELOOP; out of the root: EXDEV; a link taken for a folder on older kernels: ENOTDIR.
         if error.errno in (errno.ELOOP, errno.EXDEV):
-            raise Refused(f"{path} is refused: it leads through a link or out of the workspace") from error
+            raise AccessRefused(
+                f"{path} is refused: it leads through a link or out of the workspace"
+            ) from error
         raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
 
 

@@ -79,7 +79,7 @@ class ToolHost:
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeContext:
     """What the tools of one episode work with, and what goes with it."""
 
     workspace: Workspace
@@ -137,6 +137,6 @@ class SharedTool(ToolDefinition):
 class EpisodeTool(ToolDefinition):
     """A tool that works with files, or keeps a state: one for each episode."""
 
-    prepare: Callable[[ToolHost], Callable[[Episode], Tool]]
+    prepare: Callable[[ToolHost], Callable[[EpisodeContext], Tool]]
     """Asks the host for what is shared, once; the result opens the tool of an episode."""
     calls_others: bool = False

@@ -27,7 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...messages.chat import JsonObject
 from ...messages.turns import ToolResult
-from ..sandbox.errors import Refused
+from ..sandbox.errors import AccessRefused
 from .base import ToolError, failed
 from .docstrings import docstring_of, read_docstring
 from .parameters import BadSignature, Parameters
@@ -36,9 +36,9 @@ from .parameters import BadSignature, Parameters
 class FunctionTool:
     """A function that can be called with a text.
 
-    A plain function is run in a thread. A ToolError or a Refused of the function is an observation, so is a
-    result of another type than the function promises; any other error is raised. A `str` is the observation
-    itself, a `ToolResult` is taken as it is, all else is written as JSON.
+    A plain function is run in a thread. A ToolError or an AccessRefused of the function is an observation, so
+    is a result of another type than the function promises; any other error is raised. A `str` is the
+    observation itself, a `ToolResult` is taken as it is, all else is written as JSON.
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
@@ -74,7 +74,7 @@ class FunctionTool:
             value = await self._run(arguments)
         except ToolError as error:
             return failed(str(error), error.failure)
-        except Refused as error:
+        except AccessRefused as error:
             return failed(str(error), "forbidden")
         if isinstance(value, ToolResult):
             return value

@@ -26,7 +26,7 @@ from ...configs.tools import known_tools
 from ..ref import Ref
 from ..sandbox.workspace import Workspace, remove_tree
 from .base import Tool, ToolError
-from .definition import Episode, EpisodeTool, SharedTool, ToolDefinition, ToolHost
+from .definition import EpisodeContext, EpisodeTool, SharedTool, ToolDefinition, ToolHost
 from .mcp.client import McpServer
 from .registry import definition_of, enabled_tools
 from .skills import SkillTool
@@ -58,7 +58,7 @@ class ToolProvider:
         )
         self._shared: dict[str, Tool] = {}
         """Those that are the same for all episodes, by name."""
-        self._of_episode: dict[str, Callable[[Episode], Tool]] = {}
+        self._of_episode: dict[str, Callable[[EpisodeContext], Tool]] = {}
         """What opens the others."""
         self._call_others: set[str] = set()
         for name in self._names:
@@ -133,7 +133,7 @@ class ToolProvider:
     def _open(self, workspace: Workspace, stack: AsyncExitStack) -> ToolSet:
         """The tools of one episode, in the settings' order; then the mounted ones, then the skills."""
         tools, others = ToolSet(()), ToolSet(())
-        episode = Episode(workspace, others, self._taking_skills(tools, others), stack)
+        episode = EpisodeContext(workspace, others, self._taking_skills(tools, others), stack)
         for name in self._names:
             tool = self._shared[name] if name in self._shared else self._of_episode[name](episode)
             tools.add(tool)

@@ -11,7 +11,7 @@ from ....configs.tools import DataViewSettings
 from ...sandbox.command_policy import CommandPolicy
 from ...sandbox.workspace import Workspace
 from ..base import Tool, ToolError, sanitize_output
-from ..definition import Episode, EpisodeTool, ToolHost
+from ..definition import EpisodeContext, EpisodeTool, ToolHost
 from ..function_tool import tool
 from ..jobs.runner import ForkedJobRunner
 from ..parameters import OtherNames
@@ -70,7 +70,7 @@ class DataView:
             return self._workspace.read_bytes(path, max_bytes=self._settings.max_file_mb * 2**20)
 
 
-def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+def _prepare(host: ToolHost) -> Callable[[EpisodeContext], Tool]:
     settings, policy = host.settings.toolbox.data_view, host.policy
     jobs = host.share(
         ForkedJobRunner(_MODULE, settings.memory_mb, _PARALLEL, host.settings.sandbox.allow_weak)

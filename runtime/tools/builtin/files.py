@@ -9,7 +9,7 @@ from ....configs.tools import FileToolSettings
 from ...sandbox.command_policy import CommandPolicy
 from ...sandbox.workspace import Workspace, WorkspaceEntry
 from ..base import Tool, ToolError, sanitize_output
-from ..definition import Episode, EpisodeTool, ToolHost
+from ..definition import EpisodeContext, EpisodeTool, ToolHost
 from ..function_tool import FunctionTool, tool
 from ..parameters import OtherNames
 
@@ -99,7 +99,7 @@ def _line(entry: WorkspaceEntry) -> str:
 
 
 def _definition(choose: Callable[[type[FileTools] | FileTools], FunctionTool]) -> EpisodeTool:
-    def prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+    def prepare(host: ToolHost) -> Callable[[EpisodeContext], Tool]:
         settings, policy = host.settings.toolbox.files, host.policy
         return lambda episode: choose(FileTools(settings, episode.workspace, policy))
 

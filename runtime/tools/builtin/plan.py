@@ -9,7 +9,7 @@ from ....messages.plans import PlanOutcome
 from ....messages.turns import ToolResult
 from ...sandbox.workspace import Workspace
 from ..base import Tool, failed
-from ..definition import Episode, EpisodeTool, PlainToolSpec, ToolHost
+from ..definition import EpisodeContext, EpisodeTool, PlainToolSpec, ToolHost
 from ..plans.executor import PlanExecutor
 from ..plans.parser import BadPlan, read_plan
 from ..tool_set import ToolSet
@@ -71,7 +71,7 @@ def _shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+def _prepare(host: ToolHost) -> Callable[[EpisodeContext], Tool]:
     settings = host.settings.toolbox.plan
     return lambda episode: PlanTool(episode.callable_by_plans, settings, episode.workspace)
 

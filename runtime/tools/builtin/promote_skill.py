@@ -8,7 +8,7 @@ import anyio.to_thread
 from ...sandbox.python import PythonSandbox
 from ...sandbox.workspace import Workspace
 from ..base import Tool, ToolError
-from ..definition import Episode, EpisodeTool, ToolHost
+from ..definition import EpisodeContext, EpisodeTool, ToolHost
 from ..function_tool import tool
 from ..skills import MAX_CHARACTERS, Skill, SkillStore, SkillTool, read_skill
 from ..tool_formats import prompt_line
@@ -67,7 +67,7 @@ class SkillPromotion:
             raise ToolError(f"the file does not run: {result.output.removeprefix('Error: ')}", result.failure)
 
 
-def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+def _prepare(host: ToolHost) -> Callable[[EpisodeContext], Tool]:
     store, sandbox = host.skills, host.python_sandbox
     return lambda episode: SkillPromotion(episode.workspace, store, sandbox, episode.put_skill).promote_skill
 

@@ -7,7 +7,7 @@ from ....messages.turns import ToolResult
 from ...sandbox.errors import SandboxError
 from ...sandbox.session import PythonSession
 from ..base import Tool, ToolError, sanitize_output
-from ..definition import Episode, EpisodeTool, ToolHost
+from ..definition import EpisodeContext, EpisodeTool, ToolHost
 from ..function_tool import tool
 from .python import NO_OUTPUT, read_code
 
@@ -38,11 +38,11 @@ class PyExe:
         return result.model_copy(update={"output": output or NO_OUTPUT})
 
 
-def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+def _prepare(host: ToolHost) -> Callable[[EpisodeContext], Tool]:
     programs = host.command_sandbox.settings  # of the host's, so that what cannot be confined is said at once
     max_chars = host.settings.toolbox.files.max_chars
 
-    def open_tool(episode: Episode) -> Tool:
+    def open_tool(episode: EpisodeContext) -> Tool:
         session = episode.closing(PythonSession(programs, episode.workspace.root))
         return PyExe(session, max_chars).pyexe
 

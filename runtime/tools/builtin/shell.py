@@ -12,7 +12,7 @@ from ...sandbox.commands import CommandResult, CommandSandbox
 from ...sandbox.errors import SandboxError
 from ...sandbox.workspace import Workspace
 from ..base import Tool, ToolError, sanitize_output
-from ..definition import Episode, EpisodeTool, ToolHost
+from ..definition import EpisodeContext, EpisodeTool, ToolHost
 from ..function_tool import tool
 
 _OPERATORS: Final = "();<>|&`\n"
@@ -65,7 +65,7 @@ class Shell:
         return as_result(result, limit_s, self._settings.max_chars)
 
     def _check(self, words: list[str]) -> None:
-        """Raises ToolError or Refused for what is not on the list, or against the rules."""
+        """Raises ToolError or AccessRefused for what is not on the list, or against the rules."""
         allowed = self._settings.commands
         name = words[0]
         if name not in allowed:
@@ -134,7 +134,7 @@ def as_result(result: CommandResult, limit_s: float, max_chars: int) -> ToolResu
     return ToolResult(output=output, ok=False, failure=failure, duration_s=result.duration_s)
 
 
-def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+def _prepare(host: ToolHost) -> Callable[[EpisodeContext], Tool]:
     settings, sandbox, policy = host.settings.toolbox.shell, host.command_sandbox, host.policy
     return lambda episode: Shell(settings, episode.workspace, sandbox, policy).shell
 

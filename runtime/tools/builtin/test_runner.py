@@ -19,7 +19,7 @@ from ...sandbox.commands import CommandResult, CommandSandbox
 from ...sandbox.errors import SandboxError
 from ...sandbox.workspace import Workspace
 from ..base import Tool, ToolError
-from ..definition import Episode, EpisodeTool, ToolHost
+from ..definition import EpisodeContext, EpisodeTool, ToolHost
 from ..function_tool import tool
 from .files import as_observation
 from .shell import as_result
@@ -177,7 +177,7 @@ def _unittest_counts(output: str) -> Counts | None:
     return Counts(passed=passed, failed=failed, errors=errors, skipped=skipped)
 
 
-def _prepare(host: ToolHost) -> Callable[[Episode], Tool]:
+def _prepare(host: ToolHost) -> Callable[[EpisodeContext], Tool]:
     settings, sandbox, policy = host.settings.toolbox.test_runner, host.command_sandbox, host.policy
     return lambda episode: TestRunner(settings, episode.workspace, sandbox, policy).test_runner
 

@@ -12,7 +12,7 @@ that is not calls as a whole, in backticks or quotes, in a quoted line, or behin
 example". Nor is a call of which the text's end cut an argument off; only brackets and tags may be missing
 there. Without calls and without an `Answer:`, the last `\boxed{…}` is the answer.
 
-Any text gives a `ParsedReply`; nothing here raises, and the time is linear in the text.
+Any text gives a `ReplyContent`; nothing here raises, and the time is linear in the text.
 """
 
 import re
@@ -24,7 +24,7 @@ from .json_calls import Signatures, fix_surrogates
 from .lenient_json import skip_space
 from .react import FENCE, LABEL, find_boxed, next_label, read_action, read_answer, search_lines
 
-__all__ = ["MAX_CALLS", "MAX_CHARACTERS", "ParsedReply", "Signatures", "find_boxed", "parse_reply"]
+__all__ = ["MAX_CALLS", "MAX_CHARACTERS", "ReplyContent", "Signatures", "find_boxed", "parse_reply"]
 
 MAX_CHARACTERS: Final = 100_000
 """A longer reply is cut before it is read."""
@@ -49,7 +49,7 @@ _LINE: Final = re.compile(
 """How a line begins that matters: with a label, or like a call."""
 
 
-class ParsedReply(NamedTuple):
+class ReplyContent(NamedTuple):
     """What a reply says. There are calls, or an answer, or neither."""
 
     thought: str
@@ -59,7 +59,7 @@ class ParsedReply(NamedTuple):
     answer: str | None
 
 
-def parse_reply(text: str, tools: Signatures | None = None) -> ParsedReply:
+def parse_reply(text: str, tools: Signatures | None = None) -> ReplyContent:
     """Find the first calls, or the answer. `tools`: those there are, which decides ambiguous cases.
 
     >>> parse_reply("Thought: Easy.\\nAnswer: 7").answer
@@ -93,14 +93,14 @@ class _Reading:
         self._line: re.Match[str] | None = None
         self._inline: re.Match[str] | None = None
 
-    def read(self) -> ParsedReply:
+    def read(self) -> ReplyContent:
         """From the beginning to the first thing that ends the reply."""
         self._skip_unopened_thought()
         stop = self._run()
         if self._calls:
-            return ParsedReply(self._thought(), tuple(self._calls[:MAX_CALLS]), None)
+            return ReplyContent(self._thought(), tuple(self._calls[:MAX_CALLS]), None)
         answer = self._answer or find_boxed(self._visible(stop))
-        return ParsedReply(self._thought(), (), fix_surrogates(answer) if answer else None)
+        return ReplyContent(self._thought(), (), fix_surrogates(answer) if answer else None)
 
     def _run(self) -> int:
         """Go from event to event; returns where the policy's own words end."""

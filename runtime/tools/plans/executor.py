@@ -21,7 +21,7 @@ from pydantic import JsonValue
 from ....configs.tools import PlanSettings
 from ....messages.plans import Plan, PlanOutcome, PlanStep, StepOutcome, StepStatus
 from ....messages.turns import ToolCall, ToolResult
-from ...sandbox.errors import Refused
+from ...sandbox.errors import AccessRefused
 from ...sandbox.workspace import Workspace
 from ...task_graph import run_graph
 from ..parameters import as_first_argument
@@ -41,25 +41,27 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def take(cls, workspace: Workspace, max_bytes: int) -> Self:
-        """Read all files. Raises Refused where they are too many or too large, or OSError. Blocking."""
+        """Read all files. Raises AccessRefused where they are too many or too large, or OSError. Blocking."""
         files: dict[str, bytes] = {}
         folders: set[str] = set()
         room = max_bytes
         entries = workspace.list(recursive=True, limit=MAX_SNAPSHOT_FILES + 1)
         if len(entries) > MAX_SNAPSHOT_FILES:
-            raise Refused(f"the workspace has more than {MAX_SNAPSHOT_FILES} files: too many to roll back")
+            raise AccessRefused(
+                f"the workspace has more than {MAX_SNAPSHOT_FILES} files: too many to roll back"
+            )
         for entry in entries:
             if entry.is_folder:
                 folders.add(entry.path)
                 continue
             room -= entry.size
             if room < 0:
-                raise Refused(f"the workspace has more than {max_bytes} bytes: too much to roll back")
+                raise AccessRefused(f"the workspace has more than {max_bytes} bytes: too much to roll back")
             files[entry.path] = workspace.read_bytes(entry.path)
         return cls(files, frozenset(folders))
 
     def put_back(self, workspace: Workspace) -> tuple[str, ...]:
-        """Make all files as they were; the paths that were not. Raises Refused or OSError. Blocking."""
+        """Make all files as they were; the paths that were not. Raises AccessRefused or OSError. Blocking."""
         changed: list[str] = []
         entries = workspace.list(recursive=True, limit=10 * MAX_SNAPSHOT_FILES)
         there = {entry.path for entry in entries if not entry.is_folder}
@@ -123,7 +125,7 @@ class PlanExecutor:
             return await anyio.to_thread.run_sync(
                 Snapshot.take, self._workspace, self._settings.max_kept_mb * _MB
             )
-        except (Refused, OSError) as error:
+        except (AccessRefused, OSError) as error:
             raise BadPlan(f"nothing was run: {error}") from error
 
     async def _put_back(self, snapshot: Snapshot | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import pytest
 
 from agentfactory.configs.errors import SettingsError
 from agentfactory.runtime.sandbox.command_policy import CommandPolicy
-from agentfactory.runtime.sandbox.errors import Refused
+from agentfactory.runtime.sandbox.errors import AccessRefused
 
 RULES = CommandPolicy.load()
 
@@ -70,7 +70,7 @@ RULES = CommandPolicy.load()
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
 def test_what_does_harm_is_refused_with_its_rule(line: list[str], rule: str) -> None:
-    with pytest.raises(Refused, match=rf"is refused \({rule}\): \w+"):
+    with pytest.raises(AccessRefused, match=rf"is refused \({rule}\): \w+"):
         RULES.check_command(line)
 
 
@@ -104,21 +104,21 @@ def test_what_does_no_harm_is_left_alone(line: list[str]) -> None:
 
 
 def test_a_script_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(Refused, match="it cannot be read"):
+    with pytest.raises(AccessRefused, match="it cannot be read"):
         RULES.check_command(["sh", "-c", "echo 'abc"])
     deep = "true"
     for _ in range(12):
         deep = f"eval {deep}"
-    with pytest.raises(Refused, match="too deep"):
+    with pytest.raises(AccessRefused, match="too deep"):
         RULES.check_command(["sh", "-c", deep])
 
 
 def test_a_link_to_a_refused_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").symlink_to("/etc/shadow")
-    with pytest.raises(Refused, match=r"notes.txt is refused \(password-hashes\)"):
+    with pytest.raises(AccessRefused, match=r"notes.txt is refused \(password-hashes\)"):
         RULES.check_path(tmp_path / "notes.txt")
     (tmp_path / "etc").symlink_to("/etc")
-    with pytest.raises(Refused, match="password-hashes"):
+    with pytest.raises(AccessRefused, match="password-hashes"):
         RULES.check_path(os.fspath(tmp_path / "etc" / "shadow"))
     RULES.check_path(tmp_path / "other.txt")
     RULES.check_path("notes.txt")
@@ -131,11 +131,11 @@ def test_own_rules_are_added_to_the_shipped_ones(tmp_path: Path) -> None:
         "paths:\n  - {name: payroll, pattern: '**/payroll/**', reason: it is private}\n"
     )
     rules = CommandPolicy.load(own)
-    with pytest.raises(Refused, match=r"^git push -f is refused \(no-git-push\): people push$"):
+    with pytest.raises(AccessRefused, match=r"^git push -f is refused \(no-git-push\): people push$"):
         rules.check_command(["git", "push", "-f"])
-    with pytest.raises(Refused, match=r"^cat is|payroll/a.csv is refused \(payroll\): it is private$"):
+    with pytest.raises(AccessRefused, match=r"^cat is|payroll/a.csv is refused \(payroll\): it is private$"):
         rules.check_command(["cat", "data/payroll/a.csv"])
-    with pytest.raises(Refused, match="remove-roots"):
+    with pytest.raises(AccessRefused, match="remove-roots"):
         rules.check_command(["rm", "-rf", "/"])
     rules.check_command(["git", "pull"])
 

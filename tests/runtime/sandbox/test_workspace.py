@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentfactory.runtime.sandbox import workspace as module
-from agentfactory.runtime.sandbox.errors import Refused
+from agentfactory.runtime.sandbox.errors import AccessRefused
 from agentfactory.runtime.sandbox.workspace import Workspace, WorkspaceEntry
 
 
@@ -44,9 +44,9 @@ def test_what_is_written_is_read_and_listed(workspace: Workspace) -> None:
     "path", ["../outside/secret", "/etc/hostname", "a/../../outside/secret", "", ".", "a\0b"]
 )
 def test_a_path_that_leads_out_is_refused(workspace: Workspace, path: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(AccessRefused):
         workspace.read_bytes(path)
-    with pytest.raises(Refused):
+    with pytest.raises(AccessRefused):
         workspace.write_bytes(path, b"x")
 
 
@@ -56,12 +56,12 @@ def test_links_are_refused_wherever_they_stand(workspace: Workspace, tmp_path: P
     (workspace.root / "folder").symlink_to(outside)
     (workspace.root / "within").symlink_to("elsewhere")
     for path in ("file", "folder/secret", "within"):
-        with pytest.raises((Refused, NotADirectoryError)):
+        with pytest.raises((AccessRefused, NotADirectoryError)):
             workspace.read_bytes(path)
     for path in ("file", "folder/new", "folder", "within"):
-        with pytest.raises((Refused, NotADirectoryError)):
+        with pytest.raises((AccessRefused, NotADirectoryError)):
             workspace.write_bytes(path, b"x")
-    with pytest.raises((Refused, NotADirectoryError)):
+    with pytest.raises((AccessRefused, NotADirectoryError)):
         workspace.list("folder")
     assert workspace.list(recursive=True) == ()
     assert [path.name for path in outside.iterdir()] == ["secret"]
@@ -88,7 +88,7 @@ def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(workspace: Workspace,
             try:
                 workspace.write_bytes("d/made", str(number).encode())
                 assert workspace.read_bytes("d/secret") != b"secret"
-            except (Refused, OSError):
+            except (AccessRefused, OSError):
                 refused += 1
     finally:
         stop.set()
@@ -103,10 +103,10 @@ def test_what_is_no_plain_file_is_refused(workspace: Workspace) -> None:
         listener.bind(str(workspace.root / "socket"))
         workspace.write_bytes("folder/x", b"1")
         for path in ("pipe", "folder"):
-            with pytest.raises(Refused, match="not a plain file"):
+            with pytest.raises(AccessRefused, match="not a plain file"):
                 workspace.read_bytes(path)
         for path in ("pipe", "socket", "folder"):
-            with pytest.raises(Refused, match="not a plain file"):
+            with pytest.raises(AccessRefused, match="not a plain file"):
                 workspace.write_bytes(path, b"x")
         with pytest.raises(OSError, match="No such device"):
             workspace.read_bytes("socket")
@@ -115,7 +115,7 @@ def test_what_is_no_plain_file_is_refused(workspace: Workspace) -> None:
 def test_a_file_that_is_too_large_is_refused(workspace: Workspace) -> None:
     workspace.write_bytes("large", b"x" * 100)
     assert workspace.read_bytes("large", max_bytes=100) == b"x" * 100
-    with pytest.raises(Refused, match="100 bytes, at most 99 are read"):
+    with pytest.raises(AccessRefused, match="100 bytes, at most 99 are read"):
         workspace.read_bytes("large", max_bytes=99)
 
 

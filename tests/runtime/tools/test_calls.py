@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agentfactory.messages.turns import ToolCall
 from agentfactory.runtime.tools.calls.lenient_json import read_literal
-from agentfactory.runtime.tools.calls.parser import MAX_CALLS, ParsedReply, parse_reply
+from agentfactory.runtime.tools.calls.parser import MAX_CALLS, ReplyContent, parse_reply
 from tests.runtime.tools.reply_cases import CASES, TOOLS, Case
 
 
@@ -172,7 +172,7 @@ def test_half_a_character_that_an_escape_left_is_replaced_so_that_the_call_can_b
     assert json.loads(pair.input)["a"] == "😀"
 
 
-def check(reply: ParsedReply) -> None:
+def check(reply: ReplyContent) -> None:
     """What holds for any reply."""
     assert not (reply.calls and reply.answer)
     assert reply.answer is None or (reply.answer and reply.answer.strip() == reply.answer)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from agentfactory.messages.turns import ToolCall
-from agentfactory.runtime.tools.calls.parser import ParsedReply, find_boxed, parse_reply
+from agentfactory.runtime.tools.calls.parser import ReplyContent, find_boxed, parse_reply
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,9 @@ from agentfactory.runtime.tools.calls.parser import ParsedReply, find_boxed, par
     ],
 )
 def test_a_call_is_found_however_it_is_dressed(text: str) -> None:
-    assert parse_reply(text) == ParsedReply("Use python.", (ToolCall(tool="python", input="print(1)"),), None)
+    assert parse_reply(text) == ReplyContent(
+        "Use python.", (ToolCall(tool="python", input="print(1)"),), None
+    )
 
 
 @pytest.mark.parametrize(

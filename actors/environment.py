@@ -45,7 +45,7 @@ class EnvironmentOver(AgentFactoryError):
 
 
 class DataEnvironment:
-    """What one agent acts on. The actors behind it may be shared by many.
+    """Environment of one agent. The actors behind it may be shared by many.
 
     A worked example::
 
@@ -80,7 +80,7 @@ class DataEnvironment:
 
     @property
     def over(self) -> bool:
-        """Whether no step may be taken any more."""
+        """True if no step may be taken any more."""
         return self._over
 
     async def reset(self, task: TaskSpec | None = None) -> Observation:
@@ -111,7 +111,7 @@ class DataEnvironment:
         return result
 
     def observe(self) -> Observation:
-        """What was seen last."""
+        """The last observation."""
         return self._seen
 
     async def close(self) -> None:
@@ -149,7 +149,7 @@ class DataEnvironment:
 
 
 def format_parameter_errors(error: ValidationError) -> str:
-    """Which parameters do not fit, and why."""
+    """Describe which parameters do not fit, and why."""
     return "; ".join(
         f"{'.'.join(map(str, found['loc'])) or 'parameters'}: {found['msg']}" for found in error.errors()
     )

@@ -40,7 +40,7 @@ from ..runtime.ref import Ref
 from ..runtime.retry import ask_again
 
 ROOT: Final = "episode."
-"""What every space begins with."""
+"""Prefix of every namespace."""
 STALE_S: Final = 24 * 3600.0
 """A space that nothing was put into for so long belongs to a run that is no more."""
 DEFAULT_TAG: Final = "default"
@@ -52,7 +52,7 @@ class NamespaceNotListed(AgentFactoryError):
 
 
 class DataAccess(NamedTuple):
-    """Who carries actions out on the data plane, and on what terms."""
+    """Actors that carry actions out on the data plane, with rewards and library."""
 
     ingestor: Ref
     retriever: Ref
@@ -129,7 +129,7 @@ def new_namespace(run_id: str, episode_id: str) -> str:
 
 
 def run_prefix(run_id: str) -> str:
-    """What all spaces of a run begin with."""
+    """Prefix of all namespaces of a run."""
     return f"{ROOT}{run_id}."
 
 

@@ -10,7 +10,7 @@ NOTHING: Final = "(nothing)"
 
 
 def render(seen: Observation, max_chars: int) -> str:
-    """What was seen as a model may read it, at most `max_chars` long."""
+    """Render an observation as a model may read it, at most `max_chars` long."""
     match seen.data:
         case Retrieved(content=bytes() as content):
             text = _as_text(content)

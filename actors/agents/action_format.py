@@ -29,9 +29,9 @@ class ActionFormat(Protocol):
     examples: tuple[ConversationMessage, ...]
     """Shown after it."""
     schema: JsonObject | None
-    """What the model is held to where it can be; None where there is no JSON."""
+    """Schema that the model is held to where it can be; None where there is no JSON."""
     stop: tuple[str, ...]
-    """Where a reply ends at the latest."""
+    """Stop sequences of a reply."""
 
     def question(self, text: str, *, first: bool) -> str:
         """An observation as the model reads it; `first`: it is the command."""

@@ -25,10 +25,10 @@ class Agent(Protocol):
     """Decides what to do next. To think and then act on the same observation is one decision."""
 
     async def think(self, observation: Observation) -> str:
-        """Why it will do what it will do. Raises NotUnderstood, NotPermitted, ModelError."""
+        """Decide, and give the reason. Raises NotUnderstood, NotPermitted, ModelError."""
 
     async def act(self, observation: Observation) -> Action:
-        """What it does. Raises the same."""
+        """The action decided on. Raises the same."""
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ class StatefulAgent(Protocol):
 
     @property
     def remembers(self) -> bool:
-        """Whether it does so, between `begin` and `forget`."""
+        """True if it does so, between `begin` and `forget`."""
 
     def begin(self) -> None:
         """From here on each observation is seen with those before it: they are steps of one task."""
@@ -47,7 +47,7 @@ class StatefulAgent(Protocol):
 
 
 class Environment(Protocol):
-    """What agents act on; `actors.environment.DataEnvironment` is one."""
+    """World that agents act on; `actors.environment.DataEnvironment` is one."""
 
     async def reset(self, task: TaskSpec | None = None) -> Observation:
         """Begin anew."""

@@ -46,7 +46,7 @@ _NOUNS: Final = (
     | MANY_BLOBS
     | _words("tag tags folder directory data contents content cache store pattern patterns")
 )
-"""What a name may be of; behind an article no name themselves."""
+"""Nouns that a name may be of; behind an article no name themselves."""
 _FILLERS: Final = ARTICLES | _NOUNS | _words("please me us some for of with stored")
 _PRONOUNS: Final = _words("it them this that these those nothing none something whatever")
 """Words that name nothing that could be removed."""
@@ -95,7 +95,7 @@ class CommandPart(NamedTuple):
 
 @dataclass(frozen=True)
 class Operands:
-    """What stands behind a verb, sorted by what it is."""
+    """Operands of a verb, sorted by kind."""
 
     verb: str
     """As it was said."""
@@ -103,7 +103,7 @@ class Operands:
     format: str = ""
     past_cache: bool = False
     removes: bool = False
-    """Whether the action takes something away: then names are read strictly."""
+    """True if the action takes something away: then names are read strictly."""
 
     def words(self, slot: Slot) -> list[Word]:
         """All words of a slot."""
@@ -186,18 +186,18 @@ def parse_operands(words: Sequence[Word], verb: str, *, into: bool, removes: boo
 
 
 def everything(words: Sequence[Word]) -> bool:
-    """Whether they say: all there is."""
+    """True if they say: all there is."""
     telling = [word for word in words if not word.among(_FILLERS)]
     return bool(telling) and all(word.among(_EVERYTHING) for word in telling)
 
 
 def describes(words: Sequence[Word]) -> bool:
-    """Whether the last of them says that the others tell of blobs, rather than name one: `csv files`."""
+    """True if the last of them says that the others tell of blobs, rather than name one: `csv files`."""
     return len(words) > 1 and words[-1].among(MANY_BLOBS) and not any(word.quoted for word in words)
 
 
 def only_fillers(words: Sequence[Word]) -> bool:
-    """Whether they say nothing."""
+    """True if they say nothing."""
     return all(word.among(_FILLERS) or word.among(COURTESY) for word in words)
 
 
@@ -214,7 +214,7 @@ def without_past_cache(words: Sequence[Word]) -> tuple[list[Word], bool]:
 
 
 def is_file_name(words: Sequence[Word]) -> bool:
-    """Whether several words are the name of one file: the last one, and no other, ends like one."""
+    """True if several words are the name of one file: the last one, and no other, ends like one."""
     plain = not any(word.quoted or word.marker or word.ends for word in words[:-1])
     ours = any(word.among(INTO | FROM | _EVERYTHING) for word in words)
     endings = [bool(_FILE_NAME.fullmatch(word.text)) for word in words]
@@ -255,7 +255,7 @@ def _slot_of(
 
 
 def _name_follows(words: Sequence[Word], at: int, prepositions: frozenset[str]) -> bool:
-    """Whether the next word is a name rather than a word of the language."""
+    """True if the next word is a name rather than a word of the language."""
     if at + 1 >= len(words) or words[at].ends:
         return False
     follows = words[at + 1]
@@ -297,7 +297,7 @@ def _take_format(words: Sequence[Word]) -> tuple[list[Word], str]:
 
 
 def _past_cache_at(words: Sequence[Word], at: int) -> int:
-    """How many words from here on mean that."""
+    """Number of words from here on that mean it."""
     if words[at].among(_PAST):
         return 1
     if words[at].among(_WITHOUT):

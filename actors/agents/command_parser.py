@@ -94,7 +94,7 @@ def _uris(operands: Operands, part: CommandPart, group: list[Word], *, told: boo
 
 
 def _check_description(words: Sequence[Word]) -> None:
-    """What stands before a source may describe it, and is no source itself. Raises NotUnderstood."""
+    """Check that the words before a source only describe it. Raises NotUnderstood."""
     for word in words:
         if _is_path(word):
             raise NotUnderstood(f"what is {word.text!r}? Sources are parted by commas, or by `and`")
@@ -136,7 +136,7 @@ _PAIR: Final = re.compile(r"\s*([a-z_]+)=(.*)", re.DOTALL)
 
 
 class _Verb(NamedTuple):
-    """Where the verb of a command stands, and the action that it means."""
+    """Position of a command's verb, and the action that it means."""
 
     begin: int
     end: int
@@ -145,10 +145,10 @@ class _Verb(NamedTuple):
 
 @dataclass(frozen=True)
 class CommandParser:
-    """What a command leaves open, and the verbs that it may use."""
+    """Parser of commands: its verbs, and the defaults for what a command leaves open."""
 
     default_tag: str = "default"
-    """Where a blob is put, or looked for, that is named without a tag."""
+    """Tag of a blob that is named without one."""
     default_format: Format | None = None
     """None: the Ingestor's own."""
     default_pattern: str = "*"
@@ -304,7 +304,7 @@ class CommandParser:
 
 
 def _check_beginning(words: list[Word], verb: str, *, removes: bool) -> None:
-    """What stands before the verb does not turn it round. Raises NotUnderstood."""
+    """Check that the words before the verb do not negate it. Raises NotUnderstood."""
     for word in words:
         if word.among(NEGATIONS):
             raise NotUnderstood(f"{word.text} {verb}? Say what is to be done, not what is not")

@@ -33,7 +33,7 @@ _ASKING: Final = frozenset(
         "has",
     )
 )
-"""What questions begin with."""
+"""Words that questions begin with."""
 _LETTERS: Final = re.compile(r"[A-Za-z_]+")
 
 
@@ -47,15 +47,15 @@ class Word(NamedTuple):
     ends: bool = False
     """A comma follows."""
     marker: str = ""
-    """What stood before the colon of a marker, in lower case; the text is that with its colon."""
+    """Text before the colon of a marker, in lower case; the text is that with its colon."""
 
     @property
     def quoted(self) -> bool:
-        """Whether some of it stood in quotes."""
+        """True if some of it stood in quotes."""
         return not self.key and not self.marker
 
     def among(self, words: Container[str]) -> bool:
-        """Whether it is one of the language's own words."""
+        """True if it is one of the language's own words."""
         return self.key in words
 
 

@@ -1,4 +1,4 @@
-"""How well an agent understands commands: what it would do is compared with what is right, and not done."""
+"""Evaluation of an agent on a suite of commands: its actions are compared, and not carried out."""
 
 import time
 from collections.abc import Callable
@@ -60,7 +60,7 @@ class _Mistake(NamedTuple):
 
 
 async def _mistake(agent: Agent, case: CommandCase, right: Request[StepResult], may: bool) -> _Mistake | None:
-    """What is wrong with the agent's action; None if nothing is."""
+    """Compare the agent's action with the right one; None if they agree."""
     wanted = case.action if may else "a refusal"
     try:
         action = await agent.act(Observation(text=case.command))
@@ -77,7 +77,7 @@ async def _mistake(agent: Agent, case: CommandCase, right: Request[StepResult], 
 
 
 def _wrong_params(case: CommandCase, right: Request[StepResult], action: Action) -> str:
-    """What the parameters should have been, where they are not; else empty."""
+    """Expected parameters where they differ; else empty."""
     try:
         request = ACTIONS[action.name].model_validate(dict(action.params))
     except ValidationError as error:

@@ -33,7 +33,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class ModelOptions(NamedTuple):
-    """How the model is asked, and what happens when its reply is no action."""
+    """Sampling options, and the fallback for a reply that is no action."""
 
     temperature: float = 0.0
     """Left to the model where it cannot be told."""
@@ -106,7 +106,7 @@ class ModelAgent(DecidingAgent):
             return self._instead(observation, reply.text, str(error), first=first)
 
     def _instead(self, observation: Observation, reply: str, reason: str, *, first: bool) -> Decision:
-        """What is done where the reply was no action. Later than the command there is no command to read."""
+        """Fall back where the reply was no action. Later than the command there is no command to read."""
         fallback = self._options.fallback if first else "refuse"
         log.warning(
             "reply is no action",

@@ -44,7 +44,7 @@ class RestrictedAgent(DecidingAgent):
 
     @property
     def remembers(self) -> bool:
-        """Whether the backend does."""
+        """True if the backend does."""
         return isinstance(self._backend, StatefulAgent) and self._backend.remembers
 
     def begin(self) -> None:

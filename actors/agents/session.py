@@ -43,7 +43,7 @@ class AgentStep(NamedTuple):
 
     @property
     def refused(self) -> bool:
-        """Whether it could not be done."""
+        """True if it could not be done."""
         return isinstance(self.result.observation.data, Refused)
 
     def without_content(self) -> "AgentStep":
@@ -69,7 +69,7 @@ class AgentEpisode(NamedTuple):
 
     @property
     def answer(self) -> str | None:
-        """What the agent said at the end; None if it only acted."""
+        """The agent's last words; None if it only acted."""
         last = self.steps[-1].action if self.steps else None
         return str(dict(last.params).get("text", "")) if last is not None and last.name == ANSWER else None
 
@@ -137,7 +137,7 @@ BY_HAND = "by hand"
 
 
 class SessionStatistics(NamedTuple):
-    """What a session has come to."""
+    """Totals of a session."""
 
     episodes: int = 0
     steps: int = 0

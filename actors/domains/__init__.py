@@ -41,5 +41,5 @@ def domain_named(name: str) -> "Domain":
 
 
 def needs_store(name: str) -> bool:
-    """Whether tasks of this domain act on the data plane. Raises BadInput for an unknown one."""
+    """True if tasks of this domain act on the data plane. Raises BadInput for an unknown one."""
     return domain_named(name).needs_store

@@ -36,12 +36,12 @@ class CheckedTask(NamedTuple):
 
     @property
     def can_be_judged(self) -> bool:
-        """Whether there is something to hold an answer against."""
+        """True if there is something to hold an answer against."""
         return self.reference is not None or self.goal is not None
 
 
 class TaskGenerator(Protocol):
-    """What the Teacher needs to know of a domain."""
+    """Generator of a domain's tasks, from the replies of the Teacher's model."""
 
     def prompt(self, difficulty: float, passage: Passage | None = None) -> list[ChatMessage]:
         """Ask for one task, made from the passage if there is one."""
@@ -67,17 +67,17 @@ class Judge(Protocol):
 
 
 class TaskGeneratorDeps(NamedTuple):
-    """What a Teacher's side is made of."""
+    """Dependencies of a task generator."""
 
     prompts: Prompts
     library: Path
     """Folders of files that tasks may be about."""
     logic: LogicForm = "letters"
-    """What held-out tasks in logic look like."""
+    """Form of held-out tasks in logic."""
 
 
 class JudgeDeps(NamedTuple):
-    """What a judge is made of."""
+    """Dependencies of a judge."""
 
     settings: VerifierSettings
     allow_weak: bool = False
@@ -102,7 +102,7 @@ class Domain(NamedTuple):
     Student the data plane's actions for tools, and the judge its Retriever."""
 
     def task_generator(self, library: Path, examples: int = 0, logic: LogicForm = "letters") -> TaskGenerator:
-        """What the Teacher needs. Raises BadInput for a library that has nothing."""
+        """Create the task generator. Raises BadInput for a library that has nothing."""
         return self.make_task_generator(
             TaskGeneratorDeps(Prompts(self.name, self.folder, examples), library, logic)
         )
@@ -113,6 +113,6 @@ class Domain(NamedTuple):
 
 
 def read_description(text: str) -> str | None:
-    """What follows `Task:` in a Teacher's reply; None where it is missing or too long."""
+    """Text behind `Task:` in a Teacher's reply; None where it is missing or too long."""
     found = TASK_LINE.match(text)
     return found[1] if found and len(found[1]) <= MAX_DESCRIPTION else None

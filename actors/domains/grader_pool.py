@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def parse_grader_line(form: TypeAdapter[T], line: str, what: str) -> T:
-    """What a grader said. Raises GraderDied where that is half a line, or anything else than it should be."""
+    """Parse a grader's line. Raises GraderDied where it is half a line, or of another form."""
     try:
         return form.validate_json(line, strict=True)
     except ValidationError as error:
@@ -195,7 +195,7 @@ class GraderPool:
             self._put_back(unanswered)
 
     async def _call(self, batch: list[_GradingJob]) -> Outcome | None:
-        """How the fork ended; None once the batch has been told that there is none."""
+        """Call a fork; None once the batch has been told that there is none."""
         limit_s = self._timeout_s if len(batch) == 1 else min(self._timeout_s, BATCH_LIMIT_S)
         # The server has limits of its own: this one holds whatever becomes of it.
         last_resort_s = START_TIMEOUT_S + limit_s + 2 * GRACE_S

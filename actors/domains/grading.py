@@ -37,14 +37,14 @@ class GraderDied(GraderFailure):
 
 
 class Grade(NamedTuple):
-    """Whether an answer equals the reference, and how that was found."""
+    """Result of comparing an answer with the reference, and how it was found."""
 
     correct: bool
     score: Share
     explanation: str
     method: Method
     confidence: Share = 1.0
-    """How sure that is: 1 where it was proved."""
+    """Confidence: 1 where it was proved."""
 
 
 _WRAPPERS: Final = (
@@ -52,7 +52,7 @@ _WRAPPERS: Final = (
     ("\\mathrm{", "}"), ("\\textbf{", "}"), ("**", "**"), ("`", "`"),
 )  # fmt: skip
 _GROUPING: Final = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\s*\\!|\\!\s*,)\s*(?=\d{3})|\\!")
-"""What stands between groups of three digits: `32,\\!349`, `32{,}349`; a negative space."""
+"""Separators between groups of three digits: `32,\\!349`, `32{,}349`; a negative space."""
 _SPACING: Final = re.compile(
     r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])|(?<=[^\s~])~(?=[^\s~])"
 )
@@ -203,7 +203,7 @@ def shorten(text: str, limit: int = 60) -> str:
 
 
 def _is_one_group(inner: str, opening: str) -> bool:
-    """Whether the wrapper's end belongs to its beginning: not so in `$1$ and $2$`."""
+    """True if the wrapper's end belongs to its beginning: not so in `$1$ and $2$`."""
     if not opening.endswith("{"):
         return opening not in inner
     depth = 0

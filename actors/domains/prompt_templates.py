@@ -97,5 +97,5 @@ def _environment(folder: Path) -> Environment:
 
 
 def _without_markup(text: str) -> str:
-    """What looks like a chat template's markup is broken up."""
+    """Break up what looks like a chat template's markup."""
     return text.replace("<|", "< |")

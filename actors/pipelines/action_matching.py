@@ -70,7 +70,7 @@ def check_values(action: str, inputs: Mapping[str, Param], variables: Mapping[st
 
 
 def _fits(action: str, inputs: Mapping[str, Param]) -> bool:
-    """Whether an action takes inputs of these names."""
+    """True if an action takes inputs of these names."""
     fields = ACTIONS[action].model_fields
     return inputs.keys() <= fields.keys() and not _missing(action, inputs)
 
@@ -81,7 +81,7 @@ def _missing(action: str, inputs: Mapping[str, Param]) -> list[str]:
 
 
 def _misfit(action: str, inputs: Mapping[str, Param]) -> str:
-    """Why an action does not take inputs of these names."""
+    """Reason why an action does not take inputs of these names."""
     fields = ACTIONS[action].model_fields
     for key in inputs:
         if key not in fields:

@@ -41,7 +41,7 @@ def outputs_of(result: StepResult) -> dict[str, Param]:
 
 
 def failure_in(result: StepResult) -> str:
-    """Why a result is none: empty for one that is."""
+    """Failure that a result stands for; empty if it is a success."""
     seen = result.observation
     refused = isinstance(seen.data, Refused)
     partial = isinstance(seen.data, IngestReport) and not seen.data.complete

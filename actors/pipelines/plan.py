@@ -29,7 +29,7 @@ class MissingOutput(BadInput):
 
 
 class StepRequest(NamedTuple):
-    """What a step asks of its agent: an action, or what the agent makes of an instruction."""
+    """Request of a step to its agent: an action, or what the agent makes of an instruction."""
 
     action: Action | None
     instruction: str = ""
@@ -94,7 +94,7 @@ class PipelinePlan:
         return cls(spec, steps, variables)
 
     def request(self, step: PlannedStep, outputs: Mapping[str, Outputs]) -> StepRequest:
-        """What the step asks, with the outputs of what came before it. Raises MissingOutput."""
+        """Request of a step, with the outputs of what came before it. Raises MissingOutput."""
 
         def value_of(reference: Reference) -> Param:
             if reference.owner == PIPELINE:
@@ -113,7 +113,7 @@ class PipelinePlan:
         return StepRequest(Action.of(step.action, **values))
 
     def outputs(self, done: StepOutput) -> Outputs:
-        """What later steps may use of a step that is done."""
+        """Outputs of a step that is done, for later steps."""
         found = outputs_of(done.result) if done.result is not None else {}
         names = self.steps[done.step].spec.outputs
         return {new: found.get(key) for new, key in names.items()} if names else found
@@ -136,7 +136,7 @@ class PipelinePlan:
 
 
 def actions_of(agent: AgentSettings) -> tuple[str, ...]:
-    """What an agent may do."""
+    """Actions that an agent may take."""
     match agent:
         case IngestorAgentSettings():
             return INGESTOR_ACTIONS

@@ -119,7 +119,7 @@ class PipelineRun:
         )
 
     async def _attempt(self, step: PlannedStep, request: StepRequest) -> tuple[StepExecution | None, str]:
-        """What was done if it came to that, and why it is no good if it is not."""
+        """Run one attempt: its execution if there was one, and the failure if it failed."""
         with anyio.move_on_after(step.timeout_s):
             try:
                 taken = await self._perform(step, request)

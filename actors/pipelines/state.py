@@ -19,7 +19,7 @@ from ...messages.pipelines import PipelineBegun, StepOutput
 
 
 class PreviousRun(NamedTuple):
-    """What an earlier run has left."""
+    """State of an earlier run."""
 
     begun: PipelineBegun
     steps: dict[str, StepOutput]
@@ -67,7 +67,7 @@ class StateFile:
 
 
 def read_state(path: Path) -> PreviousRun:
-    """What an earlier run has left. Raises BadInput."""
+    """Read the state of an earlier run. Raises BadInput."""
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except OSError as error:

@@ -14,7 +14,7 @@ from .plan import PlannedStep, StepRequest
 
 
 class StepExecution(NamedTuple):
-    """What a step has come to."""
+    """Action and result of a step."""
 
     action: Action | None
     """None where the agent did not know what to do."""
@@ -25,12 +25,12 @@ class StepRunner(Protocol):
     """Takes one step. May be called for several steps at once."""
 
     async def __call__(self, step: PlannedStep, request: StepRequest) -> StepExecution:
-        """What was done. Raises AgentFactoryError for what failed and may be tried again."""
+        """Run the step. Raises AgentFactoryError for what failed and may be tried again."""
 
 
 @dataclass(frozen=True)
 class RoleBinding:
-    """Who has a role in a pipeline."""
+    """Binding of an agent and its environment to a role of a pipeline."""
 
     name: str
     """For the record."""

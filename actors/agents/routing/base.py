@@ -10,11 +10,11 @@ class CommandRouter(Protocol):
     """Finds the agent for one command."""
 
     async def route(self, command: str, cards: Sequence[AgentCard]) -> Routing:
-        """Who of `cards` is to do it, or what to ask back. In doubt it asks; it never guesses."""
+        """Choose one of `cards`, or a question to ask back. In doubt it asks; it never guesses."""
 
 
 class RouteReason(NamedTuple):
-    """How a command came to stand for an action."""
+    """Method and reason by which a command was routed."""
 
     method: RoutingMethod
     reason: str
@@ -22,7 +22,7 @@ class RouteReason(NamedTuple):
 
 
 def capable_agents(action: str, cards: Sequence[AgentCard]) -> tuple[AgentCard, ...]:
-    """Who may take an action; those that may do the least beside it, since it is their special subject."""
+    """Agents that may take an action: those with the fewest others, since it is their special subject."""
     may = [card for card in cards if action in card.actions]
     least = min((len(card.actions) for card in may), default=0)
     return tuple(card for card in may if len(card.actions) == least)

@@ -67,7 +67,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "show everything that is stored for good",
     ),
 }
-"""What people say who want an action."""
+"""Example commands for each action."""
 
 _NAME: Final = re.compile(
     r"""(?P<folder>\bfolder::\S+)|(?P<uri>\b\w+::\S+)|["'](?P<quoted>[^"']+)["']|\S*\w\.\w+\b"""
@@ -75,7 +75,7 @@ _NAME: Final = re.compile(
 
 
 class SimilarityLimits(NamedTuple):
-    """Where an embedder's similarities begin to mean something."""
+    """Similarity thresholds of an embedder."""
 
     floor: float
     """Below it a command is like none of the examples."""

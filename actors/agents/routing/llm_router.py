@@ -19,7 +19,7 @@ from .base import RouteReason, ask_which, route_to
 from .rule_router import RuleRouter
 
 NOBODY: Final = "ask"
-"""What the model writes in place of a name where it has to ask back."""
+"""Reply in place of a name where the model has to ask back."""
 MAX_TOKENS: Final = 200
 MAX_REPLY: Final = 20_000
 """Characters of a reply that are looked at."""
@@ -35,7 +35,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class _Choice(BaseModel):
-    """What the model writes."""
+    """The model's reply."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -40,7 +40,7 @@ class RuleRouter:
         return frozenset(phrase.lower().split()[0] for phrase, _ in said)
 
     def sure_of(self, command: str, cards: Sequence[AgentCard]) -> bool:
-        """Whether the command begins with a verb that is known."""
+        """True if the command begins with a verb that is known."""
         words = tokenize(command)
         verb = next(self._verbs(words, cards), None)
         return verb is not None and _leads(verb, words)

@@ -29,14 +29,14 @@ _KINDS: Final[tuple[type, ...]] = (
     list, tuple, set, frozenset, type({}.keys()), type({}.items()), bytearray,
 )  # fmt: skip
 _CONTAINERS: Final[dict[type, Callable[..., Iterator[object]]]] = {kind: kind.__iter__ for kind in _KINDS}  # type: ignore[attr-defined]
-"""What walks through them; a subclass has no say in it. The views of a dictionary equal sets."""
+"""Iterator of each; a subclass has no say in it. The views of a dictionary equal sets."""
 _SOURCE: Final = "<answer>"
 _exit: Final = os._exit
 _MAX_MESSAGE: Final = 200
 
 
 class NotPlain(TypeError):
-    """What was returned is not made of Python's own plain values."""
+    """The returned value is not made of Python's own plain values."""
 
 
 class CodeRunner:
@@ -109,7 +109,7 @@ class SynchronousThread(threading.Thread):
 
 
 def fstat_of_pipe(fd: int) -> os.stat_result:
-    """What is known of any pipe; a program asks for the size of its input, which the walls do not let it."""
+    """Status of a pipe; a program asks for the size of its input, which the walls do not let it."""
     if fd not in (0, 1, 2):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return os.stat_result((stat.S_IFIFO | 0o600, 0, 0, 1, os.getuid(), os.getgid(), 0, 0, 0, 0))

@@ -40,7 +40,7 @@ _ENDINGS: Final = {
 
 
 class TestRun(NamedTuple):
-    """What became of one test."""
+    """Result of one test."""
 
     name: str
     passed: bool
@@ -94,7 +94,7 @@ class CodeJudge:
         await self._server.aclose()
 
     async def _inspect(self, code: str, goal: CodeGoal) -> list[str]:
-        """What is wrong with the code as it is written; it is parsed where a crash does no harm."""
+        """Problems of the code as it is written; it is parsed where a crash does no harm."""
         job = ["inspect", code, goal.function, goal.parameters, list(goal.forbidden)]
         ok, text = _read_report(await self._try(job))
         return parse_grader_line(_LINT_ISSUES, text, "the inspection of an answer's code") if ok else [text]
@@ -117,7 +117,7 @@ class CodeJudge:
         return TestRun(name, passed, "" if passed else f"it printed {shorten(outcome.output)!r}")
 
     async def _try(self, job: Sequence[object], stdin: bytes | None = None) -> Outcome:
-        """How the trial ended, and what it said."""
+        """Run the job; its ending and its output."""
         try:
             outcome = await self._server.call(json.dumps(job), self._timeout_s, stdin)
             if outcome.ending == "crashed":  # by the code's own doing, or because the server was killed

@@ -10,7 +10,7 @@ _OPEN_FENCE: Final = re.compile(r"^[ \t]*```[^\n`]*\n", re.MULTILINE)
 _EVASIONS: Final = frozenset(
     {"eval", "exec", "compile", "getattr", "setattr", "globals", "locals", "vars"}
 )  # fmt: skip
-"""What could reach a forbidden name without writing it."""
+"""Functions that reach a forbidden name without writing it."""
 _SYNTAX: Final[dict[str, tuple[type[ast.AST], ...]]] = {
     "for": (ast.For, ast.AsyncFor, ast.comprehension),
     "while": (ast.While,),
@@ -38,7 +38,7 @@ def find_code(answer: str, function: str) -> str:
 
 
 def lint_issues(code: str, function: str, parameters: int | None, forbidden: Sequence[str]) -> list[str]:
-    """What is wrong with the code as it is written; empty if nothing is."""
+    """Problems of the code as it is written; empty if there are none."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -49,7 +49,7 @@ def lint_issues(code: str, function: str, parameters: int | None, forbidden: Seq
 
 
 def _missing(tree: ast.Module, function: str, parameters: int | None) -> Iterator[str]:
-    """Whether the function is there; one that is made by a call or an import counts, unless looked into."""
+    """Report a function that is not there; one made by a call or an import counts, unless looked into."""
     names = {name for node in tree.body for name in _bound(node)}
     if function not in names:
         yield f"no function {function} is defined at the top level"

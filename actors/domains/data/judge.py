@@ -65,7 +65,7 @@ class DataJudge:
 
 
 def difference(goal: StoreGoal, space: str, blobs: list[BlobInfo]) -> str:
-    """What is missing, changed or too much in the space; empty if nothing is."""
+    """Describe what is missing, changed or too much in the space; empty if nothing is."""
     expected = {(blob.tag, blob.name): blob.sha256 for blob in goal.blobs}
     found = {(blob.tag.removeprefix(space), blob.name): blob.sha256 for blob in blobs}
     for what, names in (
@@ -84,6 +84,6 @@ def difference(goal: StoreGoal, space: str, blobs: list[BlobInfo]) -> str:
 
 
 def _first_line(text: str) -> str | None:
-    """What of an answer is compared: a heading's marks, quotes and a final period do not count."""
+    """Part of an answer that is compared: a heading's marks, quotes and a final period do not count."""
     lines = text.strip().splitlines()
     return canonical_words(lines[0].strip("#\"'` ")) if lines else None

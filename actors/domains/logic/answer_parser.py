@@ -22,9 +22,9 @@ _ASSIGNED: Final = re.compile(
     re.IGNORECASE,
 )
 _NUMBER: Final = re.compile(r"^(?:\(?\d{1,3}[.):]|-|\*)?\s*")
-"""What a derivation's line may begin with."""
+"""Numbering that a derivation's line may begin with."""
 _REASON: Final = re.compile(r"--|;|,|\bby\b|\bfrom\b", re.IGNORECASE)
-"""What stands before a reason that is not in brackets."""
+"""Separators before a reason that is not in brackets."""
 _BY: Final = re.compile(r"^by ", re.IGNORECASE)
 _CELL: Final = re.compile(r"true|false|[TtFf01⊤⊥]", re.IGNORECASE)
 MAX_LINES: Final = 100
@@ -120,7 +120,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _reasons(text: str) -> Iterator[tuple[int, str]]:
-    """What may be a reason at the line's end, and where it begins; each kind is looked for once."""
+    """Candidates for the reason at the line's end, and where each begins; each kind is looked for once."""
     opening = text.find("[")
     if text.endswith("]") and opening >= 0:
         yield opening, text[opening + 1 : -1].strip()

@@ -36,7 +36,7 @@ _TOKEN: Final = re.compile(
 )
 _LETTER: Final = re.compile(r"([A-Za-z])_?\{?(\d*)\}?")
 _BINARY: Final = {"iff": 1, "implies": 2, "or": 3, "xor": 4, "and": 5}
-"""How tightly each binds."""
+"""Precedence of each connective."""
 
 
 class UnreadableFormula(ValueError):

@@ -149,7 +149,7 @@ def _grade_proof(premises: list[Formula], conclusion: Formula, answer: str) -> F
 
 
 def _objection(line: Line, formula: Formula, premises: list[Formula], known: list[Formula]) -> str:
-    """Why the line does not stand; empty if it does.
+    """Objection to a line; empty if it stands.
 
     A line without a reason, or with one that is not known, must follow from all that is there. It may
     not be the conclusion at one blow: without a rule, a line must follow from at most two others.
@@ -174,7 +174,7 @@ def _objection(line: Line, formula: Formula, premises: list[Formula], known: lis
 
 
 def follows(premises: list[Formula], formula: Formula) -> bool:
-    """Whether the formula is true wherever all premises are."""
+    """True if the formula is true wherever all premises are."""
     return not _is_satisfiable([*premises, Not(formula)])
 
 

@@ -14,7 +14,7 @@ class Rule(NamedTuple):
     takes: int
     """Lines that it needs."""
     gives: Callable[[list[Formula], Formula], bool]
-    """Whether it leads from these lines, in this order, to that one."""
+    """True if it leads from these lines, in this order, to that one."""
 
 
 def _modus_ponens(lines: list[Formula], to: Formula) -> bool:
@@ -109,7 +109,7 @@ def _resolution(lines: list[Formula], to: Formula) -> bool:
 
 
 def denies(one: Formula, other: Formula) -> bool:
-    """Whether one is the other with a `not` before it."""
+    """True if one is the other with a `not` before it."""
     return one == Not(other) or other == Not(one)
 
 

@@ -83,7 +83,7 @@ class LogicJudge:
 
 
 def _is_formula(text: str) -> bool:
-    """Whether it is one, and no number of rows."""
+    """True if it is one, and no number of rows."""
     if text.strip() in ("0", "1"):
         return False
     try:

@@ -79,12 +79,12 @@ class LongJudge:
 
 
 def observed(solution: Solution) -> list[str]:
-    """What tool calls answered, in their order; a call that failed shows nothing."""
+    """Outputs of the tool calls, in their order; a call that failed shows nothing."""
     return [result.output for turn in solution.turns for result in turn.results if result.ok]
 
 
 def follow(goal: MilestonesGoal, evidence: Sequence[str]) -> list[bool]:
-    """Which milestones turn up. In order, one counts only from where the one before it turned up.
+    """Milestones reached. In order, one counts only from where the one before it turned up.
 
     A piece of evidence shows one value: a call that prints many numbers shows nothing.
     """

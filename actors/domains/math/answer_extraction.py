@@ -42,7 +42,7 @@ _INTRODUCED: Final = re.compile(
     r"(?:(?:final|correct|right|exact|numerical|required|desired|simplified|expected|overall)\W+)*\Z",
     re.IGNORECASE,
 )
-"""What stands before `answer`, where it is the one that was asked for: not `second best`, not `his`."""
+"""Words before `answer` where it is the one that was asked for: not `second best`, not `his`."""
 _PART_OF_OTHER: Final = re.compile(
     r"\b(?:of|twice|half|double|triple|before|after|than|to|from|by|with|times|plus|minus|over|like|and)"
     r"\s+(?:the|my|our|your|this)\W+(?:[a-z]+\W+){0,2}\Z",
@@ -166,7 +166,7 @@ def _boxes(text: str) -> list[_Candidate]:
 
 
 def _is_part(before: str, behind: str) -> bool:
-    r"""Whether what is in the box is only a part of what is written: `-\\boxed{5}`, `\\boxed{5}^2`."""
+    r"""True if what is in the box is only a part of what is written: `-\\boxed{5}`, `\\boxed{5}^2`."""
     line = before[before.rfind("\n") + 1 :]
     tail = line.rstrip(" $({[\\").removesuffix("**")
     is_bullet = tail.strip() in ("-", "+") and line[len(tail) : len(tail) + 1] == " "
@@ -181,7 +181,7 @@ def _is_part(before: str, behind: str) -> bool:
 
 
 def _box_text(items: list[str], behind: str) -> str:
-    """What the boxes hold, and a percent sign behind the only one."""
+    """Content of the boxes, with a percent sign behind the only one."""
     percent = re.match(r"[\s$]*(\\?%|(?:percent|pct)\b)", behind)
     if len(items) == 1 and percent:
         return f"{items[0]}\\%"
@@ -193,7 +193,7 @@ def _joins(between: str) -> bool:
 
 
 def _closing(text: str, at: int) -> int:
-    """Where the brace that was opened before `at` closes; the end of the line where it does not."""
+    """Index at which the brace opened before `at` closes; the end of the line if it does not."""
     depth = 1
     for end in range(at, len(text)):
         depth += (text[end] == "{") - (text[end] == "}")
@@ -203,14 +203,14 @@ def _closing(text: str, at: int) -> int:
 
 
 def _denied(text: str, start: int, end: int) -> bool:
-    """Whether the clause around this place says no to it."""
+    """True if the clause around this place says no to it."""
     before = _CLAUSE_END.split(text[max(0, start - 60) : start])[-1]
     behind = text[end : end + 60].lstrip(" $)\\]}")
     return behind.startswith("?") or _is_doubtful(before, _CLAUSE_END.split(behind)[0])
 
 
 def _is_doubtful(before: str, after: str) -> bool:
-    """Whether a clause around an answer denies it or leaves it open."""
+    """True if a clause around an answer denies it or leaves it open."""
     near = before[-_NEAR:]
     return any(_DENIAL.search(part) for part in (before, after)) or any(
         _VAGUE.search(part) for part in (near, after)
@@ -218,7 +218,7 @@ def _is_doubtful(before: str, after: str) -> bool:
 
 
 def _announcements(text: str) -> list[_Candidate]:
-    """What follows the last `answer is` or `Answer:`, up to the end of its sentence."""
+    """Text behind the last `answer is` or `Answer:`, up to the end of its sentence."""
     matches = list(_ANNOUNCED.finditer(text))
     if not matches:
         return []
@@ -232,7 +232,7 @@ def _announcements(text: str) -> list[_Candidate]:
 
 
 def _is_asked_for(text: str, announced: re.Match[str]) -> bool:
-    """Whether it is the answer itself that is announced, and not twice the answer, or somebody's."""
+    """True if it is the answer itself that is announced, and not twice the answer, or somebody's."""
     if announced[0][:1] in "#<":
         return True
     before = _CLAUSE_END.split(text[max(0, announced.start() - 60) : announced.start()])[-1].strip(" *_#$")
@@ -280,7 +280,7 @@ def _behind_last_link(sentence: str, spans: list[re.Match[str]]) -> str | None:
 
 
 def _is_side(clause: str, link: str) -> bool:
-    """Whether it ends in a side of an equation, such as `so 2x`, rather than in what is asked for."""
+    """True if it ends in a side of an equation, such as `so 2x`, rather than in what is asked for."""
     clause = _CLAUSE_END.split(clause)[-1]
     words = list(_WORD.finditer(clause))
     word, tail = (words[-1][0], clause[words[-1].end() :]) if words else ("", clause)
@@ -303,10 +303,10 @@ def _only_number(sentence: str) -> str | None:
 
 
 def is_negated(text: str) -> bool:
-    """Whether there is a word in it that says no to the rest."""
+    """True if there is a word in it that says no to the rest."""
     return _DENIAL.search(text) is not None
 
 
 def _is_prose(text: str) -> bool:
-    """Whether there are words in it besides functions, `and`, `or` and what stands in `\\text{}`."""
+    """True if there are words in it besides functions, `and`, `or` and what stands in `\\text{}`."""
     return _PROSE.search(text) is not None or _IS.search(text) is not None

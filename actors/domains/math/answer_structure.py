@@ -68,7 +68,7 @@ class Relation(NamedTuple):
 
     @property
     def is_equality(self) -> bool:
-        """Whether nothing but equal signs stands between them."""
+        """True if nothing but equal signs stands between them."""
         return set(self.signs) <= {"=", "~"}
 
 
@@ -149,7 +149,7 @@ def _read_chain(relation: Relation) -> tuple[str, str] | None:
 
 
 def _contradicts_itself(sides: tuple[str, ...]) -> bool:
-    """Whether two of the sides are different numbers, neither of which may be rounded: `12 = 13`."""
+    """True if two of the sides are different numbers, neither of which may be rounded: `12 = 13`."""
     numbers = [
         number for side in sides if (number := read_number(side)) is not None and not number.is_decimal
     ]
@@ -157,12 +157,12 @@ def _contradicts_itself(sides: tuple[str, ...]) -> bool:
 
 
 def has_letters(text: str) -> bool:
-    """Whether there are symbols in it, besides constants and functions."""
+    """True if there are symbols in it, besides constants and functions."""
     return _LETTERS.search(text) is not None
 
 
 def same_function(expected: str, given: str) -> bool:
-    """Whether two names differ in nothing but the letter that a function is written of: `W(n)` and `W(x)`."""
+    """True if two names differ in nothing but the letter that a function is written of: `W(n)` and `W(x)`."""
     first, second = _FUNCTION.fullmatch(expected), _FUNCTION.fullmatch(given)
     return first is not None and second is not None and first[1] == second[1]
 
@@ -174,7 +174,7 @@ def flipped(relation: Relation) -> Relation:
 
 
 def is_list(text: str) -> bool:
-    """Whether a comma outside of brackets separates items."""
+    """True if a comma outside of brackets separates items."""
     depth = 0
     for mark in text:
         depth += (mark in "([{") - (mark in ")]}")
@@ -207,7 +207,7 @@ class Collection(NamedTuple):
 
 
 def read_collection(text: str) -> Collection | None:
-    """What the text lists; None where it is one expression, or more than that.
+    """Parse what the text lists; None where it is one expression, or more than that.
 
     >>> read_collection("[0, 1)")
     Collection(kind='range', brackets='[)', items=('0', '1'), names=())
@@ -260,7 +260,7 @@ def _read_points(text: str) -> Collection | None:
 
 
 def is_indexed(names: tuple[str, ...]) -> bool:
-    """Whether the names are x_1, x_2 and so on: one list, numbered."""
+    """True if the names are x_1, x_2 and so on: one list, numbered."""
     found = [_INDEXED_NAME.fullmatch(name) for name in names]
     heads = {each[1] for each in found if each}
     return (

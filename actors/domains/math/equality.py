@@ -40,7 +40,7 @@ def grade_expressions(expected: Expr, given: Expr, rel_tolerance: float, summary
 
 
 def is_zero(difference: Expr) -> bool:
-    """Whether the expression vanishes: expanded, or at random points of both signs, or simplified.
+    """True if the expression vanishes: expanded, or at random points of both signs, or simplified.
 
     A value that is not 0 at one point disproves equality; values of 0 to 25 digits at all points
     prove it for every expression that an answer is made of.
@@ -105,7 +105,7 @@ def _number(value: sympy.Rational) -> Number:
 
 
 def _is_rounded(value: Expr) -> bool:
-    """Whether it may have been written as a decimal, and so be rounded: no whole number, and not 22/7."""
+    """True if it may have been written as a decimal, and so be rounded: no whole number, and not 22/7."""
     return isinstance(value, sympy.Rational) and _number(value).is_decimal
 
 
@@ -127,7 +127,7 @@ _KINDS: Final = (
 
 
 def math_verify_accepts(expected_text: str, given_text: str, expected: Basic, given: Basic) -> bool:
-    """Whether Math-Verify calls the two the same, and it is safe to believe it."""
+    """True if Math-Verify calls the two the same, and it is safe to believe it."""
     if _kind(expected) != _kind(given) or _differ_in_case(expected_text, given_text):
         return False
     if expected.free_symbols != given.free_symbols:
@@ -141,6 +141,6 @@ def _kind(value: Basic) -> int:
 
 
 def _differ_in_case(expected: str, given: str) -> bool:
-    """Whether the same letters are used, but for their case."""
+    """True if the same letters are used, but for their case."""
     first, second = (set(_LETTERS.findall(text)) for text in (expected, given))
     return first != second and {each.lower() for each in first} == {each.lower() for each in second}

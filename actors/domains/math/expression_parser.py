@@ -43,7 +43,7 @@ _MAX_BINOMIAL: Final = 5_000
 """The grammar works binomials out while it reads them."""
 _GAMMA: Final = re.compile(r"\\([Gg])amma(?![A-Za-z]|\s*\()(?:\s*_\s*\{?(\w+)\}?)?")
 _NOT_READ: Final = re.compile(r"'|phantom|[\d)]\s*(?:\^\s*(?:\{[^{}]*\}|\w)\s*)?_|!\s*!")
-"""What the grammar drops, or understands otherwise: primes, bases, double factorials, the invisible."""
+"""Notation that the grammar drops or misreads: primes, bases, double factorials, the invisible."""
 
 
 def parse_math(text: str) -> Value:

@@ -59,7 +59,7 @@ def grade_fast(reference: str, answer: str, rel_tolerance: float) -> Grade | Non
 
 
 def names_compatible(expected: str, given: str) -> bool:
-    """Whether two names are the same, or one is left out."""
+    """True if two names are the same, or one is left out."""
     return not expected or not given or expected == given
 
 
@@ -84,7 +84,7 @@ def _grade_decimal_comma(expected: str, given: str, rel_tolerance: float) -> Gra
 
 
 def _grade_quantities(expected: str, given: str, rel_tolerance: float) -> Grade | None:
-    """Where both have a unit, or a currency or the things counted are left out on one side."""
+    """Grade where both have a unit, or a currency or the things counted are left out on one side."""
     first, second = split_quantity(expected), split_quantity(given)
     if first is not None and second is not None:
         return grade_quantities(first, second, rel_tolerance)
@@ -200,7 +200,7 @@ def _grade_choice(expected: str, given: str) -> Grade | None:
 
 
 def is_choice(text: str) -> bool:
-    """Whether it is the letter of a choice, and nothing else."""
+    """True if it is the letter of a choice, and nothing else."""
     return _choice(text) is not None
 
 

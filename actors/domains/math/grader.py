@@ -62,7 +62,7 @@ def _reason(error: Exception) -> str:
 
 
 def step_holds(before: str, after: str, equations: bool) -> bool:
-    """Whether a term equals the one before it, or an equation has the same solutions."""
+    """True if a term equals the one before it, or an equation has the same solutions."""
     try:
         if equations:
             return _same_solutions(before, after)

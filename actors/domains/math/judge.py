@@ -156,7 +156,7 @@ class MathJudge:
         return until / len(holds), credits
 
     async def _steps_hold(self, steps: list[DerivationStep], task_id: str) -> list[bool]:
-        """Whether each follows. Raises GraderTimeout, GraderDied."""
+        """For each step, True if it follows. Raises GraderTimeout, GraderDied."""
         what = f"the steps of task {task_id}"
         line = await self._work(["steps", [list(step) for step in steps]], what, "1")
         if line is None:

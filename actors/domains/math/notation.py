@@ -215,7 +215,7 @@ def _command(text: str, at: int) -> tuple[str, int]:
 
 
 def _group(text: str, at: int) -> tuple[str, int]:
-    """What the braces at this place hold, and where they end."""
+    """Content of the braces at this place, and their end."""
     if text[at : at + 1] != "{":
         raise _NotCovered
     depth = 0

@@ -182,7 +182,7 @@ def read_unit(words: str) -> Unit | None:
 
 
 def is_money(unit: Unit) -> bool:
-    """Whether it is a currency's own unit, and not a part of one."""
+    """True if it is a currency's own unit, and not a part of one."""
     return unit.factor == 1 and any(unit == each for each in _currencies())
 
 
@@ -258,7 +258,7 @@ _MEASURED: Final = re.compile(r"(?:square|cubic)\s+(?=[a-z]+\Z)")
 _QUALIFIED: Final = re.compile(
     r"\s+(?:old|each|left|total|in\s+total|altogether|(?:of|per|every|an?)\s+([a-z]+))\Z"
 )
-"""What may stand behind the things: `dollars per day`, `bolts of fabric`."""
+"""Qualifiers that may follow the things counted: `dollars per day`, `bolts of fabric`."""
 _PLURALS: Final = frozenset(
     {"people", "children", "men", "women", "sheep", "fish", "feet", "mice", "geese", "deer", "teeth", "dice"}
 )
@@ -273,7 +273,7 @@ class CountedNoun(NamedTuple):
 
 
 def changes_value(word: str) -> bool:
-    """Whether the word makes another number of the one before it, such as `dozen`."""
+    """True if the word makes another number of the one before it, such as `dozen`."""
     lower = word.lower()
     return any(lower.removesuffix(ending) in _CHANGING for ending in ("", "s", "es", "th", "ths"))
 
@@ -292,7 +292,7 @@ def split_counted(text: str) -> CountedNoun | None:
 
 
 def _names_things(noun: str, number: str) -> bool:
-    """Whether it is `apples`, `square feet` or `green bolts of fabric`, and not `dozen` or `probably`."""
+    """True if it is `apples`, `square feet` or `green bolts of fabric`, and not `dozen` or `probably`."""
     noun = _MEASURED.sub("", noun)
     if qualified := _QUALIFIED.search(noun):
         if qualified[1] and changes_value(qualified[1]):

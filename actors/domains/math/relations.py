@@ -49,7 +49,7 @@ def read_set(text: str) -> NamedSet | None:
 
 
 def is_plain_interval(text: str) -> bool:
-    """Whether it may as well be a point: one pair of brackets, and nothing else."""
+    """True if it may as well be a point: one pair of brackets, and nothing else."""
     return _UNION.search(text) is None and split_relation(text) is None
 
 
@@ -179,7 +179,7 @@ def grade_relations(expected: ParsedAnswer, given: ParsedAnswer, rel_tolerance: 
 
 
 def _grade_sets(expected: ParsedAnswer, given: ParsedAnswer) -> Grade | None:
-    """Where both are sets of real numbers, and not both may be points."""
+    """Grade where both are sets of real numbers, and not both may be points."""
     if is_plain_interval(expected.text) and is_plain_interval(given.text):
         return None
     first, second = read_set(expected.text), read_set(given.text)
@@ -202,7 +202,7 @@ def _same_sets(first: NamedSet, second: NamedSet) -> bool:
 
 
 def _are_equations(expected: ParsedAnswer, given: ParsedAnswer) -> bool:
-    """Whether one of them says more than what a name's value is, or the names differ."""
+    """True if one of them says more than what a name's value is, or the names differ."""
     is_value = [bool(each.name) for each in (expected, given)]
     same_name = all(is_value) and expected.name == given.name
     relations = split_relation(expected.text), split_relation(given.text)

@@ -41,7 +41,7 @@ _SHAPED: Final = re.compile(
 
 
 class AuditLog:
-    """Where calls are written down. Use it from one event loop; with no file set it does nothing."""
+    """The audit log of sandboxed calls. Use it from one event loop; with no file set it does nothing."""
 
     def __init__(self, settings: AuditSettings) -> None:
         self._settings = settings

@@ -33,7 +33,7 @@ _CPU_TIME_USED_UP: Final = 128 + 24
 
 
 class CommandResult(NamedTuple):
-    """How a program ended."""
+    """The result of a program."""
 
     status: int
     """Exit code; 128 + n where signal n ended it, our own kill included; 127 where it cannot be started."""

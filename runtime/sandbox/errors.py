@@ -1,4 +1,4 @@
-"""What can go wrong with the sandbox itself; what goes wrong inside it is a result, not an error."""
+"""Errors of the sandbox itself; what goes wrong inside it is a result, not an error."""
 
 from ...configs.errors import AgentFactoryError
 

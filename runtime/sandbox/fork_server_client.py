@@ -58,7 +58,7 @@ _BOOTSTRAP: Final = "import sys; sys.path += {path!r}; from {module} import main
 
 
 class Outcome(NamedTuple):
-    """How a piece of work ended, and what it printed."""
+    """The ending of a piece of work, and its output."""
 
     ending: Ending
     output: str

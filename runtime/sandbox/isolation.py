@@ -21,7 +21,7 @@ from .sandboxed_process import SandboxedProcess
 
 
 class Isolation(NamedTuple):
-    """What really stands between the model's code and this machine."""
+    """The isolation found to hold between the model's code and this machine."""
 
     level: str
     """`seccomp` (Python calls: the kernel refuses all but computing), `bubblewrap`, `landlock`, or

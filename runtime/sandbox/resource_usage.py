@@ -27,7 +27,7 @@ _MOST_COUNTED: Final = 20
 
 
 class FolderUsage(NamedTuple):
-    """What a folder holds, itself left out."""
+    """Files and bytes of a folder, itself left out."""
 
     files: int
     """Files, folders and all else that has a name."""
@@ -58,7 +58,7 @@ def folder_usage(folder: str | Path, max_files: int) -> FolderUsage:
 
 
 def allowed_usage(workdir: Path, settings: CommandSandboxSettings) -> FolderUsage:
-    """What a workdir may come to hold: one that holds more already must not grow further.
+    """The quota of a workdir: one that holds more already must not grow further.
 
     Ask before the program starts, which might fill it meanwhile.
     """

@@ -95,7 +95,7 @@ class ControlSocket:
 
 
 class OutputPipe:
-    """What the session prints: `theirs` is its standard output."""
+    """The pipe of the session's output: `theirs` is its standard output."""
 
     def __init__(self) -> None:
         self.text = bytearray()

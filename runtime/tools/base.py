@@ -1,4 +1,4 @@
-"""What a tool is."""
+"""Protocols of tools, of what is told of them, and of what they share; their errors."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from ...messages.turns import Failure, ToolResult
 
 
 class ToolSpec(Protocol):
-    """What a model is told of a tool."""
+    """A tool as a model is told of it."""
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class Tool(ToolSpec, Protocol):
 
 
 class ToolResource(Protocol):
-    """What tools of one box share: a sandbox, a session, a folder."""
+    """A resource that tools of one set share: a sandbox, a session, a folder."""
 
     async def start(self) -> None:
         """Make ready; called once, before any tool is started."""

@@ -80,7 +80,7 @@ class ToolHost:
 
 @dataclass(frozen=True)
 class EpisodeContext:
-    """What the tools of one episode work with, and what goes with it."""
+    """The context that the tools of one episode work in, and what goes with it."""
 
     workspace: Workspace
     callable_by_plans: ToolSet

@@ -1,4 +1,4 @@
-"""What a function's docstring says: what it does, and what each parameter means.
+"""Parser of docstrings: what a function does, and what each parameter means.
 
 Read are the forms that are in use: a section `Args:` (or `Arguments:`, `Parameters:`) with `name: meaning` or
 `name (type): meaning`, and `:param name: meaning` or `:param type name: meaning`.

@@ -18,7 +18,7 @@ SCRATCH: Final = ("/tmp", "/dev/shm")
 
 
 class ProbeTarget(TypedDict):
-    """What lies outside the sandbox, for the probe to reach for."""
+    """Targets outside the sandbox, for the self-test to reach for."""
 
     file: str
     """A file that everybody may read."""

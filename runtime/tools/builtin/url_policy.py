@@ -1,4 +1,4 @@
-"""Which hosts and addresses the fetch tool may speak to.
+"""The URL policy of the fetch tool: hosts and addresses that it may speak to.
 
 Invariant: a connection goes to an address that was looked at just before it was made, never to one that a
 second look-up gave: names that change their address between check and use gain nothing.

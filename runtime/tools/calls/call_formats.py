@@ -54,7 +54,7 @@ _BEFORE: Final = 240
 
 
 class ParseResult(NamedTuple):
-    """What a place holds, and where the text goes on."""
+    """The calls or the answer of one place, and where the text goes on."""
 
     calls: tuple[ToolCall, ...]
     end: int

@@ -37,7 +37,7 @@ _NESTED: Final = 3
 
 
 class ParsedCalls(NamedTuple):
-    """What a value says: calls, or an answer where it names one as a tool."""
+    """The content of a value: calls, or an answer where it names one as a tool."""
 
     calls: tuple[ToolCall, ...] = ()
     answer: str | None = None

@@ -50,7 +50,7 @@ _LINE: Final = re.compile(
 
 
 class ReplyContent(NamedTuple):
-    """What a reply says. There are calls, or an answer, or neither."""
+    """The content of a reply. There are calls, or an answer, or neither."""
 
     thought: str
     """What comes before them, without labels and tags."""

@@ -1,1 +1,1 @@
-"""What every Python of the sandbox finds before the installed packages."""
+"""Modules that every Python of the sandbox finds before the installed packages."""

@@ -64,10 +64,14 @@ class PolicyModels:
     @contextmanager
     def active_policy(self, policy: Policy) -> Iterator[None]:
         """Inside, this policy's adapter is active, and the only one that gradients reach."""
+        before = self._model.active_adapter
         self._model.set_adapter(policy)
         self._model.train(self._training)
-        yield
-        self._model.eval()
+        try:
+            yield
+        finally:  # a step that fails must not leave its adapter, or dropout, to whatever comes next
+            self._model.eval()
+            self._model.set_adapter(before)
 
     def logprobs(self, policy: Policy, batch: TokenBatch) -> Tensor:
         """Log-probability of each policy token, [N] float32, with its gradient."""

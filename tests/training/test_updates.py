@@ -238,3 +238,14 @@ def test_the_rate_warms_up_linearly_and_gradients_are_clipped(policies: PolicyMo
     assert moves == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0], rel=1e-3)
     moment = optimizer._adam.state[weight]["exp_avg"].item()
     assert moment == pytest.approx(0.5 * (1 - 0.9**6), rel=1e-3)
+
+
+def test_a_step_that_fails_leaves_the_adapter_and_the_mode_as_they_were(model: ModelSettings) -> None:
+    policies = PolicyModels(model, SETTINGS, {"student": 1.0, "teacher": 1.0}, seed=0)
+    with policies.active_policy("student"):
+        with pytest.raises(TrainingDiverged), policies.active_policy("teacher"):
+            raise TrainingDiverged("nothing was finite")
+        assert policies._model.active_adapter == "student"
+        assert all(weight.requires_grad for weight in policies.parameters("student"))
+        assert not any(weight.requires_grad for weight in policies.parameters("teacher"))
+    assert not policies._model.training

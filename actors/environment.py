@@ -13,6 +13,7 @@ from ..configs.errors import AgentFactoryError
 from ..messages.base import Request
 from ..messages.data import (
     Action,
+    ActionStep,
     ActionTrajectory,
     Assimilate,
     Destroy,
@@ -22,11 +23,9 @@ from ..messages.data import (
     Query,
     Retrieve,
     StepResult,
-    StepTaken,
     TaskSpec,
 )
-from ..runtime.ref import Ref
-from ..runtime.retry import ask_again
+from ..runtime.ref import Ref, ask_with_retry
 from .namespaces import Namespace
 
 ACTIONS: dict[str, type[Request[StepResult]]] = {
@@ -104,7 +103,7 @@ class DataEnvironment:
         limit = self._task.max_steps if self._task else None
         if limit is not None and len(self._steps) + 1 >= limit:
             result = result.model_copy(update={"done": True})
-        self._steps.append(StepTaken(action=action, result=result))
+        self._steps.append(ActionStep(action=action, result=result))
         self._total_reward += result.reward
         self._seen = result.observation
         self._over = result.done
@@ -120,7 +119,7 @@ class DataEnvironment:
 
     def _begin(self, task: TaskSpec | None) -> None:
         self._task = task
-        self._steps: list[StepTaken] = []
+        self._steps: list[ActionStep] = []
         self._total_reward = 0.0
         self._seen = Observation(text=task.instruction if task else "")
         self._over = False
@@ -142,7 +141,7 @@ class DataEnvironment:
     async def _carry_out(self, name: str, request: Request[StepResult]) -> StepResult:
         if name in _OF_THE_INGESTOR:
             return await self._ingestor.ask(request, timeout_s=self._timeout_s)
-        return await ask_again(self._retriever, request, timeout_s=self._timeout_s)
+        return await ask_with_retry(self._retriever, request, timeout_s=self._timeout_s)
 
     def _refusal(self, error: str, reason: str) -> StepResult:
         return StepResult.refused(error, reason, self._rewards.error)

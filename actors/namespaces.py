@@ -21,23 +21,22 @@ from ..messages.base import Request
 from ..messages.blobs import BlobInfo
 from ..messages.data import (
     ActionData,
+    ActionError,
     Assimilate,
     Destroy,
     Destroyed,
     IngestReport,
     ListBlobs,
-    Listing,
-    Matches,
+    ListResult,
     Prune,
     Pruned,
     Query,
-    Refused,
+    QueryResult,
     Retrieve,
     Retrieved,
     StepResult,
 )
-from ..runtime.ref import Ref
-from ..runtime.retry import ask_again
+from ..runtime.ref import Ref, ask_with_retry
 
 ROOT: Final = "episode."
 """Prefix of every namespace."""
@@ -104,14 +103,16 @@ class Namespace:
         match data:
             case IngestReport(tag=tag) | Retrieved(tag=tag) | Pruned(tag=tag):
                 return data.model_copy(update={"tag": self._tag(tag)})
-            case Matches(matches=found):
-                return Matches(matches=tuple(m.model_copy(update={"tag": self._tag(m.tag)}) for m in found))
-            case Listing(blobs=blobs):
+            case QueryResult(matches=found):
+                return QueryResult(
+                    matches=tuple(m.model_copy(update={"tag": self._tag(m.tag)}) for m in found)
+                )
+            case ListResult(blobs=blobs):
                 mine = tuple(blob.model_copy(update={"tag": self._tag(blob.tag)}) for blob in blobs)
                 return data.model_copy(update={"blobs": mine})
             case Destroyed(tags=tags):
                 return data.model_copy(update={"tags": tuple(self._tag(tag) for tag in tags)})
-            case Refused(reason=reason):
+            case ActionError(reason=reason):
                 return data.model_copy(update={"reason": self._text(reason)})
 
     def _tag(self, tag: str) -> str:
@@ -139,9 +140,9 @@ async def list_blobs_under(retriever: Ref, prefix: str) -> list[BlobInfo]:
     after = ""
     while True:
         request = ListBlobs(tag_pattern=glob.escape(prefix) + "*", after=after)
-        result = await ask_again(retriever, request, timeout_s=LIST_TIMEOUT_S)
+        result = await ask_with_retry(retriever, request, timeout_s=LIST_TIMEOUT_S)
         page = result.observation.data
-        if not isinstance(page, Listing):
+        if not isinstance(page, ListResult):
             raise NamespaceNotListed(result.observation.text)
         found += page.blobs
         after = page.next
@@ -175,4 +176,4 @@ async def _destroy(data: DataAccess, tags: set[str]) -> None:
     """Destroy tags; one that is gone already is no error."""
     if tags:
         request = Destroy(tags=tuple(sorted(tags)))
-        await ask_again(data.ingestor, request, timeout_s=LIST_TIMEOUT_S)
+        await ask_with_retry(data.ingestor, request, timeout_s=LIST_TIMEOUT_S)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ..messages.data import Listing, Matches, Observation, Retrieved
+from ..messages.data import ListResult, Observation, QueryResult, Retrieved
 from ..runtime.tools.base import sanitize_output
 
 NOTHING: Final = "(nothing)"
@@ -14,9 +14,9 @@ def render(seen: Observation, max_chars: int) -> str:
     match seen.data:
         case Retrieved(content=bytes() as content):
             text = _as_text(content)
-        case Listing(blobs=blobs):
+        case ListResult(blobs=blobs):
             text = ", ".join(f"{blob.tag}/{blob.name}" for blob in blobs)
-        case Matches(matches=matches):
+        case QueryResult(matches=matches):
             text = ", ".join(f"{blob.tag}/{blob.blob_name}" for blob in matches)
         case _:
             text = seen.text

@@ -18,12 +18,12 @@ from ..messages.data import (
     ActionData,
     CachedBlob,
     ListBlobs,
-    Listing,
-    Matches,
+    ListResult,
     Observation,
     Prune,
     Pruned,
     Query,
+    QueryResult,
     Retrieve,
     Retrieved,
     StepResult,
@@ -66,7 +66,7 @@ class Retriever(Actor):
         matches = tuple(CachedBlob(tag=blob.tag, blob_name=blob.name, size=blob.size) for blob in found)
         return _result(
             f"the cache holds {len(matches):,} that match",
-            Matches(matches=matches),
+            QueryResult(matches=matches),
             self._rewards.query_success,
         )
 
@@ -112,7 +112,7 @@ class Retriever(Actor):
         more = ", and there are more" if page.next else ""
         return _result(
             f"the store holds {len(page.blobs):,} that match{more}",
-            Listing(blobs=page.blobs, next=page.next),
+            ListResult(blobs=page.blobs, next=page.next),
             self._rewards.list_success,
         )
 

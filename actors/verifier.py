@@ -17,8 +17,8 @@ from ..messages.episodes import Solution
 from ..messages.judging import GroupVerdict, JudgeGroup, JudgeSolution, Verdict
 from ..messages.tasks import Task
 from ..runtime.actor import Actor
-from ..runtime.groups import task_group
 from ..runtime.ref import Ref
+from ..runtime.tasks import task_group
 from .domains import domain_named
 from .domains.base import Judge, JudgeDeps
 from .domains.grading import majority

@@ -29,18 +29,18 @@ from .messages.base import Request
 from .messages.blobs import BlobInfo
 from .messages.data import (
     ActionData,
+    ActionError,
     CachedBlob,
     Destroy,
     Destroyed,
     Format,
     IngestReport,
     ListBlobs,
-    Listing,
-    Matches,
+    ListResult,
     Prune,
     Pruned,
     Query,
-    Refused,
+    QueryResult,
     Retrieve,
     Retrieved,
     StepResult,
@@ -154,7 +154,7 @@ class DataPlane:
     async def query(self, tag_pattern: str = "*", blob_pattern: str = "*") -> tuple[CachedBlob, ...]:
         """Blobs in the cache; the store is not asked."""
         request = Query(tag_pattern=tag_pattern, blob_pattern=blob_pattern)
-        return (await self._ask(self._retriever, request, Matches)).matches
+        return (await self._ask(self._retriever, request, QueryResult)).matches
 
     async def get(self, tag: str, name: str, *, force: bool = False, original: bool = False) -> bytes:
         """A blob's bytes, from the cache where it has them; `force` goes past it. Raises ActionRefused.
@@ -195,7 +195,7 @@ class DataPlane:
         after = ""
         while True:
             request = ListBlobs(tag_pattern=tag_pattern, blob_pattern=blob_pattern, after=after, limit=PAGE)
-            page = await self._ask(self._retriever, request, Listing)
+            page = await self._ask(self._retriever, request, ListResult)
             for blob in page.blobs:
                 yield blob
             after = page.next
@@ -247,7 +247,7 @@ class DataPlane:
     @staticmethod
     async def _ask(actor: Ref, request: Request[StepResult], kind: type[DataT]) -> DataT:
         data = (await actor.ask(request, timeout_s=ACTION_TIMEOUT_S)).observation.data
-        if isinstance(data, Refused):
+        if isinstance(data, ActionError):
             raise ActionRefused(data.reason)
         assert isinstance(data, kind)
         return data

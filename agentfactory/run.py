@@ -66,7 +66,7 @@ class Run:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Events as they happen, until the run has ended. Raises RunError if an actor is lost for good."""
-        given_up = asyncio.ensure_future(self.system.wait_given_up())
+        given_up = asyncio.ensure_future(self.system.wait_fatal())
         try:
             while self._end is None:
                 for event in await self._next(given_up):

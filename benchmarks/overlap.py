@@ -24,7 +24,7 @@ from agentfactory.actors.trainer import Trainer
 from agentfactory.actors.verifier import Verifier
 from agentfactory.configs.load import load_settings
 from agentfactory.configs.settings import Settings
-from agentfactory.messages.adapters import UsePolicy
+from agentfactory.messages.adapters import SetPolicyVersion
 from agentfactory.messages.runs import RunFailed, RunFinished, StartRun, StepFinished
 from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks, Task
 from agentfactory.runtime.actor import Actor
@@ -61,7 +61,7 @@ class StandInTeacher(Actor):
             )
         )
 
-    async def use_policy(self, message: UsePolicy) -> None:
+    async def use_policy(self, message: SetPolicyVersion) -> None:
         """It has no model."""
 
 

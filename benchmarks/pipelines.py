@@ -20,7 +20,7 @@ from agentfactory.actors.pipelines.state import StateFile
 from agentfactory.actors.pipelines.step_runners import RoleBinding, RoleBindings
 from agentfactory.configs.agents.pipelines import PipelineSpec
 from agentfactory.configs.data import DataRewards
-from agentfactory.messages.data import Matches, Observation, Query, StepResult
+from agentfactory.messages.data import Observation, Query, QueryResult, StepResult
 from agentfactory.messages.pipelines import PipelineBegun
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.system import ActorSystem
@@ -38,7 +38,7 @@ class Waiting(Actor):
 
     async def query(self, message: Query) -> StepResult:
         await asyncio.sleep(WAIT_S)
-        return StepResult(observation=Observation(text="", data=Matches(matches=())), reward=0.1)
+        return StepResult(observation=Observation(text="", data=QueryResult(matches=())), reward=0.1)
 
 
 def pipeline(chained: bool) -> PipelineSpec:

@@ -19,9 +19,9 @@ from ..messages.adapters import Policy
 from ..runtime.engines.actor import InferenceEngine
 from ..runtime.engines.base import AdapterStoreFactory
 from ..runtime.engines.pool import EnginePool
-from ..runtime.groups import task_group
 from ..runtime.ref import ActorRef, PoolRef, Ref
 from ..runtime.system import ActorSystem
+from ..runtime.tasks import task_group
 from .adapters import open_adapter_store
 from .data_plane.tiers import spawn_data_access, spawn_searcher
 from .placement import GpuAllocation, reserve_gpus

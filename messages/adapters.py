@@ -57,7 +57,7 @@ class UnloadAdapter(Request[AdapterLoaded]):
     name: str
 
 
-class UsePolicy(Message):
+class SetPolicyVersion(Message):
     """From now on sample with this version; sent only after the engine's replicas confirmed it."""
 
     adapter: AdapterRef

@@ -20,7 +20,7 @@ class BlobMeta(Message):
     """SHA-256 of the file that this was made from (`original_tag`); empty where these are its bytes."""
 
 
-class NewBlob(NamedTuple):
+class BlobUpload(NamedTuple):
     """A small blob to be put with others."""
 
     name: str

@@ -1,11 +1,11 @@
 """What a person says to an agent, and what comes of it."""
 
+from .agent_routing import Routing
 from .base import Message
-from .data import Action, Refused, StepResult
-from .dispatch import Routing
+from .data import Action, ActionError, StepResult
 
 
-class Said(Message):
+class AgentReply(Message):
     """One command, and what it led to."""
 
     command: str
@@ -22,4 +22,4 @@ class Said(Message):
     @property
     def ok(self) -> bool:
         """Whether it was carried out."""
-        return self.result is not None and not isinstance(self.result.observation.data, Refused)
+        return self.result is not None and not isinstance(self.result.observation.data, ActionError)

@@ -89,7 +89,7 @@ class CachedBlob(Message):
     """Bytes."""
 
 
-class Matches(Message):
+class QueryResult(Message):
     """What the cache holds that fits the patterns."""
 
     kind: Literal["matches"] = "matches"
@@ -126,7 +126,7 @@ class Destroyed(Message):
     blobs: int = Field(ge=0)
 
 
-class Listing(Message):
+class ListResult(Message):
     """What the store holds that fits the patterns, ordered by tag and name."""
 
     kind: Literal["listing"] = "listing"
@@ -135,7 +135,7 @@ class Listing(Message):
     """Give it as `after` to get what follows; empty at the end."""
 
 
-class Refused(Message):
+class ActionError(Message):
     """Why an action was not carried out."""
 
     kind: Literal["refused"] = "refused"
@@ -145,7 +145,8 @@ class Refused(Message):
 
 
 ActionData = Annotated[
-    IngestReport | Matches | Retrieved | Pruned | Destroyed | Listing | Refused, Field(discriminator="kind")
+    IngestReport | QueryResult | Retrieved | Pruned | Destroyed | ListResult | ActionError,
+    Field(discriminator="kind"),
 ]
 
 
@@ -166,7 +167,7 @@ class StepResult(Message):
     @classmethod
     def refused(cls, error: str, reason: str, reward: float) -> Self:
         """An action that could not be carried out, for a reason that whoever asked can mend."""
-        data = Refused(error=error, reason=reason)
+        data = ActionError(error=error, reason=reason)
         return cls(observation=Observation(text=f"{error}: {reason}", data=data), reward=reward)
 
 
@@ -244,7 +245,7 @@ class TaskSpec(Message):
     """The step after which it is over; None for no limit."""
 
 
-class StepTaken(Message):
+class ActionStep(Message):
     """One step of an agent."""
 
     action: Action
@@ -254,5 +255,5 @@ class StepTaken(Message):
 class ActionTrajectory(Message):
     """What an agent did, from the last reset on."""
 
-    steps: tuple[StepTaken, ...] = ()
+    steps: tuple[ActionStep, ...] = ()
     total_reward: float = 0.0

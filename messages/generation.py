@@ -49,10 +49,10 @@ class Generate(Request[Completion]):
     session: str | None = None
     """Requests of one session extend one another: the engine may keep their key-value cache."""
     live: bool = False
-    """Somebody will ask FollowGeneration while it runs."""
+    """Somebody will ask StreamTokens while it runs."""
 
 
-class Sampled(Message):
+class TokenChunk(Message):
     """What a request that runs has sampled since its follower last asked."""
 
     token_ids: tuple[int, ...] = ()
@@ -61,7 +61,7 @@ class Sampled(Message):
     """Nothing more is told here; the request's Completion has all of its tokens."""
 
 
-class FollowGeneration(Request[Sampled]):
+class StreamTokens(Request[TokenChunk]):
     """The tokens of a live request beyond the first `after`, as soon as there are any."""
 
     request_id: str

@@ -7,7 +7,7 @@ from .episodes import Solution
 from .tasks import Task
 
 
-class Credit(Message):
+class ScoreComponent(Message):
     """One line of a verdict's breakdown."""
 
     name: str
@@ -24,7 +24,7 @@ class Verdict(Message):
     confidence: float = Field(default=1.0, ge=0.0, le=1.0)
     """How sure the Verifier is of its own finding."""
     explanation: str = ""
-    breakdown: tuple[Credit, ...] = ()
+    breakdown: tuple[ScoreComponent, ...] = ()
 
 
 class JudgeSolution(Request[Verdict]):

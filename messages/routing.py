@@ -32,7 +32,7 @@ class Estimate(Message):
     """None: too little is known."""
 
 
-class Considered(Message):
+class RouteCandidate(Message):
     """One model of the chain in one decision."""
 
     model: str
@@ -65,7 +65,7 @@ class RouteDecision(Message):
     tokens: int = 0
     latency_s: float = 0.0
     """Of the whole request."""
-    considered: tuple[Considered, ...] = ()
+    considered: tuple[RouteCandidate, ...] = ()
     """In the order they were looked at; empty for a hit."""
 
 

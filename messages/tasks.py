@@ -6,7 +6,7 @@ from pydantic import Field
 
 from .adapters import AdapterRef
 from .base import Message, Request
-from .goals import CodeGoal, LogicGoal, MilestonesGoal
+from .grading_specs import CodeSpec, LogicSpec, MilestonesSpec
 from .search import PassageRef
 from .turns import Turn
 
@@ -24,7 +24,7 @@ class ExpectedBlob(Message):
     """Hexadecimal digest of the bytes."""
 
 
-class StoreGoal(Message):
+class StoreSpec(Message):
     """What an episode must leave in the store: these blobs under its tags, and no others."""
 
     kind: Literal["store"] = "store"
@@ -32,7 +32,7 @@ class StoreGoal(Message):
     """At least one: an empty store is what every episode begins with."""
 
 
-Goal = StoreGoal | LogicGoal | CodeGoal | MilestonesGoal
+Goal = StoreSpec | LogicSpec | CodeSpec | MilestonesSpec
 
 
 class Task(Message):

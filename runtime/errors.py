@@ -7,19 +7,19 @@
 from ..configs.errors import AgentFactoryError
 
 
-class RuntimeFault(AgentFactoryError):
+class ActorError(AgentFactoryError):
     """Base of what can go wrong between actors."""
 
 
-class AskTimeout(RuntimeFault):
+class AskTimeout(ActorError):
     """No answer came within the deadline. The handling was cancelled."""
 
 
-class MailboxFull(RuntimeFault):
+class MailboxFull(ActorError):
     """The mailbox has no room, and the caller did not want to wait."""
 
 
-class ActorStopped(RuntimeFault):
+class ActorStopped(ActorError):
     """The actor has been stopped on purpose; the message was not handled.
 
     Attributes:
@@ -34,19 +34,19 @@ class ActorStopped(RuntimeFault):
         return f"actor {self.actor!r} has been stopped"
 
 
-class Killed(RuntimeFault):
+class Killed(ActorError):
     """An actor's life was ended from outside, as the end of a process would; the cause of an ActorDown."""
 
 
-class NoSuchActor(RuntimeFault):
+class NoSuchActor(ActorError):
     """The system has no actor of this name."""
 
 
-class UnhandledMessage(RuntimeFault):
+class UnhandledMessage(ActorError):
     """The actor has no handler for this type of message."""
 
 
-class ActorDown(RuntimeFault):
+class ActorDown(ActorError):
     """An actor died. `__cause__` is why, where it is known.
 
     Attributes:
@@ -73,11 +73,11 @@ class ActorDown(RuntimeFault):
         return f"actor {self.actor!r} died{handling}{memory}: {self.reason}{fate}"
 
 
-class RemoteFailure(RuntimeFault):
+class RemoteFailure(ActorError):
     """Stands in for an error of another process that cannot be pickled; its text has the traceback."""
 
 
-class TransportError(RuntimeFault):
+class TransportError(ActorError):
     """The machinery between processes (Ray) could not do its part."""
 
 

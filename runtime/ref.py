@@ -1,14 +1,17 @@
 """How one actor knows another: `tell` and `ask`, and nothing else."""
 
+import asyncio
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from ..messages.base import Message, Request
-from .errors import ActorDown, ActorStopped, MailboxFull, RuntimeFault
+from .errors import ActorDown, ActorError, ActorStopped, MailboxFull
+
+# MERGED runtime.ref: Asking again when an actor was lost over the message: only for requests that may be repeated.
 
 ReplyT = TypeVar("ReplyT")
 
 
-class Link(Protocol):
+class ActorChannel(Protocol):
     """The transport's side of a ref."""
 
     async def tell(self, message: Message) -> None:
@@ -38,24 +41,24 @@ class ActorRef:
     message; ActorStopped; and whatever `AgentFactoryError` the handler raised.
     """
 
-    def __init__(self, name: str, link: Link) -> None:
+    def __init__(self, name: str, channel: ActorChannel) -> None:
         self.name = name
         self.pending = 0
         """Asks that wait for an answer through this ref: what pools compare."""
-        self.gone = False
+        self.terminated = False
         """Whether a message through this ref met an actor that will not come back."""
-        self._link = link
+        self._channel = channel
 
     def __repr__(self) -> str:
-        return f"<ActorRef {self.name}: {self.pending} pending{', gone' if self.gone else ''}>"
+        return f"<ActorRef {self.name}: {self.pending} pending{', gone' if self.terminated else ''}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return ActorRef, (self.name, self._link)
+        return ActorRef, (self.name, self._channel)
 
     async def tell(self, message: Message) -> None:
         """Send without waiting for an answer; waits while there is no room."""
         try:
-            await self._link.tell(message)
+            await self._channel.tell(message)
         except (ActorDown, ActorStopped) as error:
             self._note(error)
             raise
@@ -64,7 +67,7 @@ class ActorRef:
         """Send and wait for the answer, at most `timeout_s` seconds."""
         self.pending += 1
         try:
-            return cast(ReplyT, await self._link.ask(message, timeout_s))
+            return cast(ReplyT, await self._channel.ask(message, timeout_s))
         except (ActorDown, ActorStopped) as error:
             self._note(error)
             raise
@@ -74,7 +77,7 @@ class ActorRef:
     def _note(self, error: ActorDown | ActorStopped) -> None:
         """Remember that the actor is gone (it may also have passed on another actor's error)."""
         if isinstance(error, ActorStopped) or error.permanent:
-            self.gone = self.gone or error.actor == self.name
+            self.terminated = self.terminated or error.actor == self.name
 
 
 class PoolRef:
@@ -92,7 +95,7 @@ class PoolRef:
         self._turn = 0
 
     def __repr__(self) -> str:
-        loads = ", ".join("gone" if member.gone else str(member.pending) for member in self.members)
+        loads = ", ".join("gone" if member.terminated else str(member.pending) for member in self.members)
         return f"<PoolRef {self.name}: {loads} pending>"
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -100,7 +103,7 @@ class PoolRef:
 
     def candidates(self) -> tuple[ActorRef, ...]:
         """The members that are not gone. Once all are gone, all."""
-        return tuple(member for member in self.members if not member.gone) or self.members
+        return tuple(member for member in self.members if not member.terminated) or self.members
 
     def least_loaded(self) -> ActorRef:
         """The member with the fewest asks pending; equals take turns."""
@@ -120,7 +123,7 @@ class PoolRef:
     async def broadcast(self, message: Message) -> None:
         """Send to every member that is not gone. Raises, at the end, the first error that a send met."""
         members = PoolRef.candidates(self)
-        errors: list[RuntimeFault] = []
+        errors: list[ActorError] = []
         for member in members:
             try:
                 await member.tell(message)
@@ -128,3 +131,25 @@ class PoolRef:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+
+RetryReplyT = TypeVar("ReplyT")
+
+RETRY_ATTEMPTS = 6
+RETRY_PAUSE_S = 0.2
+
+
+async def ask_with_retry(ref: Ref, message: Request[RetryReplyT], *, timeout_s: float) -> RetryReplyT:
+    """Ask until the actor lives long enough to answer, at most `RETRY_ATTEMPTS` times.
+
+    `timeout_s` bounds each attempt. Raises what `ask` raises; ActorDown only once the actor is gone
+    for good or the attempts are spent.
+    """
+    for attempt in range(RETRY_ATTEMPTS):
+        try:
+            return await ref.ask(message, timeout_s=timeout_s)
+        except ActorDown as down:
+            if down.permanent or attempt == RETRY_ATTEMPTS - 1:
+                raise
+        await asyncio.sleep(RETRY_PAUSE_S * 2.0**attempt)
+    raise AssertionError("unreachable")

@@ -12,20 +12,20 @@ import structlog
 from ..messages.base import Event
 from ..messages.runs import ActorRestarted
 from .actor import Actor
-from .errors import ActorDown, NoSuchActor, RuntimeFault
-from .groups import task_group
-from .local import LocalTransport
+from .errors import ActorDown, ActorError, NoSuchActor
+from .local_transport import LocalTransport
 from .ref import ActorRef, PoolRef
+from .tasks import task_group
 from .telemetry import LogSettings, ensure_logging
-from .topics import TopicHub, Topics
-from .transport import Place, ProcessStatistics, Resources, SpawnSpec, Transport
-from .watchdog import LoopWatch
+from .topics import TopicBroker, Topics
+from .transport import PlacementBundle, ProcessStatistics, Resources, SpawnSpec, Transport
+from .watchdog import EventLoopWatchdog
 
 log = structlog.get_logger("system")
 Args = TypeVarTuple("Args")
 
-LOOK_INTERVAL_S = 1.0
-STUCK_S = 10.0
+POLL_INTERVAL_S = 1.0
+DRAIN_GRACE_S = 10.0
 """How much longer than its grace a drain may take before the rest is stopped at once."""
 
 
@@ -73,7 +73,7 @@ class ActorSystem:
         to finish what they have in hand; without it all are stopped at once.
         """
         ensure_logging(logging)
-        watch = LoopWatch(stall_s)
+        watch = EventLoopWatchdog(stall_s)
         watch.start()
         made: Transport
         if transport == "ray":
@@ -85,8 +85,8 @@ class ActorSystem:
         system = cls(made, mailbox, max_restarts, backoff_s)
         looking = None
         try:
-            system.topics = Topics(await system.spawn(TopicHub, name="topics"))
-            looking = asyncio.create_task(system._look_after(), name="look-after")
+            system.topics = Topics(await system.spawn(TopicBroker, name="topics"))
+            looking = asyncio.create_task(system._monitor(), name="look-after")
             yield system
         finally:
             if looking is not None:
@@ -157,7 +157,7 @@ class ActorSystem:
 
     async def reserve(
         self, name: str, parts: Sequence[Resources], *, timeout_s: float = 60.0
-    ) -> tuple[Place, ...]:
+    ) -> tuple[PlacementBundle, ...]:
         """Set parts of the cluster aside for actors to come: all, or none. Raises TransportError."""
         return await self._transport.reserve(name, parts, timeout_s)
 
@@ -185,7 +185,7 @@ class ActorSystem:
         """Kill an actor as a crash would. For fault tests."""
         await self._transport.kill(name)
 
-    async def wait_given_up(self) -> ActorDown:
+    async def wait_fatal(self) -> ActorDown:
         """Return once the supervisor has given up on any actor: the system cannot go on whole."""
         return await asyncio.shield(self._given_up)
 
@@ -194,19 +194,19 @@ class ActorSystem:
         loop = asyncio.get_running_loop()
         end = loop.time() + grace_s
         try:
-            async with asyncio.timeout(grace_s + STUCK_S):
+            async with asyncio.timeout(grace_s + DRAIN_GRACE_S):
                 for name in reversed(list(self._names)):
                     await self.stop(name, grace_s=max(0.0, end - loop.time()))
         except TimeoutError:
             log.error("actors are stuck: the rest is stopped at once", left=list(self._names))
 
-    async def _look_after(self) -> None:
+    async def _monitor(self) -> None:
         """Look at every actor once a second: statistics, restarts, and who is gone for good."""
         while True:
-            await asyncio.gather(*(self._look_at(name) for name in list(self._names)))
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await asyncio.gather(*(self._poll(name) for name in list(self._names)))
+            await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def _look_at(self, name: str) -> None:
+    async def _poll(self, name: str) -> None:
         try:
             seen = await self._transport.describe(name)
             self.statistics[name] = seen
@@ -217,16 +217,16 @@ class ActorSystem:
             if down.permanent and not self._given_up.done():
                 log.error("actor is gone for good", actor=name, cause=str(down))
                 self._given_up.set_result(down)
-        except RuntimeFault as error:
+        except ActorError as error:
             log.warning("actor does not answer", actor=name, error=str(error))
 
     async def _report_restarts(self, name: str, seen: ProcessStatistics) -> None:
         """Publish ActorRestarted with the cause, if there has been a restart since the last look."""
         before = self._restarts.get(name, (0, 0))
-        now = self._restarts[name] = (seen.process_restarts, seen.cell.restarts)
+        now = self._restarts[name] = (seen.process_restarts, seen.actor.restarts)
         if now == before or now == (0, 0):
             return
-        cause = seen.lost if now[0] > before[0] else seen.cell.last_failure
+        cause = seen.lost if now[0] > before[0] else seen.actor.last_failure
         event = ActorRestarted(actor=name, cause=cause, restarts=sum(now), at=time.time())
         log.warning("actor restarted", actor=name, cause=cause, restarts=event.restarts)
         await self.topics.publish(event)

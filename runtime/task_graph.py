@@ -11,7 +11,7 @@ from graphlib import TopologicalSorter
 
 from anyio.abc import TaskGroup
 
-from .groups import task_group
+from .tasks import task_group
 
 
 async def run_graph(needs: Mapping[str, Collection[str]], visit: Callable[[str], Awaitable[bool]]) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field, SerializeAsAny
 
 from ..messages.base import Done, Event, Message, Request
 from .actor import Actor
-from .errors import ActorDown, AskTimeout, RuntimeFault
+from .errors import ActorDown, ActorError, AskTimeout
 from .ref import ActorRef
 
 BUFFER = 4096
@@ -27,7 +27,7 @@ IDLE_S = 120.0
 """A subscriber that has not asked for this long is forgotten."""
 
 
-class UnknownSubscription(RuntimeFault):
+class UnknownSubscription(ActorError):
     """The hub does not know this subscriber (any more): subscribe again."""
 
 
@@ -119,7 +119,7 @@ class _Subscription:
         return EventBatch(last=last, events=events)
 
 
-class TopicHub(Actor):
+class TopicBroker(Actor):
     """Keeps events for subscribers.
 
     Consumes Publish, Subscribe, NextEvents; produces EventBatch; waits for events; unblocked by the

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from .actor import Actor
-from .cell import CellStatistics
 from .ref import ActorRef
+from .supervised_actor import ActorStatistics
 
 
-class Place(NamedTuple):
+class PlacementBundle(NamedTuple):
     """One part of what was set aside on the cluster, on one node."""
 
     group: str
@@ -24,7 +24,7 @@ class Resources:
     gpus: float = 0.0
     node_resources: dict[str, float] = field(default_factory=dict)
     """Custom Ray resources, such as `{"node:10.0.0.7": 0.01}`."""
-    place: Place | None = None
+    place: PlacementBundle | None = None
     """Where they are taken from; None takes them from whatever node has them free."""
 
 
@@ -45,7 +45,7 @@ class SpawnSpec:
 class ProcessStatistics(NamedTuple):
     """An actor and the process it lives in."""
 
-    cell: CellStatistics
+    actor: ActorStatistics
     pid: int
     memory_mb: int
     lag_ms: float
@@ -58,7 +58,9 @@ class ProcessStatistics(NamedTuple):
 class Transport(Protocol):
     """Where actors live."""
 
-    async def reserve(self, name: str, parts: Sequence[Resources], timeout_s: float) -> tuple[Place, ...]:
+    async def reserve(
+        self, name: str, parts: Sequence[Resources], timeout_s: float
+    ) -> tuple[PlacementBundle, ...]:
         """Set all parts aside, or none. Raises TransportError where the cluster has no room for them."""
 
     async def spawn(self, spec: SpawnSpec) -> ActorRef:

@@ -19,7 +19,7 @@ log = structlog.get_logger("watchdog")
 BEAT_S = 0.25
 
 
-class LoopWatch:
+class EventLoopWatchdog:
     """Watches the event loop that `start` is called on."""
 
     def __init__(self, stall_s: float, report: Callable[[float, str], None] | None = None) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ...configs.data import DataRewards
-from ...messages.data import Action, Observation, Refused, Retrieved, StepResult, TaskSpec
+from ...messages.data import Action, ActionError, Observation, Retrieved, StepResult, TaskSpec
 from ...messages.episodes import StopReason
 from ...messages.judging import Rewards
 from ...messages.tasks import Task
@@ -44,7 +44,7 @@ class AgentStep(NamedTuple):
     @property
     def refused(self) -> bool:
         """True if it could not be done."""
-        return isinstance(self.result.observation.data, Refused)
+        return isinstance(self.result.observation.data, ActionError)
 
     def without_content(self) -> "AgentStep":
         """The same without a blob's bytes: what may be kept for long."""

@@ -33,7 +33,7 @@ from ...messages.runs import (
     StartRun,
 )
 from ...runtime.actor import Actor
-from ...runtime.groups import task_group
+from ...runtime.tasks import task_group
 from ...training.adapter_files import read_adapter
 from .curriculum import TaskPrefetcher
 from .episodes import EpisodeRunner, GroupRunner, NamespaceManager

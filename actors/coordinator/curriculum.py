@@ -9,8 +9,7 @@ from ...configs.roles import CurriculumSettings
 from ...messages.tasks import Proposal, ProposeTasks
 from ...messages.turns import Turn
 from ...runtime.engines.base import EngineError
-from ...runtime.ref import Ref
-from ...runtime.retry import ask_again
+from ...runtime.ref import Ref, ask_with_retry
 from .publisher import PolicyPublisher
 
 
@@ -89,10 +88,10 @@ class TaskPrefetcher:
             adapter=self._publisher.current("teacher"),
         )
         try:
-            answer = await ask_again(self._teacher, request, timeout_s=PROPOSE_TIMEOUT_S)
+            answer = await ask_with_retry(self._teacher, request, timeout_s=PROPOSE_TIMEOUT_S)
         except EngineError:
             await self._publisher.reload()  # the engine was restarted and has lost its adapters
-            answer = await ask_again(self._teacher, request, timeout_s=PROPOSE_TIMEOUT_S)
+            answer = await ask_with_retry(self._teacher, request, timeout_s=PROPOSE_TIMEOUT_S)
         self._queue.extend(answer.proposals)
         self.rejected = (self.rejected + list(answer.rejected))[-MAX_REJECTED:]
         self._empty = 0 if answer.proposals else self._empty + 1

@@ -21,9 +21,8 @@ from ...messages.judging import GroupVerdict, JudgeGroup, Rewards, RewardTerm, V
 from ...messages.runs import Fate, GroupFinished, GroupLeased
 from ...messages.tasks import Task
 from ...messages.trajectories import FindTrajectories, Group, StoreTrajectories, Trajectory
-from ...runtime.groups import task_group
-from ...runtime.ref import Ref
-from ...runtime.retry import ask_again
+from ...runtime.ref import Ref, ask_with_retry
+from ...runtime.tasks import task_group
 from ...runtime.topics import Topics
 from ...training.reward_terms import JudgedEpisode
 from ...training.rewards import episode_rewards, in_frontier
@@ -147,13 +146,13 @@ class GroupRunner:
         group = Group(group_id=lease.group_id, trajectories=self._trajectories(lease, solutions, judged))
         if group.trajectories:
             message = StoreTrajectories.of(group.trajectories)
-            await ask_again(self._sink, message, timeout_s=STORE_TIMEOUT_S)
+            await ask_with_retry(self._sink, message, timeout_s=STORE_TIMEOUT_S)
         return self._finished(lease, group), group
 
     async def find(self, group_id: str, episode_ids: Sequence[str]) -> Group:
         """What the sink has of a group."""
         message = FindTrajectories(episode_ids=tuple(episode_ids))
-        found = await ask_again(self._sink, message, timeout_s=STORE_TIMEOUT_S)
+        found = await ask_with_retry(self._sink, message, timeout_s=STORE_TIMEOUT_S)
         return Group(group_id=group_id, trajectories=found.trajectories)
 
     async def _solve_all(self, lease: GroupLeased, newest: AdapterRef) -> list[Solution]:
@@ -174,7 +173,7 @@ class GroupRunner:
     async def _judge(self, task: Task, solutions: list[Solution]) -> GroupVerdict:
         message = JudgeGroup(task=task, solutions=tuple(solutions))
         try:
-            verdict = await ask_again(self._verifier, message, timeout_s=JUDGE_TIMEOUT_S)
+            verdict = await ask_with_retry(self._verifier, message, timeout_s=JUDGE_TIMEOUT_S)
         finally:
             await self._episodes.spaces.clear(solution.space for solution in solutions)
         for episode_id, reason in verdict.failed:

@@ -18,9 +18,8 @@ from ...messages.runs import DomainScore
 from ...messages.tasks import Task
 from ...messages.trajectories import StoreTrajectories, Trajectory
 from ...runtime.errors import ActorDown
-from ...runtime.groups import task_group
-from ...runtime.ref import Ref
-from ...runtime.retry import ask_again
+from ...runtime.ref import Ref, ask_with_retry
+from ...runtime.tasks import task_group
 from ...training.reward_terms import JudgedEpisode
 from ...training.rewards import episode_rewards
 from ...training.statistics import wilson_interval
@@ -89,7 +88,7 @@ class Evaluator:
                 group.start_soon(self._one, adapter, number, task, done)
         if done:
             message = StoreTrajectories.of(done)
-            await ask_again(self._sink, message, timeout_s=STORE_TIMEOUT_S)
+            await ask_with_retry(self._sink, message, timeout_s=STORE_TIMEOUT_S)
         n = len(done)
         if n == 0:
             raise NothingJudged(f"none of the {len(self._tasks)} held-out episodes ended with a verdict")
@@ -133,7 +132,7 @@ class Evaluator:
         """The verdict, or None where grading failed: a failure is not a wrong answer."""
         try:
             judge = JudgeSolution(task=task, solution=solution)
-            return await ask_again(self._verifier, judge, timeout_s=JUDGE_TIMEOUT_S)
+            return await ask_with_retry(self._verifier, judge, timeout_s=JUDGE_TIMEOUT_S)
         except ActorDown:
             raise
         except AgentFactoryError as error:

@@ -20,13 +20,12 @@ from ...messages.adapters import (
     FetchAdapter,
     LoadAdapter,
     Policy,
+    SetPolicyVersion,
     UnloadAdapter,
-    UsePolicy,
 )
 from ...runtime.engines.base import AdapterRejected, AdapterStore, UnknownAdapter
-from ...runtime.groups import task_group
-from ...runtime.ref import ActorRef, PoolRef, Ref
-from ...runtime.retry import ask_again
+from ...runtime.ref import ActorRef, PoolRef, Ref, ask_with_retry
+from ...runtime.tasks import task_group
 from ...runtime.topics import Topics
 from ...training.adapter_files import with_location
 
@@ -127,10 +126,10 @@ class PolicyPublisher:
 
     async def _unload(self, engine: Ref, name: str) -> None:
         with suppress(UnknownAdapter):  # this replica was restarted meanwhile and never had it
-            await ask_again(engine, UnloadAdapter(name=name), timeout_s=LOAD_TIMEOUT_S)
+            await ask_with_retry(engine, UnloadAdapter(name=name), timeout_s=LOAD_TIMEOUT_S)
 
     async def _announce(self, adapter: AdapterRef) -> None:
-        message = UsePolicy(adapter=adapter, avoid=tuple(sorted(self._out)))
+        message = SetPolicyVersion(adapter=adapter, avoid=tuple(sorted(self._out)))
         if adapter.policy == "student":
             await self._students.broadcast(message)
         else:
@@ -152,7 +151,7 @@ class PolicyPublisher:
 
         async def load(engine: ActorRef) -> None:
             try:
-                loaded = await ask_again(engine, message, timeout_s=LOAD_TIMEOUT_S)
+                loaded = await ask_with_retry(engine, message, timeout_s=LOAD_TIMEOUT_S)
                 if name not in loaded.names:
                     errors[engine.name] = AdapterRejected(f"{engine.name} did not confirm {name}")
             except AgentFactoryError as error:

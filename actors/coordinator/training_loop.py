@@ -22,14 +22,13 @@ from ...messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, Policy
 from ...messages.base import Done, Request
 from ...messages.generation import SleepEngine, WakeEngine
 from ...messages.judging import Rewards
-from ...messages.learning import StepReport, TrainStep
 from ...messages.runs import RoundFinished, StepFinished, TasksRewarded
 from ...messages.tasks import RewardTasks, Task, TaskOutcome
+from ...messages.training_step import StepReport, TrainStep
 from ...messages.trajectories import Group, StoreTrajectories, Trajectory
 from ...messages.turns import Turn
-from ...runtime.groups import task_group
-from ...runtime.ref import PoolRef, Ref
-from ...runtime.retry import ask_again
+from ...runtime.ref import PoolRef, Ref, ask_with_retry
+from ...runtime.tasks import task_group
 from ...training.rewards import shuffle_rewards
 from .curriculum import TaskPrefetcher
 from .evaluator import Evaluation, Evaluator
@@ -119,7 +118,7 @@ class TrainingLoop:
             return
         rejected, self._prefetcher.rejected = self._prefetcher.rejected[-len(outcomes) :], []
         request = RewardTasks(outcomes=outcomes)
-        rewards = await ask_again(self._refs.teacher, request, timeout_s=QUICK_TIMEOUT_S)
+        rewards = await ask_with_retry(self._refs.teacher, request, timeout_s=QUICK_TIMEOUT_S)
         version = self._publisher.current("teacher").version
         learned = tuple(outcome.proposal.task.id for outcome in outcomes)
         await self._record.add(
@@ -127,7 +126,7 @@ class TrainingLoop:
         )
         group = teacher_group(version, outcomes, rewards.totals, rejected)
         message = StoreTrajectories.of(group.trajectories)
-        await ask_again(self._refs.sink, message, timeout_s=QUICK_TIMEOUT_S)
+        await ask_with_retry(self._refs.sink, message, timeout_s=QUICK_TIMEOUT_S)
         report = await self._step("teacher", (group,))
         await self._record.add(_finished(report, learned, 0.0, 0.0))
         await self._publisher.retire("teacher", (version, version + 1))
@@ -137,7 +136,7 @@ class TrainingLoop:
         version = self._publisher.current(policy).version
         request = TrainStep(policy=policy, version=version, groups=groups, tag=self._publisher.tag)
         async with self._gpu_for_the_trainer():
-            report = await ask_again(self._refs.trainer, request, timeout_s=self._loop.step_timeout_s)
+            report = await ask_with_retry(self._refs.trainer, request, timeout_s=self._loop.step_timeout_s)
         adapter = report.adapter
         await self._publisher.publish(
             FetchAdapter(adapter=adapter)
@@ -266,4 +265,4 @@ async def _ask_all(engines: PoolRef, message: Request[Done]) -> None:
 
 
 async def _ask(engine: Ref, message: Request[Done]) -> None:
-    await ask_again(engine, message, timeout_s=SLEEP_TIMEOUT_S)
+    await ask_with_retry(engine, message, timeout_s=SLEEP_TIMEOUT_S)

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import Field
 
 from ...configs.errors import AgentFactoryError
-from ...runtime.symbols import is_product
+from ...runtime.tools.math_symbols import is_product
 from .number_parser import Number, read_number
 
 Method = Literal["exact", "numeric", "symbolic"]

@@ -5,13 +5,13 @@ from typing import Final
 
 from ...messages.data import (
     ActionData,
+    ActionError,
     Destroyed,
     IngestReport,
-    Listing,
-    Matches,
+    ListResult,
     Param,
     Pruned,
-    Refused,
+    QueryResult,
     Retrieved,
     StepResult,
 )
@@ -43,7 +43,7 @@ def outputs_of(result: StepResult) -> dict[str, Param]:
 def failure_in(result: StepResult) -> str:
     """Failure that a result stands for; empty if it is a success."""
     seen = result.observation
-    refused = isinstance(seen.data, Refused)
+    refused = isinstance(seen.data, ActionError)
     partial = isinstance(seen.data, IngestReport) and not seen.data.complete
     return seen.text if refused or partial else ""
 
@@ -60,9 +60,9 @@ def _of_data(data: ActionData | None) -> dict[str, Param]:
                 "unchanged": data.unchanged,
                 "stored_bytes": data.stored_bytes,
             }
-        case Matches(matches=found):
+        case QueryResult(matches=found):
             return _of_found([(blob.tag, blob.blob_name) for blob in found])
-        case Listing(blobs=blobs):
+        case ListResult(blobs=blobs):
             return _of_found([(blob.tag, blob.name) for blob in blobs]) | {"next": data.next}
         case Retrieved():
             shown = data.model_dump(include={"tag", "blob_name", "size", "hit"})

@@ -1,6 +1,6 @@
 """The Student.
 
-Consumes SolveTask and UsePolicy; produces Solution; waits for the engine and for tools; unblocked by
+Consumes SolveTask and SetPolicyVersion; produces Solution; waits for the engine and for tools; unblocked by
 the deadline of each generation and by each tool's limits.
 
 Invariants: every turn records the exact tokens and the version that sampled them; nothing is ever
@@ -17,7 +17,7 @@ import structlog
 from ...configs.errors import SettingsError
 from ...configs.models import ModelSettings
 from ...configs.roles import StudentSettings
-from ...messages.adapters import AdapterRef, UsePolicy
+from ...messages.adapters import AdapterRef, SetPolicyVersion
 from ...messages.episodes import Solution, SolveTask, StopReason
 from ...messages.generation import Completion, EndSessions, Generate, SamplingSettings
 from ...messages.turns import Turn
@@ -85,7 +85,7 @@ class Student(Actor):
         """Stop the tools."""
         await self._tools.aclose()
 
-    async def use_policy(self, message: UsePolicy) -> None:
+    async def use_policy(self, message: SetPolicyVersion) -> None:
         """Sample with this version from the next turn on; an older one is ignored."""
         self._policy = _newer(self._policy, message.adapter)
         log.info("policy in use", version=self._policy.version)

@@ -16,7 +16,7 @@ from ...bridge.search.embedding import local_embedder
 from ...configs.errors import AgentFactoryError
 from ...configs.roles import DataToolSettings, StudentSettings
 from ...messages.chat import JsonObject
-from ...messages.data import Action, IngestReport, Refused, TaskSpec
+from ...messages.data import Action, ActionError, IngestReport, TaskSpec
 from ...messages.episodes import SolveTask
 from ...messages.turns import ToolResult
 from ...runtime.ref import Ref
@@ -110,7 +110,7 @@ class DataTool:
         seen = result.observation
         if isinstance(seen.data, IngestReport) and not seen.data.complete:
             raise NotStored(seen.text)
-        if isinstance(seen.data, Refused):
+        if isinstance(seen.data, ActionError):
             output = f"Error: {seen.data.reason}"[: self._max_chars]
             return ToolResult(output=output, ok=False, failure="error", reward=result.reward)
         return ToolResult(output=render(seen, self._max_chars), ok=True, reward=result.reward)

@@ -1,6 +1,6 @@
 """The Teacher.
 
-Consumes ProposeTasks, RewardTasks and UsePolicy; produces Proposals and TaskRewards; waits for the
+Consumes ProposeTasks, RewardTasks and SetPolicyVersion; produces Proposals and TaskRewards; waits for the
 engine, and for the searcher where it is grounded; unblocked by the deadline of each ask.
 
 Invariants: every task it gives out is well formed, unlike any it gave out before in this run, and
@@ -20,7 +20,7 @@ from ...configs.data import LIBRARY
 from ...configs.errors import BadInput, SettingsError
 from ...configs.models import ModelSettings
 from ...configs.roles import TeacherSettings
-from ...messages.adapters import AdapterRef, UsePolicy
+from ...messages.adapters import AdapterRef, SetPolicyVersion
 from ...messages.generation import Generate, SamplingSettings
 from ...messages.search import Passage, PassageRef, SamplePassages
 from ...messages.tasks import Proposal, Proposals, ProposeTasks, RewardTasks, Task, TaskRewards
@@ -28,8 +28,8 @@ from ...messages.turns import Turn
 from ...runtime.actor import Actor
 from ...runtime.engines.chat.format import ChatFormat
 from ...runtime.engines.pool import EnginePool
-from ...runtime.groups import task_group
 from ...runtime.ref import Ref
+from ...runtime.tasks import task_group
 from ...training.rewards import teacher_rewards
 from ..domains import domain_named
 from ..domains.base import CheckedTask, TaskGenerator
@@ -83,7 +83,7 @@ class Teacher(Actor):
             NoveltyArchive, self._settings.novelty, self._archive_file
         )
 
-    async def use_policy(self, message: UsePolicy) -> None:
+    async def use_policy(self, message: SetPolicyVersion) -> None:
         """Propose with this version from now on; an older one is ignored."""
         if message.adapter.version > self._policy.version:
             self._policy = message.adapter

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..bridge.client.tiered_store import BlobCache
     from ..cluster.data_plane.process_supervisor import ServicePlan
     from ..configs.chat_models import RouterSettings
-    from ..messages.routing import Considered, Routed, RouteDecision
+    from ..messages.routing import RouteCandidate, Routed, RouteDecision
 
 COLOURS = {"taken": "green", "unsure": "yellow", "failed": "red", "skipped": "dim", "not_needed": "dim"}
 COLUMNS = ("model", "outcome", "confidence", "expected", "cost", "seconds", "why")
@@ -101,7 +101,7 @@ def show_decision(console: Console, decision: RouteDecision) -> None:
     print(_summary(decision), file=console.file)
 
 
-def _row(seen: Considered) -> tuple[str, ...]:
+def _row(seen: RouteCandidate) -> tuple[str, ...]:
     sure = "-" if seen.confidence is None else f"{seen.confidence.value:.2f} {seen.confidence.origin}"
     asked = seen.outcome in {"taken", "unsure", "failed"}
     return (
@@ -115,7 +115,7 @@ def _row(seen: Considered) -> tuple[str, ...]:
     )
 
 
-def _expected(seen: Considered) -> str:
+def _expected(seen: RouteCandidate) -> str:
     if seen.estimate is None:
         return "-"
     latency = "" if seen.estimate.latency_s is None else f", {seen.estimate.latency_s:.2f} s"

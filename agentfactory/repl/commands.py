@@ -9,7 +9,7 @@ from pydantic import JsonValue, ValidationError
 from ..configs.errors import BadInput
 from ..configs.printable import printable
 from ..configs.yaml_core import YamlSyntaxError, parse_yaml
-from ..messages.conversations import Said
+from ..messages.conversations import AgentReply
 from ..messages.data import Action
 from .conversation import Conversation
 from .replies import CommandReply, ReplyLine, of_history, of_routing, of_said, of_statistics
@@ -85,7 +85,7 @@ class ReplCommands:
 
     async def _to_the_agent(self, text: str) -> AsyncGenerator[CommandReply, None]:
         async for part in self.conversation.say(text):
-            yield _of(part) if isinstance(part, Said) else CommandReply(of_routing(part), {})
+            yield _of(part) if isinstance(part, AgentReply) else CommandReply(of_routing(part), {})
 
     def _status(self) -> CommandReply:
         return of_statistics(self.conversation.agent, self.conversation.statistics)
@@ -137,7 +137,7 @@ def _help() -> CommandReply:
     return CommandReply(lines, {"commands": dict(HELP)})
 
 
-def _of(said: Said) -> CommandReply:
+def _of(said: AgentReply) -> CommandReply:
     return CommandReply(of_said(said), said.model_dump(mode="json"), said.ok)
 
 

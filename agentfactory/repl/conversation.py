@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from ..messages.conversations import Said
+from ..messages.agent_routing import ClarificationRequest, CommandRouted, Routing
+from ..messages.conversations import AgentReply
 from ..messages.data import Action, Observation
-from ..messages.dispatch import CommandRouted, CommandUnclear, Routing
 from .session_manager import SessionManager
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Conversation:
     def __init__(self, manager: SessionManager, agent: str) -> None:
         self.manager = manager
         self.agent = agent
-        self.history: deque[Said] = deque(maxlen=HISTORY)
+        self.history: deque[AgentReply] = deque(maxlen=HISTORY)
         """The newest steps, without the bytes of blobs."""
         self.statistics: SessionStatistics | None = None
         """None before the first step."""
@@ -38,7 +38,7 @@ class Conversation:
         self.agent = agent
         self.manager.prefetch(agent)
 
-    async def say(self, text: str) -> AsyncIterator[Routing | Said]:
+    async def say(self, text: str) -> AsyncIterator[Routing | AgentReply]:
         """Carry out what a text asks for: routings as they are decided, and what each command came to.
 
         Raises what the agent's model or the data plane fails with; the commands after that are left undone.
@@ -49,27 +49,29 @@ class Conversation:
             return
         async for routing in dispatcher.route(text):
             yield routing
-            if isinstance(routing, CommandUnclear):
-                yield Said(command=routing.command, agent="", routing=routing)
+            if isinstance(routing, ClarificationRequest):
+                yield AgentReply(command=routing.command, agent="", routing=routing)
             else:
                 yield await self._carry_out(routing.agent, routing.command, routing)
 
-    async def manual(self, action: Action) -> Said:
+    async def manual(self, action: Action) -> AgentReply:
         """Take a step that the person decided on. Raises what the data plane fails with."""
         session = await self.manager.session(self.agent)
         return self._remember(action.model_dump_json(), self.agent, None, await session.manual(action))
 
-    async def _carry_out(self, agent: str, command: str, routing: CommandRouted | None) -> Said:
+    async def _carry_out(self, agent: str, command: str, routing: CommandRouted | None) -> AgentReply:
         session = await self.manager.session(agent)
         return self._remember(command, agent, routing, await session.command(command))
 
-    def _remember(self, command: str, agent: str, routing: CommandRouted | None, step: "AgentStep") -> Said:
+    def _remember(
+        self, command: str, agent: str, routing: CommandRouted | None, step: "AgentStep"
+    ) -> AgentReply:
         from ..actors.agents.session import AgentEpisode, SessionStatistics
 
         kept = step.without_content()
         before = self.statistics or SessionStatistics()
         self.statistics = before.after(AgentEpisode("", command, (kept,)))
-        said = Said(
+        said = AgentReply(
             command=command,
             agent=agent,
             routing=routing,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pydantic import JsonValue
 
 from ..configs.printable import printable
-from ..messages.conversations import Said
-from ..messages.data import Listing, Matches, Refused, Retrieved, StepResult
-from ..messages.dispatch import CommandUnclear, Routing
+from ..messages.agent_routing import ClarificationRequest, Routing
+from ..messages.conversations import AgentReply
+from ..messages.data import ActionError, ListResult, QueryResult, Retrieved, StepResult
 
 if TYPE_CHECKING:
     from ..actors.agents.session import SessionStatistics
@@ -39,13 +39,13 @@ class CommandReply(NamedTuple):
 
 def of_routing(routing: Routing) -> tuple[ReplyLine, ...]:
     """Lines on where a command went, or what is asked back."""
-    if isinstance(routing, CommandUnclear):
+    if isinstance(routing, ClarificationRequest):
         return ReplyLine(f"  ? {routing.question}", "route"), ReplyLine(f"    ({routing.reason})", "dim")
     why = routing.reason if routing.score is None else f"{routing.reason}, {routing.score:.2f}"
     return (ReplyLine(f"  → Coordinator routing to {routing.role!r} agent ({why})", "route"),)
 
 
-def of_said(said: Said) -> tuple[ReplyLine, ...]:
+def of_said(said: AgentReply) -> tuple[ReplyLine, ...]:
     """Lines on a command's outcome; none where a question was asked, which was shown already."""
     if said.result is None:
         return ()
@@ -74,7 +74,7 @@ def of_statistics(agent: str, statistics: "SessionStatistics | None") -> Command
     return CommandReply(lines, data)
 
 
-def of_history(history: Iterable[Said]) -> CommandReply:
+def of_history(history: Iterable[AgentReply]) -> CommandReply:
     """`history`."""
     steps = [said for said in history if said.result is not None]
     lines = [ReplyLine(_step(number, said)) for number, said in enumerate(steps, start=1)]
@@ -98,9 +98,9 @@ def _content(result: StepResult) -> tuple[ReplyLine, ...]:
     match result.observation.data:
         case Retrieved(content=bytes() as content, tag=tag, blob_name=name):
             return _text(content, f"`agentfactory get {tag} {name}` has all of it")
-        case Matches(matches=matches):
+        case QueryResult(matches=matches):
             return _rows([f"{each.tag}/{each.blob_name}  {each.size:,} bytes" for each in matches])
-        case Listing(blobs=blobs):
+        case ListResult(blobs=blobs):
             return _rows([f"{each.tag}/{each.name}  {each.size:,} bytes" for each in blobs])
     return ()
 
@@ -122,12 +122,12 @@ def _rows(rows: list[str]) -> tuple[ReplyLine, ...]:
     return (*shown, ReplyLine(f"    … {rest:,} more", "dim")) if rest > 0 else tuple(shown)
 
 
-def _step(number: int, said: Said) -> str:
+def _step(number: int, said: AgentReply) -> str:
     assert said.result is not None
     data = said.result.observation.data
     what = said.action.name if said.action is not None else "nothing"
     params = (
         ", ".join(f"{key}={value!r}" for key, value in said.action.params) if said.action else said.command
     )
-    note = f"  {data.error}" if isinstance(data, Refused) else ""
+    note = f"  {data.error}" if isinstance(data, ActionError) else ""
     return f"{number:>3}  {said.result.reward:+.2f}  {said.agent}  {what}({params}){note}"

@@ -16,7 +16,7 @@ from ..configs.agents.settings import CoordinatorAgentSettings, check_models
 from ..configs.data import DataSettings
 from ..configs.load import YamlValue
 from ..configs.yaml_core import parse_mapping
-from ..runtime.held import Held
+from ..runtime.tasks import OwnedContext
 
 if TYPE_CHECKING:
     from ..actors.agents.routing.dispatcher import CommandDispatcher
@@ -37,7 +37,7 @@ class _Open(NamedTuple):
     """A session, and the blueprint that it was opened from."""
 
     sha256: str
-    held: "Held[AgentSession]"
+    held: "OwnedContext[AgentSession]"
 
 
 class _Changed(NamedTuple):
@@ -74,9 +74,9 @@ class SessionManager:
         self._data = data
         self._record = record
         self._changed: dict[str, _Changed] = {}
-        self._planes: dict[tuple[object, ...], Held[DataPlane]] = {}
+        self._planes: dict[tuple[object, ...], OwnedContext[DataPlane]] = {}
         self._sessions: dict[str, _Open] = {}
-        self._dispatchers: dict[str, tuple[str, Held[CommandDispatcher]]] = {}
+        self._dispatchers: dict[str, tuple[str, OwnedContext[CommandDispatcher]]] = {}
 
     def blueprint(self, name: str) -> Blueprint:
         """As it is now: the registry's, unless it was configured here. Raises BadInput, SettingsError."""
@@ -117,7 +117,7 @@ class SessionManager:
             await known.held.aclose()
             known = None
         if known is None:
-            known = _Open(blueprint.sha256(), Held(self._opened(blueprint)))
+            known = _Open(blueprint.sha256(), OwnedContext(self._opened(blueprint)))
             self._sessions[name] = known
         return await known.held.get()
 
@@ -131,13 +131,13 @@ class SessionManager:
             await known.aclose()
             known = None
         if known is None:
-            known = Held(self._routing(blueprint))
+            known = OwnedContext(self._routing(blueprint))
             self._dispatchers[name] = (blueprint.sha256(), known)
         return await known.get()
 
     async def aclose(self) -> None:
         """Close all that is open, the youngest first."""
-        held: list[Held[AgentSession] | Held[CommandDispatcher] | Held[DataPlane]] = [
+        held: list[OwnedContext[AgentSession] | OwnedContext[CommandDispatcher] | OwnedContext[DataPlane]] = [
             *(each.held for each in reversed(self._sessions.values())),
             *(each for _, each in reversed(self._dispatchers.values())),
             *reversed(self._planes.values()),
@@ -146,14 +146,14 @@ class SessionManager:
         for each in held:
             await each.aclose()
 
-    def _plane(self, blueprint: Blueprint) -> "Held[DataPlane]":
+    def _plane(self, blueprint: Blueprint) -> "OwnedContext[DataPlane]":
         wanted = blueprint.data_settings(self._data)
         where = (wanted.bridge.endpoints, wanted.cache.hosts)
         known = self._planes.get(where)
         if known is None or known.failed:
             # What the settings say too is this folder's data plane, on whatever port that runs.
             others = blueprint.iowarp.endpoints not in ((), self._data.bridge.endpoints)
-            known = Held(self._open_plane(wanted, own_endpoints=others))
+            known = OwnedContext(self._open_plane(wanted, own_endpoints=others))
             self._planes[where] = known
         return known
 

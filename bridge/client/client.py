@@ -24,7 +24,7 @@ from types import TracebackType
 
 from ...configs.data import BridgeSettings
 from ...configs.errors import AgentFactoryError
-from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, NewBlob
+from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, BlobUpload
 from .. import wire
 from ..errors import BlobDamaged, BridgeError
 from ..frames import Buffer, MessageKind, decode_json, encode_json, zmq
@@ -200,7 +200,7 @@ class BridgeClient:
                 return await self._put_stream(words, partial(rechunk, held, data))
         return _info(await self._ask_to_put(words, bytes(held)))
 
-    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> list[BlobInfo | AgentFactoryError]:
+    async def put_many(self, tag: str, blobs: Sequence[BlobUpload]) -> list[BlobInfo | AgentFactoryError]:
         """Store values of at most `wire.INLINE_BYTES`, sent together; what came of each, in their order.
 
         Of each a BlobInfo once it is durable, or BadName, StoreFull, StoreError, BridgeDown.
@@ -285,7 +285,7 @@ class BridgeClient:
     def _put_words(self, tag: str, name: str, meta: BlobMeta) -> wire.PutRequest:
         return wire.PutRequest(tag=tag, name=name, put_id=f"{self._name}-{next(self._puts)}", meta=meta)
 
-    def _asked_to_put(self, tag: str, blob: NewBlob) -> asyncio.Future[Response] | AgentFactoryError:
+    def _asked_to_put(self, tag: str, blob: BlobUpload) -> asyncio.Future[Response] | AgentFactoryError:
         try:
             return self._ask_to_put(self._put_words(tag, blob.name, blob.meta), blob.data)
         except AgentFactoryError as error:

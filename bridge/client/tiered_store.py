@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from ...configs.data import DataSettings
 from ...configs.errors import AgentFactoryError, BadInput
-from ...messages.blobs import BlobInfo, BlobMeta, NewBlob
+from ...messages.blobs import BlobInfo, BlobMeta, BlobUpload
 from ..errors import BadName, NoSuchBlob
 from ..search.base import BlobLister, blob_pages, index_tag
 
@@ -46,7 +46,7 @@ class BlobSink(BlobLister, Protocol):
 class IngestSink(BlobSink, Protocol):
     """The destination of an ingestion."""
 
-    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+    async def put_many(self, tag: str, blobs: Sequence[BlobUpload]) -> Sequence[BlobInfo | AgentFactoryError]:
         """Store small blobs of different names; what came of each, in their order."""
 
     async def touch(self, tag: str, name: str, data: bytes, sha256: str) -> None:
@@ -62,7 +62,7 @@ class IngestSink(BlobSink, Protocol):
 class BlobStore(BlobSink, Protocol):
     """The store, as the bridge's client offers it."""
 
-    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+    async def put_many(self, tag: str, blobs: Sequence[BlobUpload]) -> Sequence[BlobInfo | AgentFactoryError]:
         """Store small blobs that are sent together; what came of each, in their order."""
 
     async def get(self, tag: str, name: str) -> bytes:
@@ -162,7 +162,7 @@ class WriteThroughStore:
         value = data if isinstance(data, bytes) else None
         return await self._cache.write_through(tag, name, put, value, one_of_many=True)
 
-    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> Sequence[BlobInfo | AgentFactoryError]:
+    async def put_many(self, tag: str, blobs: Sequence[BlobUpload]) -> Sequence[BlobInfo | AgentFactoryError]:
         """Put to the store, then to the cache, all together; what came of each, in their order."""
         values = {(tag, blob.name): blob.data for blob in blobs}
         return await self._cache.write_many_through(values, partial(self._store.put_many, tag, blobs))

@@ -23,7 +23,7 @@ from typing import TypeVar
 import anyio
 
 from ...configs.errors import AgentFactoryError, CannotWrite
-from ...messages.blobs import BlobInfo, NewBlob
+from ...messages.blobs import BlobInfo, BlobUpload
 from ...messages.data import Format, IngestReport
 from ..client.tiered_store import IngestSink, original_tag
 from ..errors import BadName
@@ -184,7 +184,7 @@ class Ingest:
         """Put small blobs, read in one go and sent together, or a single large one."""
         local = [blob for blob in batch if self._goes_whole(blob)]
         loaded = await anyio.to_thread.run_sync(_load_all, local) if local and not call.stopped else {}
-        new: dict[str, NewBlob] = {}
+        new: dict[str, BlobUpload] = {}
 
         async def put(blob: PendingBlob) -> None:
             if call.stopped:
@@ -198,14 +198,14 @@ class Ingest:
             for blob in batch:
                 data = loaded.get(blob.name)
                 if isinstance(data, bytes) and len(data) <= SMALL_BYTES and blob.name not in call.present:
-                    new[blob.name] = NewBlob(blob.name, data, blob.meta)
+                    new[blob.name] = BlobUpload(blob.name, data, blob.meta)
                 else:
                     group.start_soon(put, blob)
         if new and not call.stopped:
             await self._put_new(call, [blob for blob in batch if blob.name in new], list(new.values()))
 
     async def _put_new(
-        self, call: IngestTracker, blobs: Sequence[PendingBlob], new: Sequence[NewBlob]
+        self, call: IngestTracker, blobs: Sequence[PendingBlob], new: Sequence[BlobUpload]
     ) -> None:
         """Put small blobs that the store does not have."""
         for blob, outcome in zip(blobs, await self._sink.put_many(call.tag, new), strict=True):

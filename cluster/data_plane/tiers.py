@@ -15,9 +15,9 @@ from ...bridge.client.client import BridgeClient
 from ...bridge.client.remote_cache import RemoteCache
 from ...bridge.client.tiered_store import TieredStore
 from ...configs.data import CacheSettings, DataSettings
-from ...runtime.groups import task_group
 from ...runtime.ref import ActorRef, PoolRef
 from ...runtime.system import ActorSystem
+from ...runtime.tasks import task_group
 
 STORE_ID_CHARS = 12
 LIBRARY_SCHEMES = ("file", "folder", "mem", "string")

@@ -8,7 +8,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from ...messages.base import Done, Message
-from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
+from ...messages.data import Action, ActionStep, ActionTrajectory, Observation, StepResult, TaskSpec
 from ...messages.sessions import EnvironmentKind, OpenSession, ResetSession, SessionInfo
 from .errors import NoSuchSession, ServerUnreachable, parse_error
 
@@ -72,7 +72,7 @@ class HttpEnvironment:
         self.info = info
         self._server = server
         self._path = f"/sessions/{info.id}"
-        self._steps: list[StepTaken] = []
+        self._steps: list[ActionStep] = []
         self._seen = Observation(text="")
         self._closed = False
 
@@ -92,7 +92,7 @@ class HttpEnvironment:
     async def step(self, action: Action) -> StepResult:
         """Act. After ServerUnreachable the step may have been taken or not: reset."""
         result = await self._server.ask("POST", f"{self._path}/step", StepResult, action)
-        self._steps.append(StepTaken(action=action, result=result))
+        self._steps.append(ActionStep(action=action, result=result))
         self._seen = result.observation
         return result
 

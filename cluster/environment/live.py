@@ -13,7 +13,7 @@ from ...actors.domains.data.judge import DataJudge
 from ...actors.environment import DataEnvironment, EnvironmentOver
 from ...actors.namespaces import DataAccess, Namespace, clear, new_namespace
 from ...configs.errors import BadInput
-from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
+from ...messages.data import Action, ActionStep, ActionTrajectory, Observation, StepResult, TaskSpec
 from ...messages.episodes import Solution
 from ...messages.tasks import Task
 
@@ -46,7 +46,7 @@ class LiveEnvironment:
         self._inner: DataEnvironment | None = None
         self._task: Task | None = None
         self._space = ""
-        self._answered: StepTaken | None = None
+        self._answered: ActionStep | None = None
         self._closed = False
 
     @property
@@ -90,7 +90,7 @@ class LiveEnvironment:
             return await self._inner.step(action)
         if self._inner.over:
             raise EnvironmentOver("the task is over: reset the environment")
-        self._answered = StepTaken(action=action, result=await self._judged(action))
+        self._answered = ActionStep(action=action, result=await self._judged(action))
         await self._inner.close()
         return self._answered.result
 

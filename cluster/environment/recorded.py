@@ -13,7 +13,7 @@ from ...actors.domains import domain_names, needs_store
 from ...actors.environment import EnvironmentOver
 from ...actors.student.tools import action_of
 from ...configs.errors import BadInput
-from ...messages.data import Action, ActionTrajectory, Observation, StepResult, StepTaken, TaskSpec
+from ...messages.data import Action, ActionStep, ActionTrajectory, Observation, StepResult, TaskSpec
 from ...messages.trajectories import Trajectory
 
 
@@ -21,7 +21,7 @@ class RecordedEpisode(NamedTuple):
     """An episode as it can be walked through."""
 
     instruction: str
-    steps: tuple[StepTaken, ...]
+    steps: tuple[ActionStep, ...]
 
     @classmethod
     def of(cls, trajectory: Trajectory) -> Self | None:
@@ -29,7 +29,7 @@ class RecordedEpisode(NamedTuple):
         if not _acts_on_store(trajectory.task.domain) or trajectory.rewards.total <= 0.0:
             return None
         steps = [
-            StepTaken(
+            ActionStep(
                 action=action_of(call.tool, call.input),
                 result=StepResult(observation=Observation(text=result.output), reward=result.reward or 0.0),
             )
@@ -40,7 +40,7 @@ class RecordedEpisode(NamedTuple):
         if trajectory.answer is not None:
             reward = trajectory.verdict.score if trajectory.verdict is not None else 0.0
             answered = StepResult(observation=Observation(text=trajectory.answer), reward=reward)
-            steps.append(StepTaken(action=Action.of(ANSWER, text=trajectory.answer), result=answered))
+            steps.append(ActionStep(action=Action.of(ANSWER, text=trajectory.answer), result=answered))
         if not steps:
             return None
         last = steps[-1].result.model_copy(update={"done": True})
@@ -64,7 +64,7 @@ class RecordedEnvironment:
         self._episode: RecordedEpisode | None = None
         self._at = 0
         """Steps of the episode that have been taken."""
-        self._steps: list[StepTaken] = []
+        self._steps: list[ActionStep] = []
         self._seen = Observation(text="")
         self._closed = False
 
@@ -94,7 +94,7 @@ class RecordedEnvironment:
         else:
             reason = f"the record has {expected.action.model_dump_json()} here"
             result = StepResult.refused("OffTheRecord", reason, self._error_reward)
-        self._steps.append(StepTaken(action=action, result=result))
+        self._steps.append(ActionStep(action=action, result=result))
         self._seen = result.observation
         return result
 

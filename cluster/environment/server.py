@@ -14,8 +14,8 @@ from ...configs.http_servers import EnvironmentServerSettings
 from ...messages.base import Done
 from ...messages.data import Action, ActionTrajectory, Observation, StepResult
 from ...messages.sessions import OpenSession, ResetSession, SessionInfo, SessionList
-from ...runtime.groups import task_group
 from ...runtime.system import ActorSystem
+from ...runtime.tasks import task_group
 from ..data_plane.tiers import spawn_data_access
 from ..serving.http_server import bind, install_middleware, read_api_keys, running, url_of, wait_for_shutdown
 from ..serving.json_body import JsonRoute

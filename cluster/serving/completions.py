@@ -14,8 +14,8 @@ from pydantic import JsonValue
 
 from ...messages.chat import FunctionSpec, JsonObject, Usage
 from ...messages.generation import SamplingSettings
-from ...runtime.groups import task_group
 from ...runtime.llm.openai_schema import write_calls
+from ...runtime.tasks import task_group
 from .request_schema import ChatBody, CompletionBody
 from .response_schema import ResponseHead, characters, chat_logprobs, completion_logprobs
 from .served_model import ServedModel, TextDelta

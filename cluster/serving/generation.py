@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NamedTuple
 
 from ...messages.adapters import LoadAdapter
-from ...messages.generation import Completion, DescribeEngine, EngineStatistics, FollowGeneration, Generate
+from ...messages.generation import Completion, DescribeEngine, EngineStatistics, Generate, StreamTokens
 from ...runtime.engines.base import UnknownAdapter
 from ...runtime.ref import PoolRef, Ref
 
@@ -62,7 +62,7 @@ class Sampler:
         known, ended = 0, False
         try:
             while not ended:
-                question = FollowGeneration(request_id=request.request_id, after=known)
+                question = StreamTokens(request_id=request.request_id, after=known)
                 fresh = await replica.ask(question, timeout_s=self._timeout_s)
                 known, ended = known + len(fresh.token_ids), fresh.ended
                 if fresh.token_ids:

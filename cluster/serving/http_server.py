@@ -162,7 +162,7 @@ def url_of(listening: socket.socket) -> str:
 async def wait_for_shutdown(server: HttpServer, system: ActorSystem) -> None:
     """Wait until somebody asks for the end, or an actor is gone for good. Raises ActorDown then."""
     asked = asyncio.ensure_future(server.ended.wait())
-    lost = asyncio.ensure_future(system.wait_given_up())
+    lost = asyncio.ensure_future(system.wait_fatal())
     try:
         await asyncio.wait((asked, lost), return_when=asyncio.FIRST_COMPLETED)
         if lost.done():

@@ -1,6 +1,6 @@
 """Inference engine as an actor, so that every Student and Teacher shares its batches.
 
-Consumes Generate, FollowGeneration, LoadAdapter, FetchAdapter, UnloadAdapter, AbortGeneration,
+Consumes Generate, StreamTokens, LoadAdapter, FetchAdapter, UnloadAdapter, AbortGeneration,
 EndSessions, SleepEngine, WakeEngine, DescribeEngine; produces Completion, Sampled, AdapterLoaded,
 EngineStatistics; waits for the engine, and for the store that adapters are fetched from; unblocked by
 them, or by the asker's deadline, which aborts the request.
@@ -21,10 +21,10 @@ from ...messages.generation import (
     DescribeEngine,
     EndSessions,
     EngineStatistics,
-    FollowGeneration,
     Generate,
-    Sampled,
     SleepEngine,
+    StreamTokens,
+    TokenChunk,
     WakeEngine,
 )
 from ..actor import Actor
@@ -107,10 +107,10 @@ class InferenceEngine(Actor):
                 del self._streams[message.request_id]
                 stream.end()
 
-    async def follow(self, message: FollowGeneration) -> Sampled:
+    async def follow(self, message: StreamTokens) -> TokenChunk:
         """Tokens of a streamed request; for one that does not run here, that it has ended."""
         stream = self._streams.get(message.request_id)
-        return Sampled(ended=True) if stream is None else await stream.beyond(message.after)
+        return TokenChunk(ended=True) if stream is None else await stream.beyond(message.after)
 
     async def load_adapter(self, message: LoadAdapter) -> AdapterLoaded:
         """Load a version beside the others."""

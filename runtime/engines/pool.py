@@ -57,7 +57,7 @@ class EnginePool(PoolRef):
         ending: dict[str, list[str]] = {}
         for session in message.sessions:
             home = self._homes.pop(session, None)
-            if home is not None and not home.gone:
+            if home is not None and not home.terminated:
                 ending.setdefault(home.name, []).append(session)
         for member in self.members:
             if member.name in ending:

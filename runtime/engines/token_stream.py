@@ -7,7 +7,7 @@ a time and nothing is queued for it.
 import asyncio
 from collections.abc import Sequence
 
-from ...messages.generation import Sampled
+from ...messages.generation import TokenChunk
 
 
 class TokenStream:
@@ -34,12 +34,12 @@ class TokenStream:
         self._ended = True
         self._changed.set()
 
-    async def beyond(self, known: int) -> Sampled:
+    async def beyond(self, known: int) -> TokenChunk:
         """The tokens after the first `known`; waits until there are any, or the end."""
         while len(self._token_ids) <= known and not self._ended:
             self._changed.clear()
             await self._changed.wait()
         fresh = slice(known, None)
-        return Sampled(
+        return TokenChunk(
             token_ids=tuple(self._token_ids[fresh]), logprobs=tuple(self._logprobs[fresh]), ended=self._ended
         )

@@ -27,14 +27,13 @@ import structlog
 
 from ...configs.errors import AgentFactoryError
 from ...messages.base import Message
-from ..daemon_thread import in_daemon_thread
 from ..errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
 from ..mailbox import PUT_LIMIT_S
-from .failure import Failure
-from .faults import translated
-from .pace import Pace
-from .port import ORDER_S, POLL_S
-from .wire import Batch, Exchanged, Outgoing, pack, unpack_incoming
+from ..tasks import in_daemon_thread
+from .codec import Batch, ExchangeReply, OutboundMessage, RemoteError, pack, unpack_incoming
+from .errors import map_ray_error
+from .linger import AdaptiveLinger
+from .worker import ORDER_S, POLL_S
 
 log = structlog.get_logger("channel")
 
@@ -73,14 +72,14 @@ class Channel:
         self._client = uuid.uuid4().hex
         self._numbers = itertools.count()
         self._exchange_numbers = itertools.count()
-        self._outbox: deque[Outgoing] = deque()
+        self._outbox: deque[OutboundMessage] = deque()
         self._asks: dict[int, _Ask] = {}
-        self._given_up: list[int] = []
+        self._cancelled: list[int] = []
         self._room: deque[asyncio.Future[None]] = deque()
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._flush_planned = False
-        self._held = False
-        self._away = False
+        self._backpressured = False
+        self._disconnected = False
         """Whether the process was lost, and has not been heard of since."""
         self._probe_pause_s = 0.0
         self._bytes_each = MAX_BATCH_BYTES // 64
@@ -90,7 +89,7 @@ class Channel:
         """The one that was heard of last."""
         self._carried: dict[int, list[_Ask]] = {}
         """The asks of each exchange under way."""
-        self._pace = Pace()
+        self._linger_time = AdaptiveLinger()
         self._end: ActorDown | ActorStopped | None = None
 
     def __repr__(self) -> str:
@@ -103,7 +102,7 @@ class Channel:
         """Queue the message; waits while the outbox is full. Raises MailboxFull after `PUT_LIMIT_S`."""
         if len(self._outbox) >= OUTBOX or self._end is not None:
             await self._wait_for_room()
-        self._queue(Outgoing(next(self._numbers), None, message))
+        self._queue(OutboundMessage(next(self._numbers), None, message))
 
     async def ask(self, message: Message, timeout_s: float) -> Message:
         """Queue the message and wait for its answer."""
@@ -113,12 +112,12 @@ class Channel:
         try:
             if self._end is not None:
                 raise self._ending(ask.kind)
-            self._queue(Outgoing(number, timeout_s, message))
+            self._queue(OutboundMessage(number, timeout_s, message))
             return await ask.reply
         finally:
             timer.cancel()
             if self._asks.pop(number, None) is not None and ask.exchange >= 0 and self._waits(ask):
-                self._given_up.append(number)
+                self._cancelled.append(number)
                 self._plan_flush()
 
     def close(self) -> None:
@@ -141,7 +140,7 @@ class Channel:
             return True
         return isinstance(ask.reply.exception(), AskTimeout)
 
-    def _queue(self, item: Outgoing) -> None:
+    def _queue(self, item: OutboundMessage) -> None:
         self._outbox.append(item)
         if not self._flush_planned:
             self._plan_flush()
@@ -178,7 +177,7 @@ class Channel:
             return
         self._flush_planned = True
         if self._under_way:
-            self.loop.call_later(self._pace.linger_s, self._flush)
+            self.loop.call_later(self._linger_time.linger_s, self._flush)
         else:
             self.loop.call_soon(self._flush)
 
@@ -187,7 +186,7 @@ class Channel:
         if self._end is not None or not self._may_exchange():
             return
         number = next(self._exchange_numbers)
-        items = [] if self._held or self._away else self._next_items(number)
+        items = [] if self._backpressured or self._disconnected else self._next_items(number)
         after = max(self._under_way, default=-1)
         task = asyncio.create_task(self._exchange(number, after, items), name=f"exchange-{self.name}")
         self._under_way[number] = task
@@ -198,19 +197,19 @@ class Channel:
     def _may_exchange(self) -> bool:
         """Decides whether there is anything to send, or to wait for, and leave to do so."""
         under_way = len(self._under_way)
-        if self._away:
+        if self._disconnected:
             return under_way == 0 and bool(self._outbox)
         if under_way >= MAX_EXCHANGES:
             return False
-        if self._given_up or (self._outbox and not self._held):
+        if self._cancelled or (self._outbox and not self._backpressured):
             return True
-        return under_way == 0 and (self._held or self._awaiting())
+        return under_way == 0 and (self._backpressured or self._awaiting())
 
     def _awaiting(self) -> bool:
         return any(ask.exchange >= 0 for ask in self._asks.values())
 
-    def _next_items(self, exchange: int) -> list[Outgoing]:
-        items: list[Outgoing] = []
+    def _next_items(self, exchange: int) -> list[OutboundMessage]:
+        items: list[OutboundMessage] = []
         carried = self._carried[exchange] = []
         limit = min(MAX_BATCH, max(1, MAX_BATCH_BYTES // self._bytes_each))
         while self._outbox and len(items) < limit:
@@ -226,20 +225,20 @@ class Channel:
             self._wake_senders()
         return items
 
-    async def _exchange(self, number: int, after: int, items: list[Outgoing]) -> None:
-        given_up, self._given_up = tuple(self._given_up), []
+    async def _exchange(self, number: int, after: int, items: list[OutboundMessage]) -> None:
+        cancelled, self._cancelled = tuple(self._cancelled), []
         try:
-            batch = Batch(number, after, self._packed(items), given_up)
+            batch = Batch(number, after, self._packed(items), cancelled)
             async with asyncio.timeout(EXCHANGE_LIMIT_S):
                 handle = await self._find()
-                result: Exchanged = await handle.exchange.remote(self._client, batch)
+                result: ExchangeReply = await handle.exchange.remote(self._client, batch)
             self._received(number, result)
         except TimeoutError:
             log.error("exchange given up", actor=self.name, messages=len(items), after_s=EXCHANGE_LIMIT_S)
         except Exception as error:
-            self._exchange_failed(number, items, translated(error, self.name, self._memory_mb))
+            self._exchange_failed(number, items, map_ray_error(error, self.name, self._memory_mb))
 
-    def _packed(self, items: list[Outgoing]) -> bytes:
+    def _packed(self, items: list[OutboundMessage]) -> bytes:
         """One pickle. A message that cannot be pickled is left out, and its asker is told."""
         if not items:
             return b""
@@ -251,7 +250,7 @@ class Channel:
         self._bytes_each = max(1, len(data) // max(1, len(items)))
         return data
 
-    def _can_be_sent(self, item: Outgoing) -> bool:
+    def _can_be_sent(self, item: OutboundMessage) -> bool:
         try:
             pack([item])
         except Exception as error:
@@ -266,17 +265,17 @@ class Channel:
             return False
         return True
 
-    def _received(self, number: int, result: Exchanged) -> None:
+    def _received(self, number: int, result: ExchangeReply) -> None:
         self._memory_mb = result.memory_mb
-        self._held = result.held
-        self._away, self._probe_pause_s = False, 0.0
+        self._backpressured = result.backpressured
+        self._disconnected, self._probe_pause_s = False, 0.0
         if result.answers:
             for answered, answer in unpack_incoming(result.answers):
                 ask = self._asks.get(answered)
                 if ask is None or ask.reply.done():
                     continue
-                self._pace.answered(self.loop.time() - ask.since)
-                if isinstance(answer, Failure):
+                self._linger_time.answered(self.loop.time() - ask.since)
+                if isinstance(answer, RemoteError):
                     ask.reply.set_exception(self._informed(answer.unwrap()))
                 else:
                     ask.reply.set_result(answer)
@@ -294,7 +293,7 @@ class Channel:
             error.memory_mb = self._memory_mb
         return error
 
-    def _exchange_failed(self, number: int, items: list[Outgoing], error: AgentFactoryError) -> None:
+    def _exchange_failed(self, number: int, items: list[OutboundMessage], error: AgentFactoryError) -> None:
         """Tell whoever is concerned: the batch's askers, or everyone whose message the dead process had."""
         tells = sum(item.timeout_s is None for item in items)
         if tells:
@@ -303,8 +302,8 @@ class Channel:
         for ask in self._asks.values():
             if (ask.exchange == number or (died and ask.exchange >= 0)) and not ask.reply.done():
                 ask.reply.set_exception(_again(error, ask.kind))
-        self._held = False
-        self._away = died
+        self._backpressured = False
+        self._disconnected = died
         if isinstance(error, ActorStopped) or (isinstance(error, ActorDown) and error.permanent):
             self._finish(error)
 
@@ -326,7 +325,7 @@ class Channel:
     def _exchange_done(self, number: int) -> None:
         del self._under_way[number]
         self._carried.pop(number, None)
-        if not self._away:
+        if not self._disconnected:
             self._plan_flush()
         elif not self._under_way:
             self.loop.call_later(self._probe_pause_s, self._plan_flush)

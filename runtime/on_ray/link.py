@@ -11,7 +11,7 @@ from .channel import Channel
 _channels: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Channel]] = WeakKeyDictionary()
 
 
-class RayLink:
+class RayActorChannel:
     """Names an actor. It may be used on any event loop of any process of the cluster."""
 
     def __init__(self, name: str, ray_name: str, namespace: str) -> None:
@@ -25,7 +25,7 @@ class RayLink:
         return f"<RayLink {self.namespace}/{self.ray_name}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return RayLink, (self.name, self.ray_name, self.namespace)
+        return RayActorChannel, (self.name, self.ray_name, self.namespace)
 
     def tell(self, message: Message) -> Coroutine[Any, Any, None]:
         """Queue the message; waits while the outbox is full."""

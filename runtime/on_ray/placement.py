@@ -12,16 +12,16 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ..errors import TransportError
-from ..transport import Place, Resources
+from ..transport import PlacementBundle, Resources
 
 
-class Placements:
+class PlacementGroups:
     """The groups of one system. Its methods block."""
 
     def __init__(self) -> None:
         self._groups: dict[str, PlacementGroup] = {}
 
-    def reserve(self, name: str, parts: Sequence[Resources], timeout_s: float) -> tuple[Place, ...]:
+    def reserve(self, name: str, parts: Sequence[Resources], timeout_s: float) -> tuple[PlacementBundle, ...]:
         """A place for each part, as close to one another as they fit. Raises TransportError."""
         if name in self._groups:
             raise TransportError(f"{name!r} is set aside already")
@@ -35,9 +35,9 @@ class Placements:
                 f"after {timeout_s:g} s; end other jobs, add a node, or ask for less"
             )
         self._groups[name] = group
-        return tuple(Place(name, index) for index in range(len(parts)))
+        return tuple(PlacementBundle(name, index) for index in range(len(parts)))
 
-    def strategy(self, place: Place | None) -> PlacementGroupSchedulingStrategy | None:
+    def strategy(self, place: PlacementBundle | None) -> PlacementGroupSchedulingStrategy | None:
         """How Ray is told of a place."""
         if place is None:
             return None

@@ -11,16 +11,16 @@ import ray.actor
 import ray.exceptions
 import structlog
 
-from ..daemon_thread import in_daemon_thread
 from ..errors import ActorDown, AskTimeout, NoSuchActor, TransportError
 from ..ref import ActorRef
+from ..tasks import in_daemon_thread
 from ..telemetry import LogSettings
-from ..transport import Place, ProcessStatistics, Resources, SpawnSpec
-from .failure import Failure
-from .faults import translated
-from .host import ActorHost
-from .link import RayLink, close_channels
-from .placement import Placements
+from ..transport import PlacementBundle, ProcessStatistics, Resources, SpawnSpec
+from .codec import RemoteError
+from .errors import map_ray_error
+from .link import RayActorChannel, close_channels
+from .placement import PlacementGroups
+from .worker import ActorHost
 
 log = structlog.get_logger("transport")
 
@@ -39,12 +39,14 @@ class RayTransport:
         self._logging = logging
         self._stall_s = stall_s
         self._handles: dict[str, ray.actor.ActorHandle] = {}
-        self._placements = Placements()
+        self._placements = PlacementGroups()
         self._spawned: dict[str, int] = {}
         """How often each name has been given."""
         self._last_seen: dict[str, ProcessStatistics] = {}
 
-    async def reserve(self, name: str, parts: Sequence[Resources], timeout_s: float) -> tuple[Place, ...]:
+    async def reserve(
+        self, name: str, parts: Sequence[Resources], timeout_s: float
+    ) -> tuple[PlacementBundle, ...]:
         """Set all parts aside, or none. Raises TransportError where the cluster has no room for them."""
         try:
             async with asyncio.timeout(timeout_s + CONTROL_TIMEOUT_S):
@@ -78,7 +80,7 @@ class RayTransport:
                     f"{spec.resources.cpus:g} CPUs and {spec.resources.gpus:g} GPUs free for it?"
                 ) from None
             raise
-        return ActorRef(spec.name, RayLink(spec.name, ray_name, self._namespace))
+        return ActorRef(spec.name, RayActorChannel(spec.name, ray_name, self._namespace))
 
     def _create(self, spec: SpawnSpec, ray_name: str) -> ray.actor.ActorHandle:
         role = getattr(spec.actor, "__name__", "Actor")
@@ -99,12 +101,12 @@ class RayTransport:
     async def _wait_ready(self, spec: SpawnSpec, handle: ray.actor.ActorHandle) -> None:
         while True:
             try:
-                failure: Failure | None = await handle.wait_ready.remote()
+                failure: RemoteError | None = await handle.wait_ready.remote()
             except ray.exceptions.ActorUnavailableError:
                 log.warning("process lost while starting", actor=spec.name)
                 await asyncio.sleep(RESTART_LOOK_S)  # Ray starts another one
             except ray.exceptions.RayError as error:
-                raise translated(error, spec.name) from error
+                raise map_ray_error(error, spec.name) from error
             else:
                 if failure is not None:
                     raise failure.unwrap()
@@ -116,15 +118,15 @@ class RayTransport:
         seen = self._last_seen.get(name)
         try:
             async with asyncio.timeout(CONTROL_TIMEOUT_S):
-                answer: ProcessStatistics | Failure = await handle.describe.remote()
+                answer: ProcessStatistics | RemoteError = await handle.describe.remote()
         except TimeoutError:
             raise AskTimeout(f"{name!r} did not say how it is within {CONTROL_TIMEOUT_S:g} s") from None
         except ray.exceptions.RayError as error:
-            fault = translated(error, name, seen.memory_mb if seen else 0)
+            fault = map_ray_error(error, name, seen.memory_mb if seen else 0)
             if isinstance(fault, ActorDown) and seen is not None and not fault.last_message:
-                fault.last_message = ", ".join(seen.cell.handling)
+                fault.last_message = ", ".join(seen.actor.handling)
             raise fault from (fault.__cause__ or error)
-        if isinstance(answer, Failure):
+        if isinstance(answer, RemoteError):
             raise answer.unwrap()
         stats = _with_history(answer, seen) if seen is not None else answer
         self._last_seen[name] = stats
@@ -143,7 +145,7 @@ class RayTransport:
         except TimeoutError:
             log.error("actor is stuck: its process is killed", actor=name)
         except ray.exceptions.RayError as error:
-            log.warning("actor was dead already", actor=name, error=str(translated(error, name)))
+            log.warning("actor was dead already", actor=name, error=str(map_ray_error(error, name)))
         finally:
             if not ended:
                 ray.kill(handle)
@@ -187,6 +189,6 @@ def _with_history(now: ProcessStatistics, before: ProcessStatistics) -> ProcessS
     """`now`, knowing of the processes before it: a new one starts to count from nothing."""
     if now.pid == before.pid:
         return now._replace(process_restarts=before.process_restarts, lost=before.lost)
-    handling = f" while handling {', '.join(before.cell.handling)}" if before.cell.handling else ""
+    handling = f" while handling {', '.join(before.actor.handling)}" if before.actor.handling else ""
     lost = f"process {before.pid} was lost{handling}, {before.memory_mb} MB resident when last seen"
     return now._replace(process_restarts=before.process_restarts + 1, lost=lost)

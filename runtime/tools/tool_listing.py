@@ -8,7 +8,7 @@ import anyio.to_thread
 from ...configs.roles import StudentSettings
 from ...configs.tools import known_tools
 from ...messages.chat import JsonObject
-from ..groups import task_group
+from ..tasks import task_group
 from .mcp.client import McpServer
 from .registry import definition_of, enabled_tools
 from .skills import SkillStore

@@ -8,7 +8,7 @@ import anyio
 
 from ...configs.errors import AgentFactoryError
 from ...messages.turns import ToolCall, ToolResult
-from ..groups import task_group
+from ..tasks import task_group
 from .base import Tool, ToolResource, failed
 from .calls.json_calls import Signatures
 from .tool_formats import prompt_line

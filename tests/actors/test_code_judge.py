@@ -15,7 +15,7 @@ from agentfactory.actors.domains.grading import GraderDied, NoReference
 from agentfactory.configs.data import LIBRARY
 from agentfactory.configs.roles import TrialSettings, VerifierSettings
 from agentfactory.messages.episodes import Solution
-from agentfactory.messages.goals import Check, CodeGoal, ProgramRun
+from agentfactory.messages.grading_specs import CodeSpec, CodeTestCase, IoTestCase
 from agentfactory.messages.judging import Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.runtime.sandbox.errors import SandboxError
@@ -23,10 +23,10 @@ from agentfactory.training.tasks import code as tasks
 
 LIMIT_S = 180.0
 SETTINGS = VerifierSettings(trials=TrialSettings(timeout_s=3.0, max_parallel=2))
-DOUBLE = CodeGoal(
+DOUBLE = CodeSpec(
     function="f",
     parameters=1,
-    checks=tuple(Check(call=f"f({n})", expected=str(2 * n)) for n in (2, 5, 11)),
+    checks=tuple(CodeTestCase(call=f"f({n})", expected=str(2 * n)) for n in (2, 5, 11)),
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -42,7 +42,7 @@ async def judge() -> AsyncIterator[CodeJudge]:
         await made.aclose()
 
 
-async def judged(judge: CodeJudge, answer: str, goal: CodeGoal | None = DOUBLE) -> Verdict:
+async def judged(judge: CodeJudge, answer: str, goal: CodeSpec | None = DOUBLE) -> Verdict:
     task = Task(id="t", domain="code", description="Double it.", difficulty=0.1, goal=goal)
     solution = Solution(episode_id="e", task_id="t", answer=answer, turns=(), stop_reason="answered")
     async with asyncio.timeout(LIMIT_S):
@@ -171,7 +171,7 @@ async def test_what_a_test_needs_is_in_reach_and_nothing_else(judge: CodeJudge) 
 
 
 async def test_output_is_compared_line_by_line(judge: CodeJudge) -> None:
-    goal = CodeGoal(runs=(ProgramRun(stdin="2\n", stdout="a\nb\n"),))
+    goal = CodeSpec(runs=(IoTestCase(stdin="2\n", stdout="a\nb\n"),))
     assert (await judged(judge, "input()\nprint('a ')\nprint('b')\nprint()", goal)).correct
     assert not (await judged(judge, "input()\nprint('a b')", goal)).correct
     assert not (await judged(judge, "input()\nprint('a')\nprint()\nprint('b')", goal)).correct
@@ -212,9 +212,9 @@ async def test_equality_is_pythons_but_for_truth_values() -> None:
 
 
 async def test_an_assert_is_read_only_where_a_call_meets_a_literal() -> None:
-    assert read_assert("f(1, [2]) == {'a': 3}") == Check(call="f(1, [2])", expected="{'a': 3}")
-    assert read_assert("not g('x')") == Check(call="g('x')", expected="False")
-    assert read_assert("f(1) is None") == Check(call="f(1)", expected="None")
+    assert read_assert("f(1, [2]) == {'a': 3}") == CodeTestCase(call="f(1, [2])", expected="{'a': 3}")
+    assert read_assert("not g('x')") == CodeTestCase(call="g('x')", expected="False")
+    assert read_assert("f(1) is None") == CodeTestCase(call="f(1)", expected="None")
     for text in ("f(1) == g(1)", "abs(f(1) - 2) < 0.1", "f(1) > 2", "True", "f(1) == x", "f(1", "1 == f(1)"):
         assert read_assert(text) is None, text
 
@@ -227,7 +227,7 @@ async def test_a_task_in_free_words_needs_tests_that_no_constant_passes() -> Non
     assert checked is not None
     assert checked.can_be_judged
     assert checked.description == "Write a function up(s) that returns s in capitals."
-    assert isinstance(checked.goal, CodeGoal)
+    assert isinstance(checked.goal, CodeSpec)
     assert len(checked.goal.checks) == 3
     assert side.check(words + "\n".join(tests[:2]), 0.2) is None
     assert side.check(words + "\n".join([tests[0]] * 3), 0.2) is None

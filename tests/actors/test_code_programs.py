@@ -14,7 +14,7 @@ from agentfactory.actors.domains.code.domain import read_assert
 from agentfactory.actors.domains.code.judge import CodeJudge
 from agentfactory.configs.roles import SandboxSettings, TrialSettings, VerifierSettings
 from agentfactory.messages.episodes import Solution
-from agentfactory.messages.goals import Check, CodeGoal, ProgramRun
+from agentfactory.messages.grading_specs import CodeSpec, CodeTestCase, IoTestCase
 from agentfactory.messages.judging import Verdict
 from agentfactory.messages.tasks import Task
 
@@ -30,10 +30,10 @@ class Program(NamedTuple):
     asserts: list[str]
 
     @property
-    def goal(self) -> CodeGoal:
+    def goal(self) -> CodeSpec:
         checks = [read_assert(text) for text in self.asserts]
         assert all(checks), self.asserts
-        return CodeGoal(checks=tuple(check for check in checks if check))
+        return CodeSpec(checks=tuple(check for check in checks if check))
 
 
 def _read(text: str) -> list[Program]:
@@ -49,10 +49,10 @@ PROGRAMS = _read((Path(__file__).parent / "programs.txt").read_text(encoding="ut
 STDIN_PROGRAMS = _read((Path(__file__).parent / "stdin_programs.txt").read_text(encoding="utf-8"))
 """Each adds the numbers of its second line."""
 MANY = range(30_000)
-SUMS = CodeGoal(
+SUMS = CodeSpec(
     runs=(
-        ProgramRun(stdin="3\n1 2 3\n", stdout="6\n"),
-        ProgramRun(stdin=f"{len(MANY)}\n{' '.join(map(str, MANY))}\n", stdout=f"{sum(MANY)}\n"),
+        IoTestCase(stdin="3\n1 2 3\n", stdout="6\n"),
+        IoTestCase(stdin=f"{len(MANY)}\n{' '.join(map(str, MANY))}\n", stdout=f"{sum(MANY)}\n"),
     )
 )
 
@@ -66,7 +66,7 @@ async def judge() -> AsyncIterator[CodeJudge]:
         await made.aclose()
 
 
-async def judged(judge: CodeJudge, code: str, goal: CodeGoal) -> Verdict:
+async def judged(judge: CodeJudge, code: str, goal: CodeSpec) -> Verdict:
     task = Task(id="t", domain="code", description="Do it.", difficulty=0.1, goal=goal)
     answer = f"```python\n{code}\n```"
     solution = Solution(episode_id="e", task_id="t", answer=answer, turns=(), stop_reason="answered")
@@ -113,7 +113,7 @@ async def test_a_right_program_prints_what_it_should(judge: CodeJudge, program: 
     ],
 )
 async def test_a_program_that_is_wrong_is_told_why(judge: CodeJudge, code: str, why: str) -> None:
-    verdict = await judged(judge, code, CodeGoal(runs=SUMS.runs[:1]))
+    verdict = await judged(judge, code, CodeSpec(runs=SUMS.runs[:1]))
     assert (verdict.correct, verdict.score) == (False, 0.0)
     assert why in verdict.explanation
 
@@ -125,6 +125,6 @@ LIES = "'__eq__': lambda s, o: True, '__hash__': None, '__iter__': lambda s: ite
 async def test_a_container_stands_for_what_is_in_it(judge: CodeJudge, container: str) -> None:
     lies = f"{{{LIES}, 'items': lambda s: [(1, 2)], '__len__': lambda s: 2}}"
     for expected in ("{1: 2}", "[1, 2]", "(1, 2)", "{1, 2}", "b'\\x01\\x02'"):
-        goal = CodeGoal(checks=(Check(call="f()", expected=expected),))
+        goal = CodeSpec(checks=(CodeTestCase(call="f()", expected=expected),))
         code = f"def f(): return type('Lies', ({container},), {lies})()"
         assert not (await judged(judge, code, goal)).correct

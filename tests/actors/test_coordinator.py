@@ -23,7 +23,6 @@ from agentfactory.configs.load import load_settings
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.settings import Settings
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter
-from agentfactory.messages.learning import StepReport, TrainStep
 from agentfactory.messages.runs import (
     DescribeRun,
     DrainRun,
@@ -35,6 +34,7 @@ from agentfactory.messages.runs import (
     StartRun,
     StepFinished,
 )
+from agentfactory.messages.training_step import StepReport, TrainStep
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.engines.base import AdapterStore, AdapterStoreFactory
 from agentfactory.runtime.errors import ActorDown

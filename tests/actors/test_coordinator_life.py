@@ -18,7 +18,6 @@ from agentfactory.messages.adapters import AdapterLoaded, AdapterRef, FetchAdapt
 from agentfactory.messages.base import Done, Event, Message
 from agentfactory.messages.episodes import SolveTask
 from agentfactory.messages.judging import GroupVerdict, JudgeGroup, JudgeSolution
-from agentfactory.messages.learning import StepReport, TrainStep
 from agentfactory.messages.runs import (
     DescribeRun,
     DrainRun,
@@ -34,6 +33,7 @@ from agentfactory.messages.runs import (
     StepFinished,
 )
 from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks
+from agentfactory.messages.training_step import StepReport, TrainStep
 from agentfactory.messages.trajectories import FindTrajectories, FoundTrajectories, Trajectory
 from agentfactory.runtime.engines.base import AdapterStore, AdapterStoreFactory
 from agentfactory.runtime.topics import Publish

@@ -25,7 +25,7 @@ from agentfactory.messages.blobs import BlobPage
 from agentfactory.messages.episodes import EpisodeFailed, Solution, SolveTask
 from agentfactory.messages.judging import JudgeGroup, Verdict
 from agentfactory.messages.runs import GroupFinished, RoundFinished, RunFinished
-from agentfactory.messages.tasks import StoreGoal, Task
+from agentfactory.messages.tasks import StoreSpec, Task
 from agentfactory.messages.trajectories import Trajectory
 from agentfactory.runtime.errors import ActorDown
 from agentfactory.runtime.ref import Ref
@@ -195,7 +195,7 @@ async def test_the_store_is_believed_and_not_the_transcript(model: ModelSettings
         await plane.store.put(f"{honest.space}docs", "extra", b"")
         assert (await here.judge(honest)).explanation == "the store: docs/extra is too much"
         await plane.store.delete(f"{honest.space}docs", list(plane.store.named(f"{honest.space}docs")))
-        for blob in (task().goal or StoreGoal(blobs=())).blobs:
+        for blob in (task().goal or StoreSpec(blobs=())).blobs:
             await plane.store.put(f"{honest.space}docs", blob.name, b"forged")
         assert "has other bytes" in (await here.judge(honest)).explanation
 

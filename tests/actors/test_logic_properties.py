@@ -25,7 +25,7 @@ from agentfactory.actors.domains.logic.formulas import (
 )
 from agentfactory.actors.domains.logic.grader import follows, grade_logic
 from agentfactory.actors.domains.logic.inference_rules import rule_named
-from agentfactory.messages.goals import LogicGoal
+from agentfactory.messages.grading_specs import LogicSpec
 
 QUIET = settings(max_examples=80, deadline=None)
 NOTATIONS = (
@@ -77,7 +77,7 @@ def test_what_follows_is_what_the_truth_table_says(premises: list[Formula], conc
 @QUIET
 @given(FORMULAS, FORMULAS)
 def test_equivalence_is_what_the_truth_table_says(one: Formula, other: Formula) -> None:
-    goal = LogicGoal(asks="equivalent", formula=written(one, NOTATIONS[1]))
+    goal = LogicSpec(asks="equivalent", formula=written(one, NOTATIONS[1]))
     correct, *_ = grade_logic(goal, written(other, NOTATIONS[0]))
     assert correct is (true_rows([Joined("xor", one, other)]) == 0)
 
@@ -103,7 +103,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     read_lines(text)
     rule_named(text)
     for asks in ("value", "satisfiable", "entailed", "table", "equivalent", "proof"):
-        goal = LogicGoal.model_validate(
+        goal = LogicSpec.model_validate(
             {"asks": asks, "formula": "p -> q", "premises": ["p"], "assignment": [["p", True], ["q", False]]}
         )
         correct, score, _, breakdown = grade_logic(goal, text)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agentfactory.actors.domains.math.fast_path import grade_fast
 from agentfactory.actors.domains.math.quantities import read_unit
 from agentfactory.actors.domains.math.symbolic_grading import grade_math
-from agentfactory.runtime.expressions import Unreadable
+from agentfactory.runtime.tools.math_parser import Unreadable
 
 TOLERANCE = 1e-6
 X, Y = sympy.symbols("x y")

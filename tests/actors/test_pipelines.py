@@ -22,7 +22,7 @@ from agentfactory.bridge.errors import BridgeDown
 from agentfactory.configs.agents.pipelines import PipelineSpec, find_pipeline, load_pipeline
 from agentfactory.configs.errors import BadInput
 from agentfactory.configs.roles import SinkSettings
-from agentfactory.messages.data import Matches, Observation, Param, StepResult
+from agentfactory.messages.data import Observation, Param, QueryResult, StepResult
 from agentfactory.messages.pipelines import PipelineBegun, PipelineResult, StepChanged
 from agentfactory.runtime.system import ActorSystem
 from tests.actors.data_plane import Plane, settings
@@ -81,7 +81,7 @@ class Hands:
         )
 
 
-FOUND = Matches.model_validate({"matches": [{"tag": "docs", "blob_name": "a.md", "size": 1}]})
+FOUND = QueryResult.model_validate({"matches": [{"tag": "docs", "blob_name": "a.md", "size": 1}]})
 
 
 def states(result: PipelineResult) -> dict[str, str]:
@@ -372,7 +372,7 @@ async def test_an_output_that_is_empty_fails_the_step_that_needs_it() -> None:
     async def nothing(step: PlannedStep, request: StepRequest) -> StepExecution:
         return StepExecution(
             request.action,
-            StepResult(observation=Observation(text="0", data=Matches(matches=())), reward=0.1),
+            StepResult(observation=Observation(text="0", data=QueryResult(matches=())), reward=0.1),
         )
 
     spec = pipeline({"find": {}, "use": {"inputs": {"tag_pattern": "${find.tag}"}}})

@@ -19,8 +19,8 @@ from agentfactory.messages.adapters import (
     FetchAdapter,
     LoadAdapter,
     Policy,
+    SetPolicyVersion,
     UnloadAdapter,
-    UsePolicy,
 )
 from agentfactory.messages.base import Done, Message
 from agentfactory.messages.generation import SleepEngine, WakeEngine
@@ -105,8 +105,8 @@ def version(number: int, policy: Policy = "student") -> LoadAdapter:
     return LoadAdapter(adapter=adapter, config_json=b"{}", weights=b"%d" % number)
 
 
-def use(number: int, *avoid: str, policy: Policy = "student") -> UsePolicy:
-    return UsePolicy(adapter=AdapterRef(policy=policy, version=number), avoid=avoid)
+def use(number: int, *avoid: str, policy: Policy = "student") -> SetPolicyVersion:
+    return SetPolicyVersion(adapter=AdapterRef(policy=policy, version=number), avoid=avoid)
 
 
 async def test_a_version_is_in_use_once_every_engine_has_it(scene: Scene) -> None:

@@ -11,10 +11,10 @@ from agentfactory.bridge.errors import BlobDamaged
 from agentfactory.messages.data import (
     CachedBlob,
     ListBlobs,
-    Listing,
-    Matches,
+    ListResult,
     Prune,
     Query,
+    QueryResult,
     Retrieve,
     Retrieved,
     StepResult,
@@ -97,8 +97,8 @@ async def test_a_query_sees_the_cache_only(plane: Plane, tmp_path: Path) -> None
     async with retriever(plane, tmp_path) as ref:
         result = await ref.ask(Query(tag_pattern="d*"), timeout_s=TIMEOUT_S)
         nothing = await ref.ask(Query(tag_pattern="*", blob_pattern="x"), timeout_s=TIMEOUT_S)
-    assert result.observation.data == Matches(matches=(CachedBlob(tag="docs", blob_name="b", size=2),))
-    assert nothing.observation.data == Matches(matches=())
+    assert result.observation.data == QueryResult(matches=(CachedBlob(tag="docs", blob_name="b", size=2),))
+    assert nothing.observation.data == QueryResult(matches=())
     assert (result.reward, nothing.reward) == (0.10, 0.10)
     assert plane.store.lookups == 0
 
@@ -107,10 +107,10 @@ async def test_a_listing_asks_the_store_page_by_page(plane: Plane, tmp_path: Pat
     plane.cache.values["docs", "only-cached"] = b""
     async with retriever(plane, tmp_path) as ref:
         first = await ref.ask(ListBlobs(tag_pattern="d*", limit=1), timeout_s=TIMEOUT_S)
-        assert isinstance(first.observation.data, Listing)
+        assert isinstance(first.observation.data, ListResult)
         after = first.observation.data.next
         second = await ref.ask(ListBlobs(tag_pattern="d*", limit=1, after=after), timeout_s=TIMEOUT_S)
-    assert isinstance(second.observation.data, Listing)
+    assert isinstance(second.observation.data, ListResult)
     assert [blob.name for blob in first.observation.data.blobs + second.observation.data.blobs] == ["a", "b"]
     assert second.observation.data.next == ""
     assert first.reward == 0.10

@@ -12,7 +12,7 @@ from agentfactory.actors.agents.routing.llm_router import LlmRouter
 from agentfactory.actors.agents.routing.rule_router import RuleRouter
 from agentfactory.bridge.search.embedding import NgramEmbedder
 from agentfactory.configs.chat_models import OpenAIModelSettings, RetrySettings
-from agentfactory.messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
+from agentfactory.messages.agent_routing import AgentCard, ClarificationRequest, CommandRouted, Routing
 from agentfactory.runtime.llm import open_model
 from tests.runtime.llm.model_server import Act, OpenAIWire, serving
 
@@ -108,7 +108,7 @@ def test_a_verb_in_quotes_is_a_name() -> None:
 
 def test_what_no_agent_may_do_is_said_and_not_routed() -> None:
     routing = RuleRouter().decide("destroy docs", (INGESTOR, RETRIEVER))
-    assert isinstance(routing, CommandUnclear)
+    assert isinstance(routing, ClarificationRequest)
     assert "No agent here may destroy" in routing.question
     assert routing.candidates == ()
 
@@ -125,7 +125,7 @@ def test_an_agents_own_word_is_for_it() -> None:
 
 def test_without_agents_one_is_told_how_to_make_one() -> None:
     routing = RuleRouter().decide("do it", ())
-    assert isinstance(routing, CommandUnclear)
+    assert isinstance(routing, ClarificationRequest)
     assert "agentfactory create" in routing.question
 
 
@@ -233,7 +233,7 @@ async def test_a_model_chooses_by_name_and_says_why() -> None:
 
 async def test_a_model_may_ask_back() -> None:
     (routing,) = await by_model(json.dumps({"agent": "ask", "reason": "Load them or find them?"}))
-    assert isinstance(routing, CommandUnclear)
+    assert isinstance(routing, ClarificationRequest)
     assert routing.question.startswith("Load them or find them?")
 
 

@@ -13,7 +13,7 @@ from agentfactory.actors.student.actor import Student
 from agentfactory.actors.student.tools import toolkit
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import SandboxSettings, StudentSettings
-from agentfactory.messages.adapters import AdapterRef, UsePolicy
+from agentfactory.messages.adapters import AdapterRef, SetPolicyVersion
 from agentfactory.messages.episodes import Solution, SolveTask
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.turns import ToolCall
@@ -125,9 +125,9 @@ async def test_each_turn_samples_with_the_newest_version_it_knows(model: ModelSe
     newer = AdapterRef(policy="student", version=3)
     async with student(model, lambda prompt, adapter: f"Answer: {adapter}") as (ref, _):
         before = await ref.ask(request("a"), timeout_s=TIMEOUT_S)
-        await ref.tell(UsePolicy(adapter=newer))
+        await ref.tell(SetPolicyVersion(adapter=newer))
         after = await ref.ask(request("b"), timeout_s=TIMEOUT_S)
-        await ref.tell(UsePolicy(adapter=AdapterRef(policy="student", version=2)))
+        await ref.tell(SetPolicyVersion(adapter=AdapterRef(policy="student", version=2)))
         still = await ref.ask(request("c"), timeout_s=TIMEOUT_S)
     assert (before.answer, before.turns[0].policy_version) == ("None", 0)
     assert (after.answer, after.turns[0].policy_version) == ("student-v3", 3)
@@ -143,7 +143,7 @@ async def test_a_restarted_student_learns_the_version_from_the_lease(model: Mode
 async def test_a_pinned_episode_keeps_its_version(model: ModelSettings) -> None:
     pinned = request(adapter=AdapterRef(policy="student", version=1), pinned=True)
     async with student(model, lambda prompt, adapter: f"Answer: {adapter}") as (ref, _):
-        await ref.tell(UsePolicy(adapter=AdapterRef(policy="student", version=3)))
+        await ref.tell(SetPolicyVersion(adapter=AdapterRef(policy="student", version=3)))
         solution = await ref.ask(pinned, timeout_s=TIMEOUT_S)
     assert solution.answer == "student-v1"
 

@@ -6,7 +6,7 @@ from agentfactory.actors.verifier import Verifier
 from agentfactory.configs.errors import BadInput
 from agentfactory.configs.roles import VerifierSettings
 from agentfactory.messages.episodes import Solution
-from agentfactory.messages.goals import Check, CodeGoal
+from agentfactory.messages.grading_specs import CodeSpec, CodeTestCase
 from agentfactory.messages.judging import GroupVerdict, JudgeGroup
 from agentfactory.messages.tasks import Task
 
@@ -36,7 +36,7 @@ async def test_without_a_reference_the_majoritys_answer_is_it_and_no_verdict_is_
 
 
 async def test_a_task_with_a_goal_is_not_put_to_the_vote() -> None:
-    goal = CodeGoal(function="f", checks=(Check(call="f(2)", expected="4"),))
+    goal = CodeSpec(function="f", checks=(CodeTestCase(call="f(2)", expected="4"),))
     wrong, right = "def f(x): return x", "def f(x): return 2 * x"
     found = await judged(task("code", goal=goal), wrong, wrong, right)
     assert found.task.reference is None

@@ -18,7 +18,7 @@ from agentfactory.cluster.agents.loader import rules_of
 from agentfactory.configs.data import BridgeSettings, CacheSettings, DataSettings, StoreSettings, UriSettings
 from agentfactory.configs.errors import SettingsError
 from agentfactory.data import DataPlane
-from agentfactory.messages.data import Action, Matches
+from agentfactory.messages.data import Action, QueryResult
 from agentfactory.pipelines import PipelineJob, run_pipeline
 from agentfactory.sessions import open_session
 from tests.cluster.test_data_plane import free_port
@@ -112,7 +112,7 @@ async def test_the_pipeline_runs_to_its_end_without_asking_a_model(tmp_path: Pat
     last = result.steps[-1]
     assert last.action == Action.of("query", tag_pattern="d[[]o]cs")  # that tag to the letter
     assert last.result is not None
-    assert isinstance(last.result.observation.data, Matches)
+    assert isinstance(last.result.observation.data, QueryResult)
     assert [each.blob_name for each in last.result.observation.data.matches] == ["a.md"]
 
 

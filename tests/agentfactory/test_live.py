@@ -24,7 +24,7 @@ from agentfactory.messages.runs import (
     StepFinished,
     TasksRewarded,
 )
-from agentfactory.runtime.cell import CellStatistics
+from agentfactory.runtime.supervised_actor import ActorStatistics
 from agentfactory.runtime.topics import EventsMissed
 from agentfactory.runtime.transport import ProcessStatistics
 from agentfactory.terminal.live_view import LiveView, StartLine, show_result, show_start
@@ -409,7 +409,7 @@ def result(folder: Path, before: tuple[float, float], after: tuple[float, float]
 
 
 def _statistics(pid: int, waiting: int, memory_mb: int) -> ProcessStatistics:
-    cell = CellStatistics("x", True, waiting, 1024, (), 10, 0)
+    cell = ActorStatistics("x", True, waiting, 1024, (), 10, 0)
     return ProcessStatistics(cell, pid, memory_mb, 1.0)
 
 

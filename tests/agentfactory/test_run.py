@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from agentfactory.actors.sink.segments import read_trajectories
-from agentfactory.messages.conversations import Said
-from agentfactory.messages.dispatch import CommandRouted, CommandUnclear
+from agentfactory.messages.agent_routing import ClarificationRequest, CommandRouted
+from agentfactory.messages.conversations import AgentReply
 from tests.agentfactory.test_cli import LIMIT_S, call, command, refused
 from tests.free_ports import free_port
 
@@ -68,11 +68,11 @@ def piped(folder: Path, *arguments: str, lines: tuple[str, ...]) -> subprocess.C
     )
 
 
-def one(folder: Path, *arguments: str) -> list[Said]:
+def one(folder: Path, *arguments: str) -> list[AgentReply]:
     """What `run … --json` says of one input, without the routings alone."""
     done = call("run", *arguments, *SMALL, "--json", cwd=folder)
     replies = json.loads(done.stdout)["replies"]
-    return [Said.model_validate(reply) for reply in replies]
+    return [AgentReply.model_validate(reply) for reply in replies]
 
 
 def test_the_quick_start_with_one_agent(place: Path) -> None:
@@ -180,8 +180,8 @@ def test_several_commands_in_one_sentence_become_several_steps(place: Path) -> N
 def test_an_ambiguous_command_is_asked_back_and_the_code_says_so(place: Path) -> None:
     done = call("run", "coordinator_agent", "-c", "handle docs", *SMALL, "--json", cwd=place)
     (reply,) = json.loads(done.stdout)["replies"]
-    said = Said.model_validate(reply)
-    assert isinstance(said.routing, CommandUnclear)
+    said = AgentReply.model_validate(reply)
+    assert isinstance(said.routing, ClarificationRequest)
     assert done.returncode == 1
 
 
@@ -264,7 +264,7 @@ def test_programs_get_one_object_for_each_line(place: Path) -> None:
     done = piped(place, "iowarp_agent", "--json", lines=("status", "query *", "switch nobody"))
     first, second, third = map(json.loads, done.stdout.splitlines())
     assert first["replies"][0]["steps"] == 0
-    assert Said.model_validate(second["replies"][0]).ok
+    assert AgentReply.model_validate(second["replies"][0]).ok
     assert "nobody" in third["error"]
 
 

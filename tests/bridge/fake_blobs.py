@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from agentfactory.bridge.errors import NoSuchBlob
 from agentfactory.configs.errors import AgentFactoryError
-from agentfactory.messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, NewBlob
+from agentfactory.messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, BlobUpload
 
 MARKDOWN = BlobMeta(content_type="text/markdown")
 PAGE = 3
@@ -150,8 +150,8 @@ class FakeBlobStore:
         self.blobs[tag, name] = (info, whole)
         return info
 
-    async def put_many(self, tag: str, blobs: Sequence[NewBlob]) -> list[BlobInfo | AgentFactoryError]:
-        async def outcome(blob: NewBlob) -> BlobInfo | AgentFactoryError:
+    async def put_many(self, tag: str, blobs: Sequence[BlobUpload]) -> list[BlobInfo | AgentFactoryError]:
+        async def outcome(blob: BlobUpload) -> BlobInfo | AgentFactoryError:
             try:
                 return await self.put(tag, blob.name, blob.data, blob.meta)
             except AgentFactoryError as error:

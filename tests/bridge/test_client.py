@@ -17,7 +17,7 @@ from agentfactory.bridge.frames import BadFrames
 from agentfactory.bridge.server.server import BridgeServer
 from agentfactory.bridge.store.embedded import open_embedded
 from agentfactory.configs.data import BridgeSettings
-from agentfactory.messages.blobs import BlobMeta, NewBlob
+from agentfactory.messages.blobs import BlobMeta, BlobUpload
 from tests.bridge.bridge_process import SMALL, connected, serving, told, until
 from tests.free_ports import free_port
 
@@ -61,7 +61,7 @@ async def test_of_many_that_are_put_together_each_is_stored_or_says_why_not() ->
         "big": BIG[:65_537],
     }
     async with connected() as (client, served):
-        outcomes = await client.put_many("t", [NewBlob(*blob, BlobMeta()) for blob in blobs.items()])
+        outcomes = await client.put_many("t", [BlobUpload(*blob, BlobMeta()) for blob in blobs.items()])
         failed = {name: out for name, out in zip(blobs, outcomes, strict=True) if isinstance(out, Exception)}
         assert {name: type(error) for name, error in failed.items()} == {
             "": BadName, "\ud800": BadName, "big": BadFrames,
@@ -69,7 +69,7 @@ async def test_of_many_that_are_put_together_each_is_stored_or_says_why_not() ->
         for name in blobs.keys() - failed.keys():
             assert await client.get("t", name) == blobs[name]
         served.store.gate.clear()
-        putting = asyncio.create_task(client.put_many("t", [NewBlob("late", b"", BlobMeta())] * 2))
+        putting = asyncio.create_task(client.put_many("t", [BlobUpload("late", b"", BlobMeta())] * 2))
         await until(lambda: served.server.statistics().in_flight == 2)
         putting.cancel()
         await asyncio.wait((putting,))

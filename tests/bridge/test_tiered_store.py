@@ -10,7 +10,7 @@ from agentfactory.bridge.client.tiered_store import TieredStore, WriteThroughSto
 from agentfactory.bridge.errors import StoreFull
 from agentfactory.bridge.store.names import NamePattern
 from agentfactory.configs.data import CacheSettings
-from agentfactory.messages.blobs import BlobMeta, NewBlob
+from agentfactory.messages.blobs import BlobMeta, BlobUpload
 from tests.bridge.fake_blobs import FakeBlobStore
 
 
@@ -108,7 +108,7 @@ async def test_of_many_that_are_put_those_that_the_store_took_are_cached(
     await through.put("t", "b", b"old")
     await through.put("t", "c", b"old")
     store.fail = lambda name: StoreFull("no room") if name == "b" else None
-    blobs = [NewBlob(name, name.encode(), BlobMeta()) for name in ("a", "b", "c")]
+    blobs = [BlobUpload(name, name.encode(), BlobMeta()) for name in ("a", "b", "c")]
     outcomes = await through.put_many("t", blobs)
     assert [getattr(outcome, "name", None) or type(outcome) for outcome in outcomes] == ["a", StoreFull, "c"]
     assert [await cached(tiers, "t", name) for name in ("a", "b", "c")] == [b"a", None, b"c"]

@@ -19,7 +19,13 @@ from agentfactory.cluster.data_plane.services import down, make_plan, up
 from agentfactory.cluster.data_plane.tiers import open_tiers
 from agentfactory.configs.data import DataSettings
 from agentfactory.configs.models import SimulatedEngineSettings
-from agentfactory.messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, UnloadAdapter, UsePolicy
+from agentfactory.messages.adapters import (
+    AdapterRef,
+    FetchAdapter,
+    LoadAdapter,
+    SetPolicyVersion,
+    UnloadAdapter,
+)
 from agentfactory.messages.generation import Generate, SamplingSettings
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.engines.actor import InferenceEngine
@@ -155,7 +161,7 @@ async def test_a_bridge_that_does_not_come_back_is_given_up(tmp_path: Path) -> N
 class Audience(Actor):
     """Students or a Teacher, as far as publishing is concerned."""
 
-    async def use(self, message: UsePolicy) -> None: ...
+    async def use(self, message: SetPolicyVersion) -> None: ...
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from agentfactory.messages.base import Done, Request
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.errors import TransportError
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.runtime.transport import Place, Resources
+from agentfactory.runtime.transport import PlacementBundle, Resources
 
 ON_GPUS = ModelSettings(device="cuda")
 
@@ -65,7 +65,7 @@ async def test_what_is_set_aside_is_there_for_its_actors_and_for_nobody_else() -
     parts = [Resources(cpus=1), Resources(cpus=ray.cluster_resources()["CPU"] - 1)]
     async with ActorSystem.open("ray") as system:
         places = await system.reserve("both", parts)
-        assert places == (Place("both", 0), Place("both", 1))
+        assert places == (PlacementBundle("both", 0), PlacementBundle("both", 1))
         with pytest.raises(TransportError, match=r"no room for more: it needs 1 CPU and has \d+ CPU"):
             await system.reserve("more", [Resources(cpus=1)], timeout_s=1)
         placed = [Resources(cpus=1, place=place) for place in places]

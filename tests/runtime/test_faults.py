@@ -2,7 +2,7 @@ import pytest
 import ray.exceptions
 
 from agentfactory.runtime.errors import ActorDown, ActorStopped, AskTimeout, TransportError
-from agentfactory.runtime.on_ray.faults import translated
+from agentfactory.runtime.on_ray.errors import map_ray_error
 
 pytestmark = pytest.mark.ray  # imports it, though it starts none
 
@@ -56,6 +56,6 @@ def died(text: str) -> ray.exceptions.ActorDiedError:
 def test_what_ray_says_is_translated_at_the_boundary(
     error: Exception, expected: type[Exception], text: str
 ) -> None:
-    fault = translated(error, "player", memory_mb=12)
+    fault = map_ray_error(error, "player", memory_mb=12)
     assert (type(fault), str(fault)) == (expected, text)
     assert fault is error or fault.__cause__ is error

@@ -4,9 +4,8 @@ import pytest
 from players import Add, Note
 
 from agentfactory.messages.base import Message
-from agentfactory.runtime.envelope import Envelope
 from agentfactory.runtime.errors import ActorStopped, MailboxFull
-from agentfactory.runtime.mailbox import Mailbox
+from agentfactory.runtime.mailbox import Envelope, Mailbox
 
 
 def told(text: str) -> Envelope:
@@ -95,7 +94,7 @@ async def test_a_sender_that_is_cancelled_hears_of_it() -> None:
 async def test_one_that_is_taken_makes_room_for_one() -> None:
     mailbox = Mailbox("owner", 1)
     for amount in range(4):
-        mailbox.line_up(asked() if amount else told("first"))
+        mailbox.enqueue_or_wait(asked() if amount else told("first"))
     mailbox.take_nowait()
     assert repr(mailbox) == "<Mailbox owner: 1/1 waiting, 2 senders blocked>"
 
@@ -104,9 +103,9 @@ async def test_places_of_asks_that_nobody_waits_for_are_given_up() -> None:
     mailbox = Mailbox("owner", 1)
     mailbox.put_nowait(told("first"))
     left, passed_over, let_in, at_the_end = envelopes = [asked() for _ in range(4)]
-    places = [mailbox.line_up(envelope) for envelope in envelopes]
-    mailbox.leave(left)
-    mailbox.leave(asked())  # which has no place
+    places = [mailbox.enqueue_or_wait(envelope) for envelope in envelopes]
+    mailbox.cancel_wait(left)
+    mailbox.cancel_wait(asked())  # which has no place
     assert passed_over.fail(stopped())
     mailbox.take_nowait()
     mailbox.close(stopped)
@@ -118,7 +117,7 @@ async def test_places_of_asks_that_nobody_waits_for_are_given_up() -> None:
 async def test_nothing_can_be_taken_once_it_is_closed() -> None:
     mailbox = Mailbox("owner", 1)
     for _ in range(3):
-        mailbox.line_up(asked())
+        mailbox.enqueue_or_wait(asked())
     assert len(mailbox.close(stopped)) == 3
     assert repr(mailbox) == "<Mailbox owner: 0/1 waiting, 0 senders blocked>"
     assert mailbox.take_nowait() is None
@@ -128,7 +127,7 @@ async def test_asks_that_nobody_waits_for_are_not_taken() -> None:
     mailbox = Mailbox("owner", 2)
     envelopes = [asked() for _ in range(4)]
     for envelope in envelopes:
-        mailbox.line_up(envelope)
+        mailbox.enqueue_or_wait(envelope)
     for envelope in envelopes[:3]:
         assert envelope.reply is not None
         envelope.reply.cancel()
@@ -151,7 +150,7 @@ async def test_closing_hands_over_all_and_refuses_the_rest() -> None:
     mailbox.put_nowait(told("a"))
     in_line = asyncio.create_task(mailbox.put(told("b")))
     await asyncio.sleep(0)
-    mailbox.line_up(ask)
+    mailbox.enqueue_or_wait(ask)
     left = mailbox.close(stopped)
     assert [envelope.kind for envelope in left] == ["Note", "Note", "Add"]
     assert not ask.abandoned, "to be answered by whoever closed"
@@ -170,7 +169,7 @@ async def test_a_run_ends_where_another_type_begins_and_leaves_out_who_gave_up()
     asks[1].fail(stopped())
     first = mailbox.take_nowait()
     assert first is asks[0]
-    assert mailbox.take_run(first, limit=9) == [asks[0], asks[2]]
+    assert mailbox.take_batch(first, limit=9) == [asks[0], asks[2]]
     assert taken_kinds(mailbox) == ["Note", "Add"]
 
 
@@ -178,10 +177,10 @@ async def test_a_run_is_no_longer_than_asked_and_makes_room_for_those_in_line() 
     mailbox = Mailbox("owner", 2)
     asks = [asked() for _ in range(4)]
     for envelope in asks:
-        mailbox.line_up(envelope)
+        mailbox.enqueue_or_wait(envelope)
     first = mailbox.take_nowait()
     assert first is asks[0]
-    assert mailbox.take_run(first, limit=3) == asks[:3]
+    assert mailbox.take_batch(first, limit=3) == asks[:3]
     assert mailbox.take_nowait() is asks[3]
 
 

@@ -106,7 +106,7 @@ async def test_a_lost_process_without_restarts_is_gone_for_good() -> None:
         assert caught.value.permanent
         with pytest.raises(ActorDown, match="it will not be restarted"):
             await player.ask(Add(amount=1), timeout_s=120)
-        assert (await system.wait_given_up()).actor == "player"
+        assert (await system.wait_fatal()).actor == "player"
 
 
 async def test_messages_sent_while_the_process_is_away_arrive_when_it_is_back() -> None:

@@ -47,7 +47,7 @@ async def test_what_died_with_a_member_is_not_sent_again(system: ActorSystem, re
     pool = await system.spawn_pool(Player, register, name="pool", copies=2)
     with pytest.raises(ActorDown, match="kaput"):
         await pool.ask(Break(text="kaput"), timeout_s=120)
-    restarts = [(await system.describe(member.name)).cell.restarts for member in pool.members]
+    restarts = [(await system.describe(member.name)).actor.restarts for member in pool.members]
     assert sorted(restarts) == [0, 1]
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from agentfactory.runtime import retry
+from agentfactory.runtime import ref as retry
 from agentfactory.runtime.errors import ActorDown, AskTimeout
-from agentfactory.runtime.retry import ATTEMPTS, ask_again
+from agentfactory.runtime.ref import RETRY_ATTEMPTS, ask_with_retry
 from tests.actors.peers import Peer
 from tests.runtime.players import Add, Total
 
@@ -18,15 +18,15 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_an_actor_that_died_is_asked_until_it_answers() -> None:
     peer = Peer(DOWN, DOWN, Total(value=7))
-    assert await ask_again(peer.ref(), Add(amount=1), timeout_s=1.0) == Total(value=7)
+    assert await ask_with_retry(peer.ref(), Add(amount=1), timeout_s=1.0) == Total(value=7)
     assert peer.heard == [Add(amount=1)] * 3
 
 
 async def test_an_actor_that_dies_again_and_again_is_given_up() -> None:
     peer = Peer(DOWN)
     with pytest.raises(ActorDown):
-        await ask_again(peer.ref(), Add(amount=1), timeout_s=1.0)
-    assert len(peer.heard) == ATTEMPTS
+        await ask_with_retry(peer.ref(), Add(amount=1), timeout_s=1.0)
+    assert len(peer.heard) == RETRY_ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ async def test_an_actor_that_dies_again_and_again_is_given_up() -> None:
 async def test_whatever_else_went_wrong_is_raised_at_once(error: Exception) -> None:
     peer = Peer(error)
     with pytest.raises(type(error)) as raised:
-        await ask_again(peer.ref(), Add(amount=1), timeout_s=1.0)
+        await ask_with_retry(peer.ref(), Add(amount=1), timeout_s=1.0)
     assert raised.value is error
     assert len(peer.heard) == 1

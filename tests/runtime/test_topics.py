@@ -17,7 +17,7 @@ from agentfactory.runtime.topics import (
     Publish,
     Subscribe,
     Subscription,
-    TopicHub,
+    TopicBroker,
     UnknownSubscription,
     Unsubscribe,
 )
@@ -74,7 +74,7 @@ async def test_who_is_too_slow_is_told_how_many_are_gone(system: ActorSystem) ->
 
 
 async def test_the_hub_keeps_what_has_not_been_confirmed() -> None:
-    hub = TopicHub()
+    hub = TopicBroker()
     await hub.subscribe(Subscribe(subscriber="s"))
     for number in range(2):
         await hub.publish(Publish(event=Happened(number=number)))
@@ -91,7 +91,7 @@ async def test_the_hub_waits_for_an_event_and_for_those_that_come_right_after_it
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(topics, "GATHER_S", 1.0)
-    hub = TopicHub()
+    hub = TopicBroker()
     await hub.subscribe(Subscribe(subscriber="s"))
     for last in (0, 2):  # also once all that had come was confirmed
         taking = asyncio.create_task(hub.next_events(NextEvents(subscriber="s", after=last, wait_s=60)))
@@ -103,7 +103,7 @@ async def test_the_hub_waits_for_an_event_and_for_those_that_come_right_after_it
 
 
 async def test_a_subscriber_that_has_not_asked_for_long_is_forgotten() -> None:
-    hub = TopicHub()
+    hub = TopicBroker()
     await hub.subscribe(Subscribe(subscriber="s"))
     hub._subscriptions["s"].taken_at -= 2 * IDLE_S
     await hub.next_events(NextEvents(subscriber="s", wait_s=0))  # it asks, and counts as awake again
@@ -116,7 +116,7 @@ async def test_a_subscriber_that_has_not_asked_for_long_is_forgotten() -> None:
 
 
 async def test_nothing_is_kept_for_who_has_unsubscribed() -> None:
-    hub = TopicHub()
+    hub = TopicBroker()
     await hub.subscribe(Subscribe(subscriber="s"))
     await hub.unsubscribe(Unsubscribe(subscriber="s"))
     await hub.unsubscribe(Unsubscribe(subscriber="s"))  # twice is no error

@@ -90,7 +90,7 @@ async def test_a_tell_waits_while_the_mailbox_is_full(system: ActorSystem, regis
     flooding = asyncio.create_task(flood())
     await asyncio.wait((flooding,), timeout=0.5)
     assert sent < 10_000, "the flood has been stopped by the full mailbox"
-    assert (await system.describe("player")).cell.waiting == 2
+    assert (await system.describe("player")).actor.waiting == 2
     flooding.cancel()
     await register.tell(Note(text="release it"))
     await holding
@@ -125,7 +125,7 @@ async def test_an_error_of_ours_is_the_answer(system: ActorSystem, register: Act
         await player.ask(Refuse(code=7), timeout_s=120)
     assert (caught.value.code, caught.value.where) == (7, "the door")
     assert isinstance(caught.value.__cause__, KeyError)
-    assert (await system.describe("player")).cell.restarts == 0
+    assert (await system.describe("player")).actor.restarts == 0
 
 
 async def test_a_message_without_handler_is_refused(system: ActorSystem, register: ActorRef) -> None:
@@ -144,7 +144,7 @@ async def test_a_crash_is_told_with_its_cause(
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert (caught.value.last_message, caught.value.permanent) == ("Break", False)
     assert (await player.ask(Add(amount=5), timeout_s=120)).value == 5, "a new actor, without the old state"
-    cell = (await system.describe("player")).cell
+    cell = (await system.describe("player")).actor
     assert cell.last_failure == "RuntimeError: kaput while handling Break"
 
 
@@ -197,8 +197,8 @@ async def test_a_supervisor_that_gives_up_tells_everyone(system: ActorSystem, re
             await player.ask(Add(amount=1), timeout_s=120)
         assert caught.value.permanent
         assert isinstance(caught.value.__cause__, RuntimeError)
-    assert player.gone
-    down = await system.wait_given_up()
+    assert player.terminated
+    down = await system.wait_fatal()
     assert down.permanent
 
 
@@ -261,7 +261,7 @@ async def test_stop_lets_what_is_in_hand_finish_and_answers_the_rest(
     await seen(register, "closed")
     with pytest.raises(ActorStopped, match="actor 'player' has been stopped"):
         await player.ask(Add(amount=1), timeout_s=120)
-    assert player.gone
+    assert player.terminated
 
 
 async def test_stop_without_grace_cancels_what_is_in_hand(system: ActorSystem, register: ActorRef) -> None:
@@ -297,7 +297,7 @@ async def add_behind_a_hold(
         await asyncio.sleep(0)
     await player.tell(Note(text="the last in line"))
     async with asyncio.timeout(120):
-        while (await system.describe("player")).cell.waiting <= len(amounts):  # noqa: ASYNC110
+        while (await system.describe("player")).actor.waiting <= len(amounts):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return asks
 

@@ -17,23 +17,22 @@ from agentfactory.configs.models import ModelSettings, TransformersEngineSetting
 from agentfactory.messages.chat import UserMessage
 from agentfactory.runtime import mailbox
 from agentfactory.runtime.actor import Actor
-from agentfactory.runtime.daemon_thread import in_daemon_thread
 from agentfactory.runtime.engines.base import EngineClosed
 from agentfactory.runtime.engines.batching import engine as transformers_engine
 from agentfactory.runtime.engines.batching import scheduler
 from agentfactory.runtime.engines.batching.engine import TransformersEngine
 from agentfactory.runtime.engines.vllm import engine as vllm_engine
-from agentfactory.runtime.envelope import Envelope
 from agentfactory.runtime.errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
 from agentfactory.runtime.llm import open_model
 from agentfactory.runtime.llm.backends import llama_cpp as llama_cpp_backend
 from agentfactory.runtime.llm.errors import ModelTimeout
-from agentfactory.runtime.mailbox import Mailbox
+from agentfactory.runtime.mailbox import Envelope, Mailbox
 from agentfactory.runtime.on_ray import channel, transport
 from agentfactory.runtime.on_ray.channel import Channel
 from agentfactory.runtime.on_ray.transport import RayTransport
 from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem
+from agentfactory.runtime.tasks import in_daemon_thread
 from agentfactory.runtime.telemetry import LogSettings
 from agentfactory.runtime.transport import Resources
 from tests.runtime.small_model import LIMIT_S, make_model, request
@@ -282,7 +281,7 @@ def test_a_process_ends_although_a_call_in_a_thread_never_returns(call: str) -> 
     program = f"""
 import asyncio, sys
 from agentfactory.repl.input_source import read_pipe
-from agentfactory.runtime.daemon_thread import in_daemon_thread
+from agentfactory.runtime.tasks import in_daemon_thread
 async def main():
     async with asyncio.timeout(0.1):
         await {call}

@@ -2,7 +2,7 @@ import asyncio
 import threading
 import time
 
-from agentfactory.runtime.watchdog import LoopWatch
+from agentfactory.runtime.watchdog import EventLoopWatchdog
 
 
 def hold_the_loop(reported: threading.Event) -> None:
@@ -19,7 +19,7 @@ async def test_a_stalled_loop_has_its_stacks_written() -> None:
         reports.append((silent_s, stacks))
         reported.set()
 
-    watch = LoopWatch(stall_s=0.05, report=report)
+    watch = EventLoopWatchdog(stall_s=0.05, report=report)
     watch.start()
     hold_the_loop(reported)
     await watch.aclose()
@@ -30,7 +30,7 @@ async def test_a_stalled_loop_has_its_stacks_written() -> None:
 
 
 async def test_lag_is_measured_and_forgotten_once_it_has_been_read() -> None:
-    watch = LoopWatch(stall_s=60)
+    watch = EventLoopWatchdog(stall_s=60)
     watch.start()
     await asyncio.sleep(0)  # the beat is asleep now
     time.sleep(0.4)  # noqa: ASYNC251 - the lag that is to be measured
@@ -41,7 +41,7 @@ async def test_lag_is_measured_and_forgotten_once_it_has_been_read() -> None:
 
 
 async def test_a_watch_ends_with_its_thread() -> None:
-    watch = LoopWatch(stall_s=60)
+    watch = EventLoopWatchdog(stall_s=60)
     watch.start()
     await watch.aclose()
     assert "loop-watch" not in {thread.name for thread in threading.enumerate()}

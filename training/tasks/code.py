@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from ...messages.goals import Check, CodeGoal
+from ...messages.grading_specs import CodeSpec, CodeTestCase
 from .held_out_split import held_out_draws, stable_hash
 
 FUNCTION: Final = "f"
@@ -179,13 +179,13 @@ def solution(task: CodeTask) -> str:
     return "\n".join([f"def {FUNCTION}(xs):", *lines, f"    return {ENDS[task.end].source}"])
 
 
-def goal_of(task: CodeTask) -> CodeGoal:
+def goal_of(task: CodeTask) -> CodeSpec:
     """The hidden tests, the same whenever they are asked for."""
     checks = tuple(
-        Check(call=f"{FUNCTION}({values})", expected=repr(evaluate(task, values)))
+        CodeTestCase(call=f"{FUNCTION}({values})", expected=repr(evaluate(task, values)))
         for values in _examples(task)
     )
-    return CodeGoal(function=FUNCTION, parameters=1, checks=checks)
+    return CodeSpec(function=FUNCTION, parameters=1, checks=checks)
 
 
 def is_held_out(task: CodeTask) -> bool:

@@ -15,7 +15,7 @@ import re
 from typing import Final, Literal, NamedTuple
 
 from ...configs.errors import BadInput
-from ...messages.tasks import ExpectedBlob, StoreGoal
+from ...messages.tasks import ExpectedBlob, StoreSpec
 from .documents import Library
 from .held_out_split import stable_hash
 
@@ -106,9 +106,9 @@ def parse_data_task(text: str, library: Library) -> DataTask | None:
     return errand if known else None
 
 
-def goal_of(errand: DataTask, library: Library) -> StoreGoal:
+def goal_of(errand: DataTask, library: Library) -> StoreSpec:
     """What the store must hold in the end."""
-    return StoreGoal(
+    return StoreSpec(
         blobs=tuple(
             ExpectedBlob(tag=load.tag, name=name, sha256=document.sha256)
             for load in errand.loads

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ...messages.goals import Milestone, MilestonesGoal
+from ...messages.grading_specs import Milestone, MilestonesSpec
 from .held_out_split import held_out_draws, stable_hash
 
 HELD_OUT_ONE_IN: Final = 8
@@ -120,10 +120,10 @@ def answer_of(steps: Steps) -> str:
     return ", ".join(map(str, results(steps)))
 
 
-def goal_of(steps: Steps) -> MilestonesGoal:
+def goal_of(steps: Steps) -> MilestonesSpec:
     """The result of each step, in order."""
     told = enumerate(results(steps), 1)
-    return MilestonesGoal(milestones=tuple(Milestone(name=f"step {n}", value=str(v)) for n, v in told))
+    return MilestonesSpec(milestones=tuple(Milestone(name=f"step {n}", value=str(v)) for n, v in told))
 
 
 def estimate_difficulty(steps: Steps) -> float:

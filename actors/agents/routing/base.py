@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from ....messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing, RoutingMethod
+from ....messages.agent_routing import AgentCard, ClarificationRequest, CommandRouted, Routing, RoutingMethod
 
 
 class CommandRouter(Protocol):
@@ -35,7 +35,7 @@ def resolve(command: str, action: str, cards: Sequence[AgentCard], why: RouteRea
         return route_to(command, choice[0], why)
     if not choice:
         known = join_names(card.name for card in cards) or "none at all"
-        return CommandUnclear(
+        return ClarificationRequest(
             command=command,
             method=why.method,
             reason=f"{why.reason}; no agent may {action}",
@@ -56,9 +56,9 @@ def route_to(command: str, card: AgentCard, why: RouteReason) -> CommandRouted:
     )
 
 
-def ask_which(command: str, cards: Sequence[AgentCard], why: RouteReason, doubt: str) -> CommandUnclear:
+def ask_which(command: str, cards: Sequence[AgentCard], why: RouteReason, doubt: str) -> ClarificationRequest:
     """Ask who of them is meant."""
-    return CommandUnclear(
+    return ClarificationRequest(
         command=command,
         method=why.method,
         reason=f"{why.reason}; {doubt}" if why.reason else doubt,

@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from typing import Final
 
-from ....messages.dispatch import AgentCard, CommandRouted, CommandUnclear, Routing
+from ....messages.agent_routing import AgentCard, ClarificationRequest, CommandRouted, Routing
 from .base import CommandRouter, RouteReason, join_names, route_to
 from .rule_router import RuleRouter
 
@@ -83,7 +83,7 @@ class CommandDispatcher:
         self._router = router
         self._discover = discover
         self._publish = publish
-        self._open: CommandUnclear | None = None
+        self._open: ClarificationRequest | None = None
         """The question that was asked last, until the next text."""
 
     async def route(self, text: str) -> AsyncIterator[Routing]:
@@ -99,10 +99,10 @@ class CommandDispatcher:
         for command in split_commands(text, self._rules.first_words(self._discover())):
             routing = await self._one(command)
             await self._publish(routing)
-            if isinstance(routing, CommandUnclear):
+            if isinstance(routing, ClarificationRequest):
                 self._open = routing
             yield routing
-            if isinstance(routing, CommandUnclear):
+            if isinstance(routing, ClarificationRequest):
                 return
 
     async def _one(self, command: str) -> Routing:
@@ -114,7 +114,7 @@ class CommandDispatcher:
                 return route_to(match["command"], card, RouteReason("named", f"it names {card.name}"))
         return await self._router.route(command, cards)
 
-    def _answer(self, asked: CommandUnclear, text: str) -> CommandRouted | None:
+    def _answer(self, asked: ClarificationRequest, text: str) -> CommandRouted | None:
         """The command that was asked about, if the text is nothing but the name of an agent."""
         cards = [card for card in self._discover() if card.name in asked.candidates]
         match = _ANSWER.match(text)

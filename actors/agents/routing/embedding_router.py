@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ....bridge.search.embedding import NGRAMS, Embedder, Vectors
-from ....messages.dispatch import AgentCard, CommandUnclear, Routing
+from ....messages.agent_routing import AgentCard, ClarificationRequest, Routing
 from .base import RouteReason, ask_which, capable_agents, resolve
 from .rule_router import RuleRouter
 
@@ -145,7 +145,7 @@ class EmbeddingRouter:
         return rest
 
     @staticmethod
-    def _ask(command: str, cards: Sequence[AgentCard], doubt: str) -> CommandUnclear:
+    def _ask(command: str, cards: Sequence[AgentCard], doubt: str) -> ClarificationRequest:
         return ask_which(command, cards, RouteReason("embeddings", ""), doubt)
 
 

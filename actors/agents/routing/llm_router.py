@@ -10,8 +10,8 @@ from typing import Final
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ....messages.agent_routing import AgentCard, ClarificationRequest, Routing
 from ....messages.chat import JsonObject, SystemMessage, UserMessage
-from ....messages.dispatch import AgentCard, CommandUnclear, Routing
 from ....messages.generation import SamplingSettings
 from ....runtime.llm.chat_model import ChatModel
 from ....runtime.llm.errors import ModelError
@@ -86,7 +86,7 @@ class LlmRouter:
         return decided.model_copy(update={"reason": reason})
 
 
-def _question(command: str, cards: Sequence[AgentCard], question: str) -> CommandUnclear:
+def _question(command: str, cards: Sequence[AgentCard], question: str) -> ClarificationRequest:
     plain = ask_which(command, cards, RouteReason("model", ""), question or "the model is in doubt")
     return plain.model_copy(update={"question": f"{question} {plain.question}".strip()})
 

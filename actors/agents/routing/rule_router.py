@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ....messages.dispatch import AgentCard, CommandUnclear, Routing
+from ....messages.agent_routing import AgentCard, ClarificationRequest, Routing
 from ..command_grammar import COURTESY
 from ..command_parser import VERBS
 from ..command_tokenizer import Word, tokenize
@@ -93,9 +93,9 @@ def _leads(verb: _Verb, words: Sequence[Word]) -> bool:
     return all(word.among(COURTESY) for word in words[: verb.at])
 
 
-def _ask(command: str, cards: Sequence[AgentCard]) -> CommandUnclear:
+def _ask(command: str, cards: Sequence[AgentCard]) -> ClarificationRequest:
     if not cards:
-        return CommandUnclear(
+        return ClarificationRequest(
             command=command,
             method="rules",
             reason="there are no agents",

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from ....messages.goals import Check, CodeGoal
+from ....messages.grading_specs import CodeSpec, CodeTestCase
 from ....messages.search import Passage
 from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import code
@@ -47,7 +47,7 @@ class CodeTaskGenerator:
         return [_checked(task.text, task.task, task.difficulty) for task in found]
 
 
-def read_assert(text: str) -> Check | None:
+def read_assert(text: str) -> CodeTestCase | None:
     """`f(1, 2) == 3` as a hidden test; None for anything but a call compared with a literal.
 
     What is compared must be plain: whatever else an assert would compute, it would compute it in the
@@ -57,17 +57,17 @@ def read_assert(text: str) -> Check | None:
         tree = ast.parse(text.strip(), mode="eval").body
         match tree:
             case ast.Compare(left=ast.Call() as call, ops=[ast.Eq() | ast.Is()], comparators=[expected]):
-                return Check(call=ast.unparse(call), expected=repr(ast.literal_eval(expected)))
+                return CodeTestCase(call=ast.unparse(call), expected=repr(ast.literal_eval(expected)))
             case ast.Call():
-                return Check(call=ast.unparse(tree), expected="True")
+                return CodeTestCase(call=ast.unparse(tree), expected="True")
             case ast.UnaryOp(op=ast.Not(), operand=ast.Call() as call):
-                return Check(call=ast.unparse(call), expected="False")
+                return CodeTestCase(call=ast.unparse(call), expected="False")
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return None
     return None
 
 
-def _own_tests(description: str) -> CodeGoal | None:
+def _own_tests(description: str) -> CodeSpec | None:
     """Tests of one function that not any constant passes."""
     checks = [check for line in _TEST.findall(description) if (check := read_assert(line)) is not None]
     functions = {check.call.partition("(")[0] for check in checks}
@@ -75,7 +75,7 @@ def _own_tests(description: str) -> CodeGoal | None:
     if len(checks) < MIN_TESTS or len(functions) != 1 or len(values) < 2:
         return None
     (function,) = functions
-    return CodeGoal(function=function, checks=tuple(checks)) if function.isidentifier() else None
+    return CodeSpec(function=function, checks=tuple(checks)) if function.isidentifier() else None
 
 
 def _checked(description: str, task: code.CodeTask, difficulty: float) -> CheckedTask:

@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 from pydantic import TypeAdapter
 
 from ....messages.episodes import Solution
-from ....messages.goals import Check, CodeGoal, ProgramRun
-from ....messages.judging import Credit, Verdict
+from ....messages.grading_specs import CodeSpec, CodeTestCase, IoTestCase
+from ....messages.judging import ScoreComponent, Verdict
 from ....messages.tasks import Task
 from ....runtime.sandbox.errors import SandboxError
 from ....runtime.sandbox.fork_server_client import ForkServerClient, Outcome
@@ -79,7 +79,7 @@ class CodeJudge:
         Code that is not written as asked scores nothing. Raises NoReference, GraderDied.
         """
         goal = task.goal
-        if not isinstance(goal, CodeGoal) or not goal.checks + goal.runs:
+        if not isinstance(goal, CodeSpec) or not goal.checks + goal.runs:
             raise NoReference(f"task {task.id} has no hidden tests")
         code = find_code(answer, goal.function)[:MAX_CODE_CHARACTERS]
         wrong = await self._inspect(code, goal)
@@ -93,13 +93,13 @@ class CodeJudge:
         """Kill all that runs."""
         await self._server.aclose()
 
-    async def _inspect(self, code: str, goal: CodeGoal) -> list[str]:
+    async def _inspect(self, code: str, goal: CodeSpec) -> list[str]:
         """Problems of the code as it is written; it is parsed where a crash does no harm."""
         job = ["inspect", code, goal.function, goal.parameters, list(goal.forbidden)]
         ok, text = _read_report(await self._try(job))
         return parse_grader_line(_LINT_ISSUES, text, "the inspection of an answer's code") if ok else [text]
 
-    async def _check(self, code: str, number: int, check: Check) -> TestRun:
+    async def _check(self, code: str, number: int, check: CodeTestCase) -> TestRun:
         ok, text = _read_report(await self._try(["call", code, check.call]))
         name = f"test {number}"
         if not ok:
@@ -108,7 +108,7 @@ class CodeJudge:
         passed = given is not _UNREADABLE and values_equal(expected, given, check.tolerance)
         return TestRun(name, passed, "" if passed else f"it returned {shorten(text)}")
 
-    async def _run(self, code: str, number: int, run: ProgramRun) -> TestRun:
+    async def _run(self, code: str, number: int, run: IoTestCase) -> TestRun:
         outcome = await self._try(["run", code], run.stdin.encode("utf-8", "surrogatepass"))
         name = f"test {number}"
         if outcome.ending != "ok":
@@ -185,7 +185,7 @@ def _refused(solution: Solution, wrong: list[str]) -> Verdict:
         correct=False,
         score=0.0,
         explanation="; ".join(wrong),
-        breakdown=(Credit(name="written as asked", score=0.0),),
+        breakdown=(ScoreComponent(name="written as asked", score=0.0),),
     )
 
 
@@ -200,7 +200,7 @@ def _verdict(solution: Solution, runs: list[TestRun]) -> Verdict:
         confidence=1.0 if failed else passed / (passed + 1),
         explanation=f"{passed} of {len(runs)} tests passed" + (f"; {failed[0]}" if failed else ""),
         breakdown=(
-            Credit(name="written as asked", score=1.0),
-            *(Credit(name=test.name, score=float(test.passed)) for test in runs),
+            ScoreComponent(name="written as asked", score=1.0),
+            *(ScoreComponent(name=test.name, score=float(test.passed)) for test in runs),
         ),
     )

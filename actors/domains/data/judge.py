@@ -9,8 +9,8 @@ from typing import Final, Self
 
 from ....messages.blobs import BlobInfo
 from ....messages.episodes import Solution
-from ....messages.judging import Credit, Verdict
-from ....messages.tasks import StoreGoal, Task
+from ....messages.judging import ScoreComponent, Verdict
+from ....messages.tasks import StoreSpec, Task
 from ....runtime.ref import Ref
 from ...namespaces import list_blobs_under
 from ..base import CannotJudge, JudgeDeps
@@ -42,7 +42,7 @@ class DataJudge:
         The state alone scores nothing, since an answer was asked for. Raises NoReference, and what the
         data plane fails with.
         """
-        if not isinstance(task.goal, StoreGoal) or task.reference is None or not solution.space:
+        if not isinstance(task.goal, StoreSpec) or task.reference is None or not solution.space:
             raise NoReference(f"task {task.id} has no goal, or was solved in no space of its own")
         blobs = await list_blobs_under(self._retriever, solution.space)
         wrong = difference(task.goal, solution.space, blobs)
@@ -55,8 +55,8 @@ class DataJudge:
             score=1.0 if not wrong else ANSWER_ALONE if answered else 0.0,
             explanation=wrong or "the answer, and the store as it should be",
             breakdown=(
-                Credit(name="answer", score=float(answered)),
-                Credit(name="store", score=float(not difference(task.goal, solution.space, blobs))),
+                ScoreComponent(name="answer", score=float(answered)),
+                ScoreComponent(name="store", score=float(not difference(task.goal, solution.space, blobs))),
             ),
         )
 
@@ -64,7 +64,7 @@ class DataJudge:
         """Nothing to let go of."""
 
 
-def difference(goal: StoreGoal, space: str, blobs: list[BlobInfo]) -> str:
+def difference(goal: StoreSpec, space: str, blobs: list[BlobInfo]) -> str:
     """Describe what is missing, changed or too much in the space; empty if nothing is."""
     expected = {(blob.tag, blob.name): blob.sha256 for blob in goal.blobs}
     found = {(blob.tag.removeprefix(space), blob.name): blob.sha256 for blob in blobs}

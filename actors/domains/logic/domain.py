@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from ....messages.goals import LogicGoal
+from ....messages.grading_specs import LogicSpec
 from ....messages.search import Passage
 from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import logic
@@ -50,7 +50,7 @@ class LogicTaskGenerator:
 def _checked(description: str, task: logic.LogicTask, difficulty: float, held_out: bool) -> CheckedTask:
     goal = None
     if not task.counts_rows:
-        goal = LogicGoal(asks="value", formula=task.formula, assignment=task.assignment)
+        goal = LogicSpec(asks="value", formula=task.formula, assignment=task.assignment)
     return CheckedTask(description, logic.answer_of(task), "computed", difficulty, held_out, goal)
 
 

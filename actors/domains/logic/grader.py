@@ -10,7 +10,7 @@ from typing import NoReturn
 import z3
 from pydantic import JsonValue
 
-from ....messages.goals import LogicGoal
+from ....messages.grading_specs import LogicSpec
 from ..grader_process import GradeFunction, serve_grader
 from .answer_parser import MAX_LINES, Line, read_assignment, read_lines, read_table, read_value
 from .formulas import (
@@ -34,7 +34,7 @@ Finding = tuple[bool, float, str, list[tuple[str, float]]]
 """Correct, score, explanation, and the breakdown's names and scores."""
 
 
-def grade_logic(goal: LogicGoal, answer: str) -> Finding:
+def grade_logic(goal: LogicSpec, answer: str) -> Finding:
     """Judge an answer. Raises Unreadable where the goal itself cannot be read."""
     formula = read_formula(goal.formula)
     premises = [read_formula(text) for text in goal.premises]
@@ -205,7 +205,7 @@ def _to_z3(formula: Formula) -> z3.BoolRef:
 def grade_job(text: str) -> JsonValue:
     """One job: `[goal, answer]` as JSON; gives a finding."""
     goal, answer = json.loads(text)
-    return json.loads(json.dumps(grade_logic(LogicGoal.model_validate(goal), answer)))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(grade_logic(LogicSpec.model_validate(goal), answer)))  # type: ignore[no-any-return]
 
 
 def prepare() -> GradeFunction:

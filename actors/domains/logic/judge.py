@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from pydantic import TypeAdapter
 
 from ....messages.episodes import Solution
-from ....messages.goals import LogicGoal
-from ....messages.judging import Credit, Verdict
+from ....messages.grading_specs import LogicSpec
+from ....messages.judging import ScoreComponent, Verdict
 from ....messages.tasks import Task
 from ..base import JudgeDeps
 from ..grader_pool import GraderPool, parse_grader_line
@@ -51,7 +51,7 @@ class LogicJudge:
 
     async def judge(self, task: Task, solution: Solution, answer: str) -> Verdict:
         """Is the answer right? Raises NoReference, GraderTimeout, GraderDied."""
-        if isinstance(task.goal, LogicGoal):
+        if isinstance(task.goal, LogicSpec):
             return await self._judge(task.goal, solution, answer)
         if task.reference is None:
             raise NoReference(f"task {task.id} has neither a goal nor a reference answer")
@@ -60,7 +60,7 @@ class LogicJudge:
             right = read_value(answer) is expected
             return _verdict(solution, right, f"expected {task.reference}, got {shorten(answer)}")
         if _is_formula(task.reference):
-            return await self._judge(LogicGoal(asks="equivalent", formula=task.reference), solution, answer)
+            return await self._judge(LogicSpec(asks="equivalent", formula=task.reference), solution, answer)
         grade = grade_exact(task.reference, answer, 0.0)
         right = grade is not None and grade.correct
         return _verdict(solution, right, f"expected {task.reference}, got {shorten(answer)}")
@@ -69,7 +69,7 @@ class LogicJudge:
         """Stop the graders."""
         await self._graders.aclose()
 
-    async def _judge(self, goal: LogicGoal, solution: Solution, answer: str) -> Verdict:
+    async def _judge(self, goal: LogicSpec, solution: Solution, answer: str) -> Verdict:
         what = f"{shorten(answer)!r} against {goal.asks} {shorten(goal.formula)!r}"
         job = json.dumps([goal.model_dump(mode="json"), answer[:_MAX_CHARACTERS]])
         found = parse_grader_line(_FINDING, await self._graders.work(job, what), what)
@@ -78,7 +78,7 @@ class LogicJudge:
             correct=found.correct,
             score=found.score,
             explanation=found.explanation,
-            breakdown=tuple(Credit(name=name, score=part) for name, part in found.credits),
+            breakdown=tuple(ScoreComponent(name=name, score=part) for name, part in found.credits),
         )
 
 
@@ -99,5 +99,5 @@ def _verdict(solution: Solution, right: bool, explanation: str) -> Verdict:
         correct=right,
         score=float(right),
         explanation="as expected" if right else explanation,
-        breakdown=(Credit(name="answer", score=float(right)),),
+        breakdown=(ScoreComponent(name="answer", score=float(right)),),
     )

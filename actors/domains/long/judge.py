@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ....messages.episodes import Solution
-from ....messages.goals import Milestone, MilestonesGoal
-from ....messages.judging import Credit, Verdict
+from ....messages.grading_specs import Milestone, MilestonesSpec
+from ....messages.judging import ScoreComponent, Verdict
 from ....messages.tasks import Task
 from ..base import JudgeDeps
 from ..grading import NoReference, canonical_words, clean, grade_exact, shorten
@@ -41,7 +41,7 @@ class LongJudge:
         answer is the reference, or the last milestone. Raises NoReference.
         """
         goal = task.goal
-        if not isinstance(goal, MilestonesGoal):
+        if not isinstance(goal, MilestonesSpec):
             raise NoReference(f"task {task.id} has no milestones")
         said = parts_of(answer, len(goal.milestones))
         reached = follow(goal, [*observed(solution), *said])
@@ -54,15 +54,18 @@ class LongJudge:
             score=1.0 if correct else MAX_PARTIAL_SCORE * share,
             explanation=_explanation(goal.milestones, reached, answered, answer),
             breakdown=(
-                *(Credit(name=m.name, score=float(r)) for m, r in zip(goal.milestones, reached, strict=True)),
-                Credit(name="answer", score=float(answered)),
+                *(
+                    ScoreComponent(name=m.name, score=float(r))
+                    for m, r in zip(goal.milestones, reached, strict=True)
+                ),
+                ScoreComponent(name="answer", score=float(answered)),
             ),
         )
 
     async def aclose(self) -> None:
         """Nothing to let go of."""
 
-    def _is_right(self, task: Task, goal: MilestonesGoal, answer: str, said: Sequence[str]) -> bool:
+    def _is_right(self, task: Task, goal: MilestonesSpec, answer: str, said: Sequence[str]) -> bool:
         """All results, or the last of them alone where the reference does not ask for all."""
         expected = [goal.milestones[-1].value]
         if task.reference is not None:
@@ -83,7 +86,7 @@ def observed(solution: Solution) -> list[str]:
     return [result.output for turn in solution.turns for result in turn.results if result.ok]
 
 
-def follow(goal: MilestonesGoal, evidence: Sequence[str]) -> list[bool]:
+def follow(goal: MilestonesSpec, evidence: Sequence[str]) -> list[bool]:
     """Milestones reached. In order, one counts only from where the one before it turned up.
 
     A piece of evidence shows one value: a call that prints many numbers shows nothing.

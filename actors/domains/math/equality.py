@@ -14,7 +14,7 @@ import sympy
 from math_verify import verify
 from sympy import Basic, Expr, MatrixBase
 
-from ....runtime.expressions import MAX_CHARACTERS, Unreadable
+from ....runtime.tools.math_parser import MAX_CHARACTERS, Unreadable
 from ..grading import Grade, correct, grade_numbers, incorrect
 from ..number_parser import Number
 from .expression_parser import MAX_EXPANDED, check_magnitude, expanded_terms

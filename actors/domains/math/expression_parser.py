@@ -1,6 +1,6 @@
 r"""Parser of plain notation and LaTeX into sympy objects, with a bound on what evaluating them may cost.
 
-Plain notation is read by `runtime.expressions`, LaTeX by latex2sympy's grammar; neither evaluates text as
+Plain notation is read by `runtime.tools.math_parser`, LaTeX by latex2sympy's grammar; neither evaluates text as
 code. Before anything is worked out, `9^{9^{9^9}}`, `10^9!`, `\sum_{k=1}^{10^9}` and their like are refused by
 arithmetic on estimated sizes: an upper bound of log2 of each part's absolute value, from the leaves up.
 """
@@ -16,7 +16,7 @@ from math_verify.grader import should_treat_as_complex
 from math_verify.parser import NormalizationConfig, latex2sympy, normalize_latex
 from sympy import Basic, Expr, MatrixBase
 
-from ....runtime.expressions import Unreadable, check_size, read_expression
+from ....runtime.tools.math_parser import Unreadable, check_size, read_expression
 from ..number_parser import read_number
 from .notation import latex_to_plain
 

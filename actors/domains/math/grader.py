@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 import sympy
 from pydantic import JsonValue
 
-from ....runtime.expressions import Unreadable
+from ....runtime.tools.math_parser import Unreadable
 from ..grader_process import GradeFunction, serve_grader
 from ..grading import UNREAD, incorrect
 from .equality import is_zero

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from pydantic import JsonValue, TypeAdapter
 
 from ....messages.episodes import Solution
-from ....messages.judging import Credit, Verdict
+from ....messages.judging import ScoreComponent, Verdict
 from ....messages.tasks import Task
 from ..base import JudgeDeps
 from ..grader_pool import GraderPool, parse_grader_line
@@ -113,7 +113,7 @@ class MathJudge:
         if task.reference is None:
             raise NoReference(f"task {task.id} has no reference answer to compare with")
         grade = await self.grade(task.reference, answer)
-        score, credits = grade.score, [Credit(name=grade.method, score=grade.score)]
+        score, credits = grade.score, [ScoreComponent(name=grade.method, score=grade.score)]
         if self._step_credit and not grade.correct:
             share, steps = await self._judge_steps(task, solution)
             score = self._step_credit * share
@@ -145,13 +145,13 @@ class MathJudge:
         """Stop the graders."""
         await self._graders.aclose()
 
-    async def _judge_steps(self, task: Task, solution: Solution) -> tuple[float, list[Credit]]:
+    async def _judge_steps(self, task: Task, solution: Solution) -> tuple[float, list[ScoreComponent]]:
         """The share of steps up to the first that does not follow, and a line for each step."""
         steps = extract_steps(task.description, solution.reasoning)
         if not steps:
             return 0.0, []
         holds = await self._steps_hold(steps, task.id)
-        credits = [Credit(name=f"step {n}", score=float(held)) for n, held in enumerate(holds, 1)]
+        credits = [ScoreComponent(name=f"step {n}", score=float(held)) for n, held in enumerate(holds, 1)]
         until = holds.index(False) if False in holds else len(holds)
         return until / len(holds), credits
 

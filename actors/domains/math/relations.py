@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import sympy
 from sympy import Expr, Interval, Set
 
-from ....runtime.expressions import Unreadable
+from ....runtime.tools.math_parser import Unreadable
 from ..grading import Grade, correct, incorrect, shorten
 from .answer_structure import Relation, flipped, is_list, read_name, split_items, split_relation
 from .equality import grade_expressions, is_zero

@@ -11,7 +11,7 @@ from itertools import combinations
 import sympy
 from sympy import Expr
 
-from ....runtime.expressions import Unreadable, check_size, read_expression
+from ....runtime.tools.math_parser import Unreadable, check_size, read_expression
 from ..grading import UNREAD, Grade, correct, incorrect, shorten
 from .answer_structure import (
     Collection,

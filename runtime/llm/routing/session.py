@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ....configs.chat_models import RouterSettings
 from ....messages.chat import ChatReply, ChatRequest, Usage
-from ....messages.routing import Confidence, Considered, Estimate, Outcome
+from ....messages.routing import Confidence, Estimate, Outcome, RouteCandidate
 from ..errors import ContextTooLong, ModelError, ModelTimeout, RateLimited, RequestRefused, Unsupported
 from .chain_model import (
     ChainModel,
@@ -71,7 +71,7 @@ class RoutingSession:
         }
         self._measured = {name: self._measure(name) for name in self._members}
         self._plan = RoutePlan((), {})
-        self._records: dict[str, Considered] = {}
+        self._records: dict[str, RouteCandidate] = {}
         self._available: list[AvailableReply] = []
         self.cost = 0.0
         self.tokens = 0
@@ -140,7 +140,7 @@ class RoutingSession:
         else:
             self._answered(name, answers, used)
 
-    def considered(self) -> tuple[Considered, ...]:
+    def considered(self) -> tuple[RouteCandidate, ...]:
         """The record of every model: those that were asked, in that order, then the others."""
         best = self.best
         seen = dict(self._records)
@@ -220,7 +220,7 @@ class RoutingSession:
         reason: str,
         confidence: Confidence | None = None,
     ) -> None:
-        self._records[name] = Considered(
+        self._records[name] = RouteCandidate(
             model=name,
             outcome=outcome,
             reason=reason,
@@ -231,9 +231,9 @@ class RoutingSession:
             latency_s=used.seconds if used else 0.0,
         )
 
-    def _unasked(self, name: str) -> Considered:
+    def _unasked(self, name: str) -> RouteCandidate:
         skipped = self._plan.skipped.get(name)
-        return Considered(
+        return RouteCandidate(
             model=name,
             outcome="not_needed" if skipped is None else "skipped",
             reason="a reply before was sure enough" if skipped is None else skipped,

@@ -1,7 +1,7 @@
 """Mathematics with sympy: what a process of the math tool does.
 
 Only for `runtime.tools.builtin.math`, which runs it in killable, memory-limited processes. No text is
-evaluated as code: `runtime.expressions` reads it.
+evaluated as code: `runtime.tools.math_parser` reads it.
 """
 
 import json
@@ -13,9 +13,9 @@ from typing import Final, NoReturn
 import sympy
 from sympy import Expr
 
-from ...expressions import Unreadable, read_expression
 from ...sandbox.inside.fork_server import Job, serve
 from ...sandbox.inside.protocol import Ending, Setup
+from ..math_parser import Unreadable, read_expression
 
 _DIGITS: Final = 15
 _SEPARATOR: Final = re.compile(r"[,;\n]")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest_asyncio
 
 from agentfactory.configs.models import SEED_MODEL, ModelSettings, TransformersEngineSettings
-from agentfactory.messages.generation import FollowGeneration, Generate, SamplingSettings
+from agentfactory.messages.generation import Generate, SamplingSettings, StreamTokens
 from agentfactory.runtime.engines.actor import InferenceEngine
 from agentfactory.runtime.engines.batching.engine import TransformersEngine
 from agentfactory.runtime.engines.chat.format import ChatFormat, ChatMessage
@@ -59,7 +59,7 @@ async def test_a_follower_sees_the_tokens_that_the_completion_has(engine: ActorR
     seen: tuple[int, ...] = ()
     pieces, ended = 0, False
     while not ended:
-        follow = FollowGeneration(request_id=asked.request_id, after=len(seen))
+        follow = StreamTokens(request_id=asked.request_id, after=len(seen))
         fresh = await engine.ask(follow, timeout_s=LIMIT_S)
         seen, ended, pieces = seen + fresh.token_ids, fresh.ended, pieces + 1
     whole = await answer
@@ -69,7 +69,7 @@ async def test_a_follower_sees_the_tokens_that_the_completion_has(engine: ActorR
 
 
 async def test_whoever_follows_what_does_not_run_hears_that_it_has_ended(engine: ActorRef) -> None:
-    fresh = await engine.ask(FollowGeneration(request_id="nobody's"), timeout_s=LIMIT_S)
+    fresh = await engine.ask(StreamTokens(request_id="nobody's"), timeout_s=LIMIT_S)
     assert fresh.ended
     assert fresh.token_ids == ()
 

@@ -23,7 +23,7 @@ from agentfactory.configs.data import CacheSettings
 from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.chat import ChatRequest, FunctionSpec, UserMessage
 from agentfactory.messages.generation import SamplingSettings
-from agentfactory.messages.routing import Considered
+from agentfactory.messages.routing import RouteCandidate
 from agentfactory.runtime.llm import open_model
 from agentfactory.runtime.llm.routing import NoAnswer, Router, RouterClosed, UnknownDecision
 from agentfactory.runtime.llm.routing.confidence import logprob_confidence
@@ -93,7 +93,7 @@ def request(text: str = "hi", **sampling: object) -> ChatRequest:
     return ChatRequest(messages=(UserMessage(text=text),), sampling=GREEDY.model_copy(update=sampling))
 
 
-def outcomes(considered: Sequence[Considered]) -> dict[str, str]:
+def outcomes(considered: Sequence[RouteCandidate]) -> dict[str, str]:
     return {each.model: each.outcome for each in considered}
 
 

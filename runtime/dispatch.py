@@ -13,43 +13,42 @@ import structlog
 from ..configs.errors import AgentFactoryError
 from ..messages.base import Message
 from .actor import Actor, BatchHandler
-from .envelope import Envelope
 from .errors import UnhandledMessage
-from .mailbox import Mailbox
+from .mailbox import Envelope, Mailbox
 
 log = structlog.get_logger("actor")
 
 
-class Hand:
+class MessageProcessor:
     """Serves an actor from its mailbox, in order or several messages at once."""
 
     def __init__(self, name: str, mailbox: Mailbox) -> None:
         self._name = name
         self._mailbox = mailbox
-        self._held: dict[Envelope, asyncio.Task[None] | None] = {}
+        self._in_flight: dict[Envelope, asyncio.Task[None] | None] = {}
         """With the task to cancel if nobody waits any more; None in a batch."""
         self._changed = asyncio.Event()
         """Set whenever a message is put down."""
         self.handled = 0
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._in_flight)
 
-    def kinds(self) -> tuple[str, ...]:
+    def in_flight_types(self) -> tuple[str, ...]:
         """Types of the messages in hand, as `Generate` or `Generate x3`."""
-        counts = Counter(envelope.kind for envelope in self._held)
+        counts = Counter(envelope.kind for envelope in self._in_flight)
         return tuple(f"{kind} x{count}" if count > 1 else kind for kind, count in counts.items())
 
     def cancel(self, envelope: Envelope) -> None:
         """Cancel the handling of this message, if it has begun."""
-        task = self._held.get(envelope)
+        task = self._in_flight.get(envelope)
         if task is not None:
             task.cancel()
 
-    def drop(self) -> list[Envelope]:
+    def take_in_flight(self) -> list[Envelope]:
         """Let go of everything, and say what it was."""
-        dropped = list(self._held)
-        self._held.clear()
+        dropped = list(self._in_flight)
+        self._in_flight.clear()
         self._changed.set()
         return dropped
 
@@ -57,7 +56,7 @@ class Hand:
         """Wait until nothing is in hand; False if that takes longer than `limit_s`."""
         try:
             async with asyncio.timeout(limit_s):
-                while self._held:
+                while self._in_flight:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -84,14 +83,14 @@ class Hand:
             if batch_handler is not None:
                 await self._handle_batch(actor, batch_handler, envelope)
                 continue
-            self._held[envelope] = task
+            self._in_flight[envelope] = task
             await self._handle(actor, envelope, task)
-            self._put_down(envelope)
+            self._done(envelope)
 
     async def _handle_batch(self, actor: Actor, handler: BatchHandler, first: Envelope) -> None:
         """Handle what waits of the same type together. Nobody's giving up cancels the others' work."""
-        batch = self._mailbox.take_run(first, actor.max_batch)
-        self._held.update(dict.fromkeys(batch))
+        batch = self._mailbox.take_batch(first, actor.max_batch)
+        self._in_flight.update(dict.fromkeys(batch))
         try:
             answers = await handler(actor, [envelope.message for envelope in batch])
         except AgentFactoryError as error:
@@ -104,18 +103,18 @@ class Hand:
                 if envelope.reply is not None:
                     envelope.answer(_checked(answer, envelope))
         for envelope in batch:
-            self._put_down(envelope)
+            self._done(envelope)
 
     async def _serve_at_once(self, actor: Actor, group: asyncio.TaskGroup) -> None:
         while True:
             await self._mailbox.wait()
-            while len(self._held) >= actor.concurrency:
+            while len(self._in_flight) >= actor.concurrency:
                 self._changed.clear()
                 await self._changed.wait()
             envelope = self._mailbox.take_nowait()
             if envelope is not None:
                 task = group.create_task(self._handle_alone(actor, envelope))
-                self._held[envelope] = task
+                self._in_flight[envelope] = task
                 task.add_done_callback(partial(self._task_done, envelope))
 
     async def _handle_alone(self, actor: Actor, envelope: Envelope) -> None:
@@ -126,11 +125,11 @@ class Hand:
     def _task_done(self, envelope: Envelope, task: asyncio.Task[None]) -> None:
         died = task.cancelled() or task.exception() is not None
         if not died or envelope.abandoned:
-            self._put_down(envelope)  # else it stays in hand until the actor is buried
+            self._done(envelope)  # else it stays in hand until the actor is buried
 
-    def _put_down(self, envelope: Envelope) -> None:
+    def _done(self, envelope: Envelope) -> None:
         self.handled += 1
-        self._held.pop(envelope, None)
+        self._in_flight.pop(envelope, None)
         self._changed.set()
 
     async def _handle(self, actor: Actor, envelope: Envelope, task: asyncio.Task[None]) -> None:

@@ -11,7 +11,7 @@ LogicQuestion = Literal["value", "satisfiable", "entailed", "table", "equivalent
 same table; a derivation."""
 
 
-class LogicGoal(Message):
+class LogicSpec(Message):
     """What is asked about a formula of propositional logic."""
 
     kind: Literal["logic"] = "logic"
@@ -24,7 +24,7 @@ class LogicGoal(Message):
     """Values of the letters, for `value`."""
 
 
-class Check(Message):
+class CodeTestCase(Message):
     """One hidden test of a function."""
 
     call: str
@@ -35,7 +35,7 @@ class Check(Message):
     """By how much numbers may differ, relative to what is expected where that is more than 1."""
 
 
-class ProgramRun(Message):
+class IoTestCase(Message):
     """One hidden run of a whole program."""
 
     stdin: str
@@ -43,7 +43,7 @@ class ProgramRun(Message):
     """Compared line by line; spaces at the end of lines and empty lines at the end do not count."""
 
 
-class CodeGoal(Message):
+class CodeSpec(Message):
     """What a piece of code must do, and how it must be written."""
 
     kind: Literal["code"] = "code"
@@ -51,8 +51,8 @@ class CodeGoal(Message):
     """Must be defined at the top level; empty where a whole program is asked for."""
     parameters: int | None = Field(default=None, ge=0)
     """How many arguments the function must take; None: not looked at."""
-    checks: tuple[Check, ...] = ()
-    runs: tuple[ProgramRun, ...] = ()
+    checks: tuple[CodeTestCase, ...] = ()
+    runs: tuple[IoTestCase, ...] = ()
     forbidden: tuple[str, ...] = ()
     """Names that may not be used, and words of syntax: `for`, `while`, `import`, `lambda`, `recursion`."""
 
@@ -64,7 +64,7 @@ class Milestone(Message):
     value: str
 
 
-class MilestonesGoal(Message):
+class MilestonesSpec(Message):
     """Intermediate results that must turn up on the way."""
 
     kind: Literal["milestones"] = "milestones"

@@ -18,11 +18,10 @@ import structlog
 
 from ..configs.errors import BadInput
 from .actor import Actor
-from .envelope import Envelope
+from .dispatch import MessageProcessor
 from .errors import ActorDown, ActorStopped, AskTimeout, Killed
-from .groups import innermost
-from .mailbox import Mailbox
-from .serving import Hand
+from .mailbox import Envelope, Mailbox
+from .tasks import unwrap_exception_group
 
 log = structlog.get_logger("actor")
 
@@ -45,7 +44,7 @@ class RestartPolicy:
         return min(30.0, self.backoff_s * 2.0 ** min(restarts, 16))
 
 
-class CellStatistics(NamedTuple):
+class ActorStatistics(NamedTuple):
     """What one actor is doing."""
 
     name: str
@@ -60,7 +59,7 @@ class CellStatistics(NamedTuple):
     """What it last died of, and over which message; empty while it never died."""
 
 
-class Cell:
+class SupervisedActor:
     """The supervised life of one actor."""
 
     def __init__(
@@ -70,7 +69,7 @@ class Cell:
         self.mailbox = Mailbox(name, mailbox_capacity)
         self._make = make
         self._policy = policy
-        self._hand = Hand(name, self.mailbox)
+        self._processor = MessageProcessor(name, self.mailbox)
         self._life: asyncio.Task[None] | None = None
         self._actor: Actor | None = None
         self._ready = asyncio.Event()
@@ -87,15 +86,15 @@ class Cell:
             f"{stats.restarts} restarts>"
         )
 
-    def statistics(self) -> CellStatistics:
+    def statistics(self) -> ActorStatistics:
         """What it is doing now."""
-        return CellStatistics(
+        return ActorStatistics(
             name=self.name,
             alive=self._ready.is_set(),
             waiting=len(self.mailbox),
             capacity=self.mailbox.capacity,
-            handling=self._hand.kinds(),
-            handled=self._hand.handled,
+            handling=self._processor.in_flight_types(),
+            handled=self._processor.handled,
             restarts=self._restarts,
             last_failure=self._last_failure,
         )
@@ -105,13 +104,13 @@ class Cell:
         own = self._actor.measures() if self._actor is not None else {}
         return {
             "waiting": len(self.mailbox),
-            "in_hand": len(self._hand),
-            "handled_total": self._hand.handled,
+            "in_hand": len(self._processor),
+            "handled_total": self._processor.handled,
             "restarts_total": self._restarts,
             **own,
         }
 
-    def gave_up(self) -> ActorDown | None:
+    def terminal_error(self) -> ActorDown | None:
         """Why the supervisor gave up, with the cause; None while it has not. New for each caller."""
         return self._down(self._given_up, permanent=True) if self._given_up is not None else None
 
@@ -120,8 +119,8 @@ class Cell:
         structlog.contextvars.bind_contextvars(actor=self.name)
         try:
             while True:
-                cause = await self._live_once()
-                self._bury(cause)
+                cause = await self._run_once()
+                self._fail_in_flight(cause)
                 if self._restarts >= self._policy.max_restarts or isinstance(cause, BadInput):
                     self._given_up = cause  # bad input stays bad: it is not tried again
                     raise self._down(cause, permanent=True)
@@ -140,8 +139,8 @@ class Cell:
         """Take nothing new, answer what waits, let what is in hand finish for `grace_s`."""
         for envelope in self.mailbox.close(self._stopped):
             envelope.fail(self._stopped())
-        if not await self._hand.wait_empty(grace_s):
-            log.warning("actor stopped with work in hand", handling=self._hand.kinds())
+        if not await self._processor.wait_empty(grace_s):
+            log.warning("actor stopped with work in hand", handling=self._processor.in_flight_types())
 
     def kill(self, reason: str) -> None:
         """Die at once, as if the process had been killed; the supervisor takes over."""
@@ -151,8 +150,8 @@ class Cell:
 
     def abandon(self, envelope: Envelope) -> None:
         """Whoever asked no longer waits: forget the message, or cancel the handling if it has begun."""
-        self.mailbox.leave(envelope)
-        self._hand.cancel(envelope)
+        self.mailbox.cancel_wait(envelope)
+        self._processor.cancel(envelope)
 
     def expire(self, envelope: Envelope, timeout_s: float) -> None:
         """The deadline of an ask has passed: say so to the asker and cancel the handling."""
@@ -160,7 +159,7 @@ class Cell:
         if envelope.fail(timeout):
             self.abandon(envelope)
 
-    async def _live_once(self) -> BaseException:
+    async def _run_once(self) -> BaseException:
         """One life, from construction to death; returns what it died of."""
         self._kill_reason = ""
         life = self._life = asyncio.create_task(self._live(), name=f"{self.name}-life")
@@ -170,13 +169,15 @@ class Cell:
             life.cancel()
             await asyncio.wait((life,), timeout=CLOSE_S)
             if not life.done():
-                log.error("actor does not let itself be cancelled", handling=self._hand.kinds())
+                log.error(
+                    "actor does not let itself be cancelled", handling=self._processor.in_flight_types()
+                )
             raise
         finally:
             self._ready.clear()
         if life.cancelled():
             return Killed(self._kill_reason or "its task was cancelled from inside")
-        return innermost(life.exception() or RuntimeError("the actor's loop ended by itself"))
+        return unwrap_exception_group(life.exception() or RuntimeError("the actor's loop ended by itself"))
 
     async def _live(self) -> None:
         actor = self._make()
@@ -188,7 +189,7 @@ class Cell:
             self._ready.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(actor.run(), name=f"{self.name}-run")
-                await self._hand.serve(actor, group)
+                await self._processor.serve(actor, group)
         finally:
             self._actor = None
             await self._close(actor)
@@ -208,14 +209,14 @@ class Cell:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await actor.aclose()
-            log.info("actor closed", handled=self._hand.handled)
+            log.info("actor closed", handled=self._processor.handled)
         except Exception as error:
             log.warning("actor could not be closed", error=repr(error))
 
-    def _bury(self, cause: BaseException) -> None:
+    def _fail_in_flight(self, cause: BaseException) -> None:
         """Tell everyone who waited for the dead actor."""
-        handling = ", ".join(self._hand.kinds())
-        lost = self._hand.drop()
+        handling = ", ".join(self._processor.in_flight_types())
+        lost = self._processor.take_in_flight()
         over = f" while handling {handling}" if handling else ""
         self._last_failure = f"{_describe(cause)}{over}"
         for envelope in lost:
@@ -225,7 +226,7 @@ class Cell:
     def _answer_the_rest(self) -> None:
         gave_up = self._given_up is not None
         left = self.mailbox.close(self._refused if gave_up else self._stopped)
-        for envelope in [*self._hand.drop(), *left]:
+        for envelope in [*self._processor.take_in_flight(), *left]:
             cause = self._given_up
             envelope.fail(self._stopped() if cause is None else self._down(cause, envelope.kind, True))
 

@@ -36,7 +36,7 @@ class CommandRouted(Event):
     """Cosine similarity, where texts were compared."""
 
 
-class CommandUnclear(Event):
+class ClarificationRequest(Event):
     """A command could mean more than one agent, or none: whoever gave it is asked."""
 
     command: str
@@ -47,4 +47,4 @@ class CommandUnclear(Event):
     """Names of the agents to choose from; empty where a choice among them would not help."""
 
 
-Routing = CommandRouted | CommandUnclear
+Routing = CommandRouted | ClarificationRequest

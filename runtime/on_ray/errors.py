@@ -10,7 +10,7 @@ STOPPED = ("INTENDED_USER_EXIT", "ray.kill", "all references to the actor were r
 where it does not, and drops its handle."""
 
 
-def translated(error: BaseException, actor: str, memory_mb: int = 0) -> AgentFactoryError:
+def map_ray_error(error: BaseException, actor: str, memory_mb: int = 0) -> AgentFactoryError:
     """What a failed call to an actor's process means. `__cause__` is what Ray said."""
     fault = _translate(error, actor, memory_mb)
     if fault is not error:

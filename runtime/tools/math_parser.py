@@ -12,7 +12,7 @@ from typing import Final, cast
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
-from .symbols import is_product
+from .math_symbols import is_product
 
 MAX_CHARACTERS: Final = 500
 MAX_DEPTH: Final = 24

@@ -6,35 +6,41 @@ import pytest
 from players import Add, Note, Total
 
 from agentfactory.messages.base import Message
-from agentfactory.runtime.cell import Cell, RestartPolicy
-from agentfactory.runtime.on_ray import port as port_module
-from agentfactory.runtime.on_ray.failure import Failure
-from agentfactory.runtime.on_ray.port import Port, pack_answers
-from agentfactory.runtime.on_ray.wire import Batch, Incoming, Outgoing, pack, unpack_incoming
+from agentfactory.runtime.on_ray import worker as port_module
+from agentfactory.runtime.on_ray.codec import (
+    Batch,
+    InboundReply,
+    OutboundMessage,
+    RemoteError,
+    pack,
+    unpack_incoming,
+)
+from agentfactory.runtime.on_ray.worker import ClientInbox, pack_answers
+from agentfactory.runtime.supervised_actor import RestartPolicy, SupervisedActor
 
 pytestmark = pytest.mark.ray  # imports it, though it starts none
 
 
-def cell_of(capacity: int) -> Cell:
-    return Cell("player", lambda: pytest.fail("not started"), capacity, RestartPolicy())
+def cell_of(capacity: int) -> SupervisedActor:
+    return SupervisedActor("player", lambda: pytest.fail("not started"), capacity, RestartPolicy())
 
 
-async def port_to(cell: Cell) -> Port:
+async def port_to(cell: SupervisedActor) -> ClientInbox:
     """A port whose client has been here before."""
-    port = Port(cell)
+    port = ClientInbox(cell)
     assert await port.collect() == b""
     return port
 
 
 def batch(number: int, messages: list[Message], after: int = -1, given_up: tuple[int, ...] = ()) -> Batch:
     items = [
-        Outgoing(100 * number + n, None if isinstance(message, Note) else 30.0, message)
+        OutboundMessage(100 * number + n, None if isinstance(message, Note) else 30.0, message)
         for n, message in enumerate(messages)
     ]
     return Batch(number, after, pack(items), given_up)
 
 
-def waiting(cell: Cell) -> list[Message]:
+def waiting(cell: SupervisedActor) -> list[Message]:
     messages = []
     while (envelope := cell.mailbox.take_nowait()) is not None:
         messages.append(envelope.message)
@@ -43,7 +49,7 @@ def waiting(cell: Cell) -> list[Message]:
 
 async def test_a_batch_that_overtook_another_waits_for_it() -> None:
     cell = cell_of(10)
-    port = Port(cell)
+    port = ClientInbox(cell)
     second = asyncio.create_task(port.deliver(batch(1, [Note(text="b")], after=0)))
     await asyncio.sleep(0)
     assert len(cell.mailbox) == 0
@@ -55,7 +61,7 @@ async def test_a_batch_that_overtook_another_waits_for_it() -> None:
 async def test_a_batch_does_not_wait_for_ever_for_one_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port_module, "ORDER_S", 0.01)
     cell = cell_of(10)
-    await Port(cell).deliver(batch(1, [Note(text="b")], after=0))
+    await ClientInbox(cell).deliver(batch(1, [Note(text="b")], after=0))
     assert waiting(cell) == [Note(text="b")]
 
 
@@ -63,13 +69,13 @@ async def test_what_does_not_fit_is_held_until_there_is_room() -> None:
     cell = cell_of(2)
     port = await port_to(cell)
     await port.deliver(batch(0, [Note(text=text) for text in "abcd"]))
-    assert port.held
+    assert port.backpressured
     collecting = asyncio.create_task(port.collect())
     await asyncio.sleep(0)
     assert not collecting.done()
     assert waiting(cell) == [Note(text=text) for text in "abcd"]
     assert await collecting == b""
-    assert not port.held
+    assert not port.backpressured
     assert port.idle
 
 
@@ -94,7 +100,7 @@ async def test_an_exchange_comes_home_when_the_next_one_comes() -> None:
 
 
 async def test_the_first_exchange_does_not_wait() -> None:
-    port = Port(cell_of(4))
+    port = ClientInbox(cell_of(4))
     await port.deliver(batch(0, [Add(amount=1)]))
     assert await port.collect() == b""
 
@@ -107,22 +113,25 @@ async def test_answers_travel_together() -> None:
     await asyncio.sleep(0)
     while (envelope := cell.mailbox.take_nowait()) is not None:
         envelope.answer(Total(value=7))
-    assert unpack_incoming(await collecting) == [Incoming(0, Total(value=7)), Incoming(1, Total(value=7))]
+    assert unpack_incoming(await collecting) == [
+        InboundReply(0, Total(value=7)),
+        InboundReply(1, Total(value=7)),
+    ]
 
 
 def test_an_answer_that_cannot_be_pickled_does_not_spoil_the_others() -> None:
     bad = Total.model_construct(value=lambda: 3)  # type: ignore[arg-type]
-    good, failed = unpack_incoming(pack_answers([Incoming(1, Total(value=1)), Incoming(2, bad)]))
-    assert good == Incoming(1, Total(value=1))
-    assert isinstance(failed.answer, Failure)
+    good, failed = unpack_incoming(pack_answers([InboundReply(1, Total(value=1)), InboundReply(2, bad)]))
+    assert good == InboundReply(1, Total(value=1))
+    assert isinstance(failed.answer, RemoteError)
     assert "the answer Total cannot be pickled" in str(failed.answer.unwrap())
 
 
 def test_a_failure_keeps_its_cause_and_survives_what_cannot_be_read() -> None:
     error = ValueError("outer")
     error.__cause__ = KeyError("inner")
-    (back,) = unpack_incoming(pack([Incoming(1, Failure.of(error))]))
-    assert isinstance(back.answer, Failure)
+    (back,) = unpack_incoming(pack([InboundReply(1, RemoteError.of(error))]))
+    assert isinstance(back.answer, RemoteError)
     unwrapped = back.answer.unwrap()
     assert (str(unwrapped), repr(unwrapped.__cause__)) == ("outer", "KeyError('inner')")
 
@@ -130,4 +139,4 @@ def test_a_failure_keeps_its_cause_and_survives_what_cannot_be_read() -> None:
         def __init__(self, one: int, two: int) -> None:
             super().__init__(f"{one} {two}")
 
-    assert "Odd: 1 2" in str(Failure.of(Odd(1, 2)).unwrap())
+    assert "Odd: 1 2" in str(RemoteError.of(Odd(1, 2)).unwrap())

@@ -11,7 +11,7 @@ SHARE = 0.05
 SMOOTHING = 0.05
 
 
-class Pace:
+class AdaptiveLinger:
     """The mean time of the latest answers, and what follows from it.
 
     >>> pace = Pace()

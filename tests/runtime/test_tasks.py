@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from agentfactory.runtime.held import Held
+from agentfactory.runtime.tasks import OwnedContext
 
 
 class Door:
@@ -35,7 +35,7 @@ class Door:
 
 async def test_what_is_opened_in_one_task_is_used_and_closed_in_others() -> None:
     door = Door()
-    held = Held(door.opened())
+    held = OwnedContext(door.opened())
     assert await asyncio.create_task(held.get()) == "inside"
     await asyncio.create_task(held.aclose())
     assert door.heard == ["opened", "closed"]
@@ -44,7 +44,7 @@ async def test_what_is_opened_in_one_task_is_used_and_closed_in_others() -> None
 async def test_whoever_gives_up_waiting_leaves_the_opening_alone() -> None:
     door = Door()
     door.may_open.clear()
-    held = Held(door.opened())
+    held = OwnedContext(door.opened())
     waiting = asyncio.create_task(held.get())
     await door.knocked.wait()
     waiting.cancel()
@@ -55,7 +55,7 @@ async def test_whoever_gives_up_waiting_leaves_the_opening_alone() -> None:
 
 
 async def test_what_cannot_be_opened_is_told_to_each_who_asks() -> None:
-    held = Held(Door().opened(ValueError("locked")))
+    held = OwnedContext(Door().opened(ValueError("locked")))
     for _ in range(2):
         with pytest.raises(ExceptionGroup) as raised:
             await held.get()
@@ -67,7 +67,7 @@ async def test_what_cannot_be_opened_is_told_to_each_who_asks() -> None:
 async def test_closing_gives_up_what_is_still_being_opened() -> None:
     door = Door()
     door.may_open.clear()
-    held = Held(door.opened())
+    held = OwnedContext(door.opened())
     await door.knocked.wait()
     await held.aclose()
     assert door.heard == []

@@ -13,14 +13,14 @@ from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.base import Done, Message, Request
 from agentfactory.messages.runs import ActorRestarted
 from agentfactory.runtime.actor import Actor
-from agentfactory.runtime.cell import Cell, RestartPolicy
-from agentfactory.runtime.envelope import Envelope
 from agentfactory.runtime.errors import ActorDown, AskTimeout, TransportError
-from agentfactory.runtime.local import LocalTransport
+from agentfactory.runtime.local_transport import LocalTransport
+from agentfactory.runtime.mailbox import Envelope
 from agentfactory.runtime.ref import ActorRef
+from agentfactory.runtime.supervised_actor import RestartPolicy, SupervisedActor
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.runtime.transport import Place, ProcessStatistics, Resources, SpawnSpec
-from agentfactory.runtime.watchdog import LoopWatch
+from agentfactory.runtime.transport import PlacementBundle, ProcessStatistics, Resources, SpawnSpec
+from agentfactory.runtime.watchdog import EventLoopWatchdog
 
 
 class Start(Request[Done]):
@@ -103,7 +103,7 @@ async def test_the_pause_doubles_up_to_half_a_minute() -> None:
 
 
 async def test_a_cell_shows_what_it_is_doing() -> None:
-    cell = Cell("player", NeverStarts, 4, RestartPolicy(max_restarts=2, backoff_s=0.0))
+    cell = SupervisedActor("player", NeverStarts, 4, RestartPolicy(max_restarts=2, backoff_s=0.0))
     assert repr(cell) == "<Cell player: down, 0 in hand, 0 waiting, 0 restarts>"
     with pytest.raises(ActorDown, match="RuntimeError: the model is missing") as caught:
         await cell.run()
@@ -120,7 +120,7 @@ class Measured(Actor):
 
 
 async def test_a_cell_measures_its_life_and_what_its_actor_adds() -> None:
-    cell = Cell("measured", Measured, 4, RestartPolicy())
+    cell = SupervisedActor("measured", Measured, 4, RestartPolicy())
     assert cell.measures() == {"waiting": 0, "in_hand": 0, "handled_total": 0, "restarts_total": 0}
     life = asyncio.create_task(cell.run())
     await cell.wait_ready()
@@ -135,11 +135,11 @@ async def test_a_cell_measures_its_life_and_what_its_actor_adds() -> None:
 
 
 async def test_a_cell_that_gave_up_says_why_to_each_who_asks() -> None:
-    cell = Cell("player", NeverStarts, 4, RestartPolicy(max_restarts=0))
-    assert cell.gave_up() is None
+    cell = SupervisedActor("player", NeverStarts, 4, RestartPolicy(max_restarts=0))
+    assert cell.terminal_error() is None
     with pytest.raises(ActorDown):
         await cell.run()
-    first, second = cell.gave_up(), cell.gave_up()
+    first, second = cell.terminal_error(), cell.terminal_error()
     assert isinstance(first, ActorDown)
     assert isinstance(second, ActorDown)
     assert first is not second
@@ -156,7 +156,7 @@ async def test_an_actor_can_be_killed_while_it_starts() -> None:
         await system.kill("slow")
         slow = await spawning
         assert (await slow.ask(Add(amount=3), timeout_s=120)).value == 3
-        assert (await system.describe("slow")).cell.last_failure == "Killed: it was killed"
+        assert (await system.describe("slow")).actor.last_failure == "Killed: it was killed"
 
 
 async def test_bad_input_is_not_tried_again() -> None:
@@ -184,14 +184,14 @@ async def test_a_handler_that_overhears_its_cancelling_does_no_harm() -> None:
         await begun.wait()
         asking.cancel()
         assert (await actor.ask(Add(amount=2), timeout_s=120)).value == 2
-        assert (await system.describe("actor")).cell.restarts == 0
+        assert (await system.describe("actor")).actor.restarts == 0
 
 
 @pytest.mark.parametrize("drain_s", [0.0, 0.05])
 async def test_a_system_ends_although_an_actor_is_stuck(
     monkeypatch: pytest.MonkeyPatch, drain_s: float
 ) -> None:
-    monkeypatch.setattr("agentfactory.runtime.cell.CLOSE_S", 0.05)
+    monkeypatch.setattr("agentfactory.runtime.supervised_actor.CLOSE_S", 0.05)
     begun, release = asyncio.Event(), asyncio.Event()
     async with ActorSystem.open("local", drain_s=drain_s) as system:
         stubborn = await system.spawn(Stubborn, begun, release, name="stubborn")
@@ -263,7 +263,7 @@ class Recorded(LocalTransport):
     """Keeps what it is asked to spawn and to describe."""
 
     def __init__(self) -> None:
-        super().__init__(LoopWatch(30.0))
+        super().__init__(EventLoopWatchdog(30.0))
         self.spawned: dict[str, SpawnSpec] = {}
         self.described: list[str] = []
 
@@ -291,16 +291,16 @@ async def test_each_of_a_pool_gets_its_own_resources_or_all_the_same() -> None:
 
 
 async def test_actors_are_looked_at_once_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentfactory.runtime.system.LOOK_INTERVAL_S", 1000.0)
+    monkeypatch.setattr("agentfactory.runtime.system.POLL_INTERVAL_S", 1000.0)
     transport = Recorded()
     system = ActorSystem(transport, mailbox=8, max_restarts=1, backoff_s=0.01)
     await system.spawn(Register, name="register")
-    looking = asyncio.create_task(system._look_after())
+    looking = asyncio.create_task(system._monitor())
     for _ in range(50):
         await asyncio.sleep(0)
     looking.cancel()
     assert transport.described == ["register"]
-    assert system.statistics["register"].cell.restarts == 0
+    assert system.statistics["register"].actor.restarts == 0
     await system.stop("register")
     assert system.statistics == {}
     await transport.aclose()
@@ -316,9 +316,9 @@ async def test_a_restart_is_told_of_once_also_under_a_name_that_was_used_before(
                 await player.ask(Break(text="kaput"), timeout_s=120)
             await player.ask(Add(amount=1), timeout_s=120)  # answered by its next life
             for _ in range(2):
-                await system._look_at("player")
+                await system._poll("player")
             await system.stop("player")
-        await system._look_at("player")  # it is gone
+        await system._poll("player")  # it is gone
         events: list[object] = []
         while len(events) < 2:
             events += await told.take()
@@ -355,7 +355,10 @@ async def test_the_loop_is_watched_as_long_as_the_system_is_open() -> None:
 
 async def test_parts_that_are_set_aside_in_one_process_are_counted_only() -> None:
     async with ActorSystem.open("local") as system:
-        assert await system.reserve("gang", [Resources()] * 2) == (Place("gang", 0), Place("gang", 1))
+        assert await system.reserve("gang", [Resources()] * 2) == (
+            PlacementBundle("gang", 0),
+            PlacementBundle("gang", 1),
+        )
 
 
 async def test_a_ref_of_this_process_cannot_leave_it() -> None:
@@ -401,7 +404,7 @@ async def test_the_end_of_an_actor_is_told_by_the_system_and_not_by_asyncio() ->
             await player.ask(Break(text="kaput"), timeout_s=120)
         with pytest.raises(AskTimeout):
             await system.spawn(StartsForEver, name="slow", start_timeout_s=0.01)
-        assert (await asyncio.wait_for(system.wait_given_up(), 120)).actor == "player"
+        assert (await asyncio.wait_for(system.wait_fatal(), 120)).actor == "player"
     del player, system
     gc.collect()
     assert reported == []

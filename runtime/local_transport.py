@@ -7,22 +7,24 @@ from collections.abc import Sequence
 import psutil
 
 from ..messages.base import Message
-from .errors import AskTimeout, NoSuchActor, TransportError
+from .errors import NoSuchActor, TransportError
 from .mailbox import Envelope
 from .ref import ActorRef
-from .supervised_actor import CLOSE_S, RestartPolicy, SupervisedActor
+from .supervised_actor import CLOSE_S, RestartPolicy, SupervisedActor, consume_exception, wait_until_started
 from .transport import PlacementBundle, ProcessStatistics, Resources, SpawnSpec
 from .watchdog import EventLoopWatchdog
 
 
 class LocalChannel:
-    """Reaches a cell of this process."""
+    """Reaches an actor of this process."""
 
     def __init__(self, supervised: SupervisedActor) -> None:
         self._supervised = supervised
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TransportError(f"a ref of the local transport ({self._cell.name!r}) cannot leave its process")
+        raise TransportError(
+            f"a ref of the local transport ({self._supervised.name!r}) cannot leave its process"
+        )
 
     async def tell(self, message: Message) -> None:
         """Queue the message; waits while the mailbox is full."""
@@ -108,26 +110,7 @@ class LocalTransport:
             raise NoSuchActor(f"there is no actor named {name!r}") from None
 
 
-async def wait_until_started(supervised: SupervisedActor, life: asyncio.Task[None], timeout_s: float) -> None:
-    """Wait for `start` to return, for the supervisor to give up, or for the time to run out."""
-    ready = asyncio.ensure_future(supervised.wait_ready())
-    try:
-        await asyncio.wait((ready, life), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if life.done():
-            life.result()  # raises ActorDown with the cause
-        if not ready.done():
-            raise AskTimeout(f"{supervised.name!r} did not start within {timeout_s:g} s")
-    finally:
-        ready.cancel()
-
-
-def consume_exception(life: asyncio.Task[None]) -> None:
-    """The error of a life that ended is read through `describe`; asyncio need not report it too."""
-    if not life.cancelled():
-        life.exception()
-
-
 async def _end(name: str, life: asyncio.Task[None]) -> None:
-    """Cancel a life and wait for its end (bounded, since the cell bounds it)."""
+    """Cancel a life and wait for its end (bounded, since the supervised actor bounds it)."""
     life.cancel()
     await asyncio.wait((life,), timeout=2 * CLOSE_S)

@@ -1,9 +1,10 @@
-"""A bounded queue with one reader, and a line of senders in front of it.
+"""The bounded queue in front of one actor, with one reader, and the senders that wait for room in it.
 
-Full means wait, for at most `PUT_LIMIT_S`, or a clear error (`put_nowait`), never silent loss. All
-decisions are synchronous: whoever finds the mailbox full hands over the envelope and stands in line; the
-reader that makes room moves the first in line into the queue. So no newcomer can overtake, no place is
-lost when a sender gives up, and an `ask` that stands in line needs no task of its own.
+An envelope holds a message and the future of its answer. Full means wait, for at most `PUT_LIMIT_S`, or
+a clear error (`put_nowait`), never silent loss: backpressure. All decisions are synchronous: whoever
+finds the mailbox full hands over the envelope and waits to be admitted; the reader that makes room moves
+the first waiter into the queue. So no newcomer can overtake, no admission is lost when a sender gives
+up, and an `ask` that waits needs no task of its own.
 """
 
 import asyncio
@@ -14,8 +15,6 @@ from typing import Final, NamedTuple
 from ..configs.errors import AgentFactoryError
 from ..messages.base import Message
 from .errors import MailboxFull
-
-# MERGED runtime.mailbox: A message on its way: the metadata that the runtime adds around the payload.
 
 
 class Envelope:

@@ -1,12 +1,10 @@
-"""How one actor knows another: `tell` and `ask`, and nothing else."""
+"""Refs: how one actor knows another. `tell` and `ask`, and nothing else."""
 
 import asyncio
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from ..messages.base import Message, Request
 from .errors import ActorDown, ActorError, ActorStopped, MailboxFull
-
-# MERGED runtime.ref: Asking again when an actor was lost over the message: only for requests that may be repeated.
 
 ReplyT = TypeVar("ReplyT")
 
@@ -133,13 +131,11 @@ class PoolRef:
             raise errors[0]
 
 
-RetryReplyT = TypeVar("ReplyT")
-
 RETRY_ATTEMPTS = 6
 RETRY_PAUSE_S = 0.2
 
 
-async def ask_with_retry(ref: Ref, message: Request[RetryReplyT], *, timeout_s: float) -> RetryReplyT:
+async def ask_with_retry(ref: Ref, message: Request[ReplyT], *, timeout_s: float) -> ReplyT:
     """Ask until the actor lives long enough to answer, at most `RETRY_ATTEMPTS` times.
 
     `timeout_s` bounds each attempt. Raises what `ask` raises; ActorDown only once the actor is gone

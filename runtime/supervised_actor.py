@@ -82,7 +82,7 @@ class SupervisedActor:
         stats = self.statistics()
         state = "alive" if stats.alive else "down"
         return (
-            f"<Cell {self.name}: {state}, {len(stats.handling)} in hand, {stats.waiting} waiting, "
+            f"<SupervisedActor {self.name}: {state}, {len(stats.handling)} in hand, {stats.waiting} waiting, "
             f"{stats.restarts} restarts>"
         )
 
@@ -241,6 +241,25 @@ class SupervisedActor:
         down = ActorDown(self.name, _describe(cause), last, permanent=permanent)
         down.__cause__ = cause
         return down
+
+
+async def wait_until_started(supervised: SupervisedActor, life: asyncio.Task[None], timeout_s: float) -> None:
+    """Wait for `start` to return, for the supervisor to give up, or for the time to run out."""
+    ready = asyncio.ensure_future(supervised.wait_ready())
+    try:
+        await asyncio.wait((ready, life), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if life.done():
+            life.result()  # raises ActorDown with the cause
+        if not ready.done():
+            raise AskTimeout(f"{supervised.name!r} did not start within {timeout_s:g} s")
+    finally:
+        ready.cancel()
+
+
+def consume_exception(life: asyncio.Task[None]) -> None:
+    """The error of a life that ended is read through `describe`; asyncio need not report it too."""
+    if not life.cancelled():
+        life.exception()
 
 
 def _describe(error: BaseException) -> str:

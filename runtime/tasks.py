@@ -1,7 +1,16 @@
-"""Task groups that raise the error itself instead of a group of errors.
+"""Tasks, threads and contexts whose lives are bounded.
 
-Callers tell our errors apart by type; a group hides it. The first error cancels the siblings, so what
-came after it is their cancellation, or at worst a second error of the same cause.
+`task_group` raises the error itself instead of a group of errors: callers tell our errors apart by type,
+and a group hides it. The first error cancels the siblings, so what came after it is their cancellation,
+or at worst a second error of the same cause.
+
+`DaemonThread` runs blocking calls that may never return. A thread of `asyncio.to_thread` that hangs
+keeps the whole process from ending, since the interpreter joins it. These are left behind; give a call
+up with `asyncio.timeout`.
+
+`OwnedContext` enters and leaves a context in a task of its own, so that any task may ask for it and
+close it: anyio's cancel scopes belong to the task that entered them, and a program that opens things
+when they are first needed, and whose work may be interrupted, cannot enter them where the need arises.
 """
 
 import asyncio
@@ -14,17 +23,6 @@ from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
-
-# MERGED runtime.tasks: Threads for blocking calls that may never return.
-#
-# A thread of `asyncio.to_thread` that hangs keeps the whole process from ending, since the interpreter joins
-# it. These are left behind; give a call up with `asyncio.timeout`.
-#
-# MERGED runtime.tasks: A context that is entered and left in a task of its own, so that any task may ask for it and close it.
-#
-# anyio's cancel scopes belong to the task that entered them; a program that opens things when they are first
-# needed, and whose work may be interrupted, cannot enter them where the need arises.
-#
 
 
 def unwrap_exception_group(error: BaseException) -> BaseException:
@@ -103,7 +101,7 @@ def _settle(future: "asyncio.Future[object]", result: object, error: BaseExcepti
         future.set_result(result)
 
 
-OwnedT = TypeVar("T")
+OwnedT = TypeVar("OwnedT")
 
 
 class OwnedContext(Generic[OwnedT]):

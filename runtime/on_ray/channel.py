@@ -30,10 +30,9 @@ from ...messages.base import Message
 from ..errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
 from ..mailbox import PUT_LIMIT_S
 from ..tasks import in_daemon_thread
-from .codec import Batch, ExchangeReply, OutboundMessage, RemoteError, pack, unpack_incoming
+from .codec import ORDER_S, POLL_S, Batch, ExchangeReply, OutboundMessage, RemoteError, pack, unpack_incoming
 from .errors import map_ray_error
 from .linger import AdaptiveLinger
-from .worker import ORDER_S, POLL_S
 
 log = structlog.get_logger("channel")
 

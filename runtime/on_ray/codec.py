@@ -1,7 +1,8 @@
-"""What an exchange carries.
+"""The codec of exchanges: messages, answers and errors between two processes of one version.
 
-A batch is one pickle, so classes and repeated values are written once. Classes that live in a
-user's script (`__main__`) travel by value, since the other process cannot import them.
+A batch is one pickle, so classes and repeated values are written once. Classes that live in a user's
+script (`__main__`) travel by value, since the other process cannot import them. An error travels with
+its cause, which `pickle` would drop.
 """
 
 import copyreg
@@ -17,7 +18,10 @@ from ray import cloudpickle  # not the package of that name: classes must be the
 from ...messages.base import Message
 from ..errors import RemoteFailure
 
-# MERGED runtime.on_ray.codec: An error on its way back to whoever asked, in another process.
+POLL_S = 10.0
+"""An exchange with nothing to bring comes back after this long."""
+ORDER_S = 2.0
+"""How long a batch waits for the one before it; that one is lost if it takes longer."""
 
 
 @dataclass(slots=True, frozen=True)

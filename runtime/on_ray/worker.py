@@ -1,7 +1,13 @@
-"""The Ray actor that an actor of ours lives in.
+"""The Ray actor that a supervised actor of ours lives in, and its inbox for each client.
 
-Consumes exchanges and control calls; produces answers; waits for the cell; an exchange is unblocked
-by the first answer, by the client's next exchange, or after `port.POLL_S`.
+Consumes exchanges and control calls; produces answers; waits for the actor; an exchange is unblocked by
+the first answer, by the client's next exchange, or after `POLL_S`.
+
+Invariants:
+  - a client's messages enter the mailbox in the order in which it sent them;
+  - what does not fit waits for admission, and the client is told to hold back (backpressure), so an
+    inbox never holds more than the two batches that a client has under way;
+  - an exchange comes back after `POLL_S` at the latest, whatever the actor does.
 """
 
 import asyncio
@@ -16,31 +22,26 @@ import structlog
 from ...configs.errors import AgentFactoryError
 from ...messages.base import Message
 from ..errors import TransportError
-from ..local_transport import consume_exception, wait_until_started
 from ..mailbox import Envelope
-from ..supervised_actor import CLOSE_S, RestartPolicy, SupervisedActor
+from ..supervised_actor import CLOSE_S, RestartPolicy, SupervisedActor, consume_exception, wait_until_started
 from ..telemetry import LogSettings, Metrics, configure_logging
 from ..transport import ProcessStatistics, SpawnSpec
 from ..watchdog import EventLoopWatchdog
-from .codec import Batch, ExchangeReply, InboundReply, OutboundMessage, RemoteError, pack, unpack_outgoing
+from .codec import (
+    ORDER_S,
+    POLL_S,
+    Batch,
+    ExchangeReply,
+    InboundReply,
+    OutboundMessage,
+    RemoteError,
+    pack,
+    unpack_outgoing,
+)
 from .linger import AdaptiveLinger
 from .link import flush_channels
 
-# MERGED runtime.on_ray.worker: One client's side of an actor's host: its asks in flight, and the answers that are ready.
-#
-# Invariants:
-#   - a client's messages enter the mailbox in the order in which it sent them;
-#   - what does not fit stands in line at the mailbox, and the client is told to hold back, so a port
-#     never holds more than the two batches that a client has under way;
-#   - an exchange comes back after `POLL_S` at the latest, whatever the actor does.
-#
-
 log = structlog.get_logger("host")
-
-POLL_S = 10.0
-"""An exchange with nothing to bring comes back after this long."""
-ORDER_S = 2.0
-"""How long a batch waits for the one before it; that one is lost if it takes longer."""
 
 
 class ClientInbox:
@@ -192,7 +193,7 @@ REPLY_S = 0.05
 
 
 class ActorHost:
-    """Hosts one cell. Ray restarts the process; the cell restarts the actor inside it."""
+    """Hosts one supervised actor. Ray restarts the process; the supervisor restarts the actor inside it."""
 
     def __init__(self, spec: SpawnSpec, logging: LogSettings, stall_s: float) -> None:
         configure_logging(logging, actor=spec.name)

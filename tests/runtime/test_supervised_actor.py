@@ -103,12 +103,12 @@ async def test_the_pause_doubles_up_to_half_a_minute() -> None:
 
 
 async def test_a_cell_shows_what_it_is_doing() -> None:
-    cell = SupervisedActor("player", NeverStarts, 4, RestartPolicy(max_restarts=2, backoff_s=0.0))
-    assert repr(cell) == "<Cell player: down, 0 in hand, 0 waiting, 0 restarts>"
+    actor = SupervisedActor("player", NeverStarts, 4, RestartPolicy(max_restarts=2, backoff_s=0.0))
+    assert repr(actor) == "<SupervisedActor player: down, 0 in hand, 0 waiting, 0 restarts>"
     with pytest.raises(ActorDown, match="RuntimeError: the model is missing") as caught:
-        await cell.run()
+        await actor.run()
     assert caught.value.permanent
-    assert cell.statistics().restarts == 2
+    assert actor.statistics().restarts == 2
 
 
 class Measured(Actor):
@@ -120,32 +120,32 @@ class Measured(Actor):
 
 
 async def test_a_cell_measures_its_life_and_what_its_actor_adds() -> None:
-    cell = SupervisedActor("measured", Measured, 4, RestartPolicy())
-    assert cell.measures() == {"waiting": 0, "in_hand": 0, "handled_total": 0, "restarts_total": 0}
-    life = asyncio.create_task(cell.run())
-    await cell.wait_ready()
+    actor = SupervisedActor("measured", Measured, 4, RestartPolicy())
+    assert actor.measures() == {"waiting": 0, "in_hand": 0, "handled_total": 0, "restarts_total": 0}
+    life = asyncio.create_task(actor.run())
+    await actor.wait_ready()
     reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-    cell.mailbox.put_nowait(Envelope(Add(amount=3), reply))
+    actor.mailbox.put_nowait(Envelope(Add(amount=3), reply))
     assert await reply == Total(value=3)
     measured = {"waiting": 0, "in_hand": 0, "handled_total": 1, "restarts_total": 0, "own": 2.5}
-    assert cell.measures() == measured
+    assert actor.measures() == measured
     life.cancel()
     await asyncio.wait((life,))
-    assert "own" not in cell.measures()
+    assert "own" not in actor.measures()
 
 
 async def test_a_cell_that_gave_up_says_why_to_each_who_asks() -> None:
-    cell = SupervisedActor("player", NeverStarts, 4, RestartPolicy(max_restarts=0))
-    assert cell.terminal_error() is None
+    actor = SupervisedActor("player", NeverStarts, 4, RestartPolicy(max_restarts=0))
+    assert actor.terminal_error() is None
     with pytest.raises(ActorDown):
-        await cell.run()
-    first, second = cell.terminal_error(), cell.terminal_error()
+        await actor.run()
+    first, second = actor.terminal_error(), actor.terminal_error()
     assert isinstance(first, ActorDown)
     assert isinstance(second, ActorDown)
     assert first is not second
     assert (first.permanent, str(first.__cause__)) == (True, "the model is missing")
     with pytest.raises(ActorDown, match="the model is missing"):
-        cell.mailbox.put_nowait(Envelope(Add(amount=1)))
+        actor.mailbox.put_nowait(Envelope(Add(amount=1)))
 
 
 async def test_an_actor_can_be_killed_while_it_starts() -> None:

@@ -1,8 +1,9 @@
 r"""Parser of plain notation and LaTeX into sympy objects, with a bound on what evaluating them may cost.
 
-Plain notation is read by `runtime.tools.math_parser`, LaTeX by latex2sympy's grammar; neither evaluates text as
-code. Before anything is worked out, `9^{9^{9^9}}`, `10^9!`, `\sum_{k=1}^{10^9}` and their like are refused by
-arithmetic on estimated sizes: an upper bound of log2 of each part's absolute value, from the leaves up.
+Plain notation is read by `runtime.tools.math_parser`, LaTeX by latex2sympy's grammar; neither evaluates
+text as code. Before anything is worked out, `9^{9^{9^9}}`, `10^9!`, `\sum_{k=1}^{10^9}` and their like
+are refused by arithmetic on estimated sizes: an upper bound of log2 of each part's absolute value, from
+the leaves up.
 """
 
 import math

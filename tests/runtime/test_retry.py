@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentfactory.runtime import ref as retry
+from agentfactory.runtime import ref
 from agentfactory.runtime.errors import ActorDown, AskTimeout
 from agentfactory.runtime.ref import RETRY_ATTEMPTS, ask_with_retry
 from tests.actors.peers import Peer
@@ -13,7 +13,7 @@ DOWN = ActorDown("peer", "it was killed")
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE_S", 0.0)
+    monkeypatch.setattr(ref, "RETRY_PAUSE_S", 0.0)
 
 
 async def test_an_actor_that_died_is_asked_until_it_answers() -> None:

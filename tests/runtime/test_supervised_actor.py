@@ -336,7 +336,7 @@ async def test_what_the_system_publishes_arrives() -> None:
 async def test_a_system_whose_hub_cannot_start_says_why_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("agentfactory.runtime.system.TopicHub", NeverStarts)
+    monkeypatch.setattr("agentfactory.runtime.system.TopicBroker", NeverStarts)
     with pytest.raises(ActorDown, match="the model is missing"):
         async with ActorSystem.open("local", max_restarts=0):
             raise AssertionError("unreachable")

@@ -83,7 +83,7 @@ async def test_what_is_given_up_leaves_the_line() -> None:
     cell = cell_of(1)
     port = await port_to(cell)
     await port.deliver(batch(0, [Add(amount=1), Add(amount=2), Add(amount=3)]))
-    await port.deliver(Batch(1, -1, b"", given_up=(0, 1)))
+    await port.deliver(Batch(1, -1, b"", cancelled=(0, 1)))
     assert waiting(cell) == [Add(amount=3)]
     await asyncio.sleep(0)
     assert repr(port) == "<Port: 1 open, 0 ready, 0 in line>"

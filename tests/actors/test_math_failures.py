@@ -169,11 +169,11 @@ def test_what_is_large_and_right_is_right(reference: str, answer: str) -> None:
 
 SLOW = (
     "import agentfactory.actors.domains.math.symbolic_grading as a\n"
-    "read = a.read\n"
+    "read = a.parse_math\n"
     "def slow(text):\n"
     "    while 'z' in text: pass\n"
     "    return read(text)\n"
-    "a.read = slow\n"
+    "a.parse_math = slow\n"
 )
 GREEDY = SLOW.replace("while 'z' in text: pass", "text += 'x' * (10**10 * ('z' in text))")
 

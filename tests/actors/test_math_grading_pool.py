@@ -104,7 +104,8 @@ async def test_a_grader_that_dies_once_is_tried_again() -> None:
 
 async def test_a_grader_without_memory_dies_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     eats = (
-        "import agentfactory.actors.domains.math.symbolic_grading as a; a.read = lambda text: [0] * 10**9; "
+        "import agentfactory.actors.domains.math.symbolic_grading as a\n"
+        "a.parse_math = lambda text: [0] * 10**9\n"
     )
     replace_bootstrap(monkeypatch, eats)
     pool = MathJudge(JudgeDeps(VerifierSettings(memory_mb=128)))
@@ -125,7 +126,7 @@ async def test_a_grader_is_behind_the_same_walls(monkeypatch: pytest.MonkeyPatch
         "        except PermissionError: refused.append(1)\n"
         "    open('/etc/hostname').close()\n"
         "    raise ValueError(f'{len(refused)} refused')\n"
-        "a.read = attempt\n"
+        "a.parse_math = attempt\n"
     )
     replace_bootstrap(monkeypatch, tries)
     pool = MathJudge(JudgeDeps(VerifierSettings()))

@@ -18,11 +18,11 @@ from typing import Final, NamedTuple
 from ..configs.data import DataRewards
 from ..configs.errors import AgentFactoryError
 from ..messages.base import Request
-from ..messages.blobs import BlobInfo
 from ..messages.data import (
     ActionData,
     ActionError,
     Assimilate,
+    BlobInfo,
     Destroy,
     Destroyed,
     IngestReport,

@@ -19,7 +19,7 @@ from ..configs.model_loading import hide_unused_packages
 from ..configs.models import ModelSettings
 from ..configs.roles import TrainerSettings
 from ..messages.adapters import LoadAdapter, Policy
-from ..messages.training_step import StepReport, TrainStep
+from ..messages.trajectories import StepReport, TrainStep
 from ..runtime.actor import Actor
 from ..runtime.engines.base import AdapterStore, AdapterStoreFactory
 from ..training.adapter_files import with_location

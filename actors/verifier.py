@@ -13,8 +13,7 @@ import structlog
 
 from ..configs.errors import AgentFactoryError
 from ..configs.roles import VerifierSettings
-from ..messages.episodes import Solution
-from ..messages.judging import GroupVerdict, JudgeGroup, JudgeSolution, Verdict
+from ..messages.episodes import GroupVerdict, JudgeGroup, JudgeSolution, Solution, Verdict
 from ..messages.tasks import Task
 from ..runtime.actor import Actor
 from ..runtime.ref import Ref

@@ -26,10 +26,10 @@ from .cluster.data_plane.tiers import open_tiers, spawn_data_actors, spawn_searc
 from .configs.data import DataSettings
 from .configs.errors import BadInput
 from .messages.base import Request
-from .messages.blobs import BlobInfo
 from .messages.data import (
     ActionData,
     ActionError,
+    BlobInfo,
     CachedBlob,
     Destroy,
     Destroyed,

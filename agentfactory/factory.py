@@ -23,8 +23,7 @@ from .configs.load import YamlValue, load_settings
 from .configs.settings import RuntimeSettings, Settings
 from .data import DataPlane
 from .messages.adapters import AdapterRef
-from .messages.blobs import BlobInfo
-from .messages.data import CachedBlob, Format, IngestReport
+from .messages.data import BlobInfo, CachedBlob, Format, IngestReport
 from .messages.episodes import Solution, SolveTask
 from .messages.runs import StartRun
 from .messages.search import Passage

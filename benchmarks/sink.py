@@ -13,7 +13,7 @@ from typing import NamedTuple
 from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import SegmentOffset
 from agentfactory.configs.roles import SinkSettings
-from agentfactory.messages.judging import Rewards, Verdict
+from agentfactory.messages.episodes import Rewards, Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import StoreTrajectories, Trajectory
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn

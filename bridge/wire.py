@@ -17,7 +17,7 @@ from pydantic import Field
 
 from ..configs.errors import BadInput
 from ..messages.base import Message
-from ..messages.blobs import BlobMatch, BlobMeta
+from ..messages.data import BlobMatch, BlobMeta
 from .cache.base import CacheUnavailable
 from .errors import BadName, BlobDamaged, BridgeError, NoSuchBlob, StoreError, StoreFull, URIResolveError
 from .frames import BadFrames, decode_json

@@ -18,7 +18,7 @@ from ..bridge.client.tiered_store import TieredStore, WriteThroughStore, delete_
 from ..bridge.errors import BlobDamaged, BridgeDown, NoSuchBlob
 from ..configs.data import DataSettings
 from ..messages.adapters import AdapterRef, LoadAdapter
-from ..messages.blobs import BlobMeta
+from ..messages.data import BlobMeta
 from ..runtime.engines.base import AdapterRejected
 from ..training.adapter_files import CONFIG_FILE, WEIGHTS_FILE, sha256_hex, version_name
 from .data_plane.tiers import open_tiers

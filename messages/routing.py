@@ -76,7 +76,7 @@ class Routed(Message):
     decision: RouteDecision
 
 
-class CalibrationBin(Message):
+class ConfidenceBin(Message):
     """Answers whose confidence lay in one interval: how sure they were, and how often they were right."""
 
     low: float
@@ -100,7 +100,7 @@ class ModelReport(Message):
     told: int = 0
     """Taken replies whose outcome is known."""
     right: int = 0
-    bins: tuple[CalibrationBin, ...] = ()
+    bins: tuple[ConfidenceBin, ...] = ()
     calibration_error: float | None = None
     """Expected calibration error, 0 to 1; None before any outcome."""
 

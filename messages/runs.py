@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from .adapters import AdapterRef, Policy
 from .base import Done, Event, Message, Request
-from .judging import Rewards
+from .episodes import Rewards
 from .tasks import Proposal
 
 

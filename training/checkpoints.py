@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from ..messages.adapters import AdapterRef, Policy
 from ..messages.base import Message
-from ..messages.training_step import StepReport
+from ..messages.trajectories import StepReport
 from .adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_folder, sha256_hex, version_name
 from .errors import CheckpointNotWritten
 

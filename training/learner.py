@@ -14,7 +14,7 @@ import torch
 from ..configs.models import ModelSettings
 from ..configs.roles import TrainerSettings
 from ..messages.adapters import AdapterRef, Policy
-from ..messages.training_step import StepReport, TrainStep
+from ..messages.trajectories import StepReport, TrainStep
 from .adapter_files import sha256_hex
 from .batching import Sample, TokenBatch, micro_batches, mini_batches
 from .checkpoints import Checkpoint, CheckpointStore

@@ -16,8 +16,7 @@ from ..configs.rewards import (
     ToolUseTerm,
     UncertaintyTerm,
 )
-from ..messages.episodes import Solution
-from ..messages.judging import RewardTerm, Verdict
+from ..messages.episodes import RewardTerm, Solution, Verdict
 from ..messages.tasks import Task
 from ..messages.turns import ToolCall, ToolResult, Turn
 

@@ -10,7 +10,7 @@ from random import Random
 
 from ..configs.rewards import RewardWeights
 from ..configs.roles import TeacherSettings
-from ..messages.judging import Rewards
+from ..messages.episodes import Rewards
 from ..messages.tasks import TaskOutcome
 from ..messages.trajectories import Group
 from .reward_terms import JudgedEpisode, tool_use, uncertainty, weighted_sum

@@ -21,8 +21,7 @@ from typing import Final, NamedTuple
 
 from ...configs.data import DataRewards
 from ...messages.data import Action, ActionError, Observation, Retrieved, StepResult, TaskSpec
-from ...messages.episodes import StopReason
-from ...messages.judging import Rewards
+from ...messages.episodes import Rewards, StopReason
 from ...messages.tasks import Task
 from ...messages.trajectories import StoreTrajectories, Trajectory
 from ...messages.turns import ToolCall, ToolResult, Turn

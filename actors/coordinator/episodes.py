@@ -16,8 +16,16 @@ from ...configs.errors import AgentFactoryError
 from ...configs.rewards import RewardWeights
 from ...configs.roles import LoopSettings
 from ...messages.adapters import AdapterRef
-from ...messages.episodes import EpisodeFailed, Solution, SolveTask
-from ...messages.judging import GroupVerdict, JudgeGroup, Rewards, RewardTerm, Verdict
+from ...messages.episodes import (
+    EpisodeFailed,
+    GroupVerdict,
+    JudgeGroup,
+    Rewards,
+    RewardTerm,
+    Solution,
+    SolveTask,
+    Verdict,
+)
 from ...messages.runs import Fate, GroupFinished, GroupLeased
 from ...messages.tasks import Task
 from ...messages.trajectories import FindTrajectories, Group, StoreTrajectories, Trajectory

@@ -12,8 +12,7 @@ from ...configs.errors import AgentFactoryError
 from ...configs.rewards import RewardWeights
 from ...configs.roles import EvaluationSettings
 from ...messages.adapters import AdapterRef
-from ...messages.episodes import Solution, SolveTask
-from ...messages.judging import JudgeSolution, Verdict
+from ...messages.episodes import JudgeSolution, Solution, SolveTask, Verdict
 from ...messages.runs import DomainScore
 from ...messages.tasks import Task
 from ...messages.trajectories import StoreTrajectories, Trajectory

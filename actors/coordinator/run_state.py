@@ -10,7 +10,7 @@ import structlog
 from ...configs.roles import CurriculumSettings
 from ...messages.adapters import AdapterRef, Policy
 from ...messages.base import Event
-from ...messages.judging import Rewards
+from ...messages.episodes import Rewards
 from ...messages.runs import (
     GroupDropped,
     GroupFinished,

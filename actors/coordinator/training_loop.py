@@ -20,12 +20,11 @@ from anyio.abc import TaskGroup
 from ...configs.settings import Settings
 from ...messages.adapters import AdapterRef, FetchAdapter, LoadAdapter, Policy
 from ...messages.base import Done, Request
+from ...messages.episodes import Rewards
 from ...messages.generation import SleepEngine, WakeEngine
-from ...messages.judging import Rewards
 from ...messages.runs import RoundFinished, StepFinished, TasksRewarded
 from ...messages.tasks import RewardTasks, Task, TaskOutcome
-from ...messages.training_step import StepReport, TrainStep
-from ...messages.trajectories import Group, StoreTrajectories, Trajectory
+from ...messages.trajectories import Group, StepReport, StoreTrajectories, TrainStep, Trajectory
 from ...messages.turns import Turn
 from ...runtime.ref import PoolRef, Ref, ask_with_retry
 from ...runtime.tasks import task_group

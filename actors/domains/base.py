@@ -7,8 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ...configs.errors import AgentFactoryError
 from ...configs.roles import LogicForm, VerifierSettings
-from ...messages.episodes import Solution
-from ...messages.judging import Verdict
+from ...messages.episodes import Solution, Verdict
 from ...messages.search import Passage
 from ...messages.tasks import Goal, ReferenceKind, Task
 from ...runtime.engines.chat.format import ChatMessage

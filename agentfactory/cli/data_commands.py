@@ -23,8 +23,7 @@ from ..configs.errors import BadInput
 from ..configs.files import write_atomically
 from ..configs.printable import printable
 from ..data import DataPlane, data_folder
-from ..messages.blobs import BlobInfo
-from ..messages.data import Format, IngestReport
+from ..messages.data import BlobInfo, Format, IngestReport
 from ..messages.search import SearchResult
 from ..runtime.telemetry import LogSettings, configure_logging
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from ..configs.settings import Settings
-    from ..messages.judging import Verdict
+    from ..messages.episodes import Verdict
     from ..messages.tasks import Task
     from ..runtime.ref import Ref
 
@@ -122,8 +122,7 @@ def read_task(file: Path, domain: str) -> Task:
 async def _judged(settings: Settings, task: Task, answer: str, space: str) -> Verdict:
     """The verdict of a Verifier of its own."""
     from ..actors.verifier import Verifier
-    from ..messages.episodes import Solution
-    from ..messages.judging import JudgeSolution
+    from ..messages.episodes import JudgeSolution, Solution
     from ..runtime.system import ActorSystem
 
     solution = Solution(

@@ -21,7 +21,7 @@ from ..configs.printable import printable
 from ..configs.roles import StudentSettings
 from ..configs.settings import Settings
 from ..configs.tools import known_tools
-from ..messages.plans import Plan, PlanOutcome
+from ..messages.pipelines import Plan, PlanOutcome
 from ..messages.turns import ToolCall, ToolResult
 from ..runtime.ref import Ref
 from ..runtime.telemetry import LogSettings, configure_logging

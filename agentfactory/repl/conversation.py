@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from ..messages.agent_routing import ClarificationRequest, CommandRouted, Routing
-from ..messages.conversations import AgentReply
+from ..messages.conversations import AgentReply, ClarificationRequest, CommandRouted, Routing
 from ..messages.data import Action, Observation
 from .session_manager import SessionManager
 

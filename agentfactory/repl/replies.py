@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pydantic import JsonValue
 
 from ..configs.printable import printable
-from ..messages.agent_routing import ClarificationRequest, Routing
-from ..messages.conversations import AgentReply
+from ..messages.conversations import AgentReply, ClarificationRequest, Routing
 from ..messages.data import ActionError, ListResult, QueryResult, Retrieved, StepResult
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from agentfactory.bridge.frames import zmq
 from agentfactory.bridge.server.settings import ServerSettings
 from agentfactory.bridge.store.base import Store
 from agentfactory.configs.data import BridgeSettings, StoreSettings
-from agentfactory.messages.blobs import BlobMeta
+from agentfactory.messages.data import BlobMeta
 from benchmarks.figures import Figures, median
 
 ROUNDS = 5

@@ -24,7 +24,7 @@ from types import TracebackType
 
 from ...configs.data import BridgeSettings
 from ...configs.errors import AgentFactoryError
-from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, BlobUpload
+from ...messages.data import BlobInfo, BlobMatch, BlobMeta, BlobPage, BlobUpload
 from .. import wire
 from ..errors import BlobDamaged, BridgeError
 from ..frames import Buffer, MessageKind, decode_json, encode_json, zmq

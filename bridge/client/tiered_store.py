@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from ...configs.data import DataSettings
 from ...configs.errors import AgentFactoryError, BadInput
-from ...messages.blobs import BlobInfo, BlobMeta, BlobUpload
+from ...messages.data import BlobInfo, BlobMeta, BlobUpload
 from ..errors import BadName, NoSuchBlob
 from ..search.base import BlobLister, blob_pages, index_tag
 

@@ -30,8 +30,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ...configs.errors import BadInput, CannotWrite
 from ...configs.printable import printable
-from ...messages.blobs import BlobMeta
-from ...messages.data import Format
+from ...messages.data import BlobMeta, Format
 from .content_types import ARROW_FILE, CONTENT_TYPES, CSV, JSON_LINES, PARQUET, TEXT, content_type_of
 from .sources import CHUNK_BYTES, FileSource, PendingBlob, StoredSource, file_source
 from .uri import printable_uri

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from ...messages.blobs import BlobMeta
+from ...messages.data import BlobMeta
 from .content_types import content_type_of
 from .sources import FileSource, PendingBlob, file_source
 from .uri import Uri, is_unicode, printable_uri

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...messages.blobs import BlobMeta
+from ...messages.data import BlobMeta
 from .content_types import BINARY
 from .files import Roots
 from .sources import FileSource, PendingBlob, SourceChanged

@@ -23,8 +23,7 @@ from typing import TypeVar
 import anyio
 
 from ...configs.errors import AgentFactoryError, CannotWrite
-from ...messages.blobs import BlobInfo, BlobUpload
-from ...messages.data import Format, IngestReport
+from ...messages.data import BlobInfo, BlobUpload, Format, IngestReport
 from ..client.tiered_store import IngestSink, original_tag
 from ..errors import BadName
 from . import conversion as formats

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ...configs.errors import AgentFactoryError
-from ...messages.blobs import BlobInfo
-from ...messages.data import FailedBlob, IngestReport
+from ...messages.data import BlobInfo, FailedBlob, IngestReport
 from ..errors import BridgeDown, StoreFull
 from .sources import PendingBlob
 

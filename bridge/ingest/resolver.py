@@ -11,7 +11,7 @@ from typing import Protocol
 import anyio
 
 from ...configs.data import UriSettings
-from ...messages.blobs import BlobInfo, BlobMeta
+from ...messages.data import BlobInfo, BlobMeta
 from ..client.tiered_store import original_tag
 from ..errors import URIResolveError
 from .content_types import TEXT, content_type_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
 from ...configs.errors import BadInput
-from ...messages.blobs import BlobInfo, BlobMeta
+from ...messages.data import BlobInfo, BlobMeta
 from .uri import printable_uri
 
 CHUNK_BYTES = 1 << 20

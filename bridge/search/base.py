@@ -4,7 +4,7 @@ import glob
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+from ...messages.data import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
 INDEX_PREFIX: Final = ".index/"
 

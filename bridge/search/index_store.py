@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from ...messages.base import Message
-from ...messages.blobs import BlobInfo, BlobMeta
+from ...messages.data import BlobInfo, BlobMeta
 from ..errors import BlobDamaged, NoSuchBlob
 from .base import Blobs, blob_pages, index_tag
 from .embedding import Vectors

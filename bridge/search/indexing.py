@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from ...configs.data import SearchSettings
-from ...messages.blobs import BlobInfo
+from ...messages.data import BlobInfo
 from ...messages.search import IndexReport
 from ..errors import IndexFull, NoSuchBlob
 from .base import Blobs, Hit, IndexProgress, IndexProgressCallback

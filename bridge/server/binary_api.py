@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta
+from ...messages.data import BlobInfo, BlobMatch, BlobMeta
 from .. import wire
 from ..cache.base import CacheBackend, CacheUnavailable
 from ..errors import BridgeError, StoreError

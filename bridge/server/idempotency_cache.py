@@ -8,7 +8,7 @@ put again, which changes nothing but the version.
 from collections import OrderedDict
 from weakref import WeakValueDictionary
 
-from ...messages.blobs import BlobInfo
+from ...messages.data import BlobInfo
 from .sessions import PendingReply
 from .streams import UploadStream
 

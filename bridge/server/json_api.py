@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from ...configs.errors import BadInput
-from ...messages.blobs import BlobInfo, BlobMeta
+from ...messages.data import BlobInfo, BlobMeta
 from .. import wire
 from ..errors import BadName, BridgeError, NoSuchBlob
 from ..frames import Buffer, zmq

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
-from ...messages.blobs import BlobInfo
+from ...messages.data import BlobInfo
 from ..errors import BridgeError
 
 

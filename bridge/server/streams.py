@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ...messages.blobs import BlobInfo
+from ...messages.data import BlobInfo
 from .. import wire
 from ..frames import LAST_CHUNK, BadFrames, Buffer, MessageKind
 from ..store.base import BlobReader, BlobWriter

@@ -9,7 +9,7 @@ Invariants of every store:
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+from ...messages.data import BlobInfo, BlobMatch, BlobMeta, BlobPage
 
 MAX_NAME_BYTES = 16 << 10
 """Of a tag or a name, in UTF-8."""

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from ...configs.errors import BadInput
 from ...messages.base import Message
-from ...messages.blobs import BlobInfo, BlobPage
+from ...messages.data import BlobInfo, BlobPage
 from .chunk_store import ChunkKey, ChunkSet, CommitHook
 from .lmdb_writer import GroupCommitWriter, Txn, fetch, rows
 from .names import NamePattern, blob_key, names_in, read_cursor, tag_prefix, write_cursor

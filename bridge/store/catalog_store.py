@@ -18,7 +18,7 @@ from functools import partial
 
 import xxhash
 
-from ...messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage
+from ...messages.data import BlobInfo, BlobMatch, BlobMeta, BlobPage
 from ..errors import BlobDamaged, NoSuchBlob, StoreError
 from .catalog import BlobRecord, Catalog, CatalogEntry
 from .chunk_store import ChunkKey, ChunkSet, ChunkStore

@@ -12,7 +12,7 @@ from ...configs.agents.blueprints import Blueprint
 from ...configs.agents.settings import CoordinatorAgentSettings, LoraAgentSettings, RuleBasedAgentSettings
 from ...configs.data import DataSettings
 from ...configs.errors import SettingsError
-from ...messages.agent_routing import AgentCard
+from ...messages.conversations import AgentCard
 from .blueprint_registry import BlueprintRegistry
 from .loader import model_of, permitted, rules_of
 

@@ -11,8 +11,7 @@ from agentfactory.configs.rewards import RewardWeights
 from agentfactory.configs.roles import CurriculumSettings, LoopSettings
 from agentfactory.messages.adapters import AdapterLoaded, AdapterRef, LoadAdapter
 from agentfactory.messages.base import Event, Message
-from agentfactory.messages.episodes import Solution
-from agentfactory.messages.judging import Verdict
+from agentfactory.messages.episodes import Solution, Verdict
 from agentfactory.messages.runs import GroupLeased
 from agentfactory.messages.tasks import Proposal, Task
 from agentfactory.messages.turns import ToolCall, Turn

@@ -13,7 +13,7 @@ from agentfactory.actors.coordinator.rollouts import MAX_SAMPLE_CHARACTERS, epis
 from agentfactory.actors.coordinator.run_state import JournaledState, RunState
 from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.messages.adapters import AdapterRef
-from agentfactory.messages.judging import Rewards, Verdict
+from agentfactory.messages.episodes import Rewards, Verdict
 from agentfactory.messages.runs import RunStarted, StepFinished, TasksRewarded
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import Group, Trajectory

@@ -14,10 +14,8 @@ from agentfactory.actors.domains.code.judge import CodeJudge, values_equal
 from agentfactory.actors.domains.grading import GraderDied, NoReference
 from agentfactory.configs.data import LIBRARY
 from agentfactory.configs.roles import TrialSettings, VerifierSettings
-from agentfactory.messages.episodes import Solution
-from agentfactory.messages.grading_specs import CodeSpec, CodeTestCase, IoTestCase
-from agentfactory.messages.judging import Verdict
-from agentfactory.messages.tasks import Task
+from agentfactory.messages.episodes import Solution, Verdict
+from agentfactory.messages.tasks import CodeSpec, CodeTestCase, IoTestCase, Task
 from agentfactory.runtime.sandbox.errors import SandboxError
 from agentfactory.training.tasks import code as tasks
 

@@ -13,10 +13,8 @@ from agentfactory.actors.domains.base import JudgeDeps
 from agentfactory.actors.domains.code.domain import read_assert
 from agentfactory.actors.domains.code.judge import CodeJudge
 from agentfactory.configs.roles import SandboxSettings, TrialSettings, VerifierSettings
-from agentfactory.messages.episodes import Solution
-from agentfactory.messages.grading_specs import CodeSpec, CodeTestCase, IoTestCase
-from agentfactory.messages.judging import Verdict
-from agentfactory.messages.tasks import Task
+from agentfactory.messages.episodes import Solution, Verdict
+from agentfactory.messages.tasks import CodeSpec, CodeTestCase, IoTestCase, Task
 
 LIMIT_S = 120.0
 pytestmark = pytest.mark.asyncio(loop_scope="module")

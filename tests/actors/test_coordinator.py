@@ -34,7 +34,7 @@ from agentfactory.messages.runs import (
     StartRun,
     StepFinished,
 )
-from agentfactory.messages.training_step import StepReport, TrainStep
+from agentfactory.messages.trajectories import StepReport, TrainStep
 from agentfactory.runtime.actor import Actor
 from agentfactory.runtime.engines.base import AdapterStore, AdapterStoreFactory
 from agentfactory.runtime.errors import ActorDown

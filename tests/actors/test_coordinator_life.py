@@ -16,8 +16,7 @@ from agentfactory.configs.load import load_settings
 from agentfactory.configs.settings import Settings
 from agentfactory.messages.adapters import AdapterLoaded, AdapterRef, FetchAdapter, LoadAdapter
 from agentfactory.messages.base import Done, Event, Message
-from agentfactory.messages.episodes import SolveTask
-from agentfactory.messages.judging import GroupVerdict, JudgeGroup, JudgeSolution
+from agentfactory.messages.episodes import GroupVerdict, JudgeGroup, JudgeSolution, SolveTask
 from agentfactory.messages.runs import (
     DescribeRun,
     DrainRun,
@@ -33,8 +32,13 @@ from agentfactory.messages.runs import (
     StepFinished,
 )
 from agentfactory.messages.tasks import Proposal, Proposals, ProposeTasks
-from agentfactory.messages.training_step import StepReport, TrainStep
-from agentfactory.messages.trajectories import FindTrajectories, FoundTrajectories, Trajectory
+from agentfactory.messages.trajectories import (
+    FindTrajectories,
+    FoundTrajectories,
+    StepReport,
+    TrainStep,
+    Trajectory,
+)
 from agentfactory.runtime.engines.base import AdapterStore, AdapterStoreFactory
 from agentfactory.runtime.topics import Publish
 from agentfactory.training.adapter_files import adapter_folder, with_location

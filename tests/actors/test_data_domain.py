@@ -21,9 +21,8 @@ from agentfactory.configs.data import LIBRARY
 from agentfactory.configs.errors import SettingsError
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import CurriculumSettings, SandboxSettings, StudentSettings, VerifierSettings
-from agentfactory.messages.blobs import BlobPage
-from agentfactory.messages.episodes import EpisodeFailed, Solution, SolveTask
-from agentfactory.messages.judging import JudgeGroup, Verdict
+from agentfactory.messages.data import BlobPage
+from agentfactory.messages.episodes import EpisodeFailed, JudgeGroup, Solution, SolveTask, Verdict
 from agentfactory.messages.runs import GroupFinished, RoundFinished, RunFinished
 from agentfactory.messages.tasks import StoreSpec, Task
 from agentfactory.messages.trajectories import Trajectory

@@ -18,8 +18,7 @@ from agentfactory.configs.data import LIBRARY, BridgeSettings, CacheSettings, Da
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import SandboxSettings, StudentSettings, TrialSettings, VerifierSettings
 from agentfactory.data import DataPlane
-from agentfactory.messages.episodes import Solution, SolveTask
-from agentfactory.messages.judging import JudgeSolution, Verdict
+from agentfactory.messages.episodes import JudgeSolution, Solution, SolveTask, Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem

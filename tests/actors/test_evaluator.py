@@ -11,8 +11,7 @@ from agentfactory.configs.errors import AgentFactoryError
 from agentfactory.configs.rewards import RewardWeights
 from agentfactory.configs.roles import EvaluationSettings
 from agentfactory.messages.base import Done, Message
-from agentfactory.messages.episodes import SolveTask
-from agentfactory.messages.judging import Verdict
+from agentfactory.messages.episodes import SolveTask, Verdict
 from agentfactory.messages.trajectories import StoreTrajectories, Trajectory
 from agentfactory.runtime.errors import ActorDown
 from tests.actors.coordinator_parts import FAILS, NEWEST, TASK, Parts, solution, turn, verdict

@@ -10,7 +10,7 @@ from agentfactory.actors.coordinator.run_state import JournaledState, RunState
 from agentfactory.configs.errors import BadInput
 from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.messages.adapters import AdapterRef
-from agentfactory.messages.judging import Rewards
+from agentfactory.messages.episodes import Rewards
 from agentfactory.messages.runs import (
     EpisodeSample,
     GroupDropped,

@@ -25,7 +25,7 @@ from agentfactory.actors.domains.logic.formulas import (
 )
 from agentfactory.actors.domains.logic.grader import follows, grade_logic
 from agentfactory.actors.domains.logic.inference_rules import rule_named
-from agentfactory.messages.grading_specs import LogicSpec
+from agentfactory.messages.tasks import LogicSpec
 
 QUIET = settings(max_examples=80, deadline=None)
 NOTATIONS = (

@@ -18,8 +18,7 @@ from agentfactory.actors.domains import domain_named, domain_names
 from agentfactory.actors.domains.base import Judge, JudgeDeps
 from agentfactory.actors.namespaces import ROOT
 from agentfactory.configs.roles import VerifierSettings
-from agentfactory.messages.episodes import Solution
-from agentfactory.messages.judging import Verdict
+from agentfactory.messages.episodes import Solution, Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.runtime.system import ActorSystem

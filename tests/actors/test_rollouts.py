@@ -16,8 +16,14 @@ from agentfactory.actors.coordinator.run_state import JournaledState
 from agentfactory.configs.roles import LoopSettings
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.base import Done, Message
-from agentfactory.messages.episodes import EpisodeFailed, Solution, SolveTask
-from agentfactory.messages.judging import GroupVerdict, Rewards, RewardTerm
+from agentfactory.messages.episodes import (
+    EpisodeFailed,
+    GroupVerdict,
+    Rewards,
+    RewardTerm,
+    Solution,
+    SolveTask,
+)
 from agentfactory.messages.runs import (
     EpisodeSample,
     GroupDropped,

@@ -12,7 +12,7 @@ from agentfactory.actors.agents.routing.llm_router import LlmRouter
 from agentfactory.actors.agents.routing.rule_router import RuleRouter
 from agentfactory.bridge.search.embedding import NgramEmbedder
 from agentfactory.configs.chat_models import OpenAIModelSettings, RetrySettings
-from agentfactory.messages.agent_routing import AgentCard, ClarificationRequest, CommandRouted, Routing
+from agentfactory.messages.conversations import AgentCard, ClarificationRequest, CommandRouted, Routing
 from agentfactory.runtime.llm import open_model
 from tests.runtime.llm.model_server import Act, OpenAIWire, serving
 

@@ -5,7 +5,7 @@ import pytest
 from agentfactory.actors.coordinator.run_state import RunState
 from agentfactory.configs.roles import CurriculumSettings
 from agentfactory.messages.adapters import AdapterRef
-from agentfactory.messages.judging import Rewards
+from agentfactory.messages.episodes import Rewards
 from agentfactory.messages.runs import (
     GroupFinished,
     GroupLeased,

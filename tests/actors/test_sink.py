@@ -10,7 +10,7 @@ from agentfactory.actors.sink.actor import TrajectorySink
 from agentfactory.actors.sink.segments import CannotStore, SegmentWriter, read_trajectories, segments
 from agentfactory.configs.errors import BadInput
 from agentfactory.configs.roles import SinkSettings
-from agentfactory.messages.judging import Rewards
+from agentfactory.messages.episodes import Rewards
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import FindTrajectories, StoreTrajectories, Trajectory
 from agentfactory.messages.turns import Turn

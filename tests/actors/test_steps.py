@@ -11,8 +11,7 @@ from agentfactory.actors.domains.math.grader import step_holds
 from agentfactory.actors.domains.math.judge import DerivationStep, MathJudge, extract_steps
 from agentfactory.actors.verifier import Verifier
 from agentfactory.configs.roles import VerifierSettings
-from agentfactory.messages.episodes import Solution
-from agentfactory.messages.judging import JudgeGroup, Verdict
+from agentfactory.messages.episodes import JudgeGroup, Solution, Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.turns import Turn
 

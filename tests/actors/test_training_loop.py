@@ -18,11 +18,10 @@ from agentfactory.configs.rewards import RewardWeights
 from agentfactory.configs.roles import EvaluationSettings
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter, UnloadAdapter
 from agentfactory.messages.base import Done, Message
-from agentfactory.messages.judging import Rewards
+from agentfactory.messages.episodes import Rewards
 from agentfactory.messages.runs import GroupFinished, RoundFinished, StepFinished, TasksRewarded
 from agentfactory.messages.tasks import Proposal, RewardTasks, TaskRewards
-from agentfactory.messages.training_step import StepReport, TrainStep
-from agentfactory.messages.trajectories import Group, StoreTrajectories, Trajectory
+from agentfactory.messages.trajectories import Group, StepReport, StoreTrajectories, TrainStep, Trajectory
 from tests.actors.coordinator_parts import TASK, Parts, lease, turn
 from tests.actors.peers import Peer
 

@@ -5,10 +5,8 @@ import pytest
 from agentfactory.actors.verifier import Verifier
 from agentfactory.configs.errors import BadInput
 from agentfactory.configs.roles import VerifierSettings
-from agentfactory.messages.episodes import Solution
-from agentfactory.messages.grading_specs import CodeSpec, CodeTestCase
-from agentfactory.messages.judging import GroupVerdict, JudgeGroup
-from agentfactory.messages.tasks import Task
+from agentfactory.messages.episodes import GroupVerdict, JudgeGroup, Solution
+from agentfactory.messages.tasks import CodeSpec, CodeTestCase, Task
 
 
 def task(domain: str = "math", **fields: object) -> Task:

@@ -9,7 +9,7 @@ from agentfactory.actors.coordinator.journal import FILE, Journal, read_journal
 from agentfactory.actors.sink.segments import SegmentWriter, read_trajectories
 from agentfactory.configs.load import load_settings
 from agentfactory.messages.adapters import AdapterRef
-from agentfactory.messages.judging import Rewards, Verdict
+from agentfactory.messages.episodes import Rewards, Verdict
 from agentfactory.messages.runs import (
     DomainScore,
     GroupDropped,

@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from agentfactory.actors.sink.segments import read_trajectories
-from agentfactory.messages.agent_routing import ClarificationRequest, CommandRouted
-from agentfactory.messages.conversations import AgentReply
+from agentfactory.messages.conversations import AgentReply, ClarificationRequest, CommandRouted
 from tests.agentfactory.test_cli import LIMIT_S, call, command, refused
 from tests.free_ports import free_port
 

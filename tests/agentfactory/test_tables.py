@@ -12,7 +12,7 @@ from agentfactory.cli.data_commands import _line
 from agentfactory.configs.printable import printable
 from agentfactory.configs.sandbox import SafetyRuleSettings
 from agentfactory.configs.tools import FileToolSettings
-from agentfactory.messages.blobs import BlobInfo
+from agentfactory.messages.data import BlobInfo
 from agentfactory.runtime.sandbox.command_policy import CommandPolicy
 from agentfactory.runtime.sandbox.workspace import Workspace
 from agentfactory.runtime.tools.builtin.files import FileTools

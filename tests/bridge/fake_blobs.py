@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from agentfactory.bridge.errors import NoSuchBlob
 from agentfactory.configs.errors import AgentFactoryError
-from agentfactory.messages.blobs import BlobInfo, BlobMatch, BlobMeta, BlobPage, BlobUpload
+from agentfactory.messages.data import BlobInfo, BlobMatch, BlobMeta, BlobPage, BlobUpload
 
 MARKDOWN = BlobMeta(content_type="text/markdown")
 PAGE = 3

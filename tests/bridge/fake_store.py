@@ -15,7 +15,7 @@ from agentfactory.bridge.errors import BadName, NoSuchBlob
 from agentfactory.bridge.server.server import run
 from agentfactory.bridge.server.settings import ServerSettings
 from agentfactory.bridge.store.base import Store
-from agentfactory.messages.blobs import BlobInfo, BlobMeta, BlobPage
+from agentfactory.messages.data import BlobInfo, BlobMeta, BlobPage
 
 
 class FakeWriter:

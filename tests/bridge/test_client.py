@@ -17,7 +17,7 @@ from agentfactory.bridge.frames import BadFrames
 from agentfactory.bridge.server.server import BridgeServer
 from agentfactory.bridge.store.embedded import open_embedded
 from agentfactory.configs.data import BridgeSettings
-from agentfactory.messages.blobs import BlobMeta, BlobUpload
+from agentfactory.messages.data import BlobMeta, BlobUpload
 from tests.bridge.bridge_process import SMALL, connected, serving, told, until
 from tests.free_ports import free_port
 

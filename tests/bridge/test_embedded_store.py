@@ -20,7 +20,7 @@ from agentfactory.bridge.store.catalog_store import CatalogStore
 from agentfactory.bridge.store.embedded import open_embedded
 from agentfactory.bridge.store.lmdb_writer import GroupCommitWriter, Txn
 from agentfactory.bridge.store.names import blob_key
-from agentfactory.messages.blobs import BlobInfo, BlobMeta, BlobPage
+from agentfactory.messages.data import BlobInfo, BlobMeta, BlobPage
 from tests.bridge.fake_store import digest, get, put
 
 MB = 1 << 20
@@ -169,7 +169,7 @@ def _write_many(txn: Txn, ledger: GroupCommitWriter, tag: str) -> None:
 def test_a_gibibyte_goes_through_in_bounded_memory(tmp_path: Path) -> None:
     through = (
         "from pathlib import Path; from agentfactory.bridge.store.embedded import open_embedded\n"
-        "from agentfactory.messages.blobs import BlobMeta\n"
+        "from agentfactory.messages.data import BlobMeta\n"
         f"store = open_embedded(Path({str(tmp_path)!r}), 2.0)\n"
         "writer = store.put('t', 'a', BlobMeta()); piece = bytes(range(256)) * 4096\n"
         "status = Path('/proc/self/status')\n"

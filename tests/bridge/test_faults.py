@@ -13,7 +13,7 @@ import pytest
 from agentfactory.bridge.client.client import BridgeClient
 from agentfactory.bridge.errors import BridgeDown, NoSuchBlob
 from agentfactory.configs.data import BridgeSettings
-from agentfactory.messages.blobs import BlobInfo
+from agentfactory.messages.data import BlobInfo
 from tests.bridge.bridge_process import SMALL, Process, process, until
 from tests.free_ports import free_port
 

@@ -19,8 +19,7 @@ from agentfactory.bridge.ingest.resolver import UriResolver
 from agentfactory.bridge.ingest.sources import PendingBlob, SourceChanged
 from agentfactory.configs.data import UriSettings
 from agentfactory.configs.errors import CannotWrite
-from agentfactory.messages.blobs import BlobInfo, BlobMeta
-from agentfactory.messages.data import Format
+from agentfactory.messages.data import BlobInfo, BlobMeta, Format
 from tests.bridge.fake_blobs import FakeBlobStore
 
 

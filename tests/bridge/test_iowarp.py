@@ -20,7 +20,7 @@ from agentfactory.bridge.store.iowarp.runtime import installed
 from agentfactory.bridge.store.iowarp.store import IOWarpStore, open_iowarp
 from agentfactory.configs.data import StoreSettings
 from agentfactory.configs.errors import BadInput
-from agentfactory.messages.blobs import BlobMeta
+from agentfactory.messages.data import BlobMeta
 from tests.bridge.fake_store import TEXT, get, put
 from tests.bridge.store_writer_process import LIMIT_S, ROOT, WriterProcess
 
@@ -188,7 +188,7 @@ def test_two_stores_run_side_by_side_and_a_full_one_goes_on_after_deletes(
 def test_what_a_killed_process_left_half_done_is_cleared_away(tmp_path: Path) -> None:
     half_done = (
         "from pathlib import Path; from agentfactory.bridge.store.iowarp.store import open_iowarp\n"
-        "from agentfactory.messages.blobs import BlobMeta; from tests.bridge.fake_store import put\n"
+        "from agentfactory.messages.data import BlobMeta; from tests.bridge.fake_store import put\n"
         f"store = open_iowarp(Path({str(tmp_path)!r}), 0.1)\n"
         "put(store, 't', 'whole', b'x' * 3_000_000)\n"
         "writer = store.put('t', 'half', BlobMeta()); writer.write(b'y' * 6_000_000)\n"

@@ -13,7 +13,7 @@ from agentfactory.bridge.search.index_store import MANIFEST
 from agentfactory.bridge.search.search import PassageSearch
 from agentfactory.configs.data import SearchSettings
 from agentfactory.configs.errors import BadInput
-from agentfactory.messages.blobs import BlobMeta
+from agentfactory.messages.data import BlobMeta
 from tests.bridge.fake_blobs import FakeBlobs
 
 SETTINGS = SearchSettings(embedder="ngrams", max_age_s=0.0)

@@ -16,7 +16,7 @@ from agentfactory.bridge.frames import Header, MessageKind, Packet, pack_message
 from agentfactory.bridge.server.json_api import BundleResult
 from agentfactory.configs.data import BridgeSettings
 from agentfactory.configs.errors import BadInput
-from agentfactory.messages.blobs import BlobMeta
+from agentfactory.messages.data import BlobMeta
 from tests.bridge import fake_store
 from tests.bridge.bridge_process import Served, connected, process, serving, until
 from tests.bridge.fake_store import FakeStore

@@ -15,7 +15,7 @@ from agentfactory.bridge.store.factory import open_store
 from agentfactory.bridge.store.iowarp.runtime import installed
 from agentfactory.bridge.store.iowarp.store import IOWarpStore
 from agentfactory.configs.data import StoreSettings
-from agentfactory.messages.blobs import BlobMeta
+from agentfactory.messages.data import BlobMeta
 from tests.bridge.fake_store import get, names
 from tests.bridge.store_writer_process import LIMIT_S, ROOT, WriterProcess, deeds
 
@@ -81,7 +81,7 @@ def test_what_a_killed_process_left_half_done_is_cleared_away(tmp_path: Path) ->
     half_done = (
         "from agentfactory.bridge.store.factory import open_store\n"
         "from agentfactory.configs.data import StoreSettings\n"
-        "from agentfactory.messages.blobs import BlobMeta; from tests.bridge.fake_store import put\n"
+        "from agentfactory.messages.data import BlobMeta; from tests.bridge.fake_store import put\n"
         f"store = open_store(StoreSettings(kind='embedded', folder={str(tmp_path)!r}, max_gb=0.1))\n"
         "put(store, 't', 'whole', b'x' * 10_000_000)\n"
         "writer = store.put('t', 'half', BlobMeta())\n"

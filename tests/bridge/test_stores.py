@@ -15,7 +15,7 @@ from agentfactory.bridge.store.factory import open_store
 from agentfactory.bridge.store.iowarp.runtime import installed
 from agentfactory.configs.data import StoreSettings
 from agentfactory.configs.errors import BadInput
-from agentfactory.messages.blobs import BlobMeta
+from agentfactory.messages.data import BlobMeta
 from tests.bridge.fake_store import digest, get, names, put
 
 _NUMBERS = itertools.count()

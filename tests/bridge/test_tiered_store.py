@@ -10,7 +10,7 @@ from agentfactory.bridge.client.tiered_store import TieredStore, WriteThroughSto
 from agentfactory.bridge.errors import StoreFull
 from agentfactory.bridge.store.names import NamePattern
 from agentfactory.configs.data import CacheSettings
-from agentfactory.messages.blobs import BlobMeta, BlobUpload
+from agentfactory.messages.data import BlobMeta, BlobUpload
 from tests.bridge.fake_blobs import FakeBlobStore
 
 

@@ -15,7 +15,7 @@ from agentfactory.bridge.frames import (
     unpack_messages,
 )
 from agentfactory.configs.errors import BadInput, CannotWrite
-from agentfactory.messages.blobs import BlobMeta
+from agentfactory.messages.data import BlobMeta
 
 
 @pytest.mark.parametrize("kind", list(MessageKind))

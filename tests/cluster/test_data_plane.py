@@ -35,7 +35,7 @@ from agentfactory.configs.data import (
 )
 from agentfactory.configs.errors import BadInput
 from agentfactory.data import ActionRefused, DataPlane
-from agentfactory.messages.blobs import BlobMeta
+from agentfactory.messages.data import BlobMeta
 from tests.free_ports import free_port
 
 LIMIT_S = 180

@@ -32,7 +32,7 @@ from agentfactory.configs.data import LIBRARY, DataSettings
 from agentfactory.configs.errors import AgentFactoryError, BadInput
 from agentfactory.configs.http_servers import EnvironmentServerSettings
 from agentfactory.messages.data import Action, TaskSpec
-from agentfactory.messages.judging import Rewards
+from agentfactory.messages.episodes import Rewards
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import Trajectory
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn

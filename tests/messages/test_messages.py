@@ -8,9 +8,8 @@ from pydantic import ValidationError
 
 from agentfactory.messages.adapters import AdapterRef, LoadAdapter
 from agentfactory.messages.base import SCHEMA_VERSION, Message
-from agentfactory.messages.episodes import Solution, SolveTask
+from agentfactory.messages.episodes import JudgeSolution, Rewards, Solution, SolveTask, Verdict
 from agentfactory.messages.generation import Generate, SamplingSettings
-from agentfactory.messages.judging import JudgeSolution, Rewards, Verdict
 from agentfactory.messages.schema import export_schemas, message_classes
 from agentfactory.messages.tasks import Proposal, Task
 from agentfactory.messages.trajectories import Group, StoreTrajectories, Trajectory

@@ -9,7 +9,7 @@ import transformers
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from agentfactory.configs.models import ModelSettings
-from agentfactory.messages.judging import Rewards
+from agentfactory.messages.episodes import Rewards
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.trajectories import Group, Trajectory
 from agentfactory.messages.turns import Turn

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentfactory.messages.adapters import AdapterRef
-from agentfactory.messages.training_step import StepReport
+from agentfactory.messages.trajectories import StepReport
 from agentfactory.training.adapter_files import sha256_hex
 from agentfactory.training.checkpoints import Checkpoint, CheckpointStore
 from agentfactory.training.errors import CheckpointNotWritten

@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import GrpoSettings, LoraSettings, TrainerSettings
-from agentfactory.messages.training_step import StepReport, TrainStep
-from agentfactory.messages.trajectories import Group
+from agentfactory.messages.trajectories import Group, StepReport, TrainStep
 from agentfactory.messages.turns import Turn
 from agentfactory.training import learner
 from agentfactory.training.batching import Sample
@@ -78,7 +77,7 @@ def test_the_same_groups_and_seed_make_the_same_bytes_in_another_process(
 from pathlib import Path
 from agentfactory.configs.models import ModelSettings
 from agentfactory.configs.roles import TrainerSettings
-from agentfactory.messages.training_step import TrainStep
+from agentfactory.messages.trajectories import TrainStep
 from agentfactory.training.learner import Learner
 here = Path({str(tmp_path)!r})
 settings = TrainerSettings.model_validate_json((here / "settings.json").read_text())

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentfactory.configs.rewards import RewardTermSettings, RewardWeights
 from agentfactory.configs.settings import Settings
-from agentfactory.messages.judging import RewardTerm, Verdict
+from agentfactory.messages.episodes import RewardTerm, Verdict
 from agentfactory.messages.tasks import Task
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn
 from agentfactory.training.reward_terms import JudgedEpisode, needed_calls, weighted_sum

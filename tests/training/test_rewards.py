@@ -5,7 +5,7 @@ import pytest
 
 from agentfactory.configs.rewards import RewardWeights
 from agentfactory.configs.roles import TeacherSettings
-from agentfactory.messages.judging import Verdict
+from agentfactory.messages.episodes import Verdict
 from agentfactory.messages.tasks import Proposal, Task, TaskOutcome
 from agentfactory.messages.trajectories import Group
 from agentfactory.messages.turns import ToolCall, ToolResult, Turn

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from ...messages.grading_specs import CodeSpec, CodeTestCase
+from ...messages.tasks import CodeSpec, CodeTestCase
 from .held_out_split import held_out_draws, stable_hash
 
 FUNCTION: Final = "f"

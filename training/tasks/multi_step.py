@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ...messages.grading_specs import Milestone, MilestonesSpec
+from ...messages.tasks import Milestone, MilestonesSpec
 from .held_out_split import held_out_draws, stable_hash
 
 HELD_OUT_ONE_IN: Final = 8

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from ....messages.agent_routing import AgentCard, ClarificationRequest, CommandRouted, Routing, RoutingMethod
+from ....messages.conversations import AgentCard, ClarificationRequest, CommandRouted, Routing, RoutingMethod
 
 
 class CommandRouter(Protocol):

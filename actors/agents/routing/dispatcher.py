@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from typing import Final
 
-from ....messages.agent_routing import AgentCard, ClarificationRequest, CommandRouted, Routing
+from ....messages.conversations import AgentCard, ClarificationRequest, CommandRouted, Routing
 from .base import CommandRouter, RouteReason, join_names, route_to
 from .rule_router import RuleRouter
 

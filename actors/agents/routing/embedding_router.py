@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ....bridge.search.embedding import NGRAMS, Embedder, Vectors
-from ....messages.agent_routing import AgentCard, ClarificationRequest, Routing
+from ....messages.conversations import AgentCard, ClarificationRequest, Routing
 from .base import RouteReason, ask_which, capable_agents, resolve
 from .rule_router import RuleRouter
 

@@ -10,8 +10,8 @@ from typing import Final
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ....messages.agent_routing import AgentCard, ClarificationRequest, Routing
 from ....messages.chat import JsonObject, SystemMessage, UserMessage
+from ....messages.conversations import AgentCard, ClarificationRequest, Routing
 from ....messages.generation import SamplingSettings
 from ....runtime.llm.chat_model import ChatModel
 from ....runtime.llm.errors import ModelError

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ....messages.agent_routing import AgentCard, ClarificationRequest, Routing
+from ....messages.conversations import AgentCard, ClarificationRequest, Routing
 from ..command_grammar import COURTESY
 from ..command_parser import VERBS
 from ..command_tokenizer import Word, tokenize

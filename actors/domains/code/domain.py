@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from ....messages.grading_specs import CodeSpec, CodeTestCase
 from ....messages.search import Passage
+from ....messages.tasks import CodeSpec, CodeTestCase
 from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import code
 from ..base import CheckedTask, Domain, TaskGeneratorDeps, read_description

@@ -17,10 +17,8 @@ from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from ....messages.episodes import Solution
-from ....messages.grading_specs import CodeSpec, CodeTestCase, IoTestCase
-from ....messages.judging import ScoreComponent, Verdict
-from ....messages.tasks import Task
+from ....messages.episodes import ScoreComponent, Solution, Verdict
+from ....messages.tasks import CodeSpec, CodeTestCase, IoTestCase, Task
 from ....runtime.sandbox.errors import SandboxError
 from ....runtime.sandbox.fork_server_client import ForkServerClient, Outcome
 from ..base import JudgeDeps

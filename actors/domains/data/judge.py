@@ -7,9 +7,8 @@ deadline. The transcript is not read.
 
 from typing import Final, Self
 
-from ....messages.blobs import BlobInfo
-from ....messages.episodes import Solution
-from ....messages.judging import ScoreComponent, Verdict
+from ....messages.data import BlobInfo
+from ....messages.episodes import ScoreComponent, Solution, Verdict
 from ....messages.tasks import StoreSpec, Task
 from ....runtime.ref import Ref
 from ...namespaces import list_blobs_under

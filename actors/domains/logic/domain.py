@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from ....messages.grading_specs import LogicSpec
 from ....messages.search import Passage
+from ....messages.tasks import LogicSpec
 from ....runtime.engines.chat.format import ChatMessage
 from ....training.tasks import logic
 from ....training.tasks import truth_tables as columns

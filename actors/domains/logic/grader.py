@@ -10,7 +10,7 @@ from typing import NoReturn
 import z3
 from pydantic import JsonValue
 
-from ....messages.grading_specs import LogicSpec
+from ....messages.tasks import LogicSpec
 from ..grader_process import GradeFunction, serve_grader
 from .answer_parser import MAX_LINES, Line, read_assignment, read_lines, read_table, read_value
 from .formulas import (

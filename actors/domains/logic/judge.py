@@ -10,10 +10,8 @@ from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from ....messages.episodes import Solution
-from ....messages.grading_specs import LogicSpec
-from ....messages.judging import ScoreComponent, Verdict
-from ....messages.tasks import Task
+from ....messages.episodes import ScoreComponent, Solution, Verdict
+from ....messages.tasks import LogicSpec, Task
 from ..base import JudgeDeps
 from ..grader_pool import GraderPool, parse_grader_line
 from ..grading import NoReference, Share, grade_exact, shorten

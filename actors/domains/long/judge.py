@@ -9,10 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from ....messages.episodes import Solution
-from ....messages.grading_specs import Milestone, MilestonesSpec
-from ....messages.judging import ScoreComponent, Verdict
-from ....messages.tasks import Task
+from ....messages.episodes import ScoreComponent, Solution, Verdict
+from ....messages.tasks import Milestone, MilestonesSpec, Task
 from ..base import JudgeDeps
 from ..grading import NoReference, canonical_words, clean, grade_exact, shorten
 

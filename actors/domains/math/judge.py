@@ -20,8 +20,7 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue, TypeAdapter
 
-from ....messages.episodes import Solution
-from ....messages.judging import ScoreComponent, Verdict
+from ....messages.episodes import ScoreComponent, Solution, Verdict
 from ....messages.tasks import Task
 from ..base import JudgeDeps
 from ..grader_pool import GraderPool, parse_grader_line

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ....configs.errors import BadInput
-from ....messages.blobs import BlobInfo, BlobMatch
+from ....messages.data import BlobInfo, BlobMatch
 from ..catalog import Catalog
 from ..catalog_store import CatalogStore
 from ..lmdb_writer import GroupCommitWriter

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ....configs.chat_models import RoutedModelSettings
 from ....messages.chat import BadArguments, ChatReply, FunctionCall, TokenLogprob
-from ....messages.routing import CalibrationBin, Confidence
+from ....messages.routing import Confidence, ConfidenceBin
 from ...tools.calls.parser import parse_reply
 
 
@@ -113,7 +113,7 @@ def bounds_of(index: int) -> tuple[float, float]:
     return index / BINS, (index + 1) / BINS
 
 
-def calibration_error(bins: Sequence[CalibrationBin]) -> float | None:
+def calibration_error(bins: Sequence[ConfidenceBin]) -> float | None:
     """Expected calibration error: Σ n_b/n · |right_b/n_b − mean confidence_b|; None without answers.
 
     Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated Probabilities Using Bayesian Binning, 2015.

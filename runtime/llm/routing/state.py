@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from ....configs.chat_models import BudgetSettings
 from ....configs.errors import CannotWrite
-from ....messages.routing import CalibrationBin, Estimate
+from ....messages.routing import ConfidenceBin, Estimate
 from ..errors import RouterClosed, StateDamaged, UnknownDecision
 from .confidence import bin_of, bounds_of
 from .planning import ModelHistory, RemainingBudget, over_budget
@@ -166,14 +166,14 @@ class RouterState:
             )
         return waiting
 
-    def bins(self, model: str) -> tuple[CalibrationBin, ...]:
+    def bins(self, model: str) -> tuple[ConfidenceBin, ...]:
         """Calibration bins that are not empty, from the least sure to the surest."""
         with self._translated_errors():
             rows = self._db.execute(
                 "SELECT bin, told, right_, confidence FROM bins WHERE model = ? ORDER BY bin", (model,)
             ).fetchall()
         return tuple(
-            CalibrationBin(
+            ConfidenceBin(
                 low=bounds_of(index)[0],
                 high=bounds_of(index)[1],
                 told=told,

@@ -5,7 +5,7 @@ from typing import Final
 
 from ....configs.tools import PlanSettings
 from ....messages.chat import JsonObject
-from ....messages.plans import PlanOutcome
+from ....messages.pipelines import PlanOutcome
 from ....messages.turns import ToolResult
 from ...sandbox.workspace import Workspace
 from ..base import Tool, failed

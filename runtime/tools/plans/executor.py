@@ -19,7 +19,7 @@ import anyio.to_thread
 from pydantic import JsonValue
 
 from ....configs.tools import PlanSettings
-from ....messages.plans import Plan, PlanOutcome, PlanStep, StepOutcome, StepStatus
+from ....messages.pipelines import Plan, PlanOutcome, PlanStep, StepOutcome, StepStatus
 from ....messages.turns import ToolCall, ToolResult
 from ...sandbox.errors import AccessRefused
 from ...sandbox.workspace import Workspace

@@ -20,7 +20,7 @@ from pydantic import JsonValue, ValidationError
 
 from ....configs.errors import BadInput
 from ....configs.tools import PlanSettings
-from ....messages.plans import Plan, PlanStep
+from ....messages.pipelines import Plan, PlanStep
 from ..calls.lenient_json import read_literal, skip_space
 from ..calls.react import next_label, read_action
 from .template_refs import references

@@ -31,7 +31,7 @@ from agentfactory.messages.chat import (
     UserMessage,
 )
 from agentfactory.messages.generation import SamplingSettings
-from agentfactory.messages.routing import CalibrationBin, Estimate
+from agentfactory.messages.routing import ConfidenceBin, Estimate
 from agentfactory.runtime.llm.routing import StateDamaged, UnknownDecision, confidence
 from agentfactory.runtime.llm.routing import planning as estimating
 from agentfactory.runtime.llm.routing.circuit_breaker import CircuitBreaker
@@ -258,8 +258,8 @@ def test_a_servers_wish_for_quiet_is_kept_from_the_first_failure_on() -> None:
 
 
 def test_the_calibration_error_is_the_mean_gap_between_confidence_and_truth() -> None:
-    sure = CalibrationBin(low=0.9, high=1.0, told=3, right=0, mean_confidence=0.9)
-    unsure = CalibrationBin(low=0.2, high=0.3, told=1, right=1, mean_confidence=0.25)
+    sure = ConfidenceBin(low=0.9, high=1.0, told=3, right=0, mean_confidence=0.9)
+    unsure = ConfidenceBin(low=0.2, high=0.3, told=1, right=1, mean_confidence=0.25)
     assert calibration_error([sure, unsure]) == pytest.approx((2.7 + 0.75) / 4)
     assert calibration_error([]) is None
     assert [bin_of(value) for value in (0.0, 0.0999, 0.1, 0.999, 1.0)] == [0, 0, 1, 9, 9]

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from agentfactory.configs.tools import PlanSettings
-from agentfactory.messages.plans import PlanOutcome
+from agentfactory.messages.pipelines import PlanOutcome
 from agentfactory.messages.turns import ToolResult
 from agentfactory.runtime.sandbox.workspace import Workspace
 from agentfactory.runtime.tools.builtin.plan import PlanTool

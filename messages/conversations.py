@@ -1,11 +1,9 @@
-"""What a person says to an agent, and what comes of it."""
+"""Conversations with agents: which agent a command is routed to and why, and what came of it."""
 
 from typing import Literal
 
 from .base import Event, Message
 from .data import Action, ActionError, StepResult
-
-# MERGED messages.conversations: Which agent a command was given to, and why.
 
 RoutingMethod = Literal["named", "rules", "embeddings", "model"]
 """`named`: whoever gave the command said who is to do it."""

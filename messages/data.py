@@ -1,4 +1,4 @@
-"""What the data plane can be asked for, and what it answers: the six actions and their results."""
+"""The data plane's messages: blobs (named bytes under a tag), the six actions on them, and their results."""
 
 import base64
 from collections.abc import Mapping
@@ -14,8 +14,6 @@ from pydantic import (
 )
 
 from .base import Message, Request
-
-# MERGED messages.data: Blobs: named bytes under a tag, as the data plane keeps them.
 
 
 class BlobMeta(Message):

@@ -1,4 +1,4 @@
-"""Episodes: one task run to its end by the Student."""
+"""Episodes: one task run to its end by the Student, the Verifier's verdict on it, and its rewards."""
 
 from typing import Literal
 
@@ -8,8 +8,6 @@ from .adapters import AdapterRef
 from .base import Event, Message, Request
 from .tasks import Task
 from .turns import Turn
-
-# MERGED messages.episodes: The Verifier's vocabulary, and rewards.
 
 StopReason = Literal["answered", "turn_limit", "token_limit", "no_action"]
 

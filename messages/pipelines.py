@@ -1,4 +1,4 @@
-"""What happens in a pipeline: each step's outcome, and the facts on the way there."""
+"""Task graphs: pipelines of agents' actions and plans of tool calls, step by step."""
 
 from typing import Literal
 
@@ -7,8 +7,6 @@ from pydantic import Field, JsonValue
 from .base import Event, Message
 from .data import Action, Param, StepResult
 from .turns import Failure
-
-# MERGED messages.pipelines: Plans: several calls of tools that are written down before the first of them runs.
 
 StepState = Literal["running", "retrying", "done", "kept", "failed", "skipped", "cancelled"]
 """`kept`: done by an earlier run; `skipped`: what it depends on failed; `cancelled`: another step failed."""

@@ -1,4 +1,4 @@
-"""Tasks, and the Teacher's side of the conversation."""
+"""Tasks, what their answers are graded against, and the Teacher's side of the conversation."""
 
 from typing import Literal
 
@@ -8,8 +8,6 @@ from .adapters import AdapterRef
 from .base import Message, Request
 from .search import PassageRef
 from .turns import Turn
-
-# MERGED messages.tasks: What a task's answer is held against, where that is more than one reference answer.
 
 LogicQuestion = Literal["value", "satisfiable", "entailed", "table", "equivalent", "proof"]
 """A truth value; whether (and how) it can be true; whether it follows; its truth table; a formula with the

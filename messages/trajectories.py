@@ -1,4 +1,4 @@
-"""Trajectories: the record that every training method reads."""
+"""Trajectories: the record that every training method reads, and the training steps made of them."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -10,8 +10,6 @@ from .base import SCHEMA_VERSION, Event, Message, Request
 from .episodes import Rewards, StopReason, Verdict
 from .tasks import Task
 from .turns import Turn
-
-# MERGED messages.trajectories: What the Coordinator and the Trainer say to each other.
 
 
 class Trajectory(Message):

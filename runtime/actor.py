@@ -3,12 +3,24 @@
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
+from ..configs.errors import AgentFactoryError, BadInput
 from ..messages.base import Message, Request
 
 Handler = Callable[[Any, Message], Awaitable[Message | None]]
 BatchHandler = Callable[[Any, Sequence[Message]], Awaitable[Sequence[Message | None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """The consequence of an error, by its type: answered, fatal, or else (any other) a restart."""
+
+    answered: tuple[type[Exception], ...] = (AgentFactoryError,)
+    """A handler's error that is its answer; the actor lives on."""
+    fatal: tuple[type[BaseException], ...] = (BadInput,)
+    """An actor that died of one of these is not restarted: it would die of it again."""
 
 
 class Actor:
@@ -32,8 +44,9 @@ class Actor:
     and refs and does no work; `start` does the heavy part, `run` is what goes on in the background
     for as long as the actor lives, `aclose` finishes.
 
-    A handler that raises an `AgentFactoryError` answers with it. Any other exception is a broken
-    invariant: the asker gets `ActorDown` and the supervisor makes a new actor.
+    `supervision` says what an error leads to. By default a handler that raises an `AgentFactoryError`
+    answers with it. Any other exception is a broken invariant: the asker gets `ActorDown` and the
+    supervisor makes a new actor, except after bad input, which stays bad.
     """
 
     handlers: ClassVar[dict[type[Message], Handler]] = {}
@@ -42,6 +55,8 @@ class Actor:
     """Messages handled at the same time. 1 keeps strict order, which an actor with batches needs."""
     max_batch: int = 64
     """Messages that a batch handler gets at once."""
+    supervision: ClassVar[Supervision] = Supervision()
+    """Which errors are answers, which are fatal; all others restart the actor."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -10,7 +10,6 @@ from functools import partial
 
 import structlog
 
-from ..configs.errors import AgentFactoryError
 from ..messages.base import Message
 from .actor import Actor, BatchHandler
 from .errors import UnhandledMessage
@@ -93,7 +92,7 @@ class MessageProcessor:
         self._in_flight.update(dict.fromkeys(batch))
         try:
             answers = await handler(actor, [envelope.message for envelope in batch])
-        except AgentFactoryError as error:
+        except actor.supervision.answered as error:
             for envelope in batch:
                 self._refuse(envelope, error)
         else:
@@ -133,7 +132,7 @@ class MessageProcessor:
         self._changed.set()
 
     async def _handle(self, actor: Actor, envelope: Envelope, task: asyncio.Task[None]) -> None:
-        """Handle one message and answer it. An exception that is not ours ends the actor's life."""
+        """Handle one message and answer it. What is not to be answered ends the actor's life."""
         handler = actor.handlers.get(type(envelope.message))
         if handler is None:
             cls = type(actor).__name__
@@ -144,7 +143,7 @@ class MessageProcessor:
         cancelled_before = task.cancelling()
         try:
             answer = await handler(actor, envelope.message)
-        except AgentFactoryError as error:
+        except actor.supervision.answered as error:
             self._refuse(envelope, error)
         except asyncio.CancelledError as error:
             if task.cancelling() == cancelled_before:
@@ -157,7 +156,7 @@ class MessageProcessor:
         if task.cancelling() > cancelled_before and envelope.abandoned:
             task.uncancel()  # the handler overheard that it was cancelled
 
-    def _refuse(self, envelope: Envelope, error: AgentFactoryError) -> None:
+    def _refuse(self, envelope: Envelope, error: Exception) -> None:
         if not envelope.fail(error) and envelope.reply is None:
             log.warning("message failed", message=envelope.kind, error=repr(error))
 

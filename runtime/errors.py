@@ -4,7 +4,11 @@
 (`envelope.Failure`), so that whoever asked sees the original cause.
 """
 
+from typing import TypeVar
+
 from ..configs.errors import AgentFactoryError
+
+ErrorT = TypeVar("ErrorT", bound=AgentFactoryError)
 
 
 class ActorError(AgentFactoryError):
@@ -72,6 +76,12 @@ class ActorDown(ActorError):
         fate = "; it will not be restarted" if self.permanent else ""
         return f"actor {self.actor!r} died{handling}{memory}: {self.reason}{fate}"
 
+    def over(self, message: str) -> "ActorDown":
+        """The same death, for the asker of one more message."""
+        copy = ActorDown(self.actor, self.reason, message, self.memory_mb, self.permanent)
+        copy.__cause__ = self.__cause__
+        return copy
+
 
 class RemoteFailure(ActorError):
     """Stands in for an error of another process that cannot be pickled; its text has the traceback."""
@@ -85,3 +95,10 @@ class ClusterUnreachable(TransportError):
     """There is no Ray cluster where somebody said that there is one."""
 
     exit_code = 2
+
+
+def copy_error(error: ErrorT) -> ErrorT:
+    """An instance of its own for each waiter, since raising writes into the instance."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

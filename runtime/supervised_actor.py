@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
-from ..configs.errors import BadInput
-from .actor import Actor
+from .actor import Actor, Supervision
 from .dispatch import MessageProcessor
 from .errors import ActorDown, ActorStopped, AskTimeout, Killed
 from .mailbox import Envelope, Mailbox
@@ -72,6 +71,7 @@ class SupervisedActor:
         self._processor = MessageProcessor(name, self.mailbox)
         self._life: asyncio.Task[None] | None = None
         self._actor: Actor | None = None
+        self._supervision = Supervision()  # the default holds until there is an actor to ask
         self._ready = asyncio.Event()
         self._restarts = 0
         self._kill_reason = ""
@@ -121,8 +121,8 @@ class SupervisedActor:
             while True:
                 cause = await self._run_once()
                 self._fail_in_flight(cause)
-                if self._restarts >= self._policy.max_restarts or isinstance(cause, BadInput):
-                    self._given_up = cause  # bad input stays bad: it is not tried again
+                if self._restarts >= self._policy.max_restarts or isinstance(cause, self._supervision.fatal):
+                    self._given_up = cause
                     raise self._down(cause, permanent=True)
                 pause_s = self._policy.pause_s(self._restarts)
                 self._restarts += 1
@@ -181,6 +181,7 @@ class SupervisedActor:
 
     async def _live(self) -> None:
         actor = self._make()
+        self._supervision = actor.supervision
         try:
             began = time.monotonic()
             await self._start(actor)

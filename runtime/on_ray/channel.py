@@ -27,10 +27,19 @@ import structlog
 
 from ...configs.errors import AgentFactoryError
 from ...messages.base import Message
-from ..errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError
+from ..errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError, copy_error
 from ..mailbox import PUT_LIMIT_S
 from ..tasks import in_daemon_thread
-from .codec import ORDER_S, POLL_S, Batch, ExchangeReply, OutboundMessage, RemoteError, pack, unpack_incoming
+from .codec import (
+    ORDER_S,
+    POLL_S,
+    Batch,
+    ExchangeReply,
+    OutboundMessage,
+    RemoteError,
+    pack_each,
+    unpack_incoming,
+)
 from .errors import map_ray_error
 from .linger import AdaptiveLinger
 
@@ -241,28 +250,19 @@ class Channel:
         """One pickle. A message that cannot be pickled is left out, and its asker is told."""
         if not items:
             return b""
-        try:
-            data = pack(items)
-        except Exception:  # any __reduce__ may raise anything; found below, one by one
-            items[:] = [item for item in items if self._can_be_sent(item)]
-            data = pack(items)
+        data = pack_each(items, self._unpicklable)
         self._bytes_each = max(1, len(data) // max(1, len(items)))
         return data
 
-    def _can_be_sent(self, item: OutboundMessage) -> bool:
-        try:
-            pack([item])
-        except Exception as error:
-            kind = type(item.message).__name__
-            fault = TransportError(f"{kind} cannot be sent to {self.name!r}: it cannot be pickled: {error}")
-            fault.__cause__ = error
-            ask = self._asks.get(item.number)
-            if ask is None:
-                log.error("message lost", error=str(fault))
-            elif not ask.reply.done():
-                ask.reply.set_exception(fault)
-            return False
-        return True
+    def _unpicklable(self, item: OutboundMessage, error: Exception) -> None:
+        kind = type(item.message).__name__
+        fault = TransportError(f"{kind} cannot be sent to {self.name!r}: it cannot be pickled: {error}")
+        fault.__cause__ = error
+        ask = self._asks.get(item.number)
+        if ask is None:
+            log.error("message lost", error=str(fault))
+        elif not ask.reply.done():
+            ask.reply.set_exception(fault)
 
     def _received(self, number: int, result: ExchangeReply) -> None:
         self._memory_mb = result.memory_mb
@@ -300,7 +300,7 @@ class Channel:
         died = isinstance(error, ActorDown | ActorStopped)
         for ask in self._asks.values():
             if (ask.exchange == number or (died and ask.exchange >= 0)) and not ask.reply.done():
-                ask.reply.set_exception(_again(error, ask.kind))
+                ask.reply.set_exception(_for_asker(error, ask.kind))
         self._backpressured = False
         self._disconnected = died
         if isinstance(error, ActorStopped) or (isinstance(error, ActorDown) and error.permanent):
@@ -319,7 +319,7 @@ class Channel:
 
     def _ending(self, kind: str) -> AgentFactoryError:
         assert self._end is not None
-        return _again(self._end, kind)
+        return _for_asker(self._end, kind)
 
     def _exchange_done(self, number: int) -> None:
         del self._under_way[number]
@@ -349,12 +349,5 @@ class Channel:
         return self._handle
 
 
-def _again(error: AgentFactoryError, kind: str) -> AgentFactoryError:
-    """The same error for one more asker: a raised exception must not be shared."""
-    copy: AgentFactoryError
-    if isinstance(error, ActorDown):
-        copy = ActorDown(error.actor, error.reason, kind, error.memory_mb, error.permanent)
-    else:
-        copy = type(error)(*error.args)
-    copy.__cause__ = error.__cause__
-    return copy
+def _for_asker(error: AgentFactoryError, kind: str) -> AgentFactoryError:
+    return error.over(kind) if isinstance(error, ActorDown) else copy_error(error)

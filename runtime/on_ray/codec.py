@@ -11,7 +11,7 @@ import pickle
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from ray import cloudpickle  # not the package of that name: classes must be the ones that Ray has made here
 
@@ -124,6 +124,26 @@ def pack(items: Sequence[OutboundMessage] | Sequence[InboundReply]) -> bytes:
     pickler.dispatch_table = _TABLE
     pickler.dump([tuple(item) for item in items])
     return buffer.getvalue()
+
+
+ItemT = TypeVar("ItemT", OutboundMessage, InboundReply)
+
+
+def pack_each(items: list[ItemT], instead: Callable[[ItemT, Exception], ItemT | None]) -> bytes:
+    """Pack all. An item that cannot be pickled becomes what `instead` makes of it; None leaves it out."""
+    try:
+        return pack(items)
+    except Exception:  # any __reduce__ may raise anything; found below, one by one
+        items[:] = [good for item in items if (good := _packable(item, instead)) is not None]
+        return pack(items)
+
+
+def _packable(item: ItemT, instead: Callable[[ItemT, Exception], ItemT | None]) -> ItemT | None:
+    try:
+        pack([item])
+    except Exception as error:
+        return instead(item, error)
+    return item
 
 
 def unpack_outgoing(data: bytes) -> list[OutboundMessage]:

@@ -35,7 +35,7 @@ from .codec import (
     InboundReply,
     OutboundMessage,
     RemoteError,
-    pack,
+    pack_each,
     unpack_outgoing,
 )
 from .linger import AdaptiveLinger
@@ -169,19 +169,12 @@ class ClientInbox:
 
 def pack_answers(answers: list[InboundReply]) -> bytes:
     """Pack; an answer that cannot be pickled becomes the error that says so."""
-    try:
-        return pack(answers)
-    except Exception:  # any __reduce__ may raise anything; found below, one by one
-        return pack([_packable(answer) for answer in answers])
+    return pack_each(answers, _unpicklable)
 
 
-def _packable(item: InboundReply) -> InboundReply:
-    try:
-        pack([item])
-    except Exception as error:
-        fault = TransportError(f"the answer {type(item.answer).__name__} cannot be pickled: {error}")
-        return InboundReply(item.number, RemoteError.of(fault))
-    return item
+def _unpicklable(item: InboundReply, error: Exception) -> InboundReply:
+    fault = TransportError(f"the answer {type(item.answer).__name__} cannot be pickled: {error}")
+    return InboundReply(item.number, RemoteError.of(fault))
 
 
 IDLE_PORT_S = 600.0

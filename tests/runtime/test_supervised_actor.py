@@ -12,7 +12,7 @@ from players import Add, Break, Happened, NeverStarts, Player, Register, StartsF
 from agentfactory.configs.errors import SettingsError
 from agentfactory.messages.base import Done, Message, Request
 from agentfactory.messages.runs import ActorRestarted
-from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.actor import Actor, Supervision
 from agentfactory.runtime.errors import ActorDown, AskTimeout, TransportError
 from agentfactory.runtime.local_transport import LocalTransport
 from agentfactory.runtime.mailbox import Envelope
@@ -63,6 +63,21 @@ class BadlySet(Actor):
     def __init__(self, attempts: list[int]) -> None:
         attempts.append(1)
         raise SettingsError("model.source: there is no such folder")
+
+
+class GivesUp(Actor):
+    """Its own errors are no answers, and a division by zero would happen again."""
+
+    supervision = Supervision(answered=(), fatal=(ZeroDivisionError,))
+
+    def __init__(self, lives: list[int]) -> None:
+        lives.append(1)
+
+    async def add(self, message: Add) -> Total:
+        return Total(value=1 // message.amount)
+
+    async def start_working(self, message: Start) -> Done:
+        raise SettingsError("of ours, and not answered here")
 
 
 class ClosesBadly(Actor):
@@ -166,6 +181,23 @@ async def test_bad_input_is_not_tried_again() -> None:
             await system.spawn(BadlySet, attempts, name="bad")
     assert len(attempts) == 1
     assert isinstance(caught.value.__cause__, SettingsError)
+
+
+async def test_an_actor_says_which_errors_are_fatal_and_which_restart_it() -> None:
+    lives: list[int] = []
+    async with ActorSystem.open("local", backoff_s=0.0) as system:
+        actor = await system.spawn(GivesUp, lives, name="actor")
+        with pytest.raises(ActorDown, match="not answered here") as restarted:
+            await actor.ask(Start(), timeout_s=120)
+        assert not restarted.value.permanent
+        assert await actor.ask(Add(amount=1), timeout_s=120) == Total(value=1)
+        assert len(lives) == 2
+        with pytest.raises(ActorDown, match="ZeroDivisionError"):
+            await actor.ask(Add(amount=0), timeout_s=120)
+        down = await asyncio.wait_for(system.wait_fatal(), 120)
+        assert down.permanent
+        assert isinstance(down.__cause__, ZeroDivisionError)
+    assert len(lives) == 2
 
 
 async def test_an_error_while_closing_does_not_hide_the_cause() -> None:

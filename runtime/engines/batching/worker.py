@@ -24,6 +24,7 @@ from ....configs.errors import AgentFactoryError
 from ....configs.models import ModelSettings, TransformersEngineSettings
 from ....messages.adapters import LoadAdapter
 from ....messages.generation import EngineStatistics
+from ...errors import copy_error
 from ..base import AdapterRejected, EngineClosed, EngineError, EngineFailed, RequestLimits
 from ..chat.format import ChatFormat
 from .base_model import load_base, probe
@@ -223,11 +224,11 @@ class EngineWorker:
     def _answer_all(self, error: AgentFactoryError) -> None:
         """Fail everything that is owed an answer: what is in the scheduler, and what is in the inbox."""
         for sequence in self._scheduler.forget_all() if self._scheduler else ():
-            self._fail(sequence.answer, _again(error))
+            self._fail(sequence.answer, copy_error(error))
         for unload in self._unloads:
-            self._fail(unload.answer, _again(error))
+            self._fail(unload.answer, copy_error(error))
         self._unloads.clear()
-        self._fail(self._started, _again(error))
+        self._fail(self._started, copy_error(error))
         while not self._inbox.empty():
             self._refuse(self._inbox.get(), error)
         self._flush()
@@ -235,9 +236,9 @@ class EngineWorker:
     def _refuse(self, command: Command, error: AgentFactoryError) -> None:
         match command:
             case SubmitSequence(sequence):
-                self._fail(sequence.answer, _again(error))
+                self._fail(sequence.answer, copy_error(error))
             case LoadLora(_, answer) | UnloadLora(_, answer):
-                self._fail(answer, _again(error))
+                self._fail(answer, copy_error(error))
             case CloseWorker():
                 raise _Closed
 
@@ -260,13 +261,6 @@ def _failed(cause: BaseException) -> EngineFailed:
     failure = EngineFailed(f"the engine's worker failed: {_describe(cause)}; start a new engine")
     failure.__cause__ = cause
     return failure
-
-
-def _again(error: AgentFactoryError) -> AgentFactoryError:
-    """An instance of its own for each waiter, since raising writes into the instance."""
-    copy = type(error)(*error.args)
-    copy.__cause__ = error.__cause__
-    return copy
 
 
 def _describe(error: BaseException) -> str:

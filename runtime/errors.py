@@ -1,7 +1,7 @@
 """Errors of the runtime: flat, named by the boundary that was crossed, and picklable.
 
 `pickle` drops an exception's `__cause__`; the transports carry it beside the error
-(`envelope.Failure`), so that whoever asked sees the original cause.
+(`on_ray.codec.RemoteError`), so that whoever asked sees the original cause.
 """
 
 from typing import TypeVar

@@ -139,7 +139,7 @@ TASKS: Final = (
             "goal": {"kind": "code", "function": "f", "checks": [{"call": "f()", "expected": "1"}]},
         },
         "def f(): return 1",
-        "complaints = lambda *_: 7",
+        "lint_issues = lambda *_: 7",
     ),
 )
 

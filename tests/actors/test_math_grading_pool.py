@@ -172,7 +172,7 @@ async def test_a_long_answer_is_never_read_in_the_judges_own_loop(
         read_here.append(len(answer))
         return grade_fast(reference, answer, rel_tolerance)
 
-    monkeypatch.setattr("agentfactory.actors.domains.math.judge.grade_quickly", seen)
+    monkeypatch.setattr("agentfactory.actors.domains.math.judge.grade_fast", seen)
     assert (await pool.grade("12", "12")).correct
     assert (await pool.grade("12", f"12{' ' * 3000}dollars")).explanation
     assert read_here == [2]

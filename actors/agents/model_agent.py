@@ -64,12 +64,12 @@ class ModelAgent(DecidingAgent):
         return True
 
     def begin(self) -> None:
-        """See `Remembers`."""
+        """See `StatefulAgent`."""
         self.forget()
         self._in_task = True
 
     def forget(self) -> None:
-        """See `Remembers`."""
+        """See `StatefulAgent`."""
         self._in_task, self._command = False, None
         self._steps.clear()
 

@@ -28,7 +28,7 @@ class PipelineRun:
 
     A worked example::
 
-        plan = Plan.of(load_pipeline(path), {"src": "folder::docs"})
+        plan = PipelinePlan.of(load_pipeline(path), {"src": "folder::docs"})
         result = await PipelineRun(plan, by_actions(open_environment)).run()
         result.complete
     """

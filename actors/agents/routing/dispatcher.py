@@ -66,7 +66,7 @@ class CommandDispatcher:
     A worked example::
 
         rules = RuleRouter()
-        dispatcher = Dispatcher(rules, rules, cards_of_the_registry, system.publish)
+        dispatcher = CommandDispatcher(rules, rules, cards_of_the_registry, system.publish)
         async for routing in dispatcher.route("load file::a.md as docs, then search all data"):
             ...                                       # ingestor, then retriever
     """

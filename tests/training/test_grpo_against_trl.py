@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from agentfactory.configs.roles import GrpoSettings
+from agentfactory.training.advantages import group_advantages
 from agentfactory.training.batching import TokenBatch
-from agentfactory.training.methods.grpo import Grpo, group_advantages
+from agentfactory.training.methods.grpo import Grpo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of vLLM's version when it is imported

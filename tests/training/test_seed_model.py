@@ -236,11 +236,11 @@ def test_the_same_settings_give_the_same_weights() -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exams of a few tasks."""
     monkeypatch.setattr(
-        "scripts.seed_model.__main__.examine_student",
+        "scripts.seed_model.__main__.evaluate_student",
         lambda m, d: evaluate_student(m, d, tasks=3, samples=1),
     )
     monkeypatch.setattr(
-        "scripts.seed_model.__main__.examine_teacher",
+        "scripts.seed_model.__main__.evaluate_teacher",
         lambda m, d: evaluate_teacher(m, d, asked=(0.3,), proposals=2),
     )
 

@@ -1,12 +1,11 @@
-"""Group-relative policy optimisation, with a decoupled objective for stale samples: all of it, in one file.
+"""Group-relative policy optimisation, with a decoupled objective for stale samples: the whole loss.
 
 GRPO: Shao et al. 2024, DeepSeekMath, eq. 3. Token-level normalisation and separate clip bounds: Yu et
 al. 2025, DAPO. Decoupled objective: Hilton et al. 2022, Batch size-invariance, eq. 5; Fu et al. 2025,
-AReaL, eq. 5. Without the division by the standard deviation: Liu et al. 2025, Dr. GRPO.
+AReaL, eq. 5.
 """
 
 from collections.abc import Sequence
-from math import fsum, sqrt
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ...configs.roles import GrpoSettings
 from ...messages.trajectories import Group
+from ..advantages import group_advantages
 from ..batching import Sample, TokenBatch
 from .base import LossTerms, TrainingMethod
 
@@ -84,31 +84,3 @@ class Grpo(TrainingMethod):
         kl = kl_estimate(logprobs, base_logprobs).sum()
         loss = loss + self._settings.kl_weight * kl
         return LossTerms(loss=loss, clipped=clipped.clipped.sum(), kl=kl.detach())
-
-
-EPSILON = 1e-6
-"""Keeps the division sane where a group's rewards barely differ."""
-EQUAL_WITHIN = 1e-9
-"""Rewards closer together than this are equal: what is left of them is rounding."""
-
-
-def group_advantages(rewards: Sequence[float], normalize_std: bool = True) -> list[float]:
-    """Advantages of the siblings of one group, in order.
-
-    A_i = (r_i − mean(r)) / (std(r) + ε)        with normalize_std (GRPO, DeepSeekMath eq. 3)
-    A_i =  r_i − mean(r)                        without (Dr. GRPO: no bonus for nearly flat groups)
-
-    `std` is that of the group itself (divided by n). A group whose rewards are all equal teaches
-    nothing: its advantages are exactly 0.
-
-    >>> group_advantages([1.0, 0.0, 0.0, 1.0], normalize_std=False)
-    [0.5, -0.5, -0.5, 0.5]
-    """
-    if not rewards or max(rewards) - min(rewards) <= EQUAL_WITHIN:
-        return [0.0] * len(rewards)
-    mean = fsum(rewards) / len(rewards)
-    centred = [reward - mean for reward in rewards]
-    if not normalize_std:
-        return centred
-    std = sqrt(fsum(value * value for value in centred) / len(centred))
-    return [value / (std + EPSILON) for value in centred]

@@ -128,7 +128,7 @@ class Run:
 
     async def start(self) -> None:
         await self.coordinator.start()
-        self.coordinator._spaces.sweep = self._sweep  # type: ignore[method-assign]
+        self.coordinator._namespaces.collect_garbage = self._sweep  # type: ignore[method-assign]
 
     async def _sweep(self) -> None:
         self.sweeps.append(len(self.journal()))

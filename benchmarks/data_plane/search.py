@@ -1,5 +1,5 @@
 """How often a search finds the passage that answers: recall@k by vectors, by words, and by both, with the
-two rankings weighted equally (`plain`) and as a search does it (`fuse_rankings`).
+two rankings weighted equally (`plain`) and as a search does it (`fused`).
 
 `python -m benchmarks.data_plane.search`. Both embedders are measured where both are there.
 """
@@ -68,7 +68,7 @@ def measure(embedder: Embedder) -> dict[tuple[str, str, int], float]:
     }
     began = time.perf_counter()
     for question in QUESTIONS:
-        rankings["fuse_rankings"](question)
+        rankings["fused"](question)
     search_ms = (time.perf_counter() - began) / len(QUESTIONS) * 1000
     print(
         f"\n{embedder.name}: {len(rows)} passages of {len(DOCUMENTS)} texts, {len(QUESTIONS)} questions; "
@@ -95,10 +95,8 @@ def main() -> int:
             continue
         results = measure(local_embedder(name))
         better_half = max(results["dense", "all", 5], results["lexical", "all", 5])
-        figures.add(f"search_{short}_recall_at_5", results["fuse_rankings", "all", 5], "", ">=", better_half)
-        figures.add(
-            f"search_{short}_own_words_recall_at_3", results["fuse_rankings", "own words", 3], "", ">=", 0.95
-        )
+        figures.add(f"search_{short}_recall_at_5", results["fused", "all", 5], "", ">=", better_half)
+        figures.add(f"search_{short}_own_words_recall_at_3", results["fused", "own words", 3], "", ">=", 0.95)
     return figures.exit_code()
 
 

@@ -14,7 +14,7 @@ from ..configs.load import load_section
 from ..configs.models import EngineSettings, ModelSettings
 from ..configs.sandbox import SafetyRuleSettings
 from ..configs.settings import Settings
-from ..runtime.tasks import daemon_thread
+from ..runtime.daemon_thread import daemon_thread
 from .placement import gpu_requests
 
 HUB_TIMEOUT_S: Final = 10.0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..configs.errors import CannotWrite
-from ..runtime.tasks import in_daemon_thread
+from ..runtime.daemon_thread import in_daemon_thread
 from .commands import WORDS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ..configs.agents.settings import CoordinatorAgentSettings, check_models
 from ..configs.data import DataSettings
 from ..configs.load import YamlValue
 from ..configs.yaml_core import parse_mapping
-from ..runtime.tasks import OwnedContext
+from ..runtime.owned_context import OwnedContext
 
 if TYPE_CHECKING:
     from ..actors.agents.routing.dispatcher import CommandDispatcher

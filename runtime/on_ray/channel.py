@@ -27,9 +27,9 @@ import structlog
 
 from ...configs.errors import AgentFactoryError
 from ...messages.base import Message
+from ..daemon_thread import in_daemon_thread
 from ..errors import ActorDown, ActorStopped, AskTimeout, MailboxFull, TransportError, copy_error
 from ..mailbox import PUT_LIMIT_S
-from ..tasks import in_daemon_thread
 from .codec import (
     ORDER_S,
     POLL_S,

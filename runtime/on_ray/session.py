@@ -19,8 +19,8 @@ import ray
 import structlog
 from ray._private import worker as ray_worker
 
+from ..daemon_thread import DaemonThread, daemon_thread
 from ..errors import TransportError
-from ..tasks import DaemonThread, daemon_thread
 from .address import cluster_address
 from .health_check import check_cluster
 

@@ -11,9 +11,9 @@ import ray.actor
 import ray.exceptions
 import structlog
 
+from ..daemon_thread import in_daemon_thread
 from ..errors import ActorDown, AskTimeout, NoSuchActor, TransportError
 from ..ref import ActorRef
-from ..tasks import in_daemon_thread
 from ..telemetry import LogSettings
 from ..transport import PlacementBundle, ProcessStatistics, Resources, SpawnSpec
 from .codec import RemoteError

@@ -17,6 +17,7 @@ from agentfactory.configs.models import ModelSettings, TransformersEngineSetting
 from agentfactory.messages.chat import UserMessage
 from agentfactory.runtime import mailbox
 from agentfactory.runtime.actor import Actor
+from agentfactory.runtime.daemon_thread import in_daemon_thread
 from agentfactory.runtime.engines.base import EngineClosed
 from agentfactory.runtime.engines.batching import engine as transformers_engine
 from agentfactory.runtime.engines.batching import scheduler
@@ -32,7 +33,6 @@ from agentfactory.runtime.on_ray.channel import Channel
 from agentfactory.runtime.on_ray.transport import RayTransport
 from agentfactory.runtime.ref import Ref
 from agentfactory.runtime.system import ActorSystem
-from agentfactory.runtime.tasks import in_daemon_thread
 from agentfactory.runtime.telemetry import LogSettings
 from agentfactory.runtime.transport import Resources
 from tests.runtime.small_model import LIMIT_S, make_model, request
@@ -281,7 +281,7 @@ def test_a_process_ends_although_a_call_in_a_thread_never_returns(call: str) -> 
     program = f"""
 import asyncio, sys
 from agentfactory.repl.input_source import read_pipe
-from agentfactory.runtime.tasks import in_daemon_thread
+from agentfactory.runtime.daemon_thread import in_daemon_thread
 async def main():
     async with asyncio.timeout(0.1):
         await {call}

@@ -19,7 +19,7 @@ import structlog
 
 from ....configs.errors import SettingsError
 from ....configs.models import ModelSettings, VllmEngineSettings
-from ...tasks import in_daemon_thread
+from ...daemon_thread import in_daemon_thread
 from ..base import EngineFailed
 
 if TYPE_CHECKING:

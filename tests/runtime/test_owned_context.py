@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from agentfactory.runtime.tasks import OwnedContext
+from agentfactory.runtime.owned_context import OwnedContext
 
 
 class Door:

@@ -25,6 +25,7 @@ MAX_FILE_LINES = 400
 MAX_FOLDER_MODULES = 15
 LARGE_FOLDERS = {
     "configs": (16, "a module for each section of the settings; they are read together"),
+    "runtime": (16, "the actor's parts, and two that the prompt needs without anyio"),
     "messages": (16, "fifteen subjects, and the program that prints their schemas"),
 }
 SMALL_LINES = 60

@@ -1,5 +1,7 @@
 # `make evolve` and `make test` are all that a fresh machine needs.
 SHELL := /bin/bash
+# A failed installation ends make, although its output goes through a filter.
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" 2>&1 | { grep -v "Location 'file:" || true; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e ".[dev]" 2>&1 | { grep -v "Location 'file:" || true; }
-	@$(BIN)/python -c "import agentfactory"
+	@$(BIN)/python -c "import agentfactory.factory"
 	@for found in memcached:memcached bwrap:bubblewrap; do \
 		command -v $${found%%:*} >/dev/null && continue; \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

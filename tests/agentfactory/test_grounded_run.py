@@ -40,7 +40,7 @@ class ByTheBook(ScriptedInference):
     def __init__(
         self, model: ModelSettings, settings: EngineSettings, open_store: AdapterStoreFactory | None = None
     ) -> None:
-        super().__init__(model, by_the_book, open_store=open_store)
+        super().__init__(model, by_the_book, open_adapter_store=open_store)
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ class StdoutWriter(io.RawIOBase):
         self.written = 0
         self.in_line = False
         """Whether the last line is still open."""
+        self.discards = False
+        """Take what is written to nowhere."""
 
     def writable(self) -> bool:
         """Always."""
@@ -37,6 +39,8 @@ class StdoutWriter(io.RawIOBase):
 
     def write(self, data: memoryview) -> int:  # type: ignore[override]
         """Write to the pipe; may take less than all."""
+        if self.discards:
+            return len(data)
         count = os.write(1, data)
         self.written += count
         self.in_line = count > 0 and data[count - 1] != ord("\n")
@@ -57,6 +61,7 @@ class CellExecutor:
     def run(self, code: str, scope: dict[str, object], value_name: str = "") -> Ending:
         """Run one cell; whatever it raises ends the cell. Its value is kept in the scope as `value_name`."""
         sys.stdout = sys.stderr = self._output
+        self._discard_leftover()
         self._raw.written, self._raw.in_line = 0, False
         try:
             self._execute(code, scope, value_name)
@@ -72,6 +77,13 @@ class CellExecutor:
         except BaseException as error:
             return self._end("error", describe(error))
         return "ok"
+
+    def _discard_leftover(self) -> None:
+        """Empty the buffers: a thread of an earlier cell may have printed after that cell's last flush."""
+        self._raw.discards = True
+        with suppress(OSError, ValueError, MemoryError):
+            self._output.flush()  # unless that cell has closed or broken its output
+        self._raw.discards = False
 
     def _execute(self, code: str, scope: dict[str, object], value_name: str) -> None:
         body, last = compile_cell(code)

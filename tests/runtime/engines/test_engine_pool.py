@@ -74,7 +74,7 @@ async def test_a_session_leaves_a_replica_that_is_gone_or_avoided(pool: EnginePo
     pool.avoid([first])
     second = await served(pool, "s")
     assert second != first
-    next(member for member in pool.members if member.name == second).gone = True
+    next(member for member in pool.members if member.name == second).terminated = True
     third = await served(pool, "s")
     assert third not in {first, second}
 
@@ -88,7 +88,7 @@ async def test_avoided_replicas_get_nothing_new_until_they_are_back(pool: Engine
 
 async def test_where_all_are_avoided_those_that_live_are_asked(pool: EnginePool) -> None:
     pool.avoid([member.name for member in pool.members])
-    pool.members[0].gone = True
+    pool.members[0].terminated = True
     assert {await served(pool) for _ in range(6)} == {"engine-1", "engine-2"}
 
 

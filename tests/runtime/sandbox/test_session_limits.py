@@ -117,6 +117,23 @@ async def test_threads_end_with_the_call_that_started_them(session: PythonSessio
     assert session.starts == 1
 
 
+PRINT_LATE = """
+import sys
+repl = sys.modules["agentfactory.runtime.sandbox.inside.session_repl"]
+real = repl.fork_and_say
+def instead(control, ending):
+    print("after the last flush")
+    real(control, ending)
+repl.fork_and_say = instead
+"""
+
+
+async def test_what_a_call_prints_too_late_is_not_the_next_ones_output(session: PythonSession) -> None:
+    assert (await session.run(PRINT_LATE)).ok
+    assert (await session.run("1 + 1")).output == "2"
+    assert (await session.run("print('own')")).output == "own"
+
+
 FORGER = """
 import os, socket, stat, threading, time
 def speak():
@@ -162,7 +179,7 @@ repl.receive_frame = instead
             "memory",
         ),
         (
-            "for n in range(10 ** 4): open(f'f{n}', 'w')",
+            "for n in range(10 ** 3): open(f'f{n}', 'w')",
             "held too many or too large files",
         ),
     ],
